@@ -1,0 +1,95 @@
+"""Everything that is checked, one session per question; ``.ci/run`` calls them in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+OLDEST = PYTHONS[0]
+CONSTRAINTS = ".ci/constraints-oldest.txt"
+DIST = Path("dist")
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+
+
+def install(session: nox.Session, extras: str, *arguments: str) -> None:
+    """Install the package as a user would, with the newest versions unless the arguments say otherwise."""
+    shutil.rmtree("build", ignore_errors=True)  # setuptools would ship modules that are no longer there
+    session.install("--upgrade", f".[{extras}]", *arguments)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on the newest versions; arguments go to pytest."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def oldest(session: nox.Session) -> None:
+    """Run the tests on the lowest versions that setup.cfg allows."""
+    install(session, "test", "--constraint", CONSTRAINTS)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def coverage(session: nox.Session) -> None:
+    """Run the tests, and fail below the branch coverage that pyproject.toml asks for."""
+    session.install("--upgrade", "--editable", ".[test]")
+    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint, and check the format."""
+    session.install("--upgrade", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Run mypy --strict over the package, its tests and these tools."""
+    session.install("--upgrade", "--editable", ".[test,lint,docs]", "nox")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error, and nothing is fetched."""
+    session.install("--upgrade", "--editable", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, and use the wheel as its users will: alone, and far from the sources."""
+    session.install("--upgrade", "build")
+    shutil.rmtree("build", ignore_errors=True)
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)  # the wheel is built from the sdist
+    (wheel,) = (path.resolve() for path in DIST.glob("*.whl"))
+    with tempfile.TemporaryDirectory() as elsewhere:
+        session.run("python", "-m", "venv", f"{elsewhere}/venv")
+        bin_dir = Path(elsewhere, "venv", "Scripts" if os.name == "nt" else "bin")
+        with session.chdir(elsewhere):
+            session.run(str(bin_dir / "python"), "-m", "pip", "install", "--quiet", str(wheel), external=True)
+            smoke(session, bin_dir)
+
+
+def smoke(session: nox.Session, bin_dir: Path) -> None:
+    """Import what was installed, and let it prove itself."""
+    names = "import resilient_requests as r; print(r.__file__, *(getattr(r, n) for n in r.__all__))"
+    # The demonstration makes its own certificates: the machine's bundles must not stand in for them.
+    plain = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None}
+    session.run(str(bin_dir / "python"), "-W", "error", "-c", names, external=True)
+    session.run(str(bin_dir / "resilient-requests"), "demo", "--json", env=plain, external=True)
+    session.run(str(bin_dir / "python"), "-m", "resilient_requests", "--help", external=True, silent=True)

@@ -1,0 +1,74 @@
+"""Calls through bad networks to slow streaming APIs: mount one adapter on a requests.Session."""
+
+from resilient_requests._adapter import ResilientAdapter
+from resilient_requests._attempt import AttemptRecord
+from resilient_requests._budget import RetryBudget
+from resilient_requests._cancel import CancelScope
+from resilient_requests._events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    ConnectionOpened,
+    ConnectionRecycled,
+    PoolRotated,
+    RetryDenied,
+    RetryScheduled,
+    StreamEnded,
+)
+from resilient_requests._failures import is_transient
+from resilient_requests._keepalive import KeepAlivePolicy
+from resilient_requests._register import Rotation
+from resilient_requests._retry import RetryPolicy
+from resilient_requests._sse import ServerSentEvent
+from resilient_requests._stats import AdapterStats
+from resilient_requests._stream import HEARTBEAT, ByteStream, EventStream, iter_bytes, iter_events
+from resilient_requests._timeouts import TCPKeepAlive, Timeouts
+from resilient_requests.exceptions import (
+    Cancelled,
+    ChatAPIError,
+    DeadlineExceeded,
+    StreamBroken,
+    StreamError,
+    StreamIdle,
+    StreamProtocolError,
+    StreamTruncated,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HEARTBEAT",
+    "AdapterStats",
+    "AttemptFailed",
+    "AttemptRecord",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "ByteStream",
+    "CancelScope",
+    "Cancelled",
+    "ChatAPIError",
+    "ConnectionOpened",
+    "ConnectionRecycled",
+    "DeadlineExceeded",
+    "EventStream",
+    "KeepAlivePolicy",
+    "PoolRotated",
+    "ResilientAdapter",
+    "RetryBudget",
+    "RetryDenied",
+    "RetryPolicy",
+    "RetryScheduled",
+    "Rotation",
+    "ServerSentEvent",
+    "StreamBroken",
+    "StreamEnded",
+    "StreamError",
+    "StreamIdle",
+    "StreamProtocolError",
+    "StreamTruncated",
+    "TCPKeepAlive",
+    "Timeouts",
+    "is_transient",
+    "iter_bytes",
+    "iter_events",
+]

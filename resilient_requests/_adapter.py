@@ -1,0 +1,227 @@
+"""ResilientAdapter: retry( observe( send ) ) over recycling connections."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from resilient_requests import _checks, _clock, _environment, _retry, _send
+from resilient_requests._budget import TokenBucket
+from resilient_requests._cancel import Call
+from resilient_requests._events import Emitter, Observer
+from resilient_requests._keepalive import KeepAlivePolicy
+from resilient_requests._register import Register, Rotation
+from resilient_requests._retry import RetryPolicy
+from resilient_requests._stats import AdapterStats
+from resilient_requests._timeouts import TCPKeepAlive, Timeouts
+from resilient_requests._transport import TransportAdapter, origin_of
+
+__all__ = ["ResilientAdapter"]
+
+# The environment counts only where the caller gave nothing: these very objects, as the signature shows them.
+_DEFAULT_POLICY = RetryPolicy()
+_DEFAULT_KEEPALIVE = KeepAlivePolicy()
+_DEFAULT_TIMEOUTS = Timeouts()
+
+
+class ResilientAdapter(TransportAdapter):
+    """Mount it on a ``requests.Session``: calls then survive networks that quietly kill connections.
+
+    ``pool_connections``, ``pool_maxsize``, ``pool_block``: as in requests. ``max_retries``: a `RetryPolicy`, an int,
+    or a urllib3 ``Retry``, which is translated. ``keepalive``: a `KeepAlivePolicy`, or its expiry in seconds.
+    ``timeouts``: the limits of calls that give none. ``idempotency_keys``: add an ``Idempotency-Key`` to POST and
+    PATCH, which declares them safe to repeat; False where your server ignores the header. ``tcp_keepalive``: socket
+    options; None: those of urllib3. ``observers``: callables that take one event.
+
+    Thread-safe; survives fork, pickle and copy (in a copy nothing is pooled). The environment variables
+    ``RESILIENT_REQUESTS_KEEPALIVE``, ``_MAX_RETRIES``, ``_STREAM_IDLE`` and ``_DISABLE`` are read here, once;
+    arguments win. Raises TypeError or ValueError naming the parameter.
+    """
+
+    # Seams for tests: what tells the time, and how a call waits before a retry.
+    _clock: _clock.Clock = staticmethod(_clock.now)
+
+    __attrs__ = [  # noqa: RUF012  # requests' own name and form
+        *HTTPAdapter.__attrs__,
+        "retry_policy",
+        "_keepalive",
+        "_timeouts",
+        "_idempotency_keys",
+        "_tcp_keepalive",
+        "_observers",
+        "_is_disabled",
+    ]
+
+    def __init__(
+        self,
+        pool_connections: int = 10,
+        pool_maxsize: int = 10,
+        max_retries: RetryPolicy | int | urllib3.Retry = _DEFAULT_POLICY,
+        pool_block: bool = False,
+        *,
+        keepalive: KeepAlivePolicy | float = _DEFAULT_KEEPALIVE,
+        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        idempotency_keys: bool = True,
+        tcp_keepalive: TCPKeepAlive | None = TCPKeepAlive(),  # noqa: B008  # frozen
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        _checks.count("pool_connections", pool_connections, least=1)
+        _checks.count("pool_maxsize", pool_maxsize, least=1)
+        _checks.flag("pool_block", pool_block)
+        self._is_disabled = _environment.is_disabled()
+        self.retry_policy = _retry_policy(max_retries)
+        self._keepalive = _keepalive_policy(keepalive)
+        self._timeouts = _environment.timeouts() if timeouts is _DEFAULT_TIMEOUTS else timeouts
+        _checks.instance("timeouts", self._timeouts, Timeouts)
+        self._idempotency_keys = _checks.flag("idempotency_keys", idempotency_keys)
+        _checks.instance("tcp_keepalive", tcp_keepalive, TCPKeepAlive, optional=True)
+        self._tcp_keepalive = tcp_keepalive
+        self._observers = tuple(Emitter(observers).observers)
+        # Other packages call ``adapter.max_retries``, and urllib3 must never retry on its own beneath ours.
+        plain_retries = max_retries if self._is_disabled and not isinstance(max_retries, RetryPolicy) else 0
+        super().__init__(pool_connections, pool_maxsize, plain_retries, pool_block)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        """Make the pools; requests calls it from the constructor and when unpickling."""
+        self.emitter = Emitter(self._observers)
+        self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
+        self._buckets: dict[str, TokenBucket] = {}
+        self._pid = os.getpid()
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        _ADAPTERS.add(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} generation={self.generation} "
+            f"in_flight={len(self.register.calls())} idle={self.register.idle()}>"
+        )
+
+    @property
+    def generation(self) -> int:
+        """How often connections were retired, by failures or by `rotate`; grows by 1 each time."""
+        return self.register.generation
+
+    def rotate(self, generation: int | None = None) -> Rotation:
+        """Retire all pooled connections and TLS contexts; what is in flight finishes, and is then not pooled.
+
+        ``generation``: what `generation` was when you saw the failure; where connections were retired since,
+        nothing happens (``ALREADY_ROTATED``). None: at once, but two calls within 1 s count as one
+        (``COALESCED``). ``CLOSED`` after `shutdown`. Thread-safe. Raises TypeError or ValueError for a generation
+        that never was.
+        """
+        if generation is not None:
+            _checks.count("generation", generation)
+            if generation > self.generation:
+                raise ValueError(f"generation must be one that was seen: {generation} is ahead of {self.generation}")
+        return self.register.rotate(generation)
+
+    def stats(self) -> AdapterStats:
+        """Return what this adapter has done so far, in total and per origin. Thread-safe."""
+        return self.register.stats()
+
+    def shutdown(self, grace: float = 0.0) -> None:
+        """Close for good: refuse new calls, end those in flight after ``grace`` seconds, with clear errors there.
+
+        Safe from any thread and in a signal handler; harmless when repeated.
+        """
+        grace = _checks.number("grace", grace, least=0)
+        register = self.register
+        register.is_shut_down = True
+        self.close()
+        until = time.monotonic() + grace
+        # Polled: no lock or condition may be waited for in a signal handler, which may have interrupted its holder.
+        while register.calls() and time.monotonic() < until:
+            time.sleep(0.01)
+        for call in register.calls():
+            call.abort()
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send a request; repeat it by the rules until there is a response.
+
+        Raises what requests raises, with ``attempts`` on it; `Cancelled`; `DeadlineExceeded`; with ``stream=False``
+        also `StreamBroken`, for a body that was cut. Each attempt goes through ``HTTPAdapter.send``.
+        """
+        if self._is_disabled:
+            return super().send(request, stream, timeout, verify, cert, proxies)
+        if self._pid != os.getpid():
+            self._after_fork()
+        if self.register.is_shut_down:
+            raise requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
+        limits = self._timeouts.limits(timeout)
+        if self._idempotency_keys:
+            request = _send.with_key(request)
+        call = Call(clock=self._clock, total=self._timeouts.total)
+        call.join(self.register.in_flight)
+        sent_timeout = (limits.connect, limits.response) if timeout is None else timeout
+        kwargs = {"timeout": sent_timeout, "verify": verify, "cert": cert, "proxies": proxies}
+        return _send.Send(
+            self, request, call, origin=origin_of(request.url or ""), limits=limits, stream=stream, kwargs=kwargs
+        ).run()
+
+    # What a Send asks of its adapter.
+
+    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Make one attempt, through the attribute of HTTPAdapter that mocks and tracers replace."""
+        return super().send(request, **kwargs)
+
+    def bucket(self, origin: str, *, create: bool) -> TokenBucket | None:
+        """Return the tokens of an origin; None where no retry has drawn on them yet, or retries are free."""
+        budget = self.retry_policy.budget
+        if budget is None or not create:
+            return self._buckets.get(origin)
+        return self._buckets.setdefault(origin, TokenBucket(budget, self._clock().boot))
+
+    def sleep(self, call: Call, seconds: float) -> None:
+        """Wait before a retry; ends when the call does."""
+        if seconds > 0:
+            call.sleep(seconds)
+
+    def _after_fork(self) -> None:
+        self._pid = os.getpid()
+        self._buckets = {}
+        self._pools = weakref.WeakValueDictionary()
+        self.register.after_fork()
+
+
+def _retry_policy(given: object) -> RetryPolicy:
+    if isinstance(given, RetryPolicy):
+        return _environment.retry_policy() if given is _DEFAULT_POLICY else given
+    if isinstance(given, urllib3.Retry):
+        return _retry.from_urllib3(given)
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"max_retries must be a RetryPolicy, an int or a urllib3 Retry, not {type(given).__name__}")
+    return RetryPolicy(max_retries=given)
+
+
+def _keepalive_policy(given: object) -> KeepAlivePolicy:
+    if isinstance(given, KeepAlivePolicy):
+        return _environment.keepalive_policy() if given is _DEFAULT_KEEPALIVE else given
+    return KeepAlivePolicy(expiry=_checks.number("keepalive", given, least=0))
+
+
+# An at-fork hook cannot be unregistered: one for all adapters that are alive.
+_ADAPTERS: weakref.WeakSet[ResilientAdapter] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for adapter in list(_ADAPTERS):
+        adapter._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,398 @@
+"""Connections that note what an attempt does, obey its limits and can be ended at any moment."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import functools
+import http.client
+import io
+import os
+import re
+import socket
+import ssl
+import sys
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import urllib3.connection
+import urllib3.exceptions
+import urllib3.util.connection
+from urllib3.util.wait import wait_for_read, wait_for_socket
+
+from resilient_requests import _attempt
+from resilient_requests._attempt import Attempt, Phase
+from resilient_requests._keepalive import parse_hint
+
+if TYPE_CHECKING:
+    from resilient_requests._cancel import Call
+    from resilient_requests._clock import Clock, Instant
+
+__all__ = ["Exchange", "RecyclingConnection", "Tap", "derive"]
+
+_SLICE = 64 * 1024
+# After a failed send an answer is either on its way already or will never come.
+_LAST_LOOK = 1.0
+_REFUSAL = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [45]\d\d")
+_STOCK_CREATE_CONNECTION = urllib3.util.connection.create_connection
+
+
+class ConnectionKeeper(Protocol):
+    """What a connection needs from those who keep it."""
+
+    clock: Clock
+
+    @property
+    def generation(self) -> int: ...
+    def share_context(self, conn: Any) -> None: ...
+    def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None: ...
+
+
+class Tap(io.RawIOBase):
+    """The socket end of one response: counts bytes, re-arms the timeout before each read, checks the call after it.
+
+    ``limit`` is the timeout of the next read in seconds (None: none). Unlike ``socket.SocketIO`` it can be read
+    again after a timeout. Belongs to the thread that reads the response.
+    """
+
+    def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
+        self.attempt = attempt
+        self.limit = limit
+        self.until = deadline_of(attempt, limit)  # boot time by which the whole head must be there
+        self.patience: float | None = None  # seconds to wait for something to read before readinto() gives None
+        self.eof = False
+        self._armed: float | None = -1.0
+        self._early, attempt.early = attempt.early, b""
+        self._sock = sock
+        # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
+        self._file = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the buffered reader that http.client asks a socket for."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read once; None where ``patience`` ended before anything came.
+
+        Raises TimeoutError after the limit, and what has ended the call, also at a clean end.
+        """
+        call = self.attempt.call
+        if self.patience is not None and not self._is_ready(call.clip(self.patience) or 0.0):
+            call.check()
+            return None
+        if self._early:
+            n = min(len(self._early), len(buffer))
+            buffer[:n], self._early = self._early[:n], self._early[n:]
+        else:
+            self._arm()
+            try:
+                n = self._sock.recv_into(buffer)
+            except (OSError, ValueError) as error:
+                call.check()
+                self.attempt.fault = error
+                raise
+        if call.is_ended:
+            call.check()
+        if not n:
+            self.eof = True
+        attempt = self.attempt
+        if attempt.phase is Phase.WAIT:
+            attempt.phase = Phase.HEAD
+        attempt.bytes_received += n
+        return n
+
+    def _is_ready(self, seconds: float) -> bool:
+        # OpenSSL may hold decrypted bytes of which the socket shows nothing.
+        pending = getattr(self._sock, "pending", None)
+        return bool(self._early or (pending and pending()) or wait_for_read(self._sock, timeout=seconds))
+
+    def _arm(self) -> None:
+        limit = self.limit
+        if self.until is not None:
+            limit = max(self.until - self.attempt.call.boot(), 0.001)
+        limit = self.attempt.call.clip(limit)
+        if limit != self._armed:
+            self._sock.settimeout(limit)
+            self._armed = limit
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+            if self.attempt.phase is not Phase.HANDSHAKE:
+                self.attempt.call.release()
+        super().close()
+
+
+class Exchange(http.client.HTTPResponse):
+    """http.client's response, reading through a `Tap`; sees interim answers, cut heads and a proxy's status."""
+
+    def __init__(self, tap: Tap, *args: Any, **kwargs: Any) -> None:
+        self.tap = tap
+        super().__init__(tap, *args, **kwargs)  # type: ignore[arg-type]  # of a socket it only uses makefile()
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        attempt = self.tap.attempt
+        if attempt.phase is Phase.HANDSHAKE:
+            attempt.proxy_status = status
+        elif 102 <= status < 200:
+            # http.client takes 102, 103 and their kin for the final answer; it skips only 100. (RFC 9110 15.2)
+            status = http.client.CONTINUE
+        if status == http.client.CONTINUE:
+            # An interim answer is progress, and not yet the response: the limit on the head starts anew.
+            self.tap.until = deadline_of(attempt, self.tap.limit)
+            attempt.phase = Phase.WAIT
+        return version, status, reason
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        super().begin(*args, **kwargs)
+        if self.tap.eof:
+            # http.client takes the end of the stream for the end of the head: a cut answer would be a 200 without body.
+            raise http.client.IncompleteRead(b"")
+        attempt = self.tap.attempt
+        attempt.phase, attempt.status = Phase.BODY, self.status
+        self.tap.until, self.tap.limit = None, attempt.limits.idle
+
+
+def deadline_of(attempt: Attempt, limit: float | None) -> float | None:
+    """Return the boot time at which ``limit`` seconds from now are over; None where there is no limit."""
+    return None if limit is None else attempt.call.boot() + limit
+
+
+class RecyclingConnection(urllib3.connection.HTTPConnection):
+    """The part that is laid over whatever connection class a pool has; see `derive`.
+
+    ``idle_since`` is None until it was pooled once. Owned by the thread that has checked it out.
+    """
+
+    # Set by the pool on each connection that it makes.
+    keeper: ConnectionKeeper
+    place: Hashable = None
+    # Set when it is dialled.
+    born: Instant | None = None
+    generation = -1
+    pid = -1
+    _twin: _socket.socket | None = None
+
+    hint: float | None = None
+    idle_since: Instant | None = None
+    is_spoilt = False  # a request was not sent whole: the server would read the next one as its rest
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether nothing can be read: a FIN, a reset and an unsolicited answer all make an idle socket readable."""
+        try:
+            return super().is_connected
+        except (OSError, ValueError):  # another thread retires it at this moment
+            return False
+
+    def connect(self) -> None:
+        """Dial and shake hands within the connect limit; can be ended at any moment."""
+        # The generation in which the dial begins: one that is retired meanwhile may have dialled into the old network.
+        self.pid, self.generation, self.born = os.getpid(), self.keeper.generation, self.keeper.clock()
+        self.keeper.share_context(self)
+        attempt = _attempt.current.get()
+        if attempt is None:
+            return super().connect()
+        attempt.generation = self.generation
+        try:
+            self.timeout = attempt.call.clip(attempt.limits.connect)
+            super().connect()
+            attempt.call.watch(self.sock)
+        except BaseException as error:
+            attempt.fault = error
+            raise
+        finally:
+            if self._twin is not None:
+                self._twin.close()
+        # A proxy's answer to CONNECT is no part of the response.
+        attempt.bytes_sent = attempt.bytes_received = 0
+        attempt.early = b""
+        self.keeper.opened(self, attempt)
+
+    def _new_conn(self) -> socket.socket:
+        attempt = _attempt.current.get()
+        if attempt is None:
+            return super()._new_conn()
+        attempt.phase = Phase.CONNECT
+        # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
+        is_stock = type(self)._dials_directly and _create_connection() is _STOCK_CREATE_CONNECTION
+        sock = self._dial(attempt.call, attempt.limits.connect) if is_stock else super()._new_conn()
+        # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
+        self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
+        attempt.call.watch(self._twin)
+        attempt.phase = Phase.HANDSHAKE
+        return sock
+
+    _dials_directly = True
+
+    def _dial(self, call: Call, limit: float | None) -> socket.socket:
+        """Do what urllib3 does here, with each socket in reach of a cancel while it connects."""
+        try:
+            sock = self._connect_any(call, limit)
+        except socket.gaierror as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            message = f"Connection to {self.host} timed out. (connect timeout={self.timeout})"
+            raise urllib3.exceptions.ConnectTimeoutError(self, message) from error
+        except OSError as error:
+            message = f"Failed to establish a new connection: {error}"
+            raise urllib3.exceptions.NewConnectionError(self, message) from error
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return sock
+
+    def _connect_any(self, call: Call, limit: float | None) -> socket.socket:
+        host = self._dns_host.strip("[]")
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise urllib3.exceptions.LocationParseError(f"'{host}', label empty or too long") from None
+        failure: OSError = OSError("getaddrinfo returns an empty list")
+        family = urllib3.util.connection.allowed_gai_family()
+        for kin, kind, protocol, _, address in socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM):
+            sock = socket.socket(kin, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(call.clip(limit))
+                if self.source_address:
+                    sock.bind(self.source_address)
+                call.watch(sock)
+                sock.connect(address)
+                return sock
+            except OSError as error:
+                sock.close()
+                call.check()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+        raise failure
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a request: from here on the write limit counts."""
+        attempt = _attempt.current.get()
+        if attempt is not None:
+            if self.sock is not None:
+                self._arm_writing(attempt)
+            attempt.phase = Phase.SEND
+        super().putrequest(*args, **kwargs)
+
+    def _arm_writing(self, attempt: Attempt) -> None:
+        attempt.call.watch(self.sock)
+        self.sock.settimeout(attempt.call.clip(attempt.limits.write))
+
+    def send(self, data: Any) -> None:
+        """Send a piece of the request, in slices that each have the whole write limit.
+
+        Raises BrokenPipeError as soon as the server refuses the rest: urllib3 then reads its answer.
+        """
+        attempt = _attempt.current.get()
+        if attempt is None or attempt.phase is not Phase.SEND:
+            return super().send(data)
+        if self.sock is None:
+            # http.client would dial inside its send(): a failure must not count as one of sending.
+            self.connect()
+            attempt.phase = Phase.SEND
+            self._arm_writing(attempt)
+        attempt.sends += 1
+        try:
+            if len(data) <= _SLICE:
+                super().send(data)
+                attempt.bytes_sent += len(data)
+            elif isinstance(self.sock, socket.socket):
+                self._send_sliced(memoryview(data).cast("B"), attempt)
+            else:  # TLS inside TLS cannot send without blocking
+                super().send(data)
+                attempt.bytes_sent += len(data)
+        except OSError as error:
+            attempt.fault, attempt.send_failed, self.is_spoilt = error, True, True
+            if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
+                # Python 3.10 to 3.12.1 report a reset over TLS so; only EPIPE makes urllib3 look for an early answer.
+                raise BrokenPipeError(errno.EPIPE, "the TLS connection ended") from error
+            raise
+
+    def _send_sliced(self, view: memoryview, attempt: Attempt) -> None:
+        sock, limits = self.sock, attempt.limits
+        sock.settimeout(0)
+        listens = True
+        try:
+            while view:
+                try:
+                    n = sock.send(view[:_SLICE])
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    n = 0
+                    if not wait_for_socket(sock, read=listens, write=True, timeout=attempt.call.clip(limits.write)):
+                        raise TimeoutError("timed out") from None
+                view = view[n:]
+                attempt.bytes_sent += n
+                attempt.call.check()
+                if listens and view:
+                    listens = self._listen(sock, attempt)
+        finally:
+            sock.settimeout(limits.write)
+
+    def _listen(self, sock: socket.socket, attempt: Attempt) -> bool:
+        """Read what the server says while the body goes out; return whether to go on listening.
+
+        An error status ends the sending (RFC 9112 9.5); any other answer is kept for the reader of the response.
+        """
+        if not wait_for_read(sock, timeout=0):
+            return True
+        try:
+            data = sock.recv(_SLICE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True  # a TLS record without application data, such as a session ticket
+        attempt.early += data
+        if not data or _REFUSAL.search(attempt.early):
+            raise BrokenPipeError(errno.EPIPE, "the server has ended the request")
+        return len(attempt.early) < _SLICE
+
+    def getresponse(self) -> urllib3.HTTPResponse:
+        """Wait for the response's head within the response limit, and note the server's keep-alive hint."""
+        attempt = _attempt.current.get()
+        if attempt is None:
+            return super().getresponse()
+        attempt.sent_at = attempt.call.boot()
+        attempt.phase = Phase.WAIT
+        try:
+            response = super().getresponse()
+        except BaseException as error:
+            attempt.fault = error
+            raise
+        self.hint = parse_hint(response.headers.get("Keep-Alive"))
+        return response
+
+    def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # http.client only calls it
+        """Make the response that http.client reads a head with."""
+        attempt = _attempt.current.get()
+        if attempt is None:
+            return http.client.HTTPResponse(sock, *args, **kwargs)
+        limit = attempt.limits.response
+        if attempt.phase is Phase.HANDSHAKE:
+            limit = attempt.limits.connect
+        elif attempt.send_failed:
+            limit = _LAST_LOOK if limit is None else min(limit, _LAST_LOOK)
+        return Exchange(Tap(sock, attempt, limit), *args, **kwargs)
+
+
+def _create_connection() -> object:
+    return urllib3.util.connection.create_connection
+
+
+@functools.cache
+def derive(base: type) -> type:
+    """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
+
+    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own.
+    """
+    if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(base, RecyclingConnection):
+        return base
+    stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn
+    return type(base.__name__, (RecyclingConnection, base), {"_dials_directly": stock, "__module__": base.__module__})

@@ -1,0 +1,221 @@
+"""What happens to calls and connections, as frozen events for observers and log lines for operators."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+__all__ = [
+    "AttemptFailed",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "ConnectionOpened",
+    "ConnectionRecycled",
+    "Emitter",
+    "Event",
+    "Observer",
+    "PoolRotated",
+    "RetryDenied",
+    "RetryScheduled",
+    "StreamEnded",
+]
+
+# A library must not print where the application has configured no logging.
+_ROOT = logging.getLogger("resilient_requests")
+_ROOT.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something happened. ``call_id`` names the call within this process, ``origin`` is "scheme://host:port".
+
+    ``call_id`` is None where no call is the cause (a rotation by hand). Durations are seconds. No event holds a
+    path, a query, a header or a body.
+    """
+
+    call_id: str | None
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStarted(Event):
+    """An attempt of a call begins; ``attempt`` counts from 1."""
+
+    attempt: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptSucceeded(Event):
+    """An attempt brought a response, whatever its ``status``."""
+
+    attempt: int
+    status: int
+    reused: bool
+    idle_for: float | None
+    bytes_sent: int
+    bytes_received: int
+    elapsed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptFailed(Event):
+    """An attempt brought no response. ``errno`` is None where the system gave none (an end, a timeout)."""
+
+    attempt: int
+    reused: bool
+    idle_for: float | None
+    phase: str
+    bytes_sent: int
+    bytes_received: int
+    error: str
+    errno: int | None
+    elapsed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryScheduled(Event):
+    """``attempt`` failed and another will follow after ``wait`` seconds; comes before the wait."""
+
+    attempt: int
+    wait: float
+    reason: str
+    reused: bool
+    idle_for: float | None
+    phase: str
+    errno: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryDenied(Event):
+    """``attempt`` failed and none will follow; ``reason`` as ``AttemptRecord.stopped_by``."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOpened(Event):
+    """A connection was dialled, with its TLS handshake; ``elapsed`` covers both."""
+
+    attempt: int
+    elapsed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionRecycled(Event):
+    """A pooled connection was closed instead of being used; ``reason`` says why."""
+
+    reason: str
+    idle_for: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolRotated(Event):
+    """Connections were retired: those of ``origin``, or all where it is "*"."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamEnded(Event):
+    """A streamed response ended; ``error`` is None at a proper end, else the error's class."""
+
+    attempt: int
+    bytes_received: int
+    elapsed: float
+    error: str | None
+
+
+Observer = Callable[[Any], object]
+
+# Level and constant message per event; a recovered failure is one WARNING, the rest is detail.
+_LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
+    RetryScheduled: (
+        "retry",
+        logging.WARNING,
+        "attempt %s at %s failed in phase %s (%s, reused=%s, idle_for=%s): next in %.3f s",
+        ("attempt", "origin", "phase", "reason", "reused", "idle_for", "wait"),
+    ),
+    RetryDenied: (
+        "retry",
+        logging.INFO,
+        "attempt %s at %s failed and is not repeated: %s",
+        ("attempt", "origin", "reason"),
+    ),
+    AttemptStarted: ("attempt", logging.DEBUG, "attempt %s at %s starts", ("attempt", "origin")),
+    AttemptSucceeded: (
+        "attempt",
+        logging.DEBUG,
+        "attempt %s at %s brought status %s (reused=%s, idle_for=%s)",
+        ("attempt", "origin", "status", "reused", "idle_for"),
+    ),
+    AttemptFailed: (
+        "attempt",
+        logging.DEBUG,
+        "attempt %s at %s failed in phase %s: %s",
+        ("attempt", "origin", "phase", "error"),
+    ),
+    ConnectionOpened: ("pool", logging.DEBUG, "connection to %s opened in %.3f s", ("origin", "elapsed")),
+    ConnectionRecycled: (
+        "pool",
+        logging.DEBUG,
+        "connection to %s recycled: %s (idle_for=%s)",
+        ("origin", "reason", "idle_for"),
+    ),
+    PoolRotated: (
+        "pool",
+        logging.INFO,
+        "connections of %s retired: %s (generation %s)",
+        ("origin", "reason", "generation"),
+    ),
+    StreamEnded: (
+        "stream",
+        logging.DEBUG,
+        "stream from %s ended after %s bytes: %s",
+        ("origin", "bytes_received", "error"),
+    ),
+}
+
+
+class Emitter:
+    """Hands events to the observers of one adapter and to the log; immutable, used from any thread."""
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        if isinstance(observers, (str, bytes)) or not isinstance(observers, Iterable):
+            raise TypeError(f"observers must be a collection of callables, not {type(observers).__name__}")
+        self.observers = tuple(observers)
+        for observer in self.observers:
+            if not callable(observer):
+                raise TypeError(f"observers must be callables, not {type(observer).__name__}")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody would see a DEBUG event: then it need not be built."""
+        return not self.observers and not _ROOT.isEnabledFor(logging.DEBUG)
+
+    def emit(self, event: Event) -> None:
+        """Tell every observer, then the log. An observer that raises is logged and harms nobody."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:
+                _ROOT.exception("an observer failed on %s", type(event).__name__)
+        _log(event)
+
+
+def warn_bad_environment(name: str, default: object) -> None:
+    """Log that an environment variable is unusable; its value may be a secret in the wrong place, so not that."""
+    _ROOT.warning("%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name})
+
+
+def _log(event: Event) -> None:
+    name, level, message, arguments = _LINES[type(event)]
+    logger = _ROOT.getChild(name)
+    if logger.isEnabledFor(level):
+        values = {field.name: getattr(event, field.name) for field in fields(event)}
+        extra = {f"{_ROOT.name}.{key}": value for key, value in values.items()}
+        logger.log(level, message, *(values[key] for key in arguments), extra=extra)

@@ -1,0 +1,75 @@
+"""How long an idle connection may be reused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from resilient_requests import _checks
+
+__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint"]
+
+_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE)
+
+# Below half a second a window costs more dials than it saves calls, whatever the path does.
+_FLOOR = 0.5
+_DOUBLES_EVERY = 60.0
+
+
+def parse_hint(value: str | None) -> float | None:
+    """Return the seconds of ``timeout=`` in a ``Keep-Alive`` header; None where there is none or it is malformed."""
+    match = _TIMEOUT.search(value) if value else None
+    return float(match[1]) if match else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepAlivePolicy:
+    """How long an idle connection may be reused; immutable, all in seconds.
+
+    ``expiry``: the window; 0 never reuses. 10 s is below the idle limit of every NAT and load balancer known to
+    us except a few routers that forget after 10 s. ``max_age``: replace a connection this long after it was
+    opened, however busy (None: no limit). ``hint_margin``: a server's ``Keep-Alive: timeout=`` shortens the
+    window to that minus this margin (it never widens it); a hint not above the margin means no reuse.
+    ``adaptive``: narrow the window of an origin below the idle ages at which its connections turned out dead.
+
+    Raises TypeError or ValueError naming the parameter.
+    """
+
+    expiry: float = 10.0
+    max_age: float | None = None
+    hint_margin: float = 2.0
+    adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        _checks.number("expiry", self.expiry, least=0)
+        _checks.duration("max_age", self.max_age)
+        _checks.number("hint_margin", self.hint_margin, least=0)
+        _checks.flag("adaptive", self.adaptive)
+
+    def window(self, hint: float | None) -> float:
+        """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
+        return self.expiry if hint is None else min(self.expiry, max(hint - self.hint_margin, 0.0))
+
+
+class AdaptiveWindow:
+    """What one origin has taught about idle connections; the caller guards it. ``now`` is boot time in seconds."""
+
+    def __init__(self, expiry: float) -> None:
+        self._expiry = expiry
+        self._limit = expiry
+        self._since = 0.0
+
+    def limit(self, now: float) -> float:
+        """Return the window in seconds: the last lesson, doubled per minute since, never above ``expiry``."""
+        if self._limit >= self._expiry:
+            return self._expiry
+        grown = self._limit * 2.0 ** min(max(now - self._since, 0.0) / _DOUBLES_EVERY, 64.0)
+        return min(grown, self._expiry)
+
+    def stale(self, idle_for: float, now: float) -> None:
+        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink to half of that age.
+
+        Half, so that a minute passes before the window reaches the deadly age again.
+        """
+        self._limit = min(max(idle_for / 2, _FLOOR), self.limit(now))
+        self._since = now

@@ -1,0 +1,159 @@
+"""Pools that recycle idle connections, under each kind of pool manager."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from resilient_requests import _attempt
+from resilient_requests._connection import RecyclingConnection, derive
+from resilient_requests._register import Place, Register
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import HTTPConnectionPool
+
+    from resilient_requests._attempt import Attempt
+    from resilient_requests._clock import Instant
+
+__all__ = ["RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
+
+
+class _Derived:
+    """The connection class of a pool: the one that its base has at this moment, with ours over it.
+
+    No data descriptor, so that whoever sets ``ConnectionCls`` on one pool gets what was set.
+    """
+
+    def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> type:
+        return derive(super(RecyclingPool, owner if pool is None else pool).ConnectionCls)  # type: ignore[misc]
+
+
+class RecyclingPool(urllib3.HTTPConnectionPool):
+    """The part that is laid over whatever pool class a manager has."""
+
+    ConnectionCls = _Derived()  # type: ignore[assignment]
+    register: Register
+    place: Place
+
+    def enroll(self, register: Register) -> None:
+        """Begin to recycle; called once, before the first connection is asked for."""
+        self.register = register
+        self.place = Place(self.scheme, self.host, self.port or 0)
+        # Oldest first, since a connection goes to the end when it is put; an item is owned by who takes it out.
+        self.idle: dict[RecyclingConnection, None] = {}
+        register.add_pool(self)
+
+    def _new_conn(self) -> Any:
+        conn = super()._new_conn()
+        if isinstance(conn, RecyclingConnection):
+            conn.keeper, conn.place = self.register, self.place
+        return conn
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        register = self.register
+        register.ensure_process()
+        conn = super()._get_conn(timeout=timeout)
+        if not isinstance(conn, RecyclingConnection):
+            return conn
+        attempt = _attempt.current.get()
+        if attempt is not None:
+            attempt.place = self.place
+        if conn.born is None:
+            return conn
+        if conn not in self.idle:
+            return self._new_conn()  # closed where it lay, its place in the queue was all that was left
+        return self._judged(conn, attempt)
+
+    def _judged(self, conn: RecyclingConnection, attempt: Attempt | None) -> Any:
+        register, now = self.register, self.register.clock()
+        reason = register.reason_to_close(conn, now)
+        if reason is None and attempt is not None and attempt.fresh:
+            reason = "a retry dials"
+        taken = self.idle.pop(conn, self) is None
+        self._sweep(now)
+        if reason is not None or not taken:
+            register.recycled(conn, reason or "retired", now)
+            return self._new_conn()
+        register.reused(conn)
+        if attempt is not None and conn.idle_since is not None:
+            attempt.reused, attempt.idle_for = True, conn.idle_since.age(now)
+            attempt.generation = conn.generation
+        return conn
+
+    def _sweep(self, now: Instant) -> None:
+        """Close what has expired at the bottom: the queue is last in, first out, and would keep it open for ever."""
+        for conn in list(self.idle):
+            reason = self.register.reason_to_close(conn, now)
+            if reason is None:
+                return
+            if self.idle.pop(conn, self) is None:
+                self.register.recycled(conn, reason, now)
+
+    def _put_conn(self, conn: Any) -> None:
+        if isinstance(conn, RecyclingConnection) and conn.sock is not None:
+            register = self.register
+            now = conn.idle_since = register.clock()
+            reason = "request not sent whole" if conn.is_spoilt else register.reason_to_close(conn, now)
+            if reason is not None or self.pool is None:
+                register.recycled(conn, reason or "pool closed", now)
+            else:
+                self.idle[conn] = None
+        super()._put_conn(conn)
+        if getattr(conn, "sock", self) is None:
+            self.idle.pop(conn, None)  # the pool was full and has closed it
+
+    def close_idle(self) -> None:
+        """Close the connections that lie idle; safe from any thread and in signal handlers."""
+        for conn in list(self.idle):
+            if self.idle.pop(conn, self) is None:
+                conn.close()
+
+    def after_fork(self) -> None:
+        """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
+        idle, self.idle = list(self.idle), {}
+        if self.pool is not None:
+            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread that is not here.
+            size = self.pool.maxsize
+            type(self.pool).__init__(self.pool, size)  # type: ignore[misc]
+            for _ in range(size):
+                self.pool.put(None)
+        for conn in idle:
+            conn.close()
+
+
+class _RecyclingManager(urllib3.PoolManager):
+    """The part that is laid over each kind of pool manager."""
+
+    register: Register
+
+    def enroll(self, register: Register, num_pools: int) -> None:
+        """Begin to make recycling pools; called once, before the first pool is asked for."""
+        self.register, self.num_pools = register, num_pools
+        # A new dict: the attribute is urllib3's module-global one.
+        self.pool_classes_by_scheme = {
+            scheme: type(base.__name__, (RecyclingPool, base), {"__module__": base.__module__})
+            for scheme, base in self.pool_classes_by_scheme.items()
+        }
+        register.add_manager(self)
+
+    def _new_pool(
+        self, scheme: str, host: str, port: int, request_context: dict[str, Any] | None = None
+    ) -> HTTPConnectionPool:
+        pool = super()._new_pool(scheme, host, port, request_context=request_context)
+        if isinstance(pool, RecyclingPool):
+            pool.enroll(self.register)
+        return pool
+
+
+class RecyclingPoolManager(_RecyclingManager, urllib3.PoolManager):
+    """Direct connections."""
+
+
+class RecyclingProxyManager(_RecyclingManager, urllib3.ProxyManager):
+    """Connections through an HTTP proxy, forwarding and CONNECT."""
+
+
+def recycling_socks_manager(base: type) -> type:
+    """Return urllib3's SOCKS manager with recycling over it; PySocks is an extra, so it is not imported here."""
+    return type(base.__name__, (_RecyclingManager, base), {"__module__": base.__module__})

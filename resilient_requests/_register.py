@@ -1,0 +1,278 @@
+"""The connections of one adapter: which may be reused, which generation they are, which calls are in flight."""
+
+from __future__ import annotations
+
+import enum
+import os
+import threading
+import weakref
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from resilient_requests import _attempt, _clock
+from resilient_requests._events import ConnectionOpened, ConnectionRecycled, Emitter, PoolRotated
+from resilient_requests._keepalive import AdaptiveWindow, KeepAlivePolicy
+from resilient_requests._stats import AdapterStats, OriginStats
+from resilient_requests._tls import TLSContexts
+
+if TYPE_CHECKING:
+    from resilient_requests._attempt import Attempt
+    from resilient_requests._cancel import Call, Members
+    from resilient_requests._clock import Clock
+    from resilient_requests._connection import RecyclingConnection
+
+__all__ = ["Place", "Register", "Rotation"]
+
+# Callers that notice the same change of network do so within moments of each other.
+_COALESCE = 1.0
+
+
+class Rotation(enum.Enum):
+    """What a call of ``ResilientAdapter.rotate()`` did."""
+
+    ROTATED = "rotated"
+    ALREADY_ROTATED = "already rotated"
+    COALESCED = "coalesced"
+    CLOSED = "closed"
+
+
+class Place(NamedTuple):
+    """Where the connections of a pool go: what a transport failure retires at once."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+class Pool(Protocol):
+    """What the register needs from a pool."""
+
+    place: Place
+    idle: dict[RecyclingConnection, None]
+
+    def close_idle(self) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+class _Origin:
+    """What is known of one place: the generation that its connections must have, and what idleness does to them."""
+
+    __slots__ = ("floor", "opened", "recycled", "reused", "stale", "window")
+
+    def __init__(self, expiry: float) -> None:
+        self.floor = 0
+        self.window = AdaptiveWindow(expiry)
+        self.opened = self.reused = self.recycled = self.stale = 0
+
+
+class Register:
+    """All connections of one adapter: which may be reused, which generation they are, which calls are in flight.
+
+    Mutable state: generation, floors, origins and counters, guarded by one re-entrant lock, because ``rotate``,
+    ``close`` and ``shutdown`` may run in a signal handler on the thread that holds it. Each pool's ``idle`` dict
+    needs none: taking an entry out of it is atomic, and whoever takes it owns the connection.
+    """
+
+    def __init__(self, policy: KeepAlivePolicy, emitter: Emitter, clock: Clock = _clock.now) -> None:
+        self.policy = policy
+        self.clock = clock
+        self.tls = TLSContexts()
+        self.generation = 0
+        self.is_shut_down = False
+        self._emitter = emitter
+        self._managers: list[Any] = []
+        self._rotated_at: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._floor = self.generation
+        self._origins: dict[Hashable, _Origin] = {}
+        self._pools: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.in_flight: Members = weakref.WeakValueDictionary()
+
+    def add_manager(self, manager: Any) -> None:
+        self._managers.append(manager)
+
+    def add_pool(self, pool: Pool) -> None:
+        self._pools[id(pool)] = pool
+
+    def pools(self) -> list[Pool]:
+        """Return all pools there are, also those that their manager has forgotten already."""
+        return [pool for ref in self._pools.valuerefs() if (pool := ref()) is not None]
+
+    def idle(self) -> int:
+        """Return the number of pooled connections."""
+        return sum(len(pool.idle) for pool in self.pools())
+
+    def calls(self) -> list[Call]:
+        """Return the calls in flight: being sent, or with a response that has not ended."""
+        return [call for ref in self.in_flight.valuerefs() if (call := ref()) is not None]
+
+    # -- what connections ask ---------------------------------------------------------------------------------
+
+    def share_context(self, conn: Any) -> None:
+        self.tls.share(conn)
+
+    def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
+        """A connection was dialled."""
+        self._origin(conn.place).opened += 1
+        if not self._emitter.is_idle and conn.born is not None:
+            elapsed = conn.born.age(self.clock())
+            event = ConnectionOpened(
+                call_id=attempt.call.id, origin=str(conn.place), attempt=attempt.number, elapsed=elapsed
+            )
+            self._emitter.emit(event)
+
+    # -- what pools ask ---------------------------------------------------------------------------------------
+
+    def ensure_process(self) -> None:
+        """Forget the parent's connections in a child that ran no at-fork hook (uWSGI runs none)."""
+        if self._pid != os.getpid():
+            self.after_fork()
+
+    def after_fork(self) -> None:
+        """In the child: forget every connection without shutting it down, since the parent goes on using it."""
+        pools = self.pools()
+        self._forget()
+        self.tls = TLSContexts()
+        for manager in self._managers:
+            manager.pools = type(manager.pools)(manager.num_pools)
+        for pool in pools:
+            pool.after_fork()
+
+    def window_of(self, conn: RecyclingConnection, now: float) -> float:
+        """Return the seconds for which an idle connection may be reused."""
+        window = self.policy.window(conn.hint)
+        if self.policy.adaptive:
+            window = min(window, self._origin(conn.place).window.limit(now))
+        return window
+
+    def is_retired(self, conn: RecyclingConnection) -> bool:
+        return conn.generation < self._floor or conn.generation < self._origin(conn.place).floor
+
+    def reason_to_close(self, conn: RecyclingConnection, now: _clock.Instant) -> str | None:
+        """Return why an idle connection must not be used again; None where it may."""
+        if conn.sock is None:
+            return "closed by the peer, or unread bytes"
+        if conn.pid != self._pid:
+            return "another process"
+        if self.is_retired(conn):
+            return "retired"
+        if conn.idle_since is None or conn.idle_since.age(now) >= self.window_of(conn, now.boot):
+            return "idle window"
+        if self.policy.max_age is not None and conn.born is not None and conn.born.age(now) >= self.policy.max_age:
+            return "max_age"
+        return None
+
+    def recycled(self, conn: RecyclingConnection, reason: str, now: _clock.Instant) -> None:
+        """Close a connection instead of using it, and tell."""
+        conn.close()
+        self._origin(conn.place).recycled += 1
+        if not self._emitter.is_idle:
+            attempt = _attempt.current.get()
+            self._emitter.emit(
+                ConnectionRecycled(
+                    call_id=attempt.call.id if attempt else None,
+                    origin=str(conn.place),
+                    reason=reason,
+                    idle_for=conn.idle_since.age(now) if conn.idle_since else None,
+                )
+            )
+
+    def reused(self, conn: RecyclingConnection) -> None:
+        self._origin(conn.place).reused += 1
+
+    def _origin(self, place: Hashable) -> _Origin:
+        origin = self._origins.get(place)
+        if origin is None:
+            with self._lock:
+                origin = self._origins.setdefault(place, _Origin(self.policy.expiry))
+        return origin
+
+    def stats(self) -> AdapterStats:
+        """Return what has happened so far."""
+        now = self.clock().boot
+        origins = {
+            str(place): OriginStats(
+                opened=each.opened,
+                reused=each.reused,
+                recycled=each.recycled,
+                stale=each.stale,
+                window=each.window.limit(now),
+            )
+            for place, each in self._origins.copy().items()
+        }
+        return AdapterStats(generation=self.generation, in_flight=len(self.calls()), idle=self.idle(), origins=origins)
+
+    # -- what failures and users ask --------------------------------------------------------------------------
+
+    def stale(self, place: Hashable, idle_for: float) -> None:
+        """A reused connection turned out dead: narrow the origin's window below its idle age."""
+        origin = self._origin(place)
+        with self._lock:
+            origin.stale += 1
+            origin.window.stale(idle_for, self.clock().boot)
+
+    def retire(self, place: Hashable, generation: int, reason: str, call_id: str | None = None) -> bool:
+        """Retire the connections of one origin, unless somebody has already done so for this generation."""
+        origin = self._origin(place)
+        with self._lock:
+            if generation < max(origin.floor, self._floor):
+                return False
+            self.generation += 1
+            origin.floor = current = self.generation
+        self._close_idle(place)
+        self._tell_rotation(str(place), current, reason, call_id)
+        return True
+
+    def rotate(self, seen: int | None) -> Rotation:
+        """Retire all connections; see ``ResilientAdapter.rotate``."""
+        with self._lock:
+            outcome = self._swap(seen)
+            current = self.generation
+        if outcome is Rotation.ROTATED:
+            self.tls.clear()
+            self._close_idle()
+            self._tell_rotation("*", current, "rotate()", None)
+        return outcome
+
+    def _swap(self, seen: int | None) -> Rotation:
+        now = self.clock().boot
+        if self.is_shut_down:
+            return Rotation.CLOSED
+        if seen is not None and seen < self.generation:
+            return Rotation.ALREADY_ROTATED
+        if seen is None and self._rotated_at is not None and 0 <= now - self._rotated_at < _COALESCE:
+            return Rotation.COALESCED
+        self._rotated_at = now
+        self._retire_all()
+        return Rotation.ROTATED
+
+    def _retire_all(self) -> None:
+        self.generation += 1
+        self._floor = self.generation
+        # What a network did to idle connections says nothing about the next one.
+        for origin in self._origins.values():
+            origin.window = AdaptiveWindow(self.policy.expiry)
+
+    def close(self) -> None:
+        """Close all idle connections, and those in flight when they return; the adapter can be used again."""
+        with self._lock:
+            self._retire_all()
+        for manager in self._managers:
+            manager.clear()
+        self._close_idle()
+
+    def _close_idle(self, place: Hashable = None) -> None:
+        for pool in self.pools():
+            if place is None or pool.place == place:
+                pool.close_idle()
+
+    def _tell_rotation(self, origin: str, generation: int, reason: str, call_id: str | None) -> None:
+        self._emitter.emit(PoolRotated(call_id=call_id, origin=origin, generation=generation, reason=reason))

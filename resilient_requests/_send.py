@@ -1,0 +1,403 @@
+"""One send: its attempts, what follows from each failure, and what is told about them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import requests
+import urllib3.exceptions
+from requests.utils import rewind_body
+
+from resilient_requests import _failures, _retry
+from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
+from resilient_requests._cancel import Call
+from resilient_requests._events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    Emitter,
+    RetryDenied,
+    RetryScheduled,
+    StreamEnded,
+)
+from resilient_requests._failures import Failure, Verdict
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
+
+if TYPE_CHECKING:
+    import tenacity
+
+    from resilient_requests._budget import TokenBucket
+    from resilient_requests._register import Register
+    from resilient_requests._retry import RetryPolicy
+
+__all__ = ["IDEMPOTENCY_KEY", "Send", "Sender"]
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+# Servers say with these that they did nothing: any request may be repeated.
+_NOT_HANDLED = frozenset({429, 503})
+_IN_MEMORY = (type(None), str, bytes, bytearray, memoryview)
+
+
+class Sender(Protocol):
+    """What a send needs from its adapter."""
+
+    retry_policy: RetryPolicy
+    emitter: Emitter
+    register: Register
+
+    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response: ...
+    def bucket(self, origin: str, *, create: bool) -> TokenBucket | None: ...
+    def sleep(self, call: Call, seconds: float) -> None: ...
+
+
+class Send:
+    """Runs one call of ``ResilientAdapter.send``; used once, by the thread that sends."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        request: requests.PreparedRequest,
+        call: Call,
+        *,
+        origin: str,
+        limits: Limits,
+        stream: bool,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._sender = sender
+        self._policy = sender.retry_policy
+        self._emitter = sender.emitter
+        self._request = request
+        self._call = call
+        self._origin = origin
+        self._limits = limits
+        self._stream = stream
+        self._kwargs = kwargs
+        self._records: list[AttemptRecord] = []
+        self._attempt: Attempt | None = None
+        self._verdict: Verdict | None = None
+        self._has_retried_free = False
+        self._has_retried_timeout = False
+        self._pause = 0.0
+
+    def run(self) -> requests.Response:
+        """Send, repeat by the rules, and return the response or raise the last attempt's own error."""
+        try:
+            response = self._run()
+        except BaseException as error:
+            if isinstance(error, (requests.RequestException, Cancelled)):
+                error.attempts = tuple(self._records)  # type: ignore[union-attr]
+            self._call.leave()
+            raise
+        if self._stream:
+            self._call.stream_ended = functools.partial(_stream_ended, self._sender, self._origin)
+        self._call.sent()
+        if hasattr(response, "attempts"):
+            response.attempts = tuple(self._records)
+        return response
+
+    def _run(self) -> requests.Response:
+        try:
+            response = self.attempt()
+        except Exception as error:
+            first = functools.partial(_raise, error)
+        else:
+            if response.status_code not in self._policy.statuses:
+                return response
+            first = functools.partial(_return, response)
+        response = _retry.replay(
+            first,
+            self.attempt,
+            decide=self._decide,
+            wait=lambda state: self._pause,
+            sleep=functools.partial(self._sender.sleep, self._call),
+        )
+        if self._policy.raise_on_status and response.status_code in self._policy.statuses:
+            reason = urllib3.exceptions.ResponseError(f"too many {response.status_code} error responses")
+            pool: Any = None
+            exhausted = urllib3.exceptions.MaxRetryError(pool, self._request.path_url, reason)
+            raise requests.RetryError(exhausted, request=self._request, response=response)
+        return response
+
+    # -- one attempt --------------------------------------------------------------------------------------------
+
+    def attempt(self) -> requests.Response:
+        """Make one attempt, note what it did, and judge its failure."""
+        call = self._call
+        number = len(self._records) + 1
+        attempt = Attempt(call, number, self._limits, fresh=number > 1, since=call.boot())
+        self._attempt, self._verdict = attempt, None
+        try:
+            call.check()
+            if not self._emitter.is_idle:
+                method = self._request.method or ""
+                self._emitter.emit(AttemptStarted(call_id=call.id, origin=self._origin, attempt=number, method=method))
+            with current(attempt):
+                response = self._sender.send_once(self._request, stream=self._stream, **self._kwargs)
+                if not self._stream:
+                    _read(response)
+            call.check()
+        except BaseException as error:
+            raised = self._failed(attempt, error)
+            if raised is error:
+                raise
+            raise raised from error
+        self._succeeded(attempt, response)
+        return response
+
+    def _succeeded(self, attempt: Attempt, response: requests.Response) -> None:
+        attempt.status = status = response.status_code
+        elapsed = self._call.boot() - attempt.since
+        self._records.append(_record(attempt, None, elapsed))
+        is_wanted = status not in self._policy.statuses
+        if is_wanted and (bucket := self._sender.bucket(self._origin, create=False)) is not None:
+            bucket.deposit(self._call.boot())
+        if not is_wanted:
+            self._verdict = self._judged(Failure.STATUS, attempt)
+        if not self._emitter.is_idle:
+            self._emitter.emit(
+                AttemptSucceeded(
+                    call_id=self._call.id,
+                    origin=self._origin,
+                    attempt=attempt.number,
+                    status=status,
+                    reused=attempt.reused,
+                    idle_for=attempt.idle_for,
+                    bytes_sent=attempt.bytes_sent,
+                    bytes_received=attempt.bytes_received,
+                    elapsed=elapsed,
+                )
+            )
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
+        """Note a failed attempt and what it teaches; return what to raise."""
+        call = self._call
+        call.release()
+        elapsed = call.boot() - attempt.since
+        ended = self._what_ended(error)
+        raised = ended or error
+        self._records.append(_record(attempt, raised, elapsed))
+        if ended is None:
+            self._verdict = self._judged(_failures.failure_of(error, attempt), attempt)
+        self._learn(attempt, ended)
+        if not self._emitter.is_idle:
+            self._emitter.emit(
+                AttemptFailed(
+                    call_id=call.id,
+                    origin=self._origin,
+                    attempt=attempt.number,
+                    reused=attempt.reused,
+                    idle_for=attempt.idle_for,
+                    phase=attempt.phase.value,
+                    bytes_sent=attempt.bytes_sent,
+                    bytes_received=attempt.bytes_received,
+                    error=_failures.describe(raised),
+                    errno=_failures.errno_of(raised),
+                    elapsed=elapsed,
+                )
+            )
+        if ended is None and isinstance(error, StreamIdle):
+            return _as_requests_would(error)
+        return raised
+
+    def _what_ended(self, error: BaseException) -> BaseException | None:
+        """Return what ended the call: its own state decides, not what the socket raised when it was shut down."""
+        if not isinstance(error, Exception):
+            return None
+        try:
+            self._call.check()
+        except (Cancelled, requests.RequestException) as ended:
+            # The same class comes up from below when nothing stands in between: keep that object.
+            return error if type(error) is type(ended) else ended
+        return None
+
+    def _judged(self, failure: Failure, attempt: Attempt) -> Verdict:
+        method = (self._request.method or "").upper()
+        allowed = self._policy.allowed_methods
+        if allowed is not None:
+            is_idempotent = method in allowed
+        else:
+            is_idempotent = method in _failures.IDEMPOTENT or IDEMPOTENCY_KEY in self._request.headers
+        return _failures.judge(
+            failure,
+            stale=_failures.is_stale(attempt, self._call.boot()),
+            idempotent=is_idempotent,
+            response_timeouts=self._policy.retry_response_timeout and not self._has_retried_timeout,
+            for_all=attempt.status in _NOT_HANDLED and allowed is None,
+        )
+
+    def _learn(self, attempt: Attempt, ended: BaseException | None) -> None:
+        """Retire the origin's connections, and narrow its window, where the failure implicates them."""
+        verdict, register = self._verdict, self._sender.register
+        if attempt.place is None or attempt.generation < 0:
+            return
+        # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
+        is_silence = isinstance(ended, DeadlineExceeded) and attempt.reused and attempt.phase is Phase.WAIT
+        if is_silence or (verdict is not None and verdict.retires):
+            reason = verdict.failure.value if verdict is not None else "deadline in silence"
+            register.retire(attempt.place, attempt.generation, reason, self._call.id)
+        if verdict is not None and verdict.teaches and attempt.idle_for is not None:
+            register.stale(attempt.place, attempt.idle_for)
+
+    # -- whether another follows --------------------------------------------------------------------------------
+
+    def _decide(self, state: tenacity.RetryCallState) -> bool:
+        """Return whether to repeat; tell why not, or what comes."""
+        verdict, attempt = self._verdict, self._attempt
+        outcome = state.outcome
+        assert attempt is not None and outcome is not None
+        if verdict is None and not outcome.failed:
+            return False  # a response that nobody wants repeated
+        reason = self._why_not(verdict, state)
+        if reason is not None:
+            self._records[-1] = replace(self._records[-1], stopped_by=reason)
+            self._emitter.emit(
+                RetryDenied(call_id=self._call.id, origin=self._origin, attempt=attempt.number, reason=reason)
+            )
+            return False
+        assert verdict is not None
+        if not outcome.failed:
+            outcome.result().close()
+        self._schedule(verdict, attempt)
+        return True
+
+    def _why_not(self, verdict: Verdict | None, state: tenacity.RetryCallState) -> str | None:
+        """Return why no further attempt follows, in the order of the rules; None where one does."""
+        assert self._attempt is not None and state.outcome is not None
+        if verdict is None:
+            return _ENDED_BY.get(type(state.outcome.exception()), "policy")
+        if not verdict.replay:
+            return "policy"
+        if len(self._records) > self._policy.max_retries:
+            return "exhausted"
+        if not self._rewind(self._attempt):
+            return "not replayable"
+        is_free = verdict.at_once and (verdict.cost == 0 or not self._has_retried_free)
+        self._pause = 0.0 if is_free else self._wait(state)
+        remaining = self._call.remaining()
+        if remaining is not None and self._pause >= remaining:
+            return "deadline"
+        if not is_free and not self._withdraw(verdict.cost):
+            return "budget"
+        self._has_retried_free |= is_free and verdict.cost > 0
+        return None
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        strategy = self._policy.wait or _retry.FullJitter()
+        pause = float(strategy(state))
+        if state.outcome is not None and not state.outcome.failed:
+            header = state.outcome.result().headers.get("Retry-After")
+            pause = max(pause, _retry.retry_after(header) or 0.0)
+        return pause
+
+    def _withdraw(self, cost: int) -> bool:
+        bucket = self._sender.bucket(self._origin, create=True)
+        return bucket is None or bucket.withdraw(cost, self._call.boot())
+
+    def _rewind(self, attempt: Attempt) -> bool:
+        """Make the body ready to be sent once more; return False where it cannot be."""
+        body = self._request.body
+        if isinstance(body, _IN_MEMORY) or not attempt.body_touched:
+            return True
+        if isinstance(getattr(self._request, "_body_position", None), int):
+            try:
+                rewind_body(self._request)
+            except requests.exceptions.UnrewindableBodyError:
+                return False
+            return True
+        # An object that gives a new iterator each time can be read again; an iterator or a bare file cannot.
+        return not hasattr(body, "__next__") and not hasattr(body, "read")
+
+    def _schedule(self, verdict: Verdict, attempt: Attempt) -> None:
+        if verdict.failure in (Failure.RESPONSE_TIMEOUT, Failure.BODY_STALLED):
+            self._has_retried_timeout = True
+            self._limits = _longer(self._limits)
+        record = self._records[-1]
+        self._emitter.emit(
+            RetryScheduled(
+                call_id=self._call.id,
+                origin=self._origin,
+                attempt=attempt.number,
+                wait=self._pause,
+                reason=record.error or f"status {record.status}",
+                reused=attempt.reused,
+                idle_for=attempt.idle_for,
+                phase=attempt.phase.value,
+                errno=_failures.errno_of(attempt.fault) if attempt.fault is not None else None,
+            )
+        )
+
+
+_ENDED_BY = {Cancelled: "cancelled", DeadlineExceeded: "deadline"}
+
+
+def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Return a POST or PATCH with an Idempotency-Key: a copy, since the same request sent twice is two operations."""
+    if request.method not in ("POST", "PATCH") or IDEMPOTENCY_KEY in request.headers:
+        return request
+    keyed = copy.copy(request)
+    keyed.headers = request.headers.copy()
+    keyed.headers[IDEMPOTENCY_KEY] = str(uuid.uuid4())
+    return keyed
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _return(response: requests.Response) -> requests.Response:
+    return response
+
+
+def _read(response: requests.Response) -> None:
+    """Read the whole body inside the attempt, so that the rules cover it."""
+    response.content  # noqa: B018  # the property reads
+
+
+def _as_requests_would(error: StreamIdle) -> requests.ConnectionError:
+    # With stream=False nobody has seen half of anything: code that knows requests' own error may go on.
+    pool: Any = None
+    return requests.ConnectionError(
+        urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out."), request=error.request
+    )
+
+
+def _longer(limits: Limits) -> Limits:
+    doubled = {name: value * 2 for name in ("response", "idle") if (value := getattr(limits, name)) is not None}
+    return replace(limits, **doubled)
+
+
+def _record(attempt: Attempt, error: BaseException | None, elapsed: float) -> AttemptRecord:
+    return AttemptRecord(
+        number=attempt.number,
+        reused=attempt.reused,
+        idle_for=attempt.idle_for,
+        phase=attempt.phase.value,
+        bytes_sent=attempt.bytes_sent,
+        bytes_received=attempt.bytes_received,
+        status=attempt.status,
+        error=None if error is None else _failures.describe(error),
+        elapsed=elapsed,
+    )
+
+
+def _stream_ended(sender: Sender, origin: str, attempt: Attempt, error: BaseException | None) -> None:
+    """A streamed response has ended: a silent or broken one implicates the connections of its generation."""
+    is_dead = isinstance(error, StreamBroken) or (isinstance(error, StreamIdle) and error.clock == "bytes")
+    if is_dead and attempt.place is not None:
+        sender.register.retire(attempt.place, attempt.generation, type(error).__name__, attempt.call.id)
+    if not sender.emitter.is_idle:
+        sender.emitter.emit(
+            StreamEnded(
+                call_id=attempt.call.id,
+                origin=origin,
+                attempt=attempt.number,
+                bytes_received=attempt.bytes_received,
+                elapsed=attempt.call.boot() - attempt.since,
+                error=None if error is None else type(error).__name__,
+            )
+        )

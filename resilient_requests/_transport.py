@@ -1,0 +1,127 @@
+"""An HTTPAdapter over recycling pools: direct, proxied and SOCKS, with socket options and shared TLS contexts."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import requests
+import requests.adapters
+from requests.utils import select_proxy
+
+from resilient_requests import _response
+from resilient_requests._pool import (
+    RecyclingPoolManager,
+    RecyclingProxyManager,
+    recycling_socks_manager,
+)
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import HTTPConnectionPool
+
+    from resilient_requests._register import Register
+    from resilient_requests._timeouts import TCPKeepAlive
+
+__all__ = ["TransportAdapter", "origin_of"]
+
+
+def origin_of(url: str) -> str:
+    """Return the "scheme://host:port" part of a prepared URL, without credentials; for budgets, events and caches."""
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0].rpartition("@")[2]
+    return f"{scheme.lower()}://{authority}"
+
+
+class TransportAdapter(requests.adapters.HTTPAdapter):
+    """Makes pools, proxies' pools and responses; does not retry.
+
+    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__``, which calls the hooks below.
+    """
+
+    _register: Register
+    _tcp_keepalive: TCPKeepAlive | None
+    _is_disabled: bool  # behave as a plain HTTPAdapter
+    # A second look-up beside requests' own, which takes 7 % of a keep-alive POST.
+    _pools: weakref.WeakValueDictionary[tuple[object, ...], HTTPConnectionPool]
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        """Make the pool manager; called by requests, when unpickling too. Passes on arguments that it does not know."""
+        self._pools = weakref.WeakValueDictionary()
+        if self._is_disabled:
+            return super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
+        self.poolmanager = manager = RecyclingPoolManager(
+            num_pools=connections, maxsize=maxsize, block=block, **self._with_options(pool_kwargs)
+        )
+        manager.enroll(self._register, connections)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        """Return the pool manager for a proxy, with everything that direct connections have."""
+        if self._is_disabled:
+            return super().proxy_manager_for(proxy, **proxy_kwargs)
+        manager = self.proxy_manager.get(proxy)
+        if manager is None:
+            made = self._make_proxy_manager(proxy, self._with_options(proxy_kwargs))
+            manager = self.proxy_manager.setdefault(proxy, made)
+            if manager is made:
+                manager.enroll(self._register, self._pool_connections)
+        return manager
+
+    def _make_proxy_manager(self, proxy: str, kwargs: dict[str, Any]) -> Any:
+        kwargs = {
+            "num_pools": self._pool_connections,
+            "maxsize": self._pool_maxsize,
+            "block": self._pool_block,
+            **kwargs,
+        }
+        if not proxy.lower().startswith("socks"):
+            return RecyclingProxyManager(proxy, proxy_headers=self.proxy_headers(proxy), **kwargs)
+        base = requests.adapters.SOCKSProxyManager
+        if not isinstance(base, type):
+            return base(proxy)  # without PySocks a function that raises requests' own InvalidSchema
+        username, password = requests.utils.get_auth_from_url(proxy)
+        return recycling_socks_manager(base)(proxy, username=username, password=password, **kwargs)
+
+    def _with_options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._tcp_keepalive is None:
+            return kwargs
+        return {"socket_options": self._tcp_keepalive.socket_options(), **kwargs}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> HTTPConnectionPool:
+        """Return the pool for a request, from a look-up by what decides it where that was seen before."""
+        if self._is_disabled or not self._has_stock_keys:
+            return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+        url = request.url or ""
+        proxy = select_proxy(url, proxies) if proxies else None
+        # A list as cert is legal in requests, and cannot be a key.
+        key = (url[: url.find("/", 8)], proxy, verify, tuple(cert) if isinstance(cert, list) else cert)
+        pool = self._pools.get(key)
+        if pool is None or pool.pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            self._pools[key] = pool
+        return pool
+
+    @property
+    def _has_stock_keys(self) -> bool:
+        """Whether only the look-up's own arguments decide: a subclass may choose pools by anything in a request."""
+        return (
+            type(self).build_connection_pool_key_attributes
+            is requests.adapters.HTTPAdapter.build_connection_pool_key_attributes
+        )
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return a `ResilientResponse` of what came."""
+        response = super().build_response(req, resp)
+        return response if self._is_disabled else _response.ResilientResponse.of(response)
+
+    def close(self) -> None:
+        """Close all idle connections; responses in flight finish, and the adapter can be used again.
+
+        Unlike requests', which closes no socket while any response is alive.
+        """
+        if self._is_disabled:
+            return super().close()
+        self._pools = weakref.WeakValueDictionary()
+        self._register.close()

@@ -1,0 +1,164 @@
+"""Every error of resilient_requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "Cancelled",
+    "ChatAPIError",
+    "DeadlineExceeded",
+    "StreamBroken",
+    "StreamError",
+    "StreamIdle",
+    "StreamProtocolError",
+    "StreamTruncated",
+]
+
+
+def _restore(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Rebuild a pickled error without its constructor, whose arguments are keyword-only."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+    # A response holds a socket and a request perhaps a generator: neither crosses a process boundary.
+    state = {**error.__dict__, "response": None, "request": None}
+    return _restore, (type(error), error.args, state)
+
+
+class StreamError(requests.RequestException):
+    """A response failed after it had begun; nothing was sent again.
+
+    Attributes: ``bytes_received`` and ``events_received`` up to the failure, ``elapsed`` seconds since the
+    response began, ``response``, ``partial`` (the completion so far, from the chat helpers; else None) and
+    ``attempts`` (as on every error of a call). Pickles, without ``response``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        bytes_received: int = 0,
+        events_received: int = 0,
+        elapsed: float = 0.0,
+        response: requests.Response | None = None,
+        partial: Any = None,
+    ) -> None:
+        super().__init__(message, response=response)
+        self.bytes_received = bytes_received
+        self.events_received = events_received
+        self.elapsed = elapsed
+        self.partial = partial
+        self.attempts: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce(self)
+
+
+class StreamIdle(StreamError):
+    """The peer went silent: no byte for ``idle_timeout`` seconds, or no event for ``event_timeout`` seconds.
+
+    ``clock`` says which limit was reached ("bytes" or "events"), ``idle_timeout`` its length in seconds. Neither a
+    ``requests.ConnectionError`` nor a ``requests.Timeout``: code that retries on those would replay a stream
+    that somebody has already seen half of.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        idle_timeout: float | None = None,
+        clock: str = "bytes",
+        bytes_received: int = 0,
+        events_received: int = 0,
+        **facts: Any,
+    ) -> None:
+        if message is None:
+            knob = "idle_timeout=" if clock == "bytes" else "event_timeout="
+            what = "byte" if clock == "bytes" else "event"
+            message = (
+                f"no {what} for {idle_timeout:g} s, after {bytes_received} bytes and {events_received} events "
+                f"({knob} sets the limit)"
+                if idle_timeout is not None
+                else f"the stream went silent after {bytes_received} bytes"
+            )
+        super().__init__(message, bytes_received=bytes_received, events_received=events_received, **facts)
+        self.idle_timeout = idle_timeout
+        self.clock = clock
+
+
+class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):
+    """The connection was lost, or ended short of what the framing had promised, inside a response."""
+
+
+class StreamTruncated(StreamError):
+    """The stream ended cleanly, but without the terminal marker that a complete answer has."""
+
+
+class StreamProtocolError(StreamError):
+    """The stream is not what was promised: wrong content type, bad JSON, an oversized event."""
+
+
+class ChatAPIError(requests.RequestException):
+    """The provider reported an error inside a stream whose status was 200.
+
+    Attributes: ``type``, ``code``, ``message`` as the provider gave them (None where it did not), ``transient``
+    (a repetition may succeed), ``partial`` (the completion so far). Pickles, without ``response``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str | None = None,
+        code: str | int | None = None,
+        transient: bool = False,
+        response: requests.Response | None = None,
+        partial: Any = None,
+    ) -> None:
+        super().__init__(message, response=response)
+        self.message = message
+        self.type = type
+        self.code = code
+        self.transient = transient
+        self.partial = partial
+        self.attempts: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce(self)
+
+
+class DeadlineExceeded(requests.Timeout):
+    """The total time of a call (``Timeouts.total``) or of a ``CancelScope`` is up. Pickles, without ``response``."""
+
+    def __init__(self, message: str = "the deadline was reached", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.attempts: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce(self)
+
+
+class Cancelled(Exception):
+    """You called ``cancel()``.
+
+    No ``requests.RequestException``, so that no retry loop written for requests' errors replays it. ``partial``
+    holds the completion so far when a chat stream was cancelled, else None. Pickles.
+    """
+
+    def __init__(self, message: str = "cancelled", *, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.attempts: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce(self)

@@ -1,0 +1,108 @@
+"""What a server is to do next and what it has seen, under one condition."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from resilient_requests.testing._request import Head, ReceivedRequest
+from resilient_requests.testing._script import Reply
+
+if TYPE_CHECKING:
+    from resilient_requests.testing._wire import How, Side
+
+Answer: TypeAlias = Reply | Callable[[ReceivedRequest], Reply]
+T = TypeVar("T")
+
+
+@dataclass
+class ConnectionRecord:
+    """An accepted connection: how many requests it brought, how it ended, and which side ended it.
+
+    ``ended`` is "fin", "reset", "error" (bad HTTP or TLS, or patience at its end) or None while open.
+    ``at`` is monotonic time.
+    """
+
+    number: int
+    at: float
+    requests: int = 0
+    ended: How | None = None
+    ended_by: Side | None = None
+
+
+class Ledger:
+    """Scripts, counts and records; all of it is guarded by ``changed``, which is notified at each change."""
+
+    def __init__(self, replies: Iterable[Answer], default: Answer) -> None:
+        self.changed = threading.Condition()
+        self.default = default
+        self.replies = deque(replies)
+        self.routes: dict[str, Answer] = {}
+        self.greetings: deque[Reply | None] = deque()
+        self.handshakes: deque[Reply | None] = deque()
+        self._ever_accepted = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget counts and records, not the scripts."""
+        with self.changed:
+            self.connections: list[ConnectionRecord] = []
+            self.requests: list[ReceivedRequest] = []
+            self.applied: Counter[str] = Counter()
+            self.swallowed = 0
+
+    def accept(self) -> ConnectionRecord:
+        """Count a connection."""
+        with self.changed:
+            self._ever_accepted += 1
+            record = ConnectionRecord(self._ever_accepted, time.monotonic())
+            self.connections.append(record)
+            self.changed.notify_all()
+            return record
+
+    def receive(self, head: Head, record: ConnectionRecord) -> tuple[ReceivedRequest, Answer]:
+        """Count a request, and say how it is to be answered."""
+        with self.changed:
+            number = len(self.requests) + 1
+            request = ReceivedRequest(
+                head.method,
+                head.target,
+                head.headers,
+                record.number,
+                number,
+                time.monotonic(),
+                not head.has_body,
+            )
+            record.requests += 1
+            self.requests.append(request)
+            self.changed.notify_all()
+            if request.path in self.routes:
+                return request, self.routes[request.path]
+            return request, next_of(self.replies) or self.default
+
+    def grow(self, request: ReceivedRequest, piece: bytes, *, complete: bool) -> None:
+        """Add to the body of a request."""
+        with self.changed:
+            request.add(piece, complete=complete)
+            self.changed.notify_all()
+
+    def apply(self, request: ReceivedRequest) -> None:
+        """Count a request that is acted upon."""
+        with self.changed:
+            self.applied[request.header("Idempotency-Key") or ""] += 1
+            self.changed.notify_all()
+
+    def swallow(self) -> None:
+        """Count a request that nobody will see."""
+        with self.changed:
+            self.swallowed += 1
+            self.changed.notify_all()
+
+
+def next_of(script: deque[T]) -> T | None:
+    """Take the next item; None when there is none."""
+    return script.popleft() if script else None

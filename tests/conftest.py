@@ -1,0 +1,93 @@
+"""What holds around every test: an environment of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest_plugins = ["resilient_requests.testing.plugin"]
+
+GRACE = 3.0
+"""Seconds that threads and sockets have to finish after a test that has already ended."""
+
+_FD_DIR = "/proc/self/fd"
+_FOREIGN = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+
+
+def _open_fds() -> frozenset[tuple[str, str]]:
+    """Number and target of each open file descriptor; nothing where there is no /proc."""
+    try:
+        numbers = os.listdir(_FD_DIR)  # noqa: PTH208 - a Path per descriptor and test would be too slow
+    except OSError:
+        return frozenset()
+    found = []
+    for number in numbers:
+        try:
+            found.append((number, os.readlink(f"{_FD_DIR}/{number}")))  # noqa: PTH115 - as above
+        except OSError:  # the descriptor with which the directory was read
+            continue
+    return frozenset(found)
+
+
+class Leaks:
+    """What is alive now and was not when this object was made."""
+
+    def __init__(self) -> None:
+        self._threads = frozenset(threading.enumerate())
+        self._fds = _open_fds()
+
+    def found(self) -> list[str]:
+        """Describe each thread and file descriptor that is new."""
+        threads = [t for t in threading.enumerate() if t not in self._threads]
+        fds = sorted(_open_fds() - self._fds)
+        return [f"thread {t.name}" for t in threads] + [f"fd {number}: {target}" for number, target in fds]
+
+    def remaining(self, grace: float) -> list[str]:
+        """Describe what is still there after at most ``grace`` seconds and one garbage collection."""
+        if not self.found():
+            return []
+        gc.collect()
+        until = time.monotonic() + grace
+        while (left := self.found()) and time.monotonic() < until:
+            time.sleep(0.005)
+        return left
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread or a file descriptor behind, unless it is marked ``leaks``."""
+    marker = request.node.get_closest_marker("leaks")
+    if marker is not None:
+        if not marker.args and "reason" not in marker.kwargs:
+            pytest.fail("the marker `leaks` needs a reason")
+        yield
+        return
+    leaks = Leaks()
+    yield
+    left = leaks.remaining(GRACE)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left))
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether this environment variable would change what requests or we do."""
+    name = name.upper()
+    return name in _FOREIGN or name.endswith("_PROXY") or name.startswith("RESILIENT_REQUESTS_")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(nothing_leaks: None) -> Iterator[None]:
+    """Hide the machine's proxies, certificate bundles and our own variables from a test."""
+    # Not the fixture `monkeypatch`: a test that calls its undo() must not bring the machine's variables back.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if _is_foreign(name)]:
+            patch.delenv(name)
+        yield

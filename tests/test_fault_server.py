@@ -1,0 +1,913 @@
+"""The fault server does each fault as announced: seen by raw sockets and by plain requests."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import gzip
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from resilient_requests.testing import (
+    BlackHole,
+    FaultServer,
+    Pause,
+    ReadRest,
+    Reply,
+    Send,
+    fin,
+    fin_then_reset,
+    reset,
+    respond,
+    silence,
+    sse,
+    stream,
+)
+from resilient_requests.testing._certificates import loopback_tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789"
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n7;x=y\r\ndefghij\r\n0\r\nT: 1\r\n\r\n"
+FRAMINGS: Any = ["length", "chunked", "close"]
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
+    """A server of each kind."""
+    with FaultServer(tls=request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """Plain requests."""
+    with requests.Session() as session:
+        yield session
+
+
+def dial(server: FaultServer, version: ssl.TLSVersion | None = None) -> socket.socket:
+    """A connected client socket with a bound on each wait."""
+    sock = socket.create_connection((server.host, server.port), timeout=5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if server.ca_path is None:
+        return sock
+    context = ssl.create_default_context(cafile=server.ca_path)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context.wrap_socket(sock, server_hostname=server.host)
+
+
+def read_all(sock: socket.socket, quiet: float = 5.0) -> tuple[bytes, str]:
+    """All bytes until the end, and how that came: "fin", "reset", "alive" after so much quiet."""
+    sock.settimeout(quiet)
+    got = b""
+    while True:
+        try:
+            data = sock.recv(65536)
+        except TimeoutError:
+            return got, "alive"
+        except OSError:
+            return got, "reset"
+        if not data:
+            return got, "fin"
+        got += data
+
+
+def talk(server: FaultServer, *requests: bytes, quiet: float = 5.0) -> tuple[bytes, str]:
+    """Send requests on one new connection, and read all that comes back."""
+    with dial(server) as sock:
+        for request in requests:
+            sock.sendall(request)
+        return read_all(sock, quiet)
+
+
+def get(session: requests.Session, server: FaultServer, **options: Any) -> requests.Response:
+    """GET by plain requests, with the server's certificate trusted."""
+    return session.get(server.url, verify=server.ca_path or True, **options)
+
+
+# Requests
+
+
+@pytest.mark.parametrize("request_bytes", [GET, POST, CHUNKED], ids=["get", "post", "chunked"])
+def test_a_request_may_be_cut_at_every_size(fault_server: FaultServer, request_bytes: bytes) -> None:
+    """TCP cuts where it likes."""
+    with dial(fault_server) as sock:
+        for size in range(1, len(request_bytes)):
+            sock.sendall(request_bytes[:size])
+            sock.sendall(request_bytes[size:])
+            assert sock.recv(1000).endswith(b"ok")
+    bodies = {b"" if request_bytes is GET else b"0123456789" if request_bytes is POST else b"abcdefghij"}
+
+    assert {request.body for request in fault_server.requests} == bodies
+    assert all(request.complete for request in fault_server.requests)
+    assert fault_server.applied == len(request_bytes) - 1
+    assert fault_server.accepted == 1
+
+
+def test_a_request_may_come_byte_by_byte(server: FaultServer) -> None:
+    """On TLS each byte is a record of its own."""
+    with dial(server) as sock:
+        for byte in CHUNKED + LAST:
+            sock.send(bytes([byte]))
+        answer, _ = read_all(sock)
+
+    assert answer.count(b"200 OK") == 2
+    assert server.requests[0].body == b"abcdefghij"
+
+
+def test_a_request_is_recorded(server: FaultServer) -> None:
+    """Tests assert on what arrived, not on what was meant to be sent."""
+    before = time.monotonic()
+    talk(server, b"PUT /a/b?c=d HTTP/1.1\r\nX-Name: Value\r\nContent-Length: 2\r\n\r\nhi", LAST)
+    first, second = server.requests
+
+    assert (first.method, first.target, first.path, first.body) == ("PUT", "/a/b?c=d", "/a/b", b"hi")
+    assert (first.header("x-NAME"), first.header("other")) == ("Value", None)
+    assert (first.connection, first.number, second.connection, second.number) == (1, 1, 1, 2)
+    assert before <= first.at <= second.at
+    assert first.complete
+    assert server.connections[0].requests == 2
+
+
+def test_a_body_cut_by_the_client_is_recorded_as_incomplete(server: FaultServer) -> None:
+    """Nothing is applied of half a request."""
+    with dial(server) as sock:
+        sock.sendall(POST[:-4])
+        assert server.wait_for(lambda server: bool(server.requests) and server.requests[0].size == 6)
+    assert server.wait_for_disconnects(1)
+    (request,) = server.requests
+
+    assert (request.body, request.complete, server.applied) == (b"012345", False, 0)
+    assert server.connections[0].ended_by == "peer"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x16\x03\x01\x02\x00\x01\x00", b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
+    ids=["tls", "no request", "no length"],
+)
+def test_what_is_no_request_is_refused(fault_server: FaultServer, garbage: bytes) -> None:
+    """A client with TLS on a plain port, above all, must not wait for ever."""
+    answer, end = talk(fault_server, garbage)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert (end, len(fault_server.requests)) == ("fin", 0)
+
+
+def test_a_broken_chunk_ends_the_connection(fault_server: FaultServer) -> None:
+    """What follows a lost framing cannot be told from a request."""
+    talk(fault_server, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+
+    assert fault_server.wait_for_disconnects(1)
+    assert fault_server.connections[0].ended == "error"
+    assert not fault_server.requests[0].complete
+
+
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"])
+def test_a_client_that_wants_no_more_is_left(server: FaultServer, head: bytes) -> None:
+    """Connection: close, and HTTP/1.0, end with the answer."""
+    answer, end = talk(server, head)
+
+    assert answer.endswith(b"ok")
+    assert end == "fin"
+
+
+# Answers
+
+
+def test_answers_are_taken_from_route_script_and_default(session: requests.Session, server: FaultServer) -> None:
+    """A health check beside the scripted call must not use up the script."""
+    server.route("/health", respond(b"healthy"))
+    server.script(respond(b"one"), lambda request: respond(request.body[::-1]))
+    server.default = respond(b"none left", status=404)
+    verify = server.ca_path or True
+    paths = ["/health?x", "/", "/health", "/", "/"]
+    answers = [session.post(server.url + path, data=b"abc", verify=verify).content for path in paths]
+
+    assert answers == [b"healthy", b"one", b"healthy", b"cba", b"none left"]
+
+
+def test_a_script_is_shared_by_all_connections() -> None:
+    """A retry comes on another connection."""
+    with FaultServer(reset(), respond(b"second")) as server:
+        assert talk(server, GET) == (b"", "reset")
+        assert talk(server, LAST)[0].endswith(b"second")
+
+
+@pytest.mark.parametrize("chunks", [None, [3], [1, 2, 4], [b"01234", b"56789"]], ids=str)
+@pytest.mark.parametrize("packed", [False, True], ids=["identity", "gzip"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_an_answer_arrives_whole_in_every_framing(
+    session: requests.Session, server: FaultServer, framing: Any, packed: bool, chunks: Any
+) -> None:
+    """The faults mean something only if the server is right without them."""
+    body = b"" if chunks and isinstance(chunks[0], bytes) else b"0123456789"
+    server.default = respond(body, framing=framing, gzip=packed, chunks=chunks)
+    answers = [get(session, server).content for _ in range(2)]
+
+    assert answers == [b"0123456789"] * 2
+    assert server.accepted == (2 if framing == "close" else 1)
+
+
+def test_status_reason_headers_and_hint_are_sent(session: requests.Session, server: FaultServer) -> None:
+    """Clients read the idle limit from Keep-Alive."""
+    server.script(
+        respond(b"", status=503, reason="Nope", headers={"Retry-After": "1"}, keep_alive="timeout=5"),
+        respond(status=299, headers=[("Connection", "close")]),
+        respond(status=204),
+    )
+    first, second, third = (get(session, server) for _ in range(3))
+
+    assert (first.status_code, first.reason) == (503, "Nope")
+    assert (first.headers["Retry-After"], first.headers["Keep-Alive"]) == ("1", "timeout=5")
+    assert (second.status_code, third.status_code) == (299, 204)
+    assert server.accepted == 2
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_head_is_answered_without_a_body(server: FaultServer, framing: Any) -> None:
+    """A body after HEAD would be the start of the next answer."""
+    server.script(respond(b"body", framing=framing), respond(b"last"))
+    answer, _ = talk(server, LAST.replace(b"GET", b"HEAD"))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"body" not in answer
+
+
+def test_interim_heads_and_a_pause_come_before_the_head(server: FaultServer) -> None:
+    """A client's response timeout runs on through 1xx."""
+    go_on = threading.Event()
+    server.script(respond(b"x", interim=[102, 103], head_pause=go_on))
+    with dial(server) as sock:
+        sock.sendall(LAST)
+        first = b""
+        while not first.endswith(b"Early Hints\r\n\r\n"):
+            first += sock.recv(1000)
+        applied = server.applied
+        go_on.set()
+        rest, _ = read_all(sock)
+
+    assert first == b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    assert (applied, rest[-1:]) == (1, b"x")
+
+
+def test_dripping_sends_single_bytes(server: FaultServer) -> None:
+    """Parsers must not depend on what arrives together; on TLS each byte is a record."""
+    server.script(respond(b"abc", drip=0.0005))
+    pieces: list[bytes] = []
+    with dial(server) as sock:
+        sock.sendall(GET)
+        while not b"".join(pieces).endswith(b"abc"):
+            pieces.append(sock.recv(1000))
+
+    assert len(pieces) > 30
+
+
+def test_the_head_can_be_answered_before_the_body_comes(server: FaultServer) -> None:
+    """A 413 comes while the client still sends; the connection stays usable once the rest has been read."""
+    server.script(respond(b"too large", status=413, read="head"))
+    with dial(server) as sock:
+        sock.sendall(POST[:-10])
+        early = sock.recv(1000)
+        applied = server.applied
+        sock.sendall(POST[-10:] + LAST)
+        answer, _ = read_all(sock)
+
+    assert early.startswith(b"HTTP/1.1 413 ")
+    assert applied == 0
+    assert answer.endswith(b"ok")
+    assert server.requests[0].complete
+
+
+def test_an_early_answer_followed_by_a_reset_is_seen(server: FaultServer) -> None:
+    """The answer is there for a client that looks for it although its send failed."""
+    server.script(respond(b"too large", status=413, read="head", ending="reset"))
+    with dial(server) as sock:
+        sock.sendall(POST[:-5])
+        answer, _ = read_all(sock)
+
+    assert answer.endswith(b"too large")
+    assert server.applied == 0
+
+
+def test_steps_can_be_combined_freely(server: FaultServer) -> None:
+    """Constructors are for the common cases only."""
+    steps = (Send(b"HTTP/1.1 200 OK\r\nContent-"), ReadRest(), Pause(0.01), Send(b"Length: 2\r\n\r\nhi"))
+    server.script(Reply(steps, read="head"))
+
+    assert talk(server, POST, LAST)[0].count(b"HTTP/1.1 200 OK") == 2
+    assert server.requests[0].complete
+
+
+# Counting
+
+
+def test_only_complete_requests_that_apply_are_counted(server: FaultServer) -> None:
+    """What was not applied may be replayed: the difference is what retry rules are about."""
+    server.script(reset(), reset(applies=False), reset(read="head"), reset(read=5), reset(read=10))
+    for _ in range(5):
+        talk(server, POST)
+
+    assert [request.size for request in server.requests] == [10, 10, 0, 5, 10]
+    assert [request.complete for request in server.requests] == [True, True, False, False, True]
+    assert server.applied == 2
+
+
+def test_applications_are_counted_by_key(server: FaultServer) -> None:
+    """Twice under one key is what must not happen."""
+    keyed = GET[:-2] + b"idempotency-key: k\r\n\r\n"
+    talk(server, keyed, keyed, LAST)
+
+    assert server.applied_keys == {"k": 2, "": 1}
+    assert server.applied == 3
+
+
+def test_counts_can_be_forgotten(server: FaultServer) -> None:
+    """A warm connection is not what a test is about."""
+    with dial(server) as sock:
+        sock.sendall(GET)
+        sock.recv(1000)
+        server.reset_counts()
+        counts = (server.accepted, server.requests, server.applied, server.swallowed, server.connections)
+        sock.sendall(GET)
+        sock.recv(1000)
+
+        assert counts == (0, (), 0, 0, ())
+        assert (len(server.requests), server.applied, server.open_connections) == (1, 1, 1)
+
+
+def test_waiting_ends_when_it_comes_true_or_in_time(fault_server: FaultServer) -> None:
+    """Waits are bounded both ways."""
+    started = time.monotonic()
+
+    assert not fault_server.wait_for_requests(1, timeout=0.01)
+    assert not fault_server.wait_for_disconnects(1, timeout=0.01)
+    talk(fault_server, LAST)
+    assert fault_server.wait_for_requests(1)
+    assert fault_server.wait_for_disconnects(1)
+    assert fault_server.wait_for(lambda server: server.open_connections == 0)
+    assert time.monotonic() - started < 2
+
+
+def test_the_state_is_in_the_repr(fault_server: FaultServer) -> None:
+    """A failing test shows it."""
+    talk(fault_server, LAST)
+    fault_server.wait_for_disconnects(1)
+
+    assert repr(fault_server) == f"<FaultServer {fault_server.url} accepted=1 requests=1 applied=1 open=0>"
+
+
+# Endings without an answer
+
+
+@pytest.mark.parametrize(
+    ("fault", "end", "recorded"),
+    [
+        (reset, "reset", ("reset", "server")),
+        (fin, "fin", ("fin", "server")),
+        (fin_then_reset, "fin", ("reset", "server")),
+        (silence, "alive", ("fin", "peer")),
+    ],
+)
+@pytest.mark.parametrize("read", ["all", "head", 5])
+def test_a_connection_ends_as_told(
+    fault_server: FaultServer, fault: Callable[..., Reply], end: str, recorded: tuple[str, str], read: Any
+) -> None:
+    """A RST is one, a FIN does not turn into one because of unread bytes."""
+    fault_server.script(fault(read=read))
+
+    assert talk(fault_server, POST, quiet=0.05 if end == "alive" else 5.0) == (b"", end)
+    assert fault_server.wait_for_disconnects(1)
+    (connection,) = fault_server.connections
+    assert (connection.ended, connection.ended_by) == recorded
+
+
+def test_bytes_that_come_after_a_fin_do_not_turn_it_into_a_reset(fault_server: FaultServer) -> None:
+    """A client that is still sending must be able to read what was said before the FIN."""
+    fault_server.script(fin(read="head"))
+    with dial(fault_server) as sock:
+        sock.sendall(POST[:-10])
+        first = sock.recv(1)
+        for byte in POST[-10:]:
+            sock.send(bytes([byte]))
+
+        assert (first, sock.recv(1)) == (b"", b"")
+    assert fault_server.wait_for_disconnects(1)
+
+
+def test_a_fin_with_a_reset_after_it_fails_the_next_send(fault_server: FaultServer) -> None:
+    """So a client learns of it that did not look at its idle connection."""
+    fault_server.script(fin_then_reset())
+    with dial(fault_server) as sock:
+        sock.sendall(POST)
+        assert sock.recv(1) == b""
+        assert fault_server.wait_for_disconnects(1)
+
+        with pytest.raises(OSError):  # noqa: PT011 - EPIPE or ECONNRESET
+            sock.sendall(POST)
+
+
+def test_an_ending_waits_for_what_it_is_told_to(server: FaultServer) -> None:
+    """A server at work for some time before it dies."""
+    go_on = threading.Event()
+    server.script(reset(after=go_on))
+    with dial(server) as sock:
+        sock.sendall(GET)
+        assert server.wait_for(lambda server: server.applied == 1)
+        open_before = server.open_connections
+        go_on.set()
+
+        assert (open_before, server.wait_for_disconnects(1)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (reset(), requests.ConnectionError),
+        (fin(), requests.ConnectionError),
+        (fin_then_reset(), requests.ConnectionError),
+        (silence(), requests.ReadTimeout),
+        (respond(b"body", cut=("head", 5)), requests.ConnectionError),
+        (respond(b"body", cut=0), requests.exceptions.ChunkedEncodingError),
+        (respond(b"body", cut=3, ending="fin"), requests.exceptions.ChunkedEncodingError),
+        (respond(b"body", cut=3, ending="silence"), requests.ConnectionError),
+        (respond(b"body", cut=3, framing="chunked"), requests.exceptions.ChunkedEncodingError),
+        (respond(b"body", cut=5, framing="chunked", ending="fin"), requests.exceptions.ChunkedEncodingError),
+        (sse("a", ending="fin"), requests.exceptions.ChunkedEncodingError),
+        (sse("a", ending="reset", framing="length"), requests.exceptions.ChunkedEncodingError),
+    ],
+)
+def test_plain_requests_fails(
+    session: requests.Session, server: FaultServer, fault: Reply, error: type[Exception]
+) -> None:
+    """These are the errors that users of plain requests see."""
+    server.script(fault)
+
+    with pytest.raises(error):
+        get(session, server, timeout=0.1)
+    assert server.applied == 1
+    assert get(session, server).content == b"ok"
+
+
+def test_a_reset_is_a_reset_for_plain_requests(session: requests.Session, fault_server: FaultServer) -> None:
+    """The errno is at hand, on plain TCP."""
+    fault_server.script(reset())
+    with pytest.raises(requests.ConnectionError) as caught:
+        get(session, fault_server)
+    chain: list[BaseException | None] = [caught.value]
+    while chain[-1] is not None:
+        chain.append(chain[-1].__context__)
+
+    assert any(isinstance(exc, ConnectionResetError) for exc in chain)
+
+
+@pytest.mark.parametrize("ending", ["fin", "reset", "fin_then_reset", "silence"])
+def test_a_large_answer_is_cut_at_the_byte(server: FaultServer, ending: Any) -> None:
+    """A reset must not throw away what the client has not read yet."""
+    server.script(respond(b"x" * 5_000_000, cut=4_000_000, ending=ending))
+    with dial(server) as sock:
+        sock.sendall(GET)
+        assert server.wait_for_requests(1)
+        got, end = read_all(sock, 0.3 if ending == "silence" else 5.0)
+
+    assert len(got.partition(b"\r\n\r\n")[2]) == 4_000_000
+    assert end != "alive" or ending == "silence"
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_a_head_is_cut_at_the_byte(fault_server: FaultServer, size: int) -> None:
+    """Bytes of a head are the proof that a server was at work."""
+    fault_server.script(respond(b"body", cut=("head", size), ending="fin"))
+
+    assert talk(fault_server, GET) == (b"HTTP/1.1"[:size], "fin")
+
+
+def test_a_fin_over_tls_is_announced_only_at_a_proper_end(fault_server_tls: FaultServer) -> None:
+    """Only close_notify tells a whole close-delimited answer from a cut one."""
+    fault_server_tls.script(respond(b"x", framing="close"), stream([b"x"], framing="close", ending="fin"))
+    outcomes = []
+    for _ in range(2):
+        with socket.create_connection((fault_server_tls.host, fault_server_tls.port), timeout=5) as raw:
+            context = ssl.create_default_context(cafile=fault_server_tls.ca_path)
+            sock = context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False)
+            sock.sendall(GET)
+            try:
+                while sock.recv(1000):
+                    pass
+                outcomes.append("announced")
+            except ssl.SSLEOFError:
+                outcomes.append("cut")
+            sock.close()
+
+    assert outcomes == ["announced", "cut"]
+
+
+# Streams
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["identity", "gzip"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_items_of_a_stream_arrive_when_they_are_sent(
+    session: requests.Session, server: FaultServer, framing: Any, packed: bool
+) -> None:
+    """Each can be decoded before the next is sent, gzip included."""
+    events = [threading.Event(), threading.Event()]
+    server.script(stream([b"a1", events[0], b"b2", 0.001, b"c3", events[1]], framing=framing, gzip=packed))
+    response = get(session, server, stream=True)
+    got = [response.raw.read1(100, decode_content=True)]
+    events[0].set()
+    while len(b"".join(got)) < 6:
+        got.append(response.raw.read1(100, decode_content=True))
+    events[1].set()
+    rest = response.raw.read(decode_content=True)
+
+    assert (got[0], b"".join(got), rest) == (b"a1", b"a1b2c3", b"")
+    assert response.headers["Content-Type"] == "text/event-stream"
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_an_empty_item_sends_nothing(session: requests.Session, fault_server: FaultServer, framing: Any) -> None:
+    """An empty chunk would be the end."""
+    fault_server.script(stream([b"", b"a", b"", b"b"], framing=framing))
+
+    assert get(session, fault_server).content == b"ab"
+
+
+def test_gzip_has_its_trailer_unless_cut(server: FaultServer) -> None:
+    """A sync-flushed stream without a trailer is decodable, yet not whole."""
+    server.script(
+        stream([b"abc"], framing="close", gzip=True),
+        stream([b"abc"], framing="close", gzip=True, ending="fin"),
+    )
+    whole, cut = (talk(server, GET)[0].partition(b"\r\n\r\n")[2] for _ in range(2))
+    decoder = zlib.decompressobj(wbits=31)
+
+    assert gzip.decompress(whole) == b"abc"
+    assert (decoder.decompress(cut), decoder.eof) == (b"abc", False)
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ({}, b'data: {"a": 1}\n\ndata: two\ndata: lines\n\n: raw\n\ndata: [DONE]\n\n'),
+        ({"done": False}, b'data: {"a": 1}\n\ndata: two\ndata: lines\n\n: raw\n\n'),
+    ],
+)
+def test_events_are_framed(
+    session: requests.Session, server: FaultServer, options: dict[str, Any], body: bytes
+) -> None:
+    """Text, JSON and raw bytes."""
+    server.script(sse({"a": 1}, "two\nlines", b": raw\n\n", **options))
+
+    assert get(session, server).content == body
+
+
+@pytest.mark.parametrize(
+    "what", [stream([b"a", 30.0]), silence(), reset(after=30.0)], ids=["pause", "silence", "after"]
+)
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_a_peer_that_leaves_is_noticed_at_once(server: FaultServer, what: Reply, how: str) -> None:
+    """Tests wait for the server to see that their client closed."""
+    server.script(what)
+    with dial(server) as sock:
+        sock.sendall(GET)
+        assert server.wait_for(lambda server: server.applied == 1)
+        if how == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    started = time.monotonic()
+
+    assert server.wait_for_disconnects(1)
+    assert time.monotonic() - started < 1
+    assert server.connections[0].ended_by == "peer"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs POLLRDHUP")
+def test_a_peer_that_leaves_unread_bytes_is_noticed(fault_server: FaultServer) -> None:
+    """A FIN stands behind them."""
+    fault_server.script(silence(read="head"))
+    with dial(fault_server) as sock:
+        sock.sendall(POST)
+        assert fault_server.wait_for_requests(1)
+
+    assert fault_server.wait_for_disconnects(1)
+
+
+# Reading slowly, or not at all
+
+
+def test_a_slow_reader_reads_in_pieces(server: FaultServer) -> None:
+    """A busy server slows its client down."""
+    server.script(respond(slow_read=(3, 0.01)))
+    started = time.monotonic()
+    answer, _ = talk(server, POST, LAST)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert time.monotonic() - started >= 0.03
+    assert server.requests[0].body == b"0123456789"
+
+
+def test_a_server_that_does_not_read_stops_its_client() -> None:
+    """Buffers take a part, then the send blocks."""
+    with FaultServer(silence(read="head"), receive_buffer=4096) as server, dial(server) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.sendall(POST.replace(b": 10", b": 9999999"))
+        assert server.wait_for_requests(1)
+        sock.settimeout(0.05)
+
+        with pytest.raises(TimeoutError):
+            sock.sendall(b"x" * 4_000_000)
+
+
+# Connecting
+
+
+@pytest.mark.parametrize(
+    ("fault", "end"), [(reset(), "reset"), (fin(), "fin"), (fin_then_reset(), "fin"), (silence(), "alive")]
+)
+def test_a_connection_can_end_before_anything_is_read(fault_server: FaultServer, fault: Reply, end: str) -> None:
+    """Only those connections for which it was said."""
+    fault_server.on_connect(None, fault)
+    ends = []
+    for _ in range(3):
+        try:
+            with dial(fault_server) as sock:
+                ends.append(read_all(sock, 0.1)[1])
+        except ConnectionResetError:  # it came before connect() returned
+            ends.append("reset")
+
+    assert ends == ["alive", end, "alive"]
+    assert fault_server.requests == ()
+    assert fault_server.accepted == 3
+
+
+def test_a_pause_before_reading_only_delays(server: FaultServer) -> None:
+    """Steps that do not end the connection let it go on."""
+    server.on_connect(Reply((Pause(0.01),)))
+    server.on_handshake(Reply((Pause(0.01),)))
+
+    assert talk(server, LAST)[0].endswith(b"ok")
+
+
+# wrap_socket() of CPython leaves its socket to the garbage collector when the reset was there before it.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("fault", [reset(), fin(), silence(), Reply((Send(b"HTTP/1.1 400 no TLS here\r\n\r\n"),))])
+@pytest.mark.parametrize("place", ["on_connect", "on_handshake"])
+def test_a_handshake_can_be_cut(
+    session: requests.Session, fault_server_tls: FaultServer, place: str, fault: Reply
+) -> None:
+    """Nothing was sent, so everything may be retried; the next connection works."""
+    getattr(fault_server_tls, place)(fault)
+    with pytest.raises((requests.ConnectionError, requests.Timeout)):
+        get(session, fault_server_tls, timeout=0.2)
+    gc.collect()
+
+    assert fault_server_tls.requests == ()
+    assert get(session, fault_server_tls).content == b"ok"
+    assert fault_server_tls.accepted == 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_both_versions_of_tls_are_spoken(fault_server_tls: FaultServer, version: ssl.TLSVersion) -> None:
+    """Session tickets of 1.3 make idle connections readable."""
+    with dial(fault_server_tls, version) as sock:
+        sock.sendall(GET)
+
+        assert sock.recv(1000).endswith(b"ok")
+
+
+def test_a_client_that_does_not_trust_us_is_recorded(session: requests.Session, fault_server_tls: FaultServer) -> None:
+    """A certificate error is one connection and no request."""
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(fault_server_tls.url)
+
+    assert fault_server_tls.wait_for_disconnects(1)
+    assert (fault_server_tls.accepted, len(fault_server_tls.requests)) == (1, 0)
+
+
+def test_tls_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    loopback_tls.cache_clear()
+    monkeypatch.setitem(sys.modules, "trustme", None)
+
+    with pytest.raises(ImportError, match=r"pip install resilient_requests\[test\]"):
+        FaultServer(tls=True)
+
+
+# Idle connections
+
+
+@pytest.mark.parametrize("how", ["reset", "fin"])
+def test_idle_connections_can_be_killed(server: FaultServer, how: Any) -> None:
+    """At once, and only those: also right after an answer, when the server's thread may lag behind."""
+    server.script(respond(b"1"), respond(b"2"), silence())
+    with dial(server) as first, dial(server) as second, dial(server) as busy:
+        for sock in (first, second):
+            sock.sendall(GET)
+            sock.recv(1000)
+        busy.sendall(GET)
+        assert server.wait_for_requests(3)
+
+        assert server.kill_idle(how) == 2
+        assert server.open_connections == 1
+        assert "alive" not in {read_all(sock)[1] for sock in (first, second)}
+    assert server.kill_idle() == 0
+
+
+def test_kills_never_miss_a_connection_that_was_just_answered(fault_server: FaultServer) -> None:
+    """The client is faster than the server's thread."""
+    for _ in range(200):
+        with dial(fault_server) as sock:
+            sock.sendall(GET)
+            sock.recv(1000)
+            assert fault_server.kill_idle() == 1
+
+
+def test_unsolicited_bytes_can_be_sent(server: FaultServer) -> None:
+    """An answer to no question must not be taken for one to the next."""
+    with dial(server) as sock:
+        sock.sendall(GET)
+        sock.recv(1000)
+        assert server.push_idle(b"HTTP/1.1 408 Request Timeout\r\n\r\n") == 1
+
+        assert sock.recv(1000) == b"HTTP/1.1 408 Request Timeout\r\n\r\n"
+        sock.sendall(GET)
+        assert sock.recv(1000).endswith(b"ok")
+
+
+def test_idle_connections_can_be_frozen(server: FaultServer) -> None:
+    """A NAT that forgot: bytes go out, nothing comes back, no error."""
+    with dial(server) as sock:
+        sock.sendall(GET)
+        sock.recv(1000)
+        assert server.freeze_idle() == 1
+        sock.sendall(GET)
+
+        assert read_all(sock, 0.05) == (b"", "alive")
+        assert (server.swallowed, len(server.requests), server.applied) == (1, 1, 1)
+        assert server.kill_idle() == 0
+        assert talk(server, LAST)[0].endswith(b"ok")
+    assert server.wait_for_disconnects(2)
+
+
+@pytest.mark.parametrize(("fault", "end"), [("reset", "reset"), ("drop", "alive")])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_connection_idle_for_too_long_is_forgotten(tls: bool, fault: Any, end: str) -> None:
+    """A middlebox does not tell; the next request finds out."""
+    with FaultServer(tls=tls, idle_limit=0.05, idle_fault=fault) as server, dial(server) as sock:
+        sock.sendall(GET)
+        sock.recv(1000)
+        sock.sendall(GET)
+        sock.recv(1000)
+        time.sleep(0.1)
+        sock.sendall(GET)
+        _, outcome = read_all(sock, 0.1 if end == "alive" else 5.0)
+
+        assert outcome in ({end, "fin"} if tls and end == "reset" else {end})
+        assert (server.swallowed, len(server.requests), server.applied) == (1, 2, 2)
+
+
+def test_a_black_hole_swallows_in_the_middle_of_a_connection(server: FaultServer) -> None:
+    """It acknowledges what it is sent: no send ever fails."""
+    server.script(Reply((BlackHole(),), read="head"))
+
+    assert talk(server, POST, b"x" * 3_000_000, quiet=0.05) == (b"", "alive")
+
+
+# The end
+
+
+def open_fds() -> int:
+    """How many file descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as many as there are
+
+
+BUSY: dict[str, tuple[Reply, bytes]] = {
+    "silent": (silence(), GET),
+    "pausing": (stream([30.0]), GET),
+    "awaiting": (respond(head_pause=threading.Event()), GET),
+    "sending": (respond(b"x" * 50_000_000), GET),
+    "reading": (respond(), POST[:-1]),
+    "reading slowly": (respond(slow_read=(1, 30.0)), POST),
+    "swallowing": (Reply((BlackHole(),)), GET),
+    "idle": (respond(), GET),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("busy", BUSY)
+def test_close_ends_everything_at_once(busy: str, tls: bool) -> None:
+    """Whatever it waits for: no thread, file or descriptor stays."""
+    reply, request = BUSY[busy]
+    threads, fds = threading.active_count(), open_fds()
+    server = FaultServer(reply, tls=tls)
+    with dial(server) as sock, socket.create_connection((server.host, server.port)):
+        sock.sendall(request)
+        assert server.wait_for_requests(1)
+        assert server.wait_for(lambda server: server.accepted == 2)
+        started = time.monotonic()
+        closers = [threading.Thread(target=server.close) for _ in range(2)]
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join(5)
+        server.close()
+
+        assert time.monotonic() - started < 0.5
+        assert server.open_connections == 0
+        assert server.ca_path is None or not Path(server.ca_path).exists()
+    assert (threading.active_count(), open_fds()) == (threads, fds)
+
+
+def test_a_closed_server_refuses(fault_server: FaultServer) -> None:
+    """So a refused port is to be had."""
+    fault_server.close()
+
+    with pytest.raises(ConnectionRefusedError):
+        dial(fault_server)
+
+
+def test_a_server_can_be_closed_by_its_own_answer() -> None:
+    """From any thread means also from this one."""
+    server = FaultServer()
+
+    def bow_out(_: object) -> Reply:
+        server.close()
+        return respond(b"too late")
+
+    server.default = bow_out
+    with dial(server) as sock:
+        sock.sendall(GET)
+        answer, _ = read_all(sock)
+    server.close()
+
+    assert b"HTTP/1.1 200" in answer or answer == b""
+    assert server.wait_for(lambda server: server.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "sent"),
+    [
+        (respond(), b""),
+        (respond(), GET[:-1]),
+        (respond(), POST[:-1]),
+        (silence(), GET),
+        (Reply((BlackHole(),)), GET),
+        (respond(head_pause=30.0), GET),
+        (respond(head_pause=threading.Event()), GET),
+        (respond(b"x" * 50_000_000), GET),
+    ],
+)
+def test_patience_bounds_every_wait(reply: Reply, sent: bytes) -> None:
+    """A client that hangs must not keep the server for ever."""
+    with FaultServer(reply, patience=0.05) as server, dial(server) as sock:
+        sock.sendall(sent)
+        started = time.monotonic()
+
+        assert server.wait_for_disconnects(1)
+        assert time.monotonic() - started < 1
+
+
+def test_a_failing_answer_is_not_silent(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An assertion in a callable reaches threading.excepthook, which pytest turns into a failure."""
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: failures.append(failure.exc_type))
+    fault_server.default = lambda request: respond(str(1 // len(request.body)))
+    talk(fault_server, GET)
+    fault_server.close()
+
+    assert failures == [ZeroDivisionError]
+    assert (fault_server.connections[0].ended, fault_server.connections[0].ended_by) == ("error", "server")
+
+
+def test_many_connections_are_served_at_the_same_time(server: FaultServer) -> None:
+    """Each has its own thread."""
+    everybody = threading.Barrier(20, timeout=5)
+
+    def meet(_: object) -> Reply:
+        everybody.wait()
+        return respond(b"met")
+
+    server.default = meet
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(dial(server)) for _ in range(20)]
+        for sock in socks:
+            sock.sendall(GET)
+
+        assert all(sock.recv(1000).endswith(b"met") for sock in socks)

@@ -1,0 +1,74 @@
+"""The fixtures that a user's test suite gets from the plugin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import requests
+
+from resilient_requests import testing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilient_requests.testing import FaultServer
+
+SUITE = """
+import requests
+from resilient_requests.testing import respond
+
+servers = []
+
+def test_plain(fault_server):
+    assert requests.get(fault_server.url).text == "ok"
+    servers.append(fault_server)
+
+def test_tls(fault_server_tls):
+    assert requests.get(fault_server_tls.url, verify=fault_server_tls.ca_path).text == "ok"
+    servers.append(fault_server_tls)
+
+def test_factory(fault_server_factory):
+    one, two = fault_server_factory(respond(b"1")), fault_server_factory(tls=True, idle_limit=1.0)
+    assert requests.get(one.url).text == "1"
+    servers.extend([one, two])
+
+def test_all_are_closed():
+    for server in servers:
+        try:
+            requests.get(server.url, verify=False)
+        except requests.ConnectionError:
+            continue
+        raise AssertionError(server)
+    assert len(servers) == 4
+"""
+
+
+def test_fixtures_serve_a_suite_that_names_the_plugin(tmp_path: Path) -> None:
+    """One line in a conftest is all that users write; nothing loads itself."""
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["resilient_requests.testing.plugin"]')
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(testing.__file__).parents[2])}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert "4 passed" in result.stdout, result.stdout
+
+
+def test_fixtures_can_be_used_together(
+    fault_server: FaultServer,
+    fault_server_tls: FaultServer,
+    fault_server_factory: Callable[..., FaultServer],
+) -> None:
+    """They share one factory, and no server."""
+    servers = [fault_server, fault_server_tls, fault_server_factory()]
+    for server in servers:
+        requests.get(server.url, verify=server.ca_path or True, timeout=5).close()
+
+    assert [len(server.requests) for server in servers] == [1, 1, 1]
+    assert len({server.port for server in servers}) == 3
