@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3
@@ -19,9 +18,13 @@ from resilient_requests._events import Emitter, Observer
 from resilient_requests._keepalive import KeepAlivePolicy
 from resilient_requests._register import Register, Rotation
 from resilient_requests._retry import RetryPolicy
-from resilient_requests._stats import AdapterStats
 from resilient_requests._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests._transport import TransportAdapter, origin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resilient_requests._stats import AdapterStats
 
 __all__ = ["ResilientAdapter"]
 
@@ -142,7 +145,7 @@ class ResilientAdapter(TransportAdapter):
         for call in register.calls():
             call.abort()
 
-    def send(
+    def send(  # noqa: PLR0917  # as requests
         self,
         request: requests.PreparedRequest,
         stream: bool = False,

@@ -26,7 +26,7 @@ class Phase(str, enum.Enum):
 
     # Python 3.11 changed how a mixed-in Enum formats; messages and logs must not depend on it.
     __str__ = str.__str__
-    __format__ = str.__format__
+    __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
 
 
 class Sent(enum.Enum):
@@ -131,11 +131,25 @@ class Attempt:
         """Whether a block of the body has been taken: the head is one send call of its own, before all blocks."""
         return self.sends > 1 or (self.sends == 1 and not self.send_failed)
 
+    def record(self, elapsed: float, error: str | None = None) -> AttemptRecord:
+        """Return what is told of it."""
+        return AttemptRecord(
+            number=self.number,
+            reused=self.reused,
+            idle_for=self.idle_for,
+            phase=self.phase.value,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            status=self.status,
+            error=error,
+            elapsed=elapsed,
+        )
+
 
 _CURRENT: ContextVar[Attempt | None] = ContextVar("resilient_requests_attempt", default=None)
 
 
-class current:
+class current:  # noqa: N801  # reads as a statement: ``with current(attempt)``
     """Make ``attempt`` the one that connections of this thread (or greenlet) write to."""
 
     __slots__ = ("_attempt", "_outer")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import requests
 import urllib3
 
 from resilient_requests._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests._connection import Exchange, Tap
+from resilient_requests._exchange import Exchange, Tap
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Body", "ForeignBody", "body_of"]
 
@@ -19,8 +21,8 @@ _READ = 64 * 1024
 class Source(Protocol):
     """What a stream reads from."""
 
-    tap: Tap | None
-
+    @property
+    def tap(self) -> Tap | None: ...
     def read(self) -> bytes | None:
         """Return the next bytes at once when some have arrived; b"" at the end, None when a poll found nothing."""
 
@@ -36,7 +38,7 @@ class Body:
     """
 
     def __init__(self, raw: urllib3.HTTPResponse, exchange: Exchange) -> None:
-        self.tap: Tap = exchange.tap
+        self.tap = exchange.tap
         self._raw: Any = raw
         self._exchange = exchange
         self._fp: Any = exchange.fp

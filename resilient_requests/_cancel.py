@@ -8,16 +8,20 @@ import socket
 import threading
 import uuid
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 
 from resilient_requests import _checks
 from resilient_requests._clock import Clock, now
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
 
 __all__ = ["Call", "CancelScope", "Members", "current_scope", "shut_down"]
 
@@ -237,11 +241,15 @@ class CancelScope:
     def cancel(self) -> None:
         """End everything inside at once with `Cancelled`; returns without waiting for it."""
         self._cancelled = True
-        for ref in [*self._calls.valuerefs(), *self._inner.valuerefs()]:
+        members: list[weakref.ref[Call] | weakref.ref[CancelScope]] = [
+            *self._calls.valuerefs(),
+            *self._inner.valuerefs(),
+        ]
+        for ref in members:
             if (member := ref()) is not None:
                 member.cancel()
 
-    def __enter__(self) -> CancelScope:
+    def __enter__(self) -> Self:
         if self._entered:
             raise RuntimeError("a CancelScope can be entered only once: make a new one")
         self._entered = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["count", "duration", "flag", "instance", "names", "number", "statuses"]
+__all__ = ["count", "duration", "flag", "instance", "items", "names", "number", "statuses"]
 
 
 def number(name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> float:
@@ -51,11 +52,16 @@ def instance(name: str, value: object, kind: type, *, optional: bool = False) ->
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
 
+def items(name: str, value: object) -> Iterable[Any]:
+    """Return ``value``, which must be a collection and no str. Raises TypeError naming the parameter."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a collection, not {type(value).__name__}")
+    return value
+
+
 def statuses(name: str, value: object) -> frozenset[int]:
     """Return ``value`` as a frozenset of HTTP status codes. Errors as `number`."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a collection of status codes, not {type(value).__name__}")
-    codes = frozenset(count(name, code, least=100) for code in value)
+    codes = frozenset(count(name, code, least=100) for code in items(name, value))
     if codes and max(codes) > 599:
         raise ValueError(f"{name} must be HTTP status codes, not {max(codes)}")
     return codes
@@ -63,9 +69,7 @@ def statuses(name: str, value: object) -> frozenset[int]:
 
 def names(name: str, value: object) -> frozenset[str]:
     """Return ``value``, a collection of str, as a frozenset. Raises TypeError naming the parameter."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a collection of str, not {type(value).__name__}")
-    found = frozenset(value)
+    found = frozenset(items(name, value))
     for each in found:
         instance(f"{name} (an item)", each, str)
     return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests._events import warn_bad_environment
 from resilient_requests._keepalive import KeepAlivePolicy
 from resilient_requests._retry import RetryPolicy
 from resilient_requests._timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["is_disabled", "keepalive_policy", "retry_policy", "timeouts"]
 

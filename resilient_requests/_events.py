@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from resilient_requests import _checks
+
 __all__ = [
     "AttemptFailed",
     "AttemptStarted",
@@ -185,9 +187,7 @@ class Emitter:
     """Hands events to the observers of one adapter and to the log; immutable, used from any thread."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        if isinstance(observers, (str, bytes)) or not isinstance(observers, Iterable):
-            raise TypeError(f"observers must be a collection of callables, not {type(observers).__name__}")
-        self.observers = tuple(observers)
+        self.observers: tuple[Observer, ...] = tuple(_checks.items("observers", observers))
         for observer in self.observers:
             if not callable(observer):
                 raise TypeError(f"observers must be callables, not {type(observer).__name__}")
@@ -202,7 +202,7 @@ class Emitter:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever an observer does wrong must not harm the call
                 _ROOT.exception("an observer failed on %s", type(event).__name__)
         _log(event)
 

@@ -7,18 +7,17 @@ import errno
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import requests
 import urllib3.exceptions
 
-from resilient_requests._attempt import Attempt, Phase, Sent
+from resilient_requests._attempt import Attempt, Phase
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["IDEMPOTENT", "Failure", "Verdict", "describe", "errno_of", "failure_of", "is_transient", "judge"]
 
@@ -178,7 +177,7 @@ def describe(error: BaseException) -> str:
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
 
 
-def failure_of(error: BaseException, attempt: Attempt) -> Failure:
+def failure_of(error: BaseException, attempt: Attempt) -> Failure:  # noqa: PLR0911  # one per rule
     """Classify what ended an attempt, by phase, errno and class along the whole chain, never by text."""
     if not isinstance(error, Exception):
         return Failure.OTHER
@@ -191,7 +190,9 @@ def failure_of(error: BaseException, attempt: Attempt) -> Failure:
         return _of_connecting(chain) or (Failure.NO_CONNECTION if _is_bare(error) else Failure.OTHER)
     if attempt.fault is None and attempt.phase is not Phase.BODY:
         return Failure.OTHER  # the caller's own code raised: its body iterator, an auth hook
-    return _BY_PHASE[attempt.phase](chain, attempt)
+    if attempt.phase in (Phase.WAIT, Phase.HEAD):
+        return _waiting(chain, attempt)
+    return _BY_PHASE[attempt.phase](chain)
 
 
 def _is_bare(error: BaseException) -> bool:
@@ -222,17 +223,17 @@ def _is_certificate(error: BaseException) -> bool:
     return isinstance(error, (ssl.SSLError, ssl.CertificateError)) and not isinstance(error, TimeoutError)
 
 
-def _connecting(chain: list[BaseException], attempt: Attempt) -> Failure:
+def _connecting(chain: list[BaseException]) -> Failure:
     # Any other error of a dial (a SOCKS server's refusal) comes before a byte of the request.
     return _of_connecting(chain) or Failure.NO_CONNECTION
 
 
-def _handshaking(chain: list[BaseException], attempt: Attempt) -> Failure:
+def _handshaking(chain: list[BaseException]) -> Failure:
     return Failure.CERTIFICATE if any(_is_certificate(each) for each in chain) else Failure.HANDSHAKE_CUT
 
 
-def _sending(chain: list[BaseException], attempt: Attempt) -> Failure:
-    return Failure.SEND_FAILED if attempt.sent is not Sent.ALL else Failure.DIED
+def _sending(_: list[BaseException]) -> Failure:
+    return Failure.SEND_FAILED
 
 
 def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
@@ -247,19 +248,17 @@ def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
 _CUTS = (StreamBroken, urllib3.exceptions.ProtocolError, ConnectionError, ssl.SSLError)
 
 
-def _reading(chain: list[BaseException], attempt: Attempt) -> Failure:
+def _reading(chain: list[BaseException]) -> Failure:
     if _is_timeout(chain):
         return Failure.BODY_STALLED
     cut = any(isinstance(each, _CUTS) for each in chain)
     return Failure.BODY_CUT if cut else Failure.OTHER
 
 
-_BY_PHASE: dict[Phase, Callable[[list[BaseException], Attempt], Failure]] = {
+_BY_PHASE: dict[Phase, Callable[[list[BaseException]], Failure]] = {
     Phase.CONNECT: _connecting,
     Phase.HANDSHAKE: _handshaking,
     Phase.SEND: _sending,
-    Phase.WAIT: _waiting,
-    Phase.HEAD: _waiting,
     Phase.BODY: _reading,
 }
 

@@ -63,7 +63,7 @@ class AdaptiveWindow:
         """Return the window in seconds: the last lesson, doubled per minute since, never above ``expiry``."""
         if self._limit >= self._expiry:
             return self._expiry
-        grown = self._limit * 2.0 ** min(max(now - self._since, 0.0) / _DOUBLES_EVERY, 64.0)
+        grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) / _DOUBLES_EVERY, 64.0)
         return min(grown, self._expiry)
 
     def stale(self, idle_for: float, now: float) -> None:

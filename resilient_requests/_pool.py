@@ -32,7 +32,7 @@ class _Derived:
 class RecyclingPool(urllib3.HTTPConnectionPool):
     """The part that is laid over whatever pool class a manager has."""
 
-    ConnectionCls = _Derived()  # type: ignore[assignment]
+    ConnectionCls = _Derived()
     register: Register
     place: Place
 
@@ -115,7 +115,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         if self.pool is not None:
             # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread that is not here.
             size = self.pool.maxsize
-            type(self.pool).__init__(self.pool, size)  # type: ignore[misc]
+            type(self.pool).__init__(self.pool, size)
             for _ in range(size):
                 self.pool.put(None)
         for conn in idle:

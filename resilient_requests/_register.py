@@ -6,7 +6,6 @@ import enum
 import os
 import threading
 import weakref
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from resilient_requests import _attempt, _clock
@@ -16,6 +15,8 @@ from resilient_requests._stats import AdapterStats, OriginStats
 from resilient_requests._tls import TLSContexts
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from resilient_requests._attempt import Attempt
     from resilient_requests._cancel import Call, Members
     from resilient_requests._clock import Clock

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
@@ -11,6 +10,9 @@ from requests.utils import stream_decode_response_unicode
 
 from resilient_requests._stream import Reader
 from resilient_requests.exceptions import StreamProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["ResilientResponse"]
 
@@ -107,11 +109,11 @@ def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
     held: list[Any] = []
     empty = delimiter[:0]
     for chunk in chunks:
-        # The delimiter itself may have been cut: look at what is held only as far as it could reach.
+        text = chunk
         if held and len(delimiter) > 1:
-            chunk = empty.join([*held, chunk])
-            held = []
-        *whole, rest = chunk.split(delimiter)
+            # The delimiter itself may have been cut between two chunks.
+            text, held = empty.join([*held, chunk]), []
+        *whole, rest = text.split(delimiter)
         if whole:
             yield empty.join([*held, whole[0]])
             yield from whole[1:]
@@ -126,19 +128,17 @@ def _lines(chunks: Iterator[Any]) -> Iterator[Any]:
     held: list[Any] = []
     after_cr = False
     for chunk in chunks:
-        cr, lf = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
-        if after_cr and chunk.startswith(lf):
-            chunk = chunk[1:]  # the second half of a line end that has been used already
-        if not chunk:
-            continue
+        cr, lf, mark = ("\r", "\n", "x") if isinstance(chunk, str) else (b"\r", b"\n", b"x")
+        # An LF behind a CR is the second half of a line end that has been used already.
+        text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
         after_cr = chunk.endswith(cr)
-        lines = chunk.splitlines()
-        # splitlines does not tell whether the last line has ended: one more character does.
-        has_ended = len((chunk + cr[:0] + "x" if isinstance(chunk, str) else chunk + b"x").splitlines()) > len(lines)
-        held.append(lines[0])
-        if len(lines) > 1 or has_ended:
-            yield held[0][:0].join(held)
-            yield from lines[1:-1] if not has_ended else lines[1:]
-            held = [] if has_ended else [lines[-1]]
-    if held:
-        yield held[0][:0].join(held)
+        if not text:
+            continue
+        # splitlines does not tell whether the last line has ended: with one more character it does.
+        *lines, rest = (text + mark).splitlines()
+        held_before, held = held, [rest[:-1]] if lines else [*held, rest[:-1]]
+        if lines:
+            yield text[:0].join([*held_before, lines[0]])
+            yield from lines[1:]
+    if held and (last := held[0][:0].join(held)):
+        yield last

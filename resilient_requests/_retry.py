@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 import tenacity.wait
@@ -14,8 +13,12 @@ import urllib3
 from resilient_requests import _checks
 from resilient_requests._budget import RetryBudget
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["FullJitter", "RetryPolicy", "from_urllib3", "replay", "retry_after"]
 
+_T = TypeVar("_T")
 _LONGEST_RETRY_AFTER = 60.0
 
 
@@ -49,7 +52,7 @@ class RetryPolicy:
     wait: Any = None
     retry_response_timeout: bool = False
     statuses: frozenset[int] = frozenset()
-    budget: RetryBudget | None = RetryBudget()
+    budget: RetryBudget | None = RetryBudget()  # noqa: RUF009  # frozen
     allowed_methods: frozenset[str] | None = None
     raise_on_status: bool = False
 
@@ -75,12 +78,12 @@ def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
     """
     counts = [retry.total] if retry.total is not None else [retry.connect, retry.read, retry.status, retry.other]
     most = max((int(each) for each in counts if each is not None), default=0)
-    methods = retry.allowed_methods
+    methods: object = retry.allowed_methods
     allowed: frozenset[str] | None = None  # urllib3's default says nothing that RFC 9110 does not
     if methods is None or methods is False:
         allowed = _EVERY
     elif methods != urllib3.Retry.DEFAULT_ALLOWED_METHODS:
-        allowed = frozenset(methods)
+        allowed = _checks.names("allowed_methods", methods)
     if retry.read is not None and not retry.read:
         allowed = frozenset()  # read=0 or False: nothing that may have been received is sent again
     return RetryPolicy(
@@ -122,13 +125,13 @@ def retry_after(value: str | None) -> float | None:
 
 
 def replay(
-    first: Callable[[], Any],
-    attempt: Callable[[], Any],
+    first: Callable[[], _T],
+    attempt: Callable[[], _T],
     *,
     decide: Callable[[tenacity.RetryCallState], bool],
     wait: Callable[[tenacity.RetryCallState], float],
     sleep: Callable[[float], None],
-) -> Any:
+) -> _T:
     """Repeat ``attempt`` as long as ``decide`` says so; return its last result, or raise its last error as it is.
 
     ``first`` stands for the attempt that was made already, so that tenacity's own count is true. Built per call:
@@ -136,7 +139,7 @@ def replay(
     """
     upcoming = [attempt, first]
 
-    def once() -> Any:
+    def once() -> _T:
         return (upcoming.pop() if len(upcoming) > 1 else attempt)()
 
     loop = tenacity.Retrying(stop=tenacity.stop_never, retry=decide, wait=wait, sleep=sleep, reraise=True)

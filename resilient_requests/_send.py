@@ -6,7 +6,7 @@ import copy
 import functools
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 import urllib3.exceptions
@@ -14,7 +14,6 @@ from requests.utils import rewind_body
 
 from resilient_requests import _failures, _retry
 from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
-from resilient_requests._cancel import Call
 from resilient_requests._events import (
     AttemptFailed,
     AttemptStarted,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import tenacity
 
     from resilient_requests._budget import TokenBucket
+    from resilient_requests._cancel import Call
     from resilient_requests._register import Register
     from resilient_requests._retry import RetryPolicy
 
@@ -103,24 +103,24 @@ class Send:
     def _run(self) -> requests.Response:
         try:
             response = self.attempt()
-        except Exception as error:
-            first = functools.partial(_raise, error)
+        except Exception as error:  # noqa: BLE001  # the loop raises it again
+            first = functools.partial(_outcome, None, error)
         else:
             if response.status_code not in self._policy.statuses:
                 return response
-            first = functools.partial(_return, response)
+            first = functools.partial(_outcome, response, None)
         response = _retry.replay(
             first,
             self.attempt,
             decide=self._decide,
-            wait=lambda state: self._pause,
+            wait=lambda _: self._pause,
             sleep=functools.partial(self._sender.sleep, self._call),
         )
         if self._policy.raise_on_status and response.status_code in self._policy.statuses:
             reason = urllib3.exceptions.ResponseError(f"too many {response.status_code} error responses")
             pool: Any = None
             exhausted = urllib3.exceptions.MaxRetryError(pool, self._request.path_url, reason)
-            raise requests.RetryError(exhausted, request=self._request, response=response)
+            raise requests.exceptions.RetryError(exhausted, request=self._request, response=response)
         return response
 
     # -- one attempt --------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Send:
     def _succeeded(self, attempt: Attempt, response: requests.Response) -> None:
         attempt.status = status = response.status_code
         elapsed = self._call.boot() - attempt.since
-        self._records.append(_record(attempt, None, elapsed))
+        self._records.append(attempt.record(elapsed))
         is_wanted = status not in self._policy.statuses
         if is_wanted and (bucket := self._sender.bucket(self._origin, create=False)) is not None:
             bucket.deposit(self._call.boot())
@@ -165,11 +165,8 @@ class Send:
                     origin=self._origin,
                     attempt=attempt.number,
                     status=status,
-                    reused=attempt.reused,
-                    idle_for=attempt.idle_for,
-                    bytes_sent=attempt.bytes_sent,
-                    bytes_received=attempt.bytes_received,
                     elapsed=elapsed,
+                    **_connection_facts(attempt),
                 )
             )
 
@@ -180,7 +177,7 @@ class Send:
         elapsed = call.boot() - attempt.since
         ended = self._what_ended(error)
         raised = ended or error
-        self._records.append(_record(attempt, raised, elapsed))
+        self._records.append(attempt.record(elapsed, _failures.describe(raised)))
         if ended is None:
             self._verdict = self._judged(_failures.failure_of(error, attempt), attempt)
         self._learn(attempt, ended)
@@ -190,11 +187,8 @@ class Send:
                     call_id=call.id,
                     origin=self._origin,
                     attempt=attempt.number,
-                    reused=attempt.reused,
-                    idle_for=attempt.idle_for,
                     phase=attempt.phase.value,
-                    bytes_sent=attempt.bytes_sent,
-                    bytes_received=attempt.bytes_received,
+                    **_connection_facts(attempt),
                     error=_failures.describe(raised),
                     errno=_failures.errno_of(raised),
                     elapsed=elapsed,
@@ -249,7 +243,8 @@ class Send:
         """Return whether to repeat; tell why not, or what comes."""
         verdict, attempt = self._verdict, self._attempt
         outcome = state.outcome
-        assert attempt is not None and outcome is not None
+        assert attempt is not None
+        assert outcome is not None
         if verdict is None and not outcome.failed:
             return False  # a response that nobody wants repeated
         reason = self._why_not(verdict, state)
@@ -265,9 +260,10 @@ class Send:
         self._schedule(verdict, attempt)
         return True
 
-    def _why_not(self, verdict: Verdict | None, state: tenacity.RetryCallState) -> str | None:
+    def _why_not(self, verdict: Verdict | None, state: tenacity.RetryCallState) -> str | None:  # noqa: PLR0911
         """Return why no further attempt follows, in the order of the rules; None where one does."""
-        assert self._attempt is not None and state.outcome is not None
+        assert self._attempt is not None
+        assert state.outcome is not None
         if verdict is None:
             return _ENDED_BY.get(type(state.outcome.exception()), "policy")
         if not verdict.replay:
@@ -332,7 +328,7 @@ class Send:
         )
 
 
-_ENDED_BY = {Cancelled: "cancelled", DeadlineExceeded: "deadline"}
+_ENDED_BY: dict[type, str] = {Cancelled: "cancelled", DeadlineExceeded: "deadline"}
 
 
 def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -345,11 +341,10 @@ def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return keyed
 
 
-def _raise(error: Exception) -> NoReturn:
-    raise error
-
-
-def _return(response: requests.Response) -> requests.Response:
+def _outcome(response: requests.Response | None, error: Exception | None) -> requests.Response:
+    if error is not None:
+        raise error
+    assert response is not None
     return response
 
 
@@ -371,18 +366,9 @@ def _longer(limits: Limits) -> Limits:
     return replace(limits, **doubled)
 
 
-def _record(attempt: Attempt, error: BaseException | None, elapsed: float) -> AttemptRecord:
-    return AttemptRecord(
-        number=attempt.number,
-        reused=attempt.reused,
-        idle_for=attempt.idle_for,
-        phase=attempt.phase.value,
-        bytes_sent=attempt.bytes_sent,
-        bytes_received=attempt.bytes_received,
-        status=attempt.status,
-        error=None if error is None else _failures.describe(error),
-        elapsed=elapsed,
-    )
+def _connection_facts(attempt: Attempt) -> dict[str, Any]:
+    names = ("reused", "idle_for", "bytes_sent", "bytes_received")
+    return {name: getattr(attempt, name) for name in names}
 
 
 def _stream_ended(sender: Sender, origin: str, attempt: Attempt, error: BaseException | None) -> None:

@@ -6,7 +6,6 @@ import enum
 import http.client
 import ssl
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from resilient_requests._sse import EventTooLarge, ServerSentEvent, SSEDecoder
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, StreamProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self
@@ -73,7 +73,7 @@ class Reader:
             return b""
         try:
             data = self._read(event_left)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # fail() raises it again
             # KeyboardInterrupt, GreenletExit and the like pass untouched, but the connection is in mid-body.
             self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
         if data == b"":
@@ -183,7 +183,7 @@ class Reader:
                     data = self.read()
                     if data is HEARTBEAT:
                         break
-                    most_bytes -= len(data)  # type: ignore[arg-type]
+                    most_bytes -= len(data)
         self.close()
 
     def abandon(self) -> None:
@@ -236,7 +236,9 @@ class _Stream:
     def __del__(self) -> None:
         reader = getattr(self, "_reader", None)
         if reader is not None and not reader.is_done and reader.error is None:
-            warnings.warn(f"{type(self).__name__} was dropped without close()", ResourceWarning, source=self)
+            warnings.warn(
+                f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2, source=self
+            )
             reader.abandon()
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 
 from resilient_requests import _checks
 from resilient_requests._attempt import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["TCPKeepAlive", "Timeouts"]
 

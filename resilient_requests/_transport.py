@@ -35,7 +35,7 @@ def origin_of(url: str) -> str:
 class TransportAdapter(requests.adapters.HTTPAdapter):
     """Makes pools, proxies' pools and responses; does not retry.
 
-    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__``, which calls the hooks below.
+    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__`` calls the hooks below.
     """
 
     _register: Register
@@ -45,10 +45,11 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     _pools: weakref.WeakValueDictionary[tuple[object, ...], HTTPConnectionPool]
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        """Make the pool manager; called by requests, when unpickling too. Passes on arguments that it does not know."""
+        """Make the pool manager; requests calls it, when unpickling too. Passes on what it does not know."""
         self._pools = weakref.WeakValueDictionary()
         if self._is_disabled:
-            return super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+            super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+            return
         self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
         self.poolmanager = manager = RecyclingPoolManager(
             num_pools=connections, maxsize=maxsize, block=block, **self._with_options(pool_kwargs)
@@ -76,9 +77,10 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         }
         if not proxy.lower().startswith("socks"):
             return RecyclingProxyManager(proxy, proxy_headers=self.proxy_headers(proxy), **kwargs)
-        base = requests.adapters.SOCKSProxyManager
+        # Without PySocks it is a function that raises requests' own InvalidSchema.
+        base: Any = vars(requests.adapters)["SOCKSProxyManager"]
         if not isinstance(base, type):
-            return base(proxy)  # without PySocks a function that raises requests' own InvalidSchema
+            return base(proxy)
         username, password = requests.utils.get_auth_from_url(proxy)
         return recycling_socks_manager(base)(proxy, username=username, password=password, **kwargs)
 
@@ -122,6 +124,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         Unlike requests', which closes no socket while any response is alive.
         """
         if self._is_disabled:
-            return super().close()
+            super().close()
+            return
         self._pools = weakref.WeakValueDictionary()
         self._register.close()

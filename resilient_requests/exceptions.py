@@ -119,7 +119,7 @@ class ChatAPIError(requests.RequestException):
         self,
         message: str,
         *,
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002  # the provider's word
         code: str | int | None = None,
         transient: bool = False,
         response: requests.Response | None = None,

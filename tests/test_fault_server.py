@@ -404,6 +404,7 @@ def test_bytes_that_come_after_a_fin_do_not_turn_it_into_a_reset(fault_server: F
     with dial(fault_server) as sock:
         sock.sendall(POST[:-10])
         first = sock.recv(1)
+        time.sleep(0.02)  # a server that did not wait for more would have closed by now
         for byte in POST[-10:]:
             sock.send(bytes([byte]))
 

@@ -11,7 +11,7 @@ import pytest
 
 import resilient_requests
 
-OPTIONAL = ("rich", "trustme", "pytest", "opentelemetry", "socks")
+OPTIONAL = ("rich", "trustme", "pytest", "opentelemetry")  # requests itself imports PySocks where it is there
 
 PROBE = """
 import json, sys, threading
