@@ -23,6 +23,15 @@ from resilient_requests._sse import ServerSentEvent
 from resilient_requests._stats import AdapterStats
 from resilient_requests._stream import HEARTBEAT, ByteStream, EventStream, iter_bytes, iter_events
 from resilient_requests._timeouts import TCPKeepAlive, Timeouts
+from resilient_requests.chat import (
+    ChatCompletion,
+    ChatDelta,
+    ChatStream,
+    ToolCall,
+    Usage,
+    complete_chat,
+    stream_chat,
+)
 from resilient_requests.exceptions import (
     Cancelled,
     ChatAPIError,
@@ -47,6 +56,9 @@ __all__ = [
     "CancelScope",
     "Cancelled",
     "ChatAPIError",
+    "ChatCompletion",
+    "ChatDelta",
+    "ChatStream",
     "ConnectionOpened",
     "ConnectionRecycled",
     "DeadlineExceeded",
@@ -68,7 +80,11 @@ __all__ = [
     "StreamTruncated",
     "TCPKeepAlive",
     "Timeouts",
+    "ToolCall",
+    "Usage",
+    "complete_chat",
     "is_transient",
     "iter_bytes",
     "iter_events",
+    "stream_chat",
 ]

@@ -163,13 +163,15 @@ class ResilientAdapter(TransportAdapter):
             return super().send(request, stream, timeout, verify, cert, proxies)
         if self._pid != os.getpid():
             self._after_fork()
-        if self.register.is_shut_down:
-            raise requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
         limits = self._timeouts.limits(timeout)
         if self._idempotency_keys:
             request = _send.with_key(request)
         call = Call(clock=self._clock, total=self._timeouts.total)
         call.join(self.register.in_flight)
+        if self.register.is_shut_down:
+            # After joining: a shutdown that is under way either sees this call or is seen by it.
+            call.leave()
+            raise requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
         sent_timeout = (limits.connect, limits.response) if timeout is None else timeout
         kwargs = {"timeout": sent_timeout, "verify": verify, "cert": cert, "proxies": proxies}
         return _send.Send(

@@ -7,120 +7,216 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
+from resilient_requests._attempt import Attempt, Limits, Phase
+from resilient_requests._cancel import Call
 from resilient_requests._chunked import ChunkedDecoder, ChunkedError
+from resilient_requests._coding import ContentDecoder
 from resilient_requests._exchange import Exchange, Tap
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Body", "ForeignBody", "body_of"]
+__all__ = ["Body", "ForeignBody", "Source", "body_of", "is_used"]
 
-_READ = 64 * 1024
+_SMALL, _LARGE = 16 * 1024, 64 * 1024
 
 
 class Source(Protocol):
-    """What a stream reads from."""
+    """What a stream reads from; ``tap`` is None where there is no socket to speak of."""
+
+    error: BaseException | None  # what has ended it, for all who go on reading
+    is_done: bool
 
     @property
     def tap(self) -> Tap | None: ...
-    def read(self) -> bytes | None:
-        """Return the next bytes at once when some have arrived; b"" at the end, None when a poll found nothing."""
+    @property
+    def is_between_chunks(self) -> bool:
+        """Whether what was read so far ends with a chunk of the chunked framing."""
+
+    def read(self) -> bytes:
+        """Return the next bytes; b"" where some came that give no content yet, or at the end (``is_done``)."""
+
+    def unread(self, data: bytes) -> None:
+        """Take bytes back: the next read returns them."""
 
     def close(self) -> None:
-        """Close the connection, which is in the middle of a body."""
+        """Close the connection, which is in the middle of a body, and give its place back."""
 
 
 class Body:
     """Reads past http.client and urllib3, which hold bytes back and lose them on a cut; owned by one thread.
 
-    ``read`` raises what the socket raises (TimeoutError, OSError), urllib3's DecodeError, and
-    ``http.client.IncompleteRead`` where the peer ends short of its framing or of its content coding.
+    ``read`` raises TimeoutError when nothing came within the tap's limit (it may be called again then), OSError,
+    urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where the peer leaves too early.
     """
 
-    def __init__(self, raw: urllib3.HTTPResponse, exchange: Exchange) -> None:
-        self.tap = exchange.tap
+    def __init__(self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap) -> None:
+        self.tap = tap
+        self.error: BaseException | None = None
+        self.is_done = False
+        self._unread = b""
         self._raw: Any = raw
         self._exchange = exchange
-        self._fp: Any = exchange.fp
-        self._chunks = ChunkedDecoder() if exchange.chunked else None
-        self._left: int | None = None if exchange.chunked else exchange.length
-        self._is_spoilt = False
-        self._is_done = False
-        self._raw._init_decoder()
-        self._decoder: Any = self._raw._decoder
+        self._left = exchange.length  # None: the framing tells the end, or the peer's leaving does
+        # A response to HEAD has no body, whatever framing its head announces: http.client sets the length to 0.
+        self._chunks = ChunkedDecoder() if exchange.chunked and self._left is None else None
+        self._coding = ContentDecoder(raw)
+        self._ahead: bytes | None = None  # read, and not unframed yet; None: ask http.client what it has read
+        self._size = _SMALL
 
-    def read(self) -> bytes | None:
-        while not self._is_done:
-            if self._left == 0:
-                return self._finish()
-            data = self._fp.read1(_READ if self._left is None else min(self._left, _READ))
-            if not data:
-                return self._finish() if self.tap.eof else None
-            content = self._unframed(data)
-            if self._decoder is not None and content:
-                content = self._decoder.decompress(content)
-            if content:
-                return content
-        return b""
+    @property
+    def is_between_chunks(self) -> bool:
+        return self._chunks is not None and self._chunks.is_between_chunks
+
+    def read(self) -> bytes:
+        if self._unread:
+            data, self._unread = self._unread, b""
+            self.is_done = self._exchange.isclosed()
+            return data
+        if self._exchange.isclosed():
+            return self._closed()
+        if self._coding.has_more:
+            return self._coding.decode(b"")
+        if self._left == 0 or (self._chunks is not None and self._chunks.is_done):
+            return self._finish()
+        if self._ahead is None:
+            self._ahead = self.tap.buffered(self._exchange.fp)
+        data, self._ahead = self._ahead or self.tap.recv(self._size), b""
+        if not data:
+            return self._finish()
+        # A stream of small events needs no large buffer, a burst does.
+        self._size = _LARGE if len(data) >= self._size else _SMALL
+        content = self._coding.decode(self._unframed(data))
+        # Not one read later: the end may be all that follows, and a caller who stops here has a whole response.
+        is_last = self._left == 0 or (self._chunks is not None and self._chunks.is_done)
+        if is_last and not self._coding.has_more and self._coding.is_whole(framed=True):
+            return content + self._finish()
+        return content  # before an error that may follow
 
     def _unframed(self, data: bytes) -> bytes:
+        if self._chunks is not None:
+            try:
+                return self._chunks.feed(data)
+            except ChunkedError as error:
+                if not error.content:
+                    raise urllib3.exceptions.ProtocolError(str(error)) from error
+                self._ahead = error.rest
+                return error.content
         if self._left is not None:
+            data, self._ahead = data[: self._left], data[self._left :]
             self._left -= len(data)
-        if self._chunks is None:
-            return data
-        try:
-            content = self._chunks.feed(data)
-        except ChunkedError as error:
-            raise urllib3.exceptions.ProtocolError(str(error)) from error
-        if self._chunks.is_done:
-            self._left = 0
-            self._is_spoilt = bool(self._chunks.rest)
-        return content
+        return data
 
     def _finish(self) -> bytes:
-        is_short = self._left if self._chunks is None else not self._chunks.is_complete
-        if is_short:
+        is_framed = self._chunks is not None or self._left is not None
+        if self._left or (self._chunks is not None and not self._chunks.is_complete):
             raise http.client.IncompleteRead(b"", self._left)
-        self._is_done = True
-        rest: bytes = self._decoder.flush() if self._decoder is not None else b""
-        # A gzip body whose end was cut is noticed only here; without a framing nothing else vouches for the end.
-        inflater = getattr(self._decoder, "_obj", None)
-        if self._chunks is None and self._left is None and not getattr(inflater, "eof", True):
+        if not self._coding.is_whole(framed=is_framed):
             raise http.client.IncompleteRead(b"")
-        if self._is_spoilt:
-            self._raw.close()
+        rest = self._coding.finish()
+        self.is_done = True
+        if self._ahead or (self._chunks is not None and self._chunks.rest):
+            self._raw.close()  # bytes behind the body would be taken for the next response
         self._exchange.close()
+        self.tap.close()
         self._raw.release_conn()
         return rest
 
+    def _closed(self) -> bytes:
+        """Response.close() ends a loop, as in requests."""
+        if not self.is_done:
+            self.tap.attempt.call.check()
+            self.close()
+        return b""
+
+    def unread(self, data: bytes) -> None:
+        self._unread = data
+        self.is_done &= not data
+
     def close(self) -> None:
-        self._is_done = True
+        self.is_done = True
+        self._unread = b""
         self._raw.close()
+        self.tap.close()
         self._raw.release_conn()
 
 
 class ForeignBody:
-    """The body of a response that no adapter of ours has read: a mock's, or a plain HTTPAdapter's."""
+    """The body of a response without a socket of its own, such as a mock's."""
 
     tap: Tap | None = None
+    is_between_chunks = False
 
     def __init__(self, raw: Any) -> None:
+        self.error: BaseException | None = None
+        self.is_done = False
+        self._unread = b""
         self._raw = raw
 
-    def read(self) -> bytes | None:
-        read1 = getattr(self._raw, "read1", None)
-        data: bytes = read1(_READ, decode_content=True) if read1 is not None else self._raw.read(_READ)
-        return data
+    def read(self) -> bytes:
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
+        if not self.is_done:
+            # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
+            read1 = getattr(self._raw, "read1", None) if isinstance(self._raw, urllib3.BaseHTTPResponse) else None
+            data = read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
+            self.is_done = not data
+            return data
+        return b""
+
+    def unread(self, data: bytes) -> None:
+        self._unread = data
+        self.is_done &= not data
 
     def close(self) -> None:
+        self.is_done = True
         self._raw.close()
         getattr(self._raw, "release_conn", lambda: None)()
 
 
 def body_of(response: requests.Response) -> Source:
-    """Return the reader for a streamed response."""
-    raw = response.raw
+    """Return the reader for a streamed response; one of another adapter is adopted with its own read timeout.
+
+    A response of ours has one for good: who reads on, goes on where another has stopped.
+    """
+    source: Source | None = getattr(response, "_source", None)
+    if source is None:
+        source = _body_of(response.raw)
+        if hasattr(response, "_source"):
+            vars(response)["_source"] = source
+    return source
+
+
+def is_used(response: requests.Response) -> bool:
+    """Return whether a response has been read to its end, or closed."""
+    source: Source | None = getattr(response, "_source", None)
+    if source is not None:
+        return source.is_done and source.error is None
+    exchange = getattr(response.raw, "_original_response", None)
+    is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()
+    return response._content_consumed or response.raw is None or (is_closed and not response.raw.tell())
+
+
+def _body_of(raw: Any) -> Source:
     exchange = getattr(raw, "_original_response", None)
-    if isinstance(exchange, Exchange) and exchange.fp is not None:
-        return Body(raw, exchange)
-    return ForeignBody(raw)
+    is_fresh = isinstance(exchange, http.client.HTTPResponse) and not exchange.isclosed()
+    if not is_fresh or raw.tell() or raw.chunk_left is not None:
+        return ForeignBody(raw)
+    if isinstance(exchange, Exchange):
+        return Body(raw, exchange, exchange.tap)
+    sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)
+    return ForeignBody(raw) if sock is None else Body(raw, exchange, _adopt(sock))
+
+
+def _adopt(sock: Any) -> Tap:
+    idle = sock.gettimeout()
+    call = Call()
+    call.is_sending = False
+    limits = Limits(connect=None, write=None, response=None, idle=idle)
+    attempt = Attempt(call, 1, limits, fresh=True, since=call.boot())
+    attempt.phase = Phase.BODY
+    tap = Tap(sock, attempt, idle)
+    tap.until = None
+    call.watch(sock)
+    return tap

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import requests
 
 from resilient_requests import _checks
-from resilient_requests._clock import Clock, now
+from resilient_requests._clock import Clock, boot, now
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ def shut_down(wire: _Wire) -> None:
             twin.close()
 
 
+_ENDED = {
+    "shut down": "the adapter was shut down (ResilientAdapter.shutdown)",
+    "begun in another process": "the call was begun in another process, before a fork: its connection is not ours",
+}
+
+
 def _tell_nobody(attempt: object, error: BaseException | None) -> None:
     pass
 
@@ -62,20 +68,22 @@ class Call:
     """
 
     def __init__(self, *, clock: Clock = now, total: float | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
+        # The present boot time in seconds. Asked for so often that it must not cost a look at all three clocks.
+        self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._ended: str | None = None
         self._id: str | None = None
         self._wire: _Wire | None = None
         self._alarm: Any = None
-        self._deadline = None if total is None else clock().boot + total
+        self._deadline = None if total is None else self.boot() + total
         self._limit_name = "Timeouts.total"
         self._memberships: list[Members] = []
         self.is_sending = True
         # Told once when a streamed response has ended: the attempt, and the error or None.
         self.stream_ended: Callable[[Any, BaseException | None], object] = _tell_nobody
-        scope = current_scope()
+        self._scope = scope = current_scope()
         if scope is not None:
             self._obey(scope)
 
@@ -94,10 +102,6 @@ class Call:
             self._id = uuid.uuid4().hex[:12]
         return self._id
 
-    def boot(self) -> float:
-        """Return the present boot time in seconds."""
-        return self._clock().boot
-
     def cancel(self) -> None:
         """End the call at once, from any thread or signal handler; what it blocks on raises `Cancelled`."""
         self._end("cancelled")
@@ -111,19 +115,21 @@ class Call:
         if self._ended is not None:
             if self._ended == "cancelled":
                 raise Cancelled
-            raise requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)")
-        if self._deadline is not None and self._clock().boot >= self._deadline:
+            raise requests.ConnectionError(_ENDED[self._ended])
+        if self._deadline is not None and self.boot() >= self._deadline:
             raise DeadlineExceeded(f"the call's total time is up ({self._limit_name} sets the limit)")
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None where there is none."""
-        return None if self._deadline is None else max(self._deadline - self._clock().boot, 0.0)
+        return None if self._deadline is None else max(self._deadline - self.boot(), 0.0)
 
     def clip(self, limit: float | None) -> float | None:
         """Return the timeout for the next blocking operation: ``limit``, or less where the deadline comes first.
 
         Raises as `check`.
         """
+        if self._pid != os.getpid():
+            self.disown()  # uWSGI runs no at-fork hook
         if self._ended is None and self._deadline is None:
             return limit
         self.check()
@@ -146,14 +152,20 @@ class Call:
         alarm.acquire()
         with self._lock:
             self._alarm = alarm
-        until = self._clock().boot + seconds
+        until = self.boot() + seconds
         self.check()
-        while (left := until - self._clock().boot) > 0:
+        while (left := until - self.boot()) > 0:
             # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
             woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
             self.check()
             if woken:
                 break
+
+    def disown(self) -> None:
+        """In a forked child: the connection is the parent's; reading it here would take the parent's bytes."""
+        self._lock = threading.RLock()
+        self._wire = None
+        self._ended = self._ended or "begun in another process"
 
     def release(self) -> None:
         """Forget the socket, which is about to belong to somebody else; leave when the sender has left already."""
@@ -180,6 +192,15 @@ class Call:
         """Be listed there until the call is over."""
         members[id(self)] = self
         self._memberships.append(members)
+
+    def inherit(self, earlier: Call) -> None:
+        """Go on in place of an earlier call: under its name, in its scope, to its deadline, ended if it was."""
+        self._id = earlier.id
+        if earlier._deadline is not None and (self._deadline is None or earlier._deadline < self._deadline):
+            self._deadline, self._limit_name = earlier._deadline, earlier._limit_name
+        if earlier._scope is not None and earlier._scope is not self._scope:
+            self._obey(earlier._scope)
+        self._ended = self._ended or earlier._ended
 
     def _obey(self, scope: CancelScope) -> None:
         self.join(scope._calls)
@@ -255,7 +276,7 @@ class CancelScope:
         self._entered = True
         self._outer = outer = current_scope()
         if self._timeout is not None:
-            self._deadline = now().boot + self._timeout
+            self._deadline = boot() + self._timeout
         if outer is not None:
             outer._inner[id(self)] = self
             deadlines = [each for each in (self._deadline, outer._deadline) if each is not None]

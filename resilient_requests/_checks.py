@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["count", "duration", "flag", "instance", "items", "names", "number", "statuses"]
 
 
-def number(name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> float:
-    """Return ``value`` as a finite float greater than ``above`` and not less than ``least``.
+# What socket.settimeout() and poll() can wait: milliseconds in a C int, some 24 days.
+_LONGEST = 2_147_483.0
+
+
+def number(
+    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, most: float = sys.float_info.max
+) -> float:
+    """Return ``value`` as a finite float greater than ``above``, not less than ``least``, not more than ``most``.
 
     Raises TypeError where it is no number, ValueError where it is out of range; both name the parameter.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value):
+    if value != value or value in (math.inf, -math.inf):  # noqa: PLR0124  # isfinite() fails on ints beyond floats
         raise ValueError(f"{name} must be finite, not {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:.7g}")
     if value < least:
         raise ValueError(f"{name} must be at least {least:g}, not {value!r}")
     if value <= above:
@@ -26,16 +35,18 @@ def number(name: str, value: object, *, above: float = -math.inf, least: float =
 
 
 def duration(name: str, value: object) -> float | None:
-    """Return ``value`` as seconds greater than zero, or None (no limit). Errors as `number`."""
-    return None if value is None else number(name, value, above=0.0)
+    """Return ``value`` as seconds greater than zero, at most 24 days, or None (no limit). Errors as `number`."""
+    return None if value is None else number(name, value, above=0.0, most=_LONGEST)
 
 
-def count(name: str, value: object, *, least: int = 0) -> int:
-    """Return ``value`` as an int not less than ``least``. Errors as `number`."""
+def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
+    """Return ``value`` as an int not less than ``least``, nor more than ``most``. Errors as `number`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}")
     return value
 
 

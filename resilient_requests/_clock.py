@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Clock", "Instant", "now"]
+__all__ = ["Clock", "Instant", "boot", "now"]
 
 
 class Instant(NamedTuple):
@@ -33,8 +33,11 @@ Clock = Callable[[], Instant]
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
+def boot() -> float:
+    """Return the seconds of the boot-time clock; of the monotonic one where the platform has none."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+
+
 def now() -> Instant:
-    """Return the present moment. ``boot`` is the monotonic clock where the platform has no boot-time clock."""
-    monotonic = time.monotonic()
-    boot = monotonic if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
-    return Instant(monotonic, boot, time.time())
+    """Return the present moment."""
+    return Instant(time.monotonic(), boot(), time.time())

@@ -247,13 +247,14 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if attempt is None:
             return super().getresponse()
         attempt.sent_at = attempt.call.boot()
-        attempt.phase = Phase.WAIT
+        if not attempt.send_failed:  # else this is a last look, and the failure remains one of sending
+            attempt.phase = Phase.WAIT
         try:
             response = super().getresponse()
         except BaseException as error:
             attempt.fault = error
             raise
-        self.hint = parse_hint(response.headers.get("Keep-Alive"))
+        self.hint = parse_hint(response.headers["Keep-Alive"]) if "Keep-Alive" in response.headers else None
         return response
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # http.client only calls it

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
-from typing import TYPE_CHECKING, Any
-
-from urllib3.util.wait import wait_for_read
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
 
 from resilient_requests._attempt import Attempt, Phase
 
-if TYPE_CHECKING:
-    import socket
-
 __all__ = ["Exchange", "Tap"]
+
+_MOST_BUFFERED = 1 << 20
 
 
 class Tap(io.RawIOBase):
     """The socket end of one response: counts bytes, re-arms the timeout before each read, checks the call after it.
 
-    ``limit`` is the timeout of the next read in seconds (None: none). Unlike ``socket.SocketIO`` it can be read
-    again after a timeout. Belongs to the thread that reads the response.
+    ``limit`` is the timeout of the next read in seconds (None: none). Can be read again after a timeout, unlike
+    ``socket.SocketIO``. Belongs to the thread that reads the response.
     """
 
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
         self.attempt = attempt
         self.limit = limit
         self.until = deadline_of(attempt, limit)  # boot time by which the whole head must be there
-        self.patience: float | None = None  # seconds to wait for something to read before readinto() gives None
         self.eof = False
+        self.is_told = False  # the end of the response: it is told once
         self._armed: float | None = -1.0
+        self._is_dry = False
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
         # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
@@ -40,45 +42,57 @@ class Tap(io.RawIOBase):
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
+        """Return True, as io.BufferedReader requires."""
         return True
 
     def fileno(self) -> int:
+        """Return the descriptor of the socket."""
         return self._sock.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read once; None where ``patience`` ended before anything came.
-
-        Raises TimeoutError after the limit, and what has ended the call, also at a clean end.
-        """
-        call = self.attempt.call
-        if self.patience is not None and not self._is_ready(call.clip(self.patience) or 0.0):
-            call.check()
+        """Read once into ``buffer``; as `recv`."""
+        if self._is_dry:
             return None
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        """Read once; b"" at the end. Raises TimeoutError after the limit, and, at an end too, what ended the call."""
+        attempt = self.attempt
+        call = attempt.call
         if self._early:
-            n = min(len(self._early), len(buffer))
-            buffer[:n], self._early = self._early[:n], self._early[n:]
+            data, self._early = self._early[:size], self._early[size:]
         else:
             self._arm()
             try:
-                n = self._sock.recv_into(buffer)
+                data = _receive(self._sock, size)
             except (OSError, ValueError) as error:
                 call.check()
-                self.attempt.fault = error
+                attempt.fault = error
                 raise
         if call.is_ended:
             call.check()
-        if not n:
+        if not data:
             self.eof = True
-        attempt = self.attempt
-        if attempt.phase is Phase.WAIT:
+        elif attempt.phase in (Phase.SEND, Phase.WAIT):
             attempt.phase = Phase.HEAD
-        attempt.bytes_received += n
-        return n
+        attempt.bytes_received += len(data)
+        return data
 
-    def _is_ready(self, seconds: float) -> bool:
-        # OpenSSL may hold decrypted bytes of which the socket shows nothing.
-        pending = getattr(self._sock, "pending", None)
-        return bool(self._early or (pending and pending()) or wait_for_read(self._sock, timeout=seconds))
+    def buffered(self, reader: io.BufferedReader) -> bytes:
+        """Return, without waiting, what the reader of the response has read ahead."""
+        if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
+            self._sock.settimeout(0)
+            self._armed = -1.0
+            with suppress(ssl.SSLWantReadError):
+                return reader.read1(_MOST_BUFFERED) or b""
+            return b""
+        self._is_dry = True
+        try:
+            return reader.read1(_MOST_BUFFERED)
+        finally:
+            self._is_dry = False
 
     def _arm(self) -> None:
         limit = self.limit
@@ -90,6 +104,7 @@ class Tap(io.RawIOBase):
             self._armed = limit
 
     def close(self) -> None:
+        """Let go of the socket; the call then watches it no longer."""
         if not self.closed:
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:
@@ -119,9 +134,10 @@ class Exchange(http.client.HTTPResponse):
         return version, status, reason
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
+        """Read the head. Raises IncompleteRead where the peer leaves inside it."""
         super().begin(*args, **kwargs)
         if self.tap.eof:
-            # http.client takes the end of the stream for the end of the head: a cut answer would be a 200 without body.
+            # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
             raise http.client.IncompleteRead(b"")
         attempt = self.tap.attempt
         attempt.phase, attempt.status = Phase.BODY, self.status
@@ -131,3 +147,26 @@ class Exchange(http.client.HTTPResponse):
 def deadline_of(attempt: Attempt, limit: float | None) -> float | None:
     """Return the boot time at which ``limit`` seconds from now are over; None where there is no limit."""
     return None if limit is None else attempt.call.boot() + limit
+
+
+def _receive(sock: socket.socket, size: int) -> bytes:
+    """Read once. A death over TLS is an error, which Python 3.10 to 3.12.1 take for an end of the body."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return sock.recv(size)
+    tls: Any = sock  # typeshed knows this attribute only as an argument of the constructor
+    tls.suppress_ragged_eofs = False
+    try:
+        return sock.recv(size)
+    except ssl.SSLEOFError as error:
+        if _is_dead(sock):
+            raise ConnectionResetError(errno.ECONNRESET, "the connection died") from error
+        return b""  # servers that leave without close_notify are too many to be blamed
+    finally:
+        tls.suppress_ragged_eofs = True
+
+
+def _is_dead(sock: socket.socket) -> bool:
+    """Whether a connection was reset or timed out, where the platform tells: after a mere FIN it would still wait."""
+    option = getattr(socket, "TCP_INFO", None)
+    # The first byte of Linux's tcp_info is the state, and 7 is TCP_CLOSE.
+    return option is not None and sock.getsockopt(socket.IPPROTO_TCP, option, 1) == b"\x07"

@@ -140,7 +140,7 @@ def judge(
 
 def is_stale(attempt: Attempt, now: float) -> bool:
     """Whether a failure of this attempt is to be blamed on the idleness of its reused connection."""
-    if not attempt.reused or attempt.bytes_received:
+    if not attempt.reused or attempt.bytes_received or attempt.early:
         return False
     return attempt.sent_at is None or now - attempt.sent_at <= _STALE_WITHIN
 
@@ -237,7 +237,7 @@ def _sending(_: list[BaseException]) -> Failure:
 
 
 def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
-    if attempt.send_failed and not attempt.bytes_received:
+    if attempt.send_failed:  # whatever was answered: the request has not been applied
         return Failure.SEND_FAILED
     if _is_timeout(chain):
         return Failure.RESPONSE_TIMEOUT
@@ -271,7 +271,8 @@ def is_transient(error: BaseException) -> bool:
     error, an unknown host, any status, every `StreamError`, `Cancelled` and `DeadlineExceeded`. Where the error
     carries ``attempts``, the last of them decides. Takes any exception; raises nothing.
     """
-    if not isinstance(error, requests.RequestException) or isinstance(error, (StreamError, DeadlineExceeded)):
+    answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)  # the last is a status
+    if not isinstance(error, requests.RequestException) or isinstance(error, answers):
         return False
     attempts = getattr(error, "attempts", ())
     if attempts:
@@ -281,15 +282,14 @@ def is_transient(error: BaseException) -> bool:
 
 def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     chain = list(causes(error))
-    if any(isinstance(each, Cancelled) for each in chain) or isinstance(
-        error, requests.exceptions.ChunkedEncodingError
-    ):
+    # A stalled response, whatever requests calls it; a dial or a send that timed out is another matter.
+    ends = (Cancelled, urllib3.exceptions.ReadTimeoutError, requests.exceptions.ChunkedEncodingError)
+    if any(isinstance(each, ends) for each in chain):
         return False
     if not isinstance(error, requests.ConnectionError):
         return False  # statuses, URLs, ReadTimeout; ConnectTimeout is a ConnectionError
     failure = _of_connecting(chain)
     if failure is Failure.NO_CONNECTION:
-        # A timeout that is no connect timeout is a stalled response, whatever requests calls it.
-        return isinstance(error, requests.ConnectTimeout) or not _is_timeout(chain)
+        return True
     ended = (http.client.RemoteDisconnected, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLZeroReturnError)
     return failure is None and (_is_bare(error) or any(isinstance(each, ended) for each in chain))

@@ -58,6 +58,7 @@ class AdaptiveWindow:
         self._expiry = expiry
         self._limit = expiry
         self._since = 0.0
+        self._longest_good = 0.0  # idle age at which a connection was alive
 
     def limit(self, now: float) -> float:
         """Return the window in seconds: the last lesson, doubled per minute since, never above ``expiry``."""
@@ -66,10 +67,17 @@ class AdaptiveWindow:
         grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) / _DOUBLES_EVERY, 64.0)
         return min(grown, self._expiry)
 
-    def stale(self, idle_for: float, now: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink to half of that age.
+    def good(self, idle_for: float) -> None:
+        """A reused connection that had been idle for ``idle_for`` seconds was alive."""
+        if idle_for > self._longest_good:
+            self._longest_good = idle_for
 
-        Half, so that a minute passes before the window reaches the deadly age again.
+    def stale(self, idle_for: float, now: float) -> None:
+        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink below that age.
+
+        To the longest age that was good, or else to half, from where a minute leads back to the deadly age.
         """
-        self._limit = min(max(idle_for / 2, _FLOOR), self.limit(now))
+        if self._longest_good >= idle_for:
+            self._longest_good = 0.0  # the path has changed: what it allowed once says nothing
+        self._limit = min(max(idle_for / 2, self._longest_good, _FLOOR), self.limit(now))
         self._since = now

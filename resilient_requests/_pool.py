@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import urllib3
+import urllib3.exceptions
 
 from resilient_requests import _attempt
 from resilient_requests._connection import RecyclingConnection, derive
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
 
     from resilient_requests._attempt import Attempt
+    from resilient_requests._cancel import Call
     from resilient_requests._clock import Instant
 
 __all__ = ["RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
+
+# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
+_NAP = 0.1
 
 
 class _Derived:
@@ -35,6 +40,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Derived()
     register: Register
     place: Place
+    is_evicted = False  # its manager has forgotten it: what is still in use is closed when it returns
 
     def enroll(self, register: Register) -> None:
         """Begin to recycle; called once, before the first connection is asked for."""
@@ -53,10 +59,13 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         register = self.register
         register.ensure_process()
-        conn = super()._get_conn(timeout=timeout)
+        attempt = _attempt.current.get()
+        if attempt is not None and self.block and timeout is None:
+            conn = self._awaited(attempt.call)
+        else:
+            conn = super()._get_conn(timeout=timeout)
         if not isinstance(conn, RecyclingConnection):
             return conn
-        attempt = _attempt.current.get()
         if attempt is not None:
             attempt.place = self.place
         if conn.born is None:
@@ -64,6 +73,20 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         if conn not in self.idle:
             return self._new_conn()  # closed where it lay, its place in the queue was all that was left
         return self._judged(conn, attempt)
+
+    def _awaited(self, call: Call) -> Any:
+        """Wait for a place in a blocking pool, until the call ends.
+
+        EmptyPoolError leaves then, of all errors the one after which ``urlopen`` does not give a place back that it
+        never had; whoever looks at the call finds what has ended it.
+        """
+        while True:
+            left = call.remaining()
+            try:
+                return super()._get_conn(timeout=_NAP if left is None else min(left, _NAP))
+            except urllib3.exceptions.EmptyPoolError:
+                if call.is_ended or call.remaining() == 0:
+                    raise
 
     def _judged(self, conn: RecyclingConnection, attempt: Attempt | None) -> Any:
         register, now = self.register, self.register.clock()
@@ -94,11 +117,13 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         if isinstance(conn, RecyclingConnection) and conn.sock is not None:
             register = self.register
             now = conn.idle_since = register.clock()
+            # First listed, then judged: a rotation in between finds it in the list, or is found here.
+            self.idle[conn] = None
             reason = "request not sent whole" if conn.is_spoilt else register.reason_to_close(conn, now)
-            if reason is not None or self.pool is None:
-                register.recycled(conn, reason or "pool closed", now)
-            else:
-                self.idle[conn] = None
+            if reason is None and (self.is_evicted or self.pool is None):
+                reason = "pool closed"
+            if reason is not None and self.idle.pop(conn, self) is None:
+                register.recycled(conn, reason, now)
         super()._put_conn(conn)
         if getattr(conn, "sock", self) is None:
             self.idle.pop(conn, None)  # the pool was full and has closed it
@@ -108,6 +133,11 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         for conn in list(self.idle):
             if self.idle.pop(conn, self) is None:
                 conn.close()
+
+    def evict(self) -> None:
+        """Close what lies idle, and what is in use when it returns: the manager has no room, or was cleared."""
+        self.is_evicted = True
+        self.close_idle()
 
     def after_fork(self) -> None:
         """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
@@ -120,6 +150,11 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
                 self.pool.put(None)
         for conn in idle:
             conn.close()
+
+
+def _evict(pool: object) -> None:
+    if isinstance(pool, RecyclingPool):
+        pool.evict()
 
 
 class _RecyclingManager(urllib3.PoolManager):
@@ -135,6 +170,8 @@ class _RecyclingManager(urllib3.PoolManager):
             scheme: type(base.__name__, (RecyclingPool, base), {"__module__": base.__module__})
             for scheme, base in self.pool_classes_by_scheme.items()
         }
+        # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any response does.
+        self.pools.dispose_func = _evict
         register.add_manager(self)
 
     def _new_pool(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import threading
 import weakref
@@ -45,7 +46,8 @@ class Place(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 class Pool(Protocol):
@@ -84,7 +86,8 @@ class Register:
         self.generation = 0
         self.is_shut_down = False
         self._emitter = emitter
-        self._managers: list[Any] = []
+        # Weak: urllib3's finalizer of a pool holds its queue, and so its connections and their register, for ever.
+        self._managers: list[weakref.ref[Any]] = []
         self._rotated_at: float | None = None
         self._forget()
 
@@ -98,7 +101,7 @@ class Register:
         self.in_flight: Members = weakref.WeakValueDictionary()
 
     def add_manager(self, manager: Any) -> None:
-        self._managers.append(manager)
+        self._managers.append(weakref.ref(manager))
 
     def add_pool(self, pool: Pool) -> None:
         self._pools[id(pool)] = pool
@@ -140,34 +143,30 @@ class Register:
     def after_fork(self) -> None:
         """In the child: forget every connection without shutting it down, since the parent goes on using it."""
         pools = self.pools()
+        for call in self.calls():
+            call.disown()
         self._forget()
         self.tls = TLSContexts()
-        for manager in self._managers:
-            manager.pools = type(manager.pools)(manager.num_pools)
+        for manager in [found for ref in self._managers if (found := ref()) is not None]:
+            manager.pools = type(manager.pools)(manager.num_pools, manager.pools.dispose_func)
         for pool in pools:
             pool.after_fork()
 
-    def window_of(self, conn: RecyclingConnection, now: float) -> float:
-        """Return the seconds for which an idle connection may be reused."""
-        window = self.policy.window(conn.hint)
-        if self.policy.adaptive:
-            window = min(window, self._origin(conn.place).window.limit(now))
-        return window
-
-    def is_retired(self, conn: RecyclingConnection) -> bool:
-        return conn.generation < self._floor or conn.generation < self._origin(conn.place).floor
-
-    def reason_to_close(self, conn: RecyclingConnection, now: _clock.Instant) -> str | None:
+    def reason_to_close(self, conn: RecyclingConnection, now: _clock.Instant) -> str | None:  # noqa: PLR0911
         """Return why an idle connection must not be used again; None where it may."""
         if conn.sock is None:
             return "closed by the peer, or unread bytes"
         if conn.pid != self._pid:
             return "another process"
-        if self.is_retired(conn):
+        if self.is_shut_down:
+            return "shut down"
+        origin, policy = self._origin(conn.place), self.policy
+        if conn.generation < self._floor or conn.generation < origin.floor:
             return "retired"
-        if conn.idle_since is None or conn.idle_since.age(now) >= self.window_of(conn, now.boot):
+        idle_for = conn.idle_since.age(now) if conn.idle_since is not None else math.inf
+        if idle_for >= policy.window(conn.hint) or (policy.adaptive and idle_for >= origin.window.limit(now.boot)):
             return "idle window"
-        if self.policy.max_age is not None and conn.born is not None and conn.born.age(now) >= self.policy.max_age:
+        if policy.max_age is not None and conn.born is not None and conn.born.age(now) >= policy.max_age:
             return "max_age"
         return None
 
@@ -187,7 +186,12 @@ class Register:
             )
 
     def reused(self, conn: RecyclingConnection) -> None:
+        """A pooled connection is about to be used again."""
         self._origin(conn.place).reused += 1
+
+    def good(self, place: Hashable, idle_for: float) -> None:
+        """A reused connection brought a response."""
+        self._origin(place).window.good(idle_for)
 
     def _origin(self, place: Hashable) -> _Origin:
         origin = self._origins.get(place)
@@ -266,8 +270,6 @@ class Register:
         """Close all idle connections, and those in flight when they return; the adapter can be used again."""
         with self._lock:
             self._retire_all()
-        for manager in self._managers:
-            manager.clear()
         self._close_idle()
 
     def _close_idle(self, place: Hashable = None) -> None:

@@ -20,7 +20,7 @@ _PROMPT = ("text/event-stream", "application/x-ndjson", "application/ndjson", "a
 
 
 class ResilientResponse(requests.Response):
-    """What a `ResilientAdapter` returns: a requests.Response to be read by one thread.
+    """What a `ResilientAdapter` returns: a requests.Response, to be read by one thread.
 
     ``attempts`` tells what it took. ``iter_lines()`` and ``iter_content(None)`` yield what has arrived, at once;
     ``iter_content(n)`` too for event streams, else blocks of n bytes as in requests. They raise `StreamIdle`,
@@ -28,32 +28,50 @@ class ResilientResponse(requests.Response):
     """
 
     attempts: tuple[Any, ...] = ()
-    is_read_in_attempt = False
 
     @classmethod
     def of(cls, response: requests.Response) -> ResilientResponse:
         """Return the same response as one of ours."""
-        ours = cls()
+        ours = cls.__new__(cls)  # its __init__ would make a second jar of cookies
         ours.__dict__.update(response.__dict__)
         return ours
 
+    @property
+    def content(self) -> Any:
+        """The whole body, as bytes."""
+        # Not through blocks of some size, which would only be joined again.
+        if self._content is False and not self._content_consumed and hasattr(self.raw, "stream"):
+            self._content = b"".join(_Arriving(self))
+        return super().content
+
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """Iterate over the body, decoded; see the class."""
-        is_size = chunk_size is None or (isinstance(chunk_size, int) and chunk_size > 0)
-        if self._content_consumed or self.is_read_in_attempt or not is_size or not hasattr(self.raw, "stream"):
+        is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
+        if self._content_consumed or not is_ours or not hasattr(self.raw, "stream"):
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        chunks: Iterator[bytes] = _Arriving(self)
-        if chunk_size is not None and kind not in _PROMPT:
-            chunks = _blocks(chunks, chunk_size)
+        arriving = _Arriving(self)
+        is_prompt = chunk_size is None or kind in _PROMPT
+        chunks = arriving if chunk_size is None or is_prompt else _blocks(arriving, chunk_size)
         return stream_decode_response_unicode(chunks, self) if decode_unicode else chunks
 
     def iter_lines(
-        self, chunk_size: int | None = 512, decode_unicode: bool = False, delimiter: Any = None
+        self,
+        chunk_size: int | None = 512,  # noqa: ARG002  # requests' own; lines come when they come
+        decode_unicode: bool = False,
+        delimiter: Any = None,
     ) -> Iterator[Any]:
-        """Iterate over the lines of the body, each as soon as its end has arrived; ``chunk_size`` is ignored."""
-        chunks = self.iter_content(None, decode_unicode)
-        return _split(chunks, delimiter) if delimiter else _lines(chunks)
+        """Iterate over the lines of the body, each as soon as its end has arrived; ``chunk_size`` is ignored.
+
+        With ``decode_unicode`` too, lines end at CR, LF and CRLF only: U+2028 and its kin are data.
+        """
+        if delimiter:
+            return _split(self.iter_content(None, decode_unicode), delimiter)
+        if not decode_unicode or self.encoding is None:
+            return _lines(self.iter_content(None))
+        if "\r\n".encode(self.encoding, "replace") != b"\r\n":  # UTF-16 and its kin
+            return _lines(self.iter_content(None, decode_unicode=True))
+        return (line.decode(self.encoding, "replace") for line in _lines(self.iter_content(None)))
 
 
 class _Arriving:
@@ -68,7 +86,7 @@ class _Arriving:
 
     def __next__(self) -> bytes:
         if self._reader is None:
-            self._reader = Reader(self._response, None, None)
+            self._reader = Reader(self._response)
         try:
             data = self._reader.read()
         except StreamProtocolError as error:
@@ -80,8 +98,12 @@ class _Arriving:
         if not data:
             self._response._content_consumed = True
             raise StopIteration
-        self._reader.bytes_received += len(data)
         return data
+
+    @property
+    def is_between_chunks(self) -> bool:
+        """Whether what has arrived ends with a chunk of the chunked framing."""
+        return self._reader is not None and self._reader.is_between_chunks
 
     def close(self) -> None:
         """Give the connection back, or close it where the body has not ended."""
@@ -93,11 +115,12 @@ class _Arriving:
             self._reader.abandon()
 
 
-def _blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def _blocks(chunks: _Arriving, size: int) -> Iterator[bytes]:
+    """Yield blocks of ``size`` bytes, and shorter ones only where requests does: at the end, and behind a chunk."""
     held = bytearray()
     for chunk in chunks:
         held += chunk
-        whole = len(held) - len(held) % size
+        whole = len(held) if chunks.is_between_chunks else len(held) - len(held) % size
         for at in range(0, whole, size):
             yield bytes(held[at : at + size])
         del held[:whole]
@@ -106,39 +129,41 @@ def _blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
+    """Yield what stands between delimiters, whatever the cuts between chunks, in linear time."""
+    empty, overlap = delimiter[:0], len(delimiter) - 1
     held: list[Any] = []
-    empty = delimiter[:0]
+    tail = empty  # so much of what is held as may be the beginning of a delimiter
     for chunk in chunks:
-        text = chunk
-        if held and len(delimiter) > 1:
-            # The delimiter itself may have been cut between two chunks.
-            text, held = empty.join([*held, chunk]), []
-        *whole, rest = text.split(delimiter)
+        *whole, rest = (tail + chunk).split(delimiter)
         if whole:
             yield empty.join([*held, whole[0]])
             yield from whole[1:]
             held = []
-        held.append(rest)
-    if last := empty.join(held):
+        cut = len(rest) - overlap if overlap else len(rest)
+        held.append(rest[: max(cut, 0)])
+        tail = rest[max(cut, 0) :]
+    if last := empty.join([*held, tail]):
         yield last
 
 
 def _lines(chunks: Iterator[Any]) -> Iterator[Any]:
-    """Yield lines as ``splitlines`` cuts them, whatever the cuts between chunks, in linear time."""
+    """Yield lines that end at CR, LF or CRLF, whatever the cuts between chunks, in linear time."""
     held: list[Any] = []
     after_cr = False
     for chunk in chunks:
-        cr, lf, mark = ("\r", "\n", "x") if isinstance(chunk, str) else (b"\r", b"\n", b"x")
+        ends: Any = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
+        cr, lf = ends
         # An LF behind a CR is the second half of a line end that has been used already.
         text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
-        after_cr = chunk.endswith(cr)
-        if not text:
-            continue
-        # splitlines does not tell whether the last line has ended: with one more character it does.
-        *lines, rest = (text + mark).splitlines()
-        held_before, held = held, [rest[:-1]] if lines else [*held, rest[:-1]]
+        after_cr = chunk[-1:] == cr
+        if cr in text:
+            text = text.replace(cr + lf, lf).replace(cr, lf)
+        *lines, rest = text.split(lf)
         if lines:
-            yield text[:0].join([*held_before, lines[0]])
+            yield text[:0].join([*held, lines[0]])
             yield from lines[1:]
-    if held and (last := held[0][:0].join(held)):
-        yield last
+            held = []
+        if rest:
+            held.append(rest)
+    if held:
+        yield held[0][:0].join(held)

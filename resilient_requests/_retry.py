@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
+import tenacity.stop
 import tenacity.wait
 import urllib3
 
@@ -20,6 +21,8 @@ __all__ = ["FullJitter", "RetryPolicy", "from_urllib3", "replay", "retry_after"]
 
 _T = TypeVar("_T")
 _LONGEST_RETRY_AFTER = 60.0
+# Callable too, and easily taken for a wait: a strategy's class, and tenacity's other kinds of strategies.
+_NO_WAITS = (type, tenacity.stop.stop_base, tenacity.retry_base)
 
 
 class FullJitter(tenacity.wait.wait_base):
@@ -58,7 +61,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         _checks.count("max_retries", self.max_retries)
-        if self.wait is not None and (not callable(self.wait) or isinstance(self.wait, type)):
+        if self.wait is not None and (not callable(self.wait) or isinstance(self.wait, _NO_WAITS)):
             raise TypeError(f"wait must be a tenacity wait strategy or None, not {self.wait!r}")
         _checks.flag("retry_response_timeout", self.retry_response_timeout)
         _checks.instance("budget", self.budget, RetryBudget, optional=True)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import uuid
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
 from requests.utils import rewind_body
 
-from resilient_requests import _failures, _retry
+from resilient_requests import _failures, _operation, _retry
 from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
 from resilient_requests._events import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
-    Emitter,
     RetryDenied,
     RetryScheduled,
     StreamEnded,
@@ -29,29 +27,17 @@ from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBro
 if TYPE_CHECKING:
     import tenacity
 
-    from resilient_requests._budget import TokenBucket
     from resilient_requests._cancel import Call
+    from resilient_requests._events import Emitter
+    from resilient_requests._operation import Sender
     from resilient_requests._register import Register
-    from resilient_requests._retry import RetryPolicy
 
-__all__ = ["IDEMPOTENCY_KEY", "Send", "Sender"]
+__all__ = ["IDEMPOTENCY_KEY", "Send"]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 # Servers say with these that they did nothing: any request may be repeated.
 _NOT_HANDLED = frozenset({429, 503})
 _IN_MEMORY = (type(None), str, bytes, bytearray, memoryview)
-
-
-class Sender(Protocol):
-    """What a send needs from its adapter."""
-
-    retry_policy: RetryPolicy
-    emitter: Emitter
-    register: Register
-
-    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response: ...
-    def bucket(self, origin: str, *, create: bool) -> TokenBucket | None: ...
-    def sleep(self, call: Call, seconds: float) -> None: ...
 
 
 class Send:
@@ -77,7 +63,8 @@ class Send:
         self._limits = limits
         self._stream = stream
         self._kwargs = kwargs
-        self._records: list[AttemptRecord] = []
+        self._operation = _operation.join(sender, call, origin)
+        self._records: list[AttemptRecord] = self._operation.records
         self._attempt: Attempt | None = None
         self._verdict: Verdict | None = None
         self._has_retried_free = False
@@ -94,7 +81,10 @@ class Send:
             self._call.leave()
             raise
         if self._stream:
-            self._call.stream_ended = functools.partial(_stream_ended, self._sender, self._origin)
+            # Without the adapter, which would live as long as the connection, and that, in its pool, as long as it.
+            self._call.stream_ended = functools.partial(
+                _stream_ended, self._sender.register, self._emitter, self._origin
+            )
         self._call.sent()
         if hasattr(response, "attempts"):
             response.attempts = tuple(self._records)
@@ -129,13 +119,13 @@ class Send:
         """Make one attempt, note what it did, and judge its failure."""
         call = self._call
         number = len(self._records) + 1
-        attempt = Attempt(call, number, self._limits, fresh=number > 1, since=call.boot())
+        attempt = Attempt(call, number, self._limits, fresh=self._operation.must_dial, since=call.boot())
         self._attempt, self._verdict = attempt, None
         try:
-            call.check()
             if not self._emitter.is_idle:
                 method = self._request.method or ""
                 self._emitter.emit(AttemptStarted(call_id=call.id, origin=self._origin, attempt=number, method=method))
+            call.check()
             with current(attempt):
                 response = self._sender.send_once(self._request, stream=self._stream, **self._kwargs)
                 if not self._stream:
@@ -153,6 +143,8 @@ class Send:
         attempt.status = status = response.status_code
         elapsed = self._call.boot() - attempt.since
         self._records.append(attempt.record(elapsed))
+        if attempt.idle_for is not None:
+            self._sender.register.good(attempt.place, attempt.idle_for)
         is_wanted = status not in self._policy.statuses
         if is_wanted and (bucket := self._sender.bucket(self._origin, create=False)) is not None:
             bucket.deposit(self._call.boot())
@@ -249,7 +241,7 @@ class Send:
             return False  # a response that nobody wants repeated
         reason = self._why_not(verdict, state)
         if reason is not None:
-            self._records[-1] = replace(self._records[-1], stopped_by=reason)
+            self._records[-1] = self._records[-1]._replace(stopped_by=reason)
             self._emitter.emit(
                 RetryDenied(call_id=self._call.id, origin=self._origin, attempt=attempt.number, reason=reason)
             )
@@ -268,7 +260,7 @@ class Send:
             return _ENDED_BY.get(type(state.outcome.exception()), "policy")
         if not verdict.replay:
             return "policy"
-        if len(self._records) > self._policy.max_retries:
+        if self._operation.retries >= self._policy.max_retries:
             return "exhausted"
         if not self._rewind(self._attempt):
             return "not replayable"
@@ -335,10 +327,17 @@ def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Return a POST or PATCH with an Idempotency-Key: a copy, since the same request sent twice is two operations."""
     if request.method not in ("POST", "PATCH") or IDEMPOTENCY_KEY in request.headers:
         return request
-    keyed = copy.copy(request)
+    keyed = type(request).__new__(type(request))
+    keyed.__dict__.update(request.__dict__)  # as copy.copy does, in a quarter of its time
     keyed.headers = request.headers.copy()
-    keyed.headers[IDEMPOTENCY_KEY] = str(uuid.uuid4())
+    keyed.headers[IDEMPOTENCY_KEY] = _new_key()
     return keyed
+
+
+def _new_key() -> str:
+    """Return a random UUID (RFC 9562, version 4): text only, since `uuid.uuid4` takes three times as long to make it."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 def _outcome(response: requests.Response | None, error: Exception | None) -> requests.Response:
@@ -350,7 +349,13 @@ def _outcome(response: requests.Response | None, error: Exception | None) -> req
 
 def _read(response: requests.Response) -> None:
     """Read the whole body inside the attempt, so that the rules cover it."""
-    response.content  # noqa: B018  # the property reads
+    try:
+        response.content  # noqa: B018  # the property reads
+    except requests.exceptions.ContentDecodingError:
+        if not response.is_redirect:
+            raise
+        # requests follows a redirect though its body does not match its Content-Encoding.
+        response._content, response._content_consumed = b"", True
 
 
 def _as_requests_would(error: StreamIdle) -> requests.ConnectionError:
@@ -371,13 +376,15 @@ def _connection_facts(attempt: Attempt) -> dict[str, Any]:
     return {name: getattr(attempt, name) for name in names}
 
 
-def _stream_ended(sender: Sender, origin: str, attempt: Attempt, error: BaseException | None) -> None:
+def _stream_ended(
+    register: Register, emitter: Emitter, origin: str, attempt: Attempt, error: BaseException | None
+) -> None:
     """A streamed response has ended: a silent or broken one implicates the connections of its generation."""
     is_dead = isinstance(error, StreamBroken) or (isinstance(error, StreamIdle) and error.clock == "bytes")
     if is_dead and attempt.place is not None:
-        sender.register.retire(attempt.place, attempt.generation, type(error).__name__, attempt.call.id)
-    if not sender.emitter.is_idle:
-        sender.emitter.emit(
+        register.retire(attempt.place, attempt.generation, type(error).__name__, attempt.call.id)
+    if not emitter.is_idle:
+        emitter.emit(
             StreamEnded(
                 call_id=attempt.call.id,
                 origin=origin,

@@ -7,13 +7,13 @@ import http.client
 import ssl
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import requests
 import urllib3.exceptions
 
 from resilient_requests import _checks, _clock
-from resilient_requests._body import body_of
+from resilient_requests._body import body_of, is_used
 from resilient_requests._failures import errno_of
 from resilient_requests._sse import EventTooLarge, ServerSentEvent, SSEDecoder
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, StreamProtocolError
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["HEARTBEAT", "ByteStream", "EventStream", "Heartbeat", "Reader", "iter_bytes", "iter_events"]
+__all__ = ["HEARTBEAT", "ByteStream", "Decoder", "EventStream", "Heartbeat", "Reader", "iter_bytes", "iter_events"]
 
 _EXCERPT = 200
+_BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ssl.SSLError)
 
 
 class Heartbeat(enum.Enum):
@@ -42,105 +43,153 @@ HEARTBEAT = Heartbeat.HEARTBEAT
 """Yielded after ``heartbeat`` silent seconds, so that a web view can notice that its browser has left."""
 
 
-class Reader:
-    """Reads a response under two clocks, and ends once: with its end, an error, or a close.
+class _NoEvent(Exception):
+    """The event clock's limit was reached."""
 
-    ``read`` and ``close`` belong to one thread; ``cancel`` may come from any.
+
+class Reader:
+    """Reads a response under its clocks, and ends once: with its end, an error, or a close.
+
+    The clocks count time spent waiting, and no time of the consumer: ``silence`` since the last byte, ``eventless``
+    since the last event, ``unyielded`` since something was handed out. ``read`` belongs to one thread; ``cancel`` and
+    ``close`` may come from any.
     """
 
-    def __init__(self, response: requests.Response, idle_timeout: float | None, heartbeat: float | None) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        *,
+        idle_timeout: float | None = None,
+        event_timeout: float | None = None,
+        heartbeat: float | None = None,
+    ) -> None:
         self.response = response
-        self.error: BaseException | None = None
-        self.is_done = False
         self.bytes_received = self.events_received = 0
-        self._source = body_of(response)
-        tap = self._source.tap
+        self.source = body_of(response)
+        self.error, self.is_done = self.source.error, self.source.is_done
+        self._tap = tap = self.source.tap
         self._call = tap.attempt.call if tap is not None else None
-        self._idle = idle_timeout if idle_timeout is not None or tap is None else tap.limit
+        self._idle = idle_timeout if idle_timeout is not None or tap is None else tap.attempt.limits.idle
+        self._event_timeout = event_timeout
         self._heartbeat = heartbeat
+        self.silence = self.eventless = self.unyielded = 0.0
         self._since = _clock.now().boot
-        self._cancelled = False
-        self._told = False
+        self._is_cancelled = self._is_reading = False
 
-    def read(self, event_left: float | None = None) -> bytes | Heartbeat:
-        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval. Raises the stream's errors.
-
-        ``event_left``: seconds until the event clock is up.
-        """
+    def read(self) -> bytes | Heartbeat:
+        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors."""
         if self.error is not None:
             raise self.error
         if self.is_done:
             return b""
+        if self._is_cancelled:
+            self.fail(Cancelled())
+        self._is_reading = True
         try:
-            data = self._read(event_left)
+            data = self._read() if self._event_timeout is None and self._heartbeat is None else self._read_by_clocks()
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
-            # KeyboardInterrupt, GreenletExit and the like pass untouched, but the connection is in mid-body.
+            # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
             self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
-        if data == b"":
-            self.finish()
+        finally:
+            self._is_reading = False
+        if isinstance(data, bytes):
+            self.bytes_received += len(data)
+        if self.source.is_done and not self.is_done:
+            self.is_done = True
+            self._tell(None)
         return data
 
-    def _read(self, event_left: float | None) -> bytes | Heartbeat:
-        if self._cancelled:
-            raise Cancelled
-        tap = self._source.tap
-        if tap is None:
-            return self._source.read() or b""
-        silent_since = _clock.now().boot if self._heartbeat is not None or event_left is not None else 0.0
-        beat_at = self._heartbeat
-        while True:
-            silent = _clock.now().boot - silent_since if silent_since else 0.0
-            waits = [left for left in (event_left, beat_at, self._idle) if left is not None]
+    def _read(self) -> bytes:
+        source, tap = self.source, self._tap
+        if tap is not None:
             tap.limit = self._idle
-            # Waiting for readability first: a read that times out in the middle of a TLS record loses its place.
-            tap.patience = max(min(waits) - silent, 0.0) if silent_since and waits else None
-            data = self._source.read()
-            tap.patience = None
-            if data is not None:
+        while True:
+            data = source.read()
+            if data or source.is_done:
                 return data
-            silent = _clock.now().boot - silent_since
-            if event_left is not None and silent >= event_left:
-                raise _EventSilence
-            if self._idle is not None and silent >= self._idle:
-                raise TimeoutError("timed out")
-            if beat_at is not None and silent >= beat_at:
-                return HEARTBEAT
 
-    def finish(self) -> None:
-        """The response has ended as it should."""
-        self.is_done = True
-        self._tell(None)
+    def _read_by_clocks(self) -> bytes | Heartbeat:
+        source, tap = self.source, self._tap
+        while True:
+            waits = self._waits()
+            if tap is not None:
+                tap.limit = max(min((left for left in waits if left is not None), default=None) or 0.0, 0.001)
+            began = _clock.now().boot
+            try:
+                data = source.read()
+            except TimeoutError as error:
+                if errno_of(error) is not None:
+                    raise
+                self._wait(_clock.now().boot - began)
+                if (beat := self._expired(error)) is not None:
+                    return beat
+                continue
+            self._wait(_clock.now().boot - began)
+            self.silence = 0.0
+            if data or source.is_done:
+                return data
+            if (beat := self._expired(None)) is not None:
+                return beat
 
-    def fail(self, error: BaseException, cause: BaseException | None = None) -> Any:
+    def _waits(self) -> tuple[float | None, ...]:
+        limits = (self._idle, self._event_timeout, self._heartbeat)
+        spent = (self.silence, self.eventless, self.unyielded)
+        return tuple(None if limit is None else limit - gone for limit, gone in zip(limits, spent, strict=True))
+
+    def _wait(self, seconds: float) -> None:
+        self.silence += seconds
+        self.eventless += seconds
+        self.unyielded += seconds
+
+    def _expired(self, timeout: TimeoutError | None) -> Heartbeat | None:
+        idle, event, beat = self._waits()
+        if event is not None and event <= 0:
+            raise _NoEvent
+        if idle is not None and idle <= 0:
+            raise timeout or TimeoutError("timed out")
+        if beat is not None and beat <= 0:
+            self.unyielded = 0.0
+            return HEARTBEAT
+        return None
+
+    def eventless_read(self) -> Heartbeat | None:
+        """Bytes came and no event: raise the stream's error, or return HEARTBEAT, where that goes on for too long."""
+        try:
+            return self._expired(None)
+        except (_NoEvent, TimeoutError) as error:
+            self.fail(self._translated(error))
+
+    def yielded(self) -> None:
+        """An event is handed out: its clocks start anew."""
+        self.events_received += 1
+        self.eventless = self.unyielded = 0.0
+
+    def fail(self, error: BaseException, cause: BaseException | None = None) -> NoReturn:
         """End with an error, which every further read raises too; the connection is closed."""
-        self.error = error
+        self.error = self.source.error = error
         self._release()
         self._tell(error)
-        if error is cause or cause is None:
+        if cause is None or cause is error:
             raise error
         raise error from cause
 
     def _translated(self, error: Exception) -> BaseException:
-        ended = self._what_ended()
-        if ended is not None:
+        if (ended := self._what_ended()) is not None:
             return ended
         facts = self.facts()
-        if isinstance(error, _EventSilence):
+        if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self._event_timeout, **facts)
         if isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError)) and errno_of(error) is None:
             return StreamIdle(clock="bytes", idle_timeout=self._idle, **facts)
         if isinstance(error, urllib3.exceptions.DecodeError):
             return StreamProtocolError("the body does not match its Content-Encoding", **facts)
-        broken = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ssl.SSLError)
-        if isinstance(error, broken) and not isinstance(error, requests.RequestException):
+        if isinstance(error, _BROKEN) and not isinstance(error, requests.RequestException):
             return StreamBroken(f"the connection was lost after {self.bytes_received} bytes of the body", **facts)
         return error
 
-    _event_timeout: float | None = None
-
     def _what_ended(self) -> BaseException | None:
-        """Return what ended the call: our own flag decides, not the exception that the socket raised."""
-        if self._cancelled:
+        """Return what ended the call: our own flag decides, not what the socket raised when it was shut down."""
+        if self._is_cancelled:
             return Cancelled()
         if self._call is not None:
             try:
@@ -162,13 +211,15 @@ class Reader:
 
     def cancel(self) -> None:
         """End the stream from any thread: the reader raises `Cancelled`."""
-        self._cancelled = True
+        self._is_cancelled = True
         if self._call is not None:
             self._call.cancel()
 
     def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated."""
-        if not self.is_done and self.error is None:
+        """Close the connection where the body has not ended; harmless when repeated. Wakes another thread's read."""
+        if self._is_reading:
+            self.cancel()  # who reads lets go
+        elif not self.is_done and self.error is None:
             self.is_done = True
             self._release()
             self._tell(None)
@@ -176,41 +227,39 @@ class Reader:
     def drain(self, most_bytes: int, seconds: float) -> None:
         """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
         until = _clock.now().boot + seconds
-        if self.error is None and not self.is_done and self._source.tap is not None:
+        if self._tap is not None:
+            self._idle = None
             with suppress(requests.RequestException, Cancelled):
-                while not self.is_done and most_bytes > 0 and (left := until - _clock.now().boot) > 0:
-                    self._heartbeat, self._idle = left, None
-                    data = self.read()
-                    if data is HEARTBEAT:
+                while self.error is None and not self.is_done and most_bytes > 0:
+                    self._heartbeat = until - _clock.now().boot - self.unyielded
+                    data = self.read() if self._heartbeat > 0 else HEARTBEAT
+                    if isinstance(data, Heartbeat):
                         break
                     most_bytes -= len(data)
         self.close()
 
     def abandon(self) -> None:
-        """For ``__del__``: close the socket, do not touch the pool, whose lock this thread may hold."""
+        """For ``__del__``: close the socket, and leave the pool alone, whose lock this thread may hold."""
         if not self.is_done and self.error is None:
-            self.is_done = True
-            self.response.raw.close()
+            self.is_done = self.source.is_done = True
+            with suppress(*_BROKEN):
+                self.response.raw.close()
 
     def _release(self) -> None:
-        with suppress(OSError, http.client.HTTPException, urllib3.exceptions.HTTPError):
-            self._source.close()
+        with suppress(*_BROKEN):
+            self.source.close()
 
     def _tell(self, error: BaseException | None) -> None:
-        tap = self._source.tap
-        if tap is not None and not self._told:
-            self._told = True
-            tap.attempt.call.stream_ended(tap.attempt, error)
-
-
-class _EventSilence(Exception):
-    """No event within the event clock's limit."""
+        if self._tap is not None and not self._tap.is_told:
+            self._tap.is_told = True
+            self._tap.attempt.call.stream_ended(self._tap.attempt, error)
 
 
 class _Stream:
     """What both kinds of stream share: an object, not a generator, whose every exit gives the connection back."""
 
-    _reader: Reader
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     @property
     def response(self) -> requests.Response:
@@ -233,75 +282,69 @@ class _Stream:
     ) -> None:
         self.close()
 
+    def __iter__(self) -> Self:
+        return self
+
     def __del__(self) -> None:
-        reader = getattr(self, "_reader", None)
+        reader = getattr(self, "_reader", None)  # absent where the constructor has failed
         if reader is not None and not reader.is_done and reader.error is None:
-            warnings.warn(
-                f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2, source=self
-            )
             reader.abandon()
+            warnings.warn(f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2)
 
 
 class ByteStream(_Stream):
     """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`."""
 
-    def __init__(self, response: requests.Response, idle_timeout: float | None, heartbeat: float | None) -> None:
-        self._reader = Reader(response, idle_timeout, heartbeat)
-
-    def __iter__(self) -> Self:
-        return self
-
     def __next__(self) -> bytes | Heartbeat:
         data = self._reader.read()
         if data == b"":
             raise StopIteration
-        if isinstance(data, bytes):
-            self._reader.bytes_received += len(data)
+        self._reader.unyielded = 0.0
         return data
+
+
+class Decoder(Protocol):
+    """Bytes in, events out, no I/O; raises EventTooLarge."""
+
+    @property
+    def is_pending(self) -> bool: ...
+    def feed(self, data: bytes) -> list[ServerSentEvent]: ...
+    def flush(self) -> list[ServerSentEvent]: ...
 
 
 class EventStream(_Stream):
     """Iterates over the server-sent events of a body; see `iter_events`."""
 
-    def __init__(
-        self,
-        response: requests.Response,
-        idle_timeout: float | None,
-        event_timeout: float | None,
-        heartbeat: float | None,
-        max_event_bytes: int,
-    ) -> None:
-        self._reader = Reader(response, idle_timeout, heartbeat)
-        self._reader._event_timeout = event_timeout
-        self._event_timeout = event_timeout
-        self._decoder = SSEDecoder(max_event_bytes)
+    def __init__(self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None) -> None:
+        super().__init__(reader)
+        self.is_flushed = False  # the last event had no end of its own: it may have been cut
+        self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._events: Iterator[ServerSentEvent] = iter(())
-
-    def __iter__(self) -> Self:
-        return self
+        self._clocks = (0.0, 0.0)
 
     def __next__(self) -> ServerSentEvent | Heartbeat:
         reader = self._reader
-        # Starts when the consumer comes back: its own time counts for neither clock.
-        left, since = self._event_timeout, 0.0 if self._event_timeout is None else _clock.now().boot
         while True:
             for event in self._events:
-                reader.events_received += 1
+                self._clocks = (reader.eventless, reader.unyielded)
+                reader.yielded()
                 return event
-            data = reader.read(left)
+            data = reader.read()
             if isinstance(data, Heartbeat):
                 return data
-            if not data and reader.is_done and not self._decoder.is_pending:
-                raise StopIteration
-            reader.bytes_received += len(data)
+            if not data:
+                if not self._decoder.is_pending:
+                    raise StopIteration
+                self.is_flushed = True
             try:
-                self._events = iter(self._decoder.feed(data) if data else self._decoder.flush())
+                events = self._decoder.feed(data) if data else self._decoder.flush()
             except EventTooLarge:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
-            if self._event_timeout is not None:
-                left = max(self._event_timeout - (_clock.now().boot - since), 0.0)
+            if data and not events and (beat := reader.eventless_read()) is not None:
+                return beat
+            self._events = iter(events)
 
 
 def iter_bytes(
@@ -316,7 +359,7 @@ def iter_bytes(
     ValueError for a response whose body has been read.
     """
     _check(response, idle_timeout, heartbeat)
-    return ByteStream(response, idle_timeout, heartbeat)
+    return ByteStream(Reader(response, idle_timeout=idle_timeout, heartbeat=heartbeat))
 
 
 def iter_events(
@@ -336,22 +379,19 @@ def iter_events(
     _check(response, idle_timeout, heartbeat)
     _checks.duration("event_timeout", event_timeout)
     _checks.count("max_event_bytes", max_event_bytes, least=1)
-    stream = EventStream(response, idle_timeout, event_timeout, heartbeat, max_event_bytes)
+    reader = Reader(response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat)
     kind = response.headers.get("Content-Type", "")
     if kind.partition(";")[0].strip().lower() != "text/event-stream":
-        reader = stream._reader
         data = reader.read()
         excerpt = data[:_EXCERPT] if isinstance(data, bytes) else b""
         message = f"Content-Type is {kind or 'missing'!r}, not 'text/event-stream'; the body begins {excerpt!r}"
-        if reader.is_done:
-            raise StreamProtocolError(message, **reader.facts())
         reader.fail(StreamProtocolError(message, **reader.facts()))
-    return stream
+    return EventStream(reader, max_event_bytes)
 
 
-def _check(response: object, idle_timeout: object, heartbeat: object) -> None:
+def _check(response: requests.Response, idle_timeout: object, heartbeat: object) -> None:
     _checks.instance("response", response, requests.Response)
     _checks.duration("idle_timeout", idle_timeout)
     _checks.duration("heartbeat", heartbeat)
-    if getattr(response, "_content_consumed", False):
-        raise ValueError("response has been read already: iterate over response.content, or send with stream=True")
+    if is_used(response):
+        raise ValueError("response has been read or closed already: use response.content, or send with stream=True")

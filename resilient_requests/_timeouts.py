@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Timeouts:
         Raises TypeError or ValueError naming the part of ``timeout`` that is wrong.
         """
         if timeout is None:
-            return Limits(connect=self.connect, write=self.write, response=self.response, idle=self.idle)
+            return self._own
         if isinstance(timeout, urllib3.Timeout):
             connect, read = self._of_urllib3(timeout)
         elif isinstance(timeout, tuple):
@@ -57,6 +58,10 @@ class Timeouts:
         connect = _checks.duration("timeout (connect)", connect)
         read = _checks.duration("timeout (read)", read)
         return Limits(connect=connect, write=self.write, response=read, idle=read)
+
+    @functools.cached_property
+    def _own(self) -> Limits:
+        return Limits(connect=self.connect, write=self.write, response=self.response, idle=self.idle)
 
     def _of_urllib3(self, timeout: urllib3.Timeout) -> tuple[Any, Any]:
         # urllib3 marks what was not given by an Enum member, and bounds connect and read together by ``total``.
@@ -88,8 +93,9 @@ class TCPKeepAlive:
     user_timeout: float | None = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("idle", "interval", "count"):
-            _checks.count(name, getattr(self, name), least=1)
+        # Linux refuses more (tcp(7)), on every dial.
+        for name, most in (("idle", 32767), ("interval", 32767), ("count", 127)):
+            _checks.count(name, getattr(self, name), least=1, most=most)
         _checks.duration("user_timeout", self.user_timeout)
 
     def socket_options(self) -> list[tuple[int, int, int | bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import threading
@@ -48,7 +49,7 @@ class TLSContexts:
         try:
             conn.ssl_context = context = self._context_for(conn)
         except OSError as error:  # ssl.SSLError is one
-            raise ssl.SSLError("the CA bundle or client certificate cannot be loaded") from error
+            raise ssl.SSLError(f"the CA bundle or client certificate cannot be loaded: {error}") from error
         config = getattr(conn, "proxy_config", None)
         if config is not None and config.ssl_context is None:
             # The proxy's own TLS is verified with the same settings, which are about to be cleared.
@@ -101,7 +102,8 @@ def _build(
 
 
 def _no_password() -> str:
-    raise ssl.SSLError("the client's private key is encrypted, and requests can hand over no password")
+    message = "the client's private key is encrypted, and requests can hand over no password"
+    raise ssl.SSLError(errno.EACCES, message)
 
 
 def _already_set(protocols: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 import requests.adapters
 from requests.utils import select_proxy
+from urllib3.connection import port_by_scheme
 
 from resilient_requests import _response
 from resilient_requests._pool import (
@@ -28,8 +29,9 @@ __all__ = ["TransportAdapter", "origin_of"]
 def origin_of(url: str) -> str:
     """Return the "scheme://host:port" part of a prepared URL, without credentials; for budgets, events and caches."""
     scheme, _, rest = url.partition("://")
-    authority = rest.partition("/")[0].rpartition("@")[2]
-    return f"{scheme.lower()}://{authority}"
+    scheme, authority = scheme.lower(), rest.partition("/")[0].rpartition("@")[2]
+    has_port = ":" in authority.rpartition("]")[2]
+    return f"{scheme}://{authority}" if has_port else f"{scheme}://{authority}:{port_by_scheme.get(scheme, 0)}"
 
 
 class TransportAdapter(requests.adapters.HTTPAdapter):
@@ -100,7 +102,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         # A list as cert is legal in requests, and cannot be a key.
         key = (url[: url.find("/", 8)], proxy, verify, tuple(cert) if isinstance(cert, list) else cert)
         pool = self._pools.get(key)
-        if pool is None or pool.pool is None:
+        if pool is None or pool.pool is None or getattr(pool, "is_evicted", False):
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
             self._pools[key] = pool
         return pool
@@ -108,10 +110,8 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     @property
     def _has_stock_keys(self) -> bool:
         """Whether only the look-up's own arguments decide: a subclass may choose pools by anything in a request."""
-        return (
-            type(self).build_connection_pool_key_attributes
-            is requests.adapters.HTTPAdapter.build_connection_pool_key_attributes
-        )
+        hook = "build_connection_pool_key_attributes"  # requests 2.32.2 has none
+        return getattr(type(self), hook, None) is getattr(requests.adapters.HTTPAdapter, hook, None)
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Return a `ResilientResponse` of what came."""
@@ -123,8 +123,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
 
         Unlike requests', which closes no socket while any response is alive.
         """
-        if self._is_disabled:
-            super().close()
-            return
         self._pools = weakref.WeakValueDictionary()
-        self._register.close()
+        if not self._is_disabled:
+            self._register.close()
+        super().close()

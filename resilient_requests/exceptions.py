@@ -31,7 +31,7 @@ def _restore(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, A
 
 def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
     # A response holds a socket and a request perhaps a generator: neither crosses a process boundary.
-    state = {**error.__dict__, "response": None, "request": None}
+    state = {name: None if name in ("response", "request") else value for name, value in vars(error).items()}
     return _restore, (type(error), error.args, state)
 
 
@@ -138,10 +138,14 @@ class ChatAPIError(requests.RequestException):
 
 
 class DeadlineExceeded(requests.Timeout):
-    """The total time of a call (``Timeouts.total``) or of a ``CancelScope`` is up. Pickles, without ``response``."""
+    """The total time of a call (``Timeouts.total``) or of a ``CancelScope`` is up.
+
+    ``partial`` holds the completion so far when a chat stream was ended, else None. Pickles, without ``response``.
+    """
 
     def __init__(self, message: str = "the deadline was reached", **facts: Any) -> None:
         super().__init__(message, **facts)
+        self.partial: Any = None
         self.attempts: tuple[Any, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:

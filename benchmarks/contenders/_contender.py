@@ -1,0 +1,73 @@
+"""What the measures ask of a contender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+__all__ = ["BODY", "DONE", "HEADERS", "Contender", "Upstream"]
+
+DONE = "[DONE]"
+HEADERS = {"Authorization": "Bearer sk-0123456789"}
+BODY = {
+    "model": "some-model-2025",
+    "messages": [{"role": "user", "content": "Say hello."}],
+    "stream_options": {"include_usage": True},
+    "stream": True,
+}
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where the upstream listens; ``https`` is 0 where no certificate could be made."""
+
+    http: int
+    https: int
+    bundle: str
+
+    def url(self, path: str) -> str:
+        """Return the URL for a path; a path that starts with "tls:" goes over TLS."""
+        if path.startswith("tls:"):
+            return f"https://127.0.0.1:{self.https}{path.removeprefix('tls:')}"
+        return f"http://127.0.0.1:{self.http}{path}"
+
+
+class Contender:
+    """A client that is made once and then kept; it overrides what it can do, and measures skip the rest."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+
+    @classmethod
+    def can(cls, ability: str) -> bool:
+        """Whether this contender has the named method of its own."""
+        return getattr(cls, ability) is not getattr(Contender, ability)
+
+    def post(self, path: str) -> None:
+        """Post `BODY` and read the whole answer."""
+        self._lacks()
+
+    def events(self, path: str) -> Iterator[Any]:
+        """Yield the parsed JSON of each event of a stream, but for its end mark."""
+        self._lacks()
+
+    def created(self, chunk: Any) -> int:
+        """Return the time stamp in what `events` yields."""
+        stamp: int = chunk["created"]
+        return stamp
+
+    def data(self, path: str) -> Iterator[Any]:
+        """Yield the data of each event as it is."""
+        self._lacks()
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """Yield the lines of a stream."""
+        self._lacks()
+
+    def chat(self, path: str) -> None:
+        """Read a chat stream to its end mark, the way its users do."""
+        self._lacks()
+
+    def _lacks(self) -> NoReturn:
+        raise NotImplementedError

@@ -1,0 +1,23 @@
+"""requests with sseclient-py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import sseclient
+
+from benchmarks.contenders import plain
+from benchmarks.contenders._contender import DONE
+
+__all__ = ["Contender"]
+
+
+class Contender(plain.Contender):
+    """As its documentation shows it."""
+
+    def events(self, path: str) -> Iterator[Any]:
+        for event in sseclient.SSEClient(self.stream(path)).events():
+            if event.data != DONE:
+                yield json.loads(event.data)

@@ -1,0 +1,182 @@
+"""Several sends that are one operation to the caller, with one count of retries, one budget and one deadline."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from resilient_requests import _failures, _retry
+from resilient_requests._cancel import Call
+from resilient_requests._events import Emitter, RetryDenied, RetryScheduled
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import requests
+    import tenacity
+
+    from resilient_requests._attempt import Attempt, AttemptRecord
+    from resilient_requests._budget import TokenBucket
+    from resilient_requests._register import Register
+    from resilient_requests._retry import RetryPolicy
+
+__all__ = ["Operation", "Sender", "join"]
+
+T = TypeVar("T")
+
+# Of a request whose response had begun: the server has worked for it.
+_COST = 2
+
+
+class Sender(Protocol):
+    """What a send needs from its adapter."""
+
+    retry_policy: RetryPolicy
+    emitter: Emitter
+    register: Register
+
+    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response: ...
+    def bucket(self, origin: str, *, create: bool) -> TokenBucket | None: ...
+    def sleep(self, call: Call, seconds: float) -> None: ...
+
+
+class Operation:
+    """What the sends of one operation share; every send has one.
+
+    A context manager: what this thread sends inside belongs to it. Without an adapter of ours beneath, nothing
+    joins, and nothing is repeated. Belongs to one thread at a time, but for ``cancel``.
+    """
+
+    __slots__ = ("_begun", "_call", "_is_replay", "_origin", "_outer", "_pause", "_sender", "records")
+
+    def __init__(self) -> None:
+        self.records: list[AttemptRecord] = []
+        self._begun = 0  # sends that repeat nothing: the first one, and one per redirect
+        self._is_replay = False
+        self._call: Call | None = None
+        self._sender: Sender | None = None
+        self._origin = ""
+        self._pause = 0.0
+
+    def __enter__(self) -> None:
+        self._outer = _CURRENT.get()
+        _CURRENT.set(self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _CURRENT.set(self._outer)
+
+    @property
+    def retries(self) -> int:
+        """How often it has been repeated, by whomever, once an attempt has been noted."""
+        return len(self.records) - self._begun
+
+    @property
+    def must_dial(self) -> bool:
+        """Whether the next attempt repeats an earlier one: it never takes a pooled connection."""
+        return self.retries >= 0
+
+    def cancel(self) -> None:
+        """End what is being sent, or waited for; safe from any thread."""
+        if self._call is not None:
+            self._call.cancel()
+
+    def begin(self, sender: Sender, call: Call, origin: str) -> None:
+        """A send begins."""
+        self._begun += not self._is_replay
+        self._is_replay = False
+        self._sender, self._origin = sender, origin
+        self._follow(call)
+
+    def _follow(self, call: Call) -> None:
+        # In this order, so that a cancel in between is seen either by the new call or in the earlier one.
+        earlier, self._call = self._call, call
+        if earlier is not None:
+            call.inherit(earlier)
+
+    # -- replays after a response had begun -------------------------------------------------------------------
+
+    def note(self, error: BaseException, attempt: Attempt | None) -> None:
+        """Write down that the response of the last attempt came to nothing."""
+        if not self.records:
+            return
+        record = self.records[-1]._replace(error=_failures.describe(error))
+        if attempt is not None:
+            elapsed = attempt.call.boot() - attempt.since
+            record = record._replace(bytes_received=attempt.bytes_received, elapsed=elapsed)
+        self.records[-1] = record
+
+    def replay(self, error: Exception, again: Callable[[], T], is_worth: Callable[[BaseException], bool]) -> T:
+        """Repeat ``again`` after ``error`` while the rules allow and ``is_worth`` says so; raise the last error."""
+
+        def decide(state: tenacity.RetryCallState) -> bool:
+            failure = state.outcome.exception() if state.outcome is not None else None
+            return failure is not None and is_worth(failure) and self._may_replay(failure, state)
+
+        def first() -> T:
+            raise error
+
+        result: T = _retry.replay(first, again, decide=decide, wait=lambda _: self._pause, sleep=self._sleep)
+        return result
+
+    def _may_replay(self, error: BaseException, state: tenacity.RetryCallState) -> bool:
+        sender, call = self._sender, self._call
+        if sender is None or call is None or not self.records:
+            return False
+        reason = self._why_not(sender, call, state)
+        record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
+        if reason is not None:
+            sender.emitter.emit(
+                RetryDenied(call_id=call.id, origin=self._origin, attempt=record.number, reason=reason)
+            )
+            return False
+        sender.emitter.emit(
+            RetryScheduled(
+                call_id=call.id,
+                origin=self._origin,
+                attempt=record.number,
+                wait=self._pause,
+                reason=record.error or type(error).__name__,
+                reused=record.reused,
+                idle_for=record.idle_for,
+                phase=record.phase,
+                errno=_failures.errno_of(error),
+            )
+        )
+        self._is_replay = True
+        return True
+
+    def _why_not(self, sender: Sender, call: Call, state: tenacity.RetryCallState) -> str | None:
+        policy = sender.retry_policy
+        if self.retries >= policy.max_retries:
+            return "exhausted"
+        try:
+            call.check()
+        except (Cancelled, DeadlineExceeded) as ended:
+            return "cancelled" if isinstance(ended, Cancelled) else "deadline"
+        self._pause = float((policy.wait or _retry.FullJitter())(state))
+        remaining = call.remaining()
+        if remaining is not None and self._pause >= remaining:
+            return "deadline"
+        bucket = sender.bucket(self._origin, create=True)
+        return None if bucket is None or bucket.withdraw(_COST, call.boot()) else "budget"
+
+    def _sleep(self, seconds: float) -> None:
+        if self._sender is None or self._call is None:
+            return
+        call = Call(clock=self._call.clock)
+        self._follow(call)
+        try:
+            self._sender.sleep(call, seconds)
+        finally:
+            call.leave()
+
+
+_CURRENT: ContextVar[Operation | None] = ContextVar("resilient_requests_operation", default=None)
+
+
+def join(sender: Sender, call: Call, origin: str) -> Operation:
+    """Return the operation that a send belongs to: one that was entered, else one of its own."""
+    operation = _CURRENT.get() or Operation()
+    operation.begin(sender, call, origin)
+    return operation

@@ -1,0 +1,194 @@
+"""The answer of one attempt: its chunks, and whether its end is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import requests
+
+from resilient_requests import _clock
+from resilient_requests._stream import Heartbeat
+from resilient_requests.chat._assembly import Assembly, is_payload
+from resilient_requests.chat._faults import BadChunkError, ProviderError, is_transient
+from resilient_requests.chat._refusal import Censor
+from resilient_requests.chat._wire import ChunkStream
+from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
+
+if TYPE_CHECKING:
+    from resilient_requests._sse import ServerSentEvent
+    from resilient_requests.chat._request import ChatRequest
+    from resilient_requests.chat._types import ChatCompletion, ChatDelta
+
+__all__ = ["Answer"]
+
+_DONE = "[DONE]"
+_MOST_AFTER = 64 * 1024
+_DRAIN = 0.1
+_USAGE_WAIT = 2.0
+_EXCERPT = 60
+
+
+class Answer:
+    """Reads one response; belongs to the thread that reads, but for ``cancel``."""
+
+    def __init__(self, request: ChatRequest, response: requests.Response) -> None:
+        self._request = request
+        self._dialect = request.dialect
+        self._parser = request.dialect.parser()
+        self._assembly = Assembly()
+        self._has_marker = False
+        self._is_accepted = False
+        self._until: float | None = None  # boot time at which nothing more is awaited
+        self._bytes_at_finish = 0
+        self.events = ChunkStream(request, response)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has the sign of its end, or an end without one was accepted."""
+        return self._has_marker or self._parser.is_done or self._assembly.is_finished() or self._is_accepted
+
+    @property
+    def has_payload(self) -> bool:
+        """Whether a part of the answer has come."""
+        return self._assembly.has_payload
+
+    def completion(self, *, attempts: tuple[Any, ...], is_over: bool) -> ChatCompletion:
+        """Return the answer so far."""
+        return self._assembly.completion(
+            is_final=self.is_complete,
+            refused=self._parser.refused,
+            model=self._parser.model,
+            id=self._parser.id,
+            truncated=self._is_accepted or (is_over and not self.is_complete),
+            attempts=attempts,
+        )
+
+    def read(self) -> list[ChatDelta] | Heartbeat | None:
+        """Return what the next chunk adds, or None at a good end. Raises the stream's errors and ChatAPIError."""
+        if self._has_marker or self._parser.is_done:
+            self.close()
+            return None
+        try:
+            event = self._next()
+        except StopIteration:
+            self._end()
+            return None
+        except requests.RequestException:
+            if not self.is_complete:
+                raise
+            return None  # what was awaited after the end is lost, the answer is not
+        if event is None:
+            self.events.close()  # this server keeps the response open: waiting longer would not end it
+            return None
+        return event if isinstance(event, Heartbeat) else self._deltas(event)
+
+    def close(self) -> None:
+        """Give the connection back where the answer is complete, else close it."""
+        if self.is_complete:
+            self.events.drain(_MOST_AFTER, _DRAIN)
+        else:
+            self.events.close()
+
+    def _next(self) -> ServerSentEvent | Heartbeat | None:
+        """Return the next event; None where the answer is finished and nothing follows in time."""
+        if not self._assembly.is_finished(self._request.choices):
+            return next(self.events)
+        now = _clock.now().boot
+        received = self.events.bytes_received
+        if self._until is None:
+            asked = self._dialect.asks_usage(self._request.body) and self._assembly.usage is None
+            self._until = now + (_USAGE_WAIT if asked else self._dialect.linger)
+            self._bytes_at_finish = received
+        elif self._assembly.usage is not None:
+            self._until = min(self._until, now + self._dialect.linger)
+        if received - self._bytes_at_finish > _MOST_AFTER:
+            return None
+        event = self.events.next_within(max(self._until - now, 0.001))
+        return None if isinstance(event, Heartbeat) else event
+
+    def _end(self) -> None:
+        """The body has ended."""
+        if self.is_complete:
+            return
+        if self._request.accept_bare_eof and self.has_payload:
+            self._is_accepted = True
+            return
+        marker = "accept_bare_eof=True takes such an end for a good one"
+        message = f"the stream ended cleanly, but without the sign that the answer is complete ({marker})"
+        raise StreamTruncated(message, **self.events.facts())
+
+    # -- one event ------------------------------------------------------------------------------------------------
+
+    def _deltas(self, event: ServerSentEvent) -> list[ChatDelta] | None:
+        try:
+            chunk = event.json()
+        except (ValueError, RecursionError) as error:
+            return self._without_json(event, error)
+        try:
+            deltas = self._parsed(event.event, chunk)
+        except ProviderError as error:
+            self._fail_api(error)
+        except BadChunkError as error:
+            self._fail(f"event {self._number}: {error}")
+        for delta in deltas:
+            self._assembly.add(delta)
+        if not any(map(is_payload, deltas)):
+            self.events.disregard()
+        elif self._until is not None:
+            self._until = None  # there was more to come after all
+        return deltas
+
+    def _parsed(self, name: str, chunk: Any) -> list[ChatDelta]:
+        if isinstance(chunk, dict):
+            return self._parser.whole(chunk) if self.events.is_document else self._parser.chunk(name, chunk)
+        if self.events.is_document and isinstance(chunk, list):
+            return [delta for each in chunk for delta in self._parsed(name, each)]
+        if name == "error":
+            raise ProviderError(message=str(chunk))
+        raise BadChunkError(f"a JSON object is expected, not {type(chunk).__name__}")
+
+    def _without_json(self, event: ServerSentEvent, error: Exception) -> list[ChatDelta] | None:
+        """Read what is no JSON: the terminal marker, which may stick to a chunk, and nothing at all."""
+        text = event.data.strip()
+        if text == _DONE:
+            self._has_marker = True
+            self.close()
+            return None
+        if not text:
+            self.events.disregard()
+            return []
+        if event.event == "error":
+            self._fail_api(ProviderError(message=text))
+        if self.events.is_flushed and not (self.events.is_document and text[0] not in "[{"):
+            self._end()
+            return None
+        *lines, last = text.split("\n")
+        if not lines or last.strip() != _DONE:
+            at = getattr(error, "pos", 0)
+            excerpt = self._censor().line(event.data[max(at - _EXCERPT // 2, 0) : at + _EXCERPT // 2])
+            self._fail(f"event {self._number} is not JSON at position {at}: {excerpt!r}")
+        self._has_marker = True
+        return self._deltas(event._replace(data="\n".join(lines)))
+
+    @property
+    def _number(self) -> int:
+        return int(self.events.facts()["events_received"])
+
+    def _censor(self) -> Censor:
+        return Censor(self.events.response.request, self._request.body)
+
+    def _fail(self, message: str) -> NoReturn:
+        self.events.fail(StreamProtocolError(self._censor().line(message), **self.events.facts()))
+
+    def _fail_api(self, fault: ProviderError) -> NoReturn:
+        message = self._censor().line(str(fault))
+        error = ChatAPIError(
+            message,
+            type=fault.type,
+            code=fault.code,
+            transient=is_transient(fault.type, fault.code),
+            response=self.events.response,
+        )
+        if fault.message is None:
+            error.message = None  # type: ignore[assignment]  # as the provider gave it
+        self.events.fail(error)

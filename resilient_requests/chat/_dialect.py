@@ -1,0 +1,55 @@
+"""What a dialect is: how a provider wants to be asked, and how its answer is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from resilient_requests.chat._types import ChatDelta
+
+__all__ = ["Dialect", "Parser"]
+
+
+class Parser(Protocol):
+    """Reads the chunks of one answer; no I/O.
+
+    ``chunk`` and ``whole`` raise `ProviderError` and `BadChunkError`; what they do not know they ignore.
+    """
+
+    id: str | None
+    model: str | None
+    is_done: bool
+    """Whether the dialect's own terminal marker has come."""
+    refused: set[int]
+    """The choices that were refused: their tool calls are void."""
+
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
+        """Return what a chunk adds; ``event`` is the name of the server-sent event."""
+
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+        """Return what a whole answer says, that of a server which does not stream."""
+
+
+def _same_url(url: str, model: str) -> str:  # noqa: ARG001  # other dialects need it
+    return url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One provider's way; immutable.
+
+    ``body``: model, messages and the caller's other members in, the JSON object to be sent out. ``linger``: seconds
+    for which more is awaited after the finish reason. ``asks_usage``: whether a body asks for usage after it.
+    """
+
+    name: str
+    body: Callable[[str, Any, dict[str, Any]], dict[str, Any]]
+    parser: Callable[[], Parser]
+    is_ndjson: bool = False
+    linger: float = 0.1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    url: Callable[[str, str], str] = _same_url
+    asks_usage: Callable[[Mapping[str, Any]], bool] = lambda body: False  # noqa: ARG005

@@ -1,0 +1,88 @@
+"""Gemini, ``streamGenerateContent`` with ``alt=sse``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+
+from resilient_requests.chat._dialect import Dialect
+from resilient_requests.chat._faults import BadChunkError, count, error_of, items, position, table, text
+from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+
+__all__ = ["GEMINI"]
+
+
+class _GeminiParser:
+    """Reads ``GenerateContentResponse`` objects; nothing but the end of the stream follows the last."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.model: str | None = None
+        self.is_done = False
+        self.refused: set[int] = set()
+        self._calls: dict[int, int] = {}  # candidate -> calls so far
+
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
+        if data.get("error") or event == "error":
+            raise error_of(data.get("error") or data)
+        self.id = text(data.get("responseId")) or self.id
+        self.model = text(data.get("modelVersion")) or self.model
+        usage = _usage(data.get("usageMetadata"))
+        candidates = items(data.get("candidates"))
+        blocked = text(table(data.get("promptFeedback")).get("blockReason"))
+        if blocked and not candidates:
+            self.refused.add(0)
+            return [ChatDelta(finish_reason=blocked, usage=usage, raw=data)]
+        if not candidates:
+            return [ChatDelta(usage=usage, raw=data)]
+        last = len(candidates) - 1
+        return [self._candidate(each, usage if n == last else None, data) for n, each in enumerate(candidates)]
+
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+        if not (data.keys() & {"candidates", "promptFeedback", "error", "usageMetadata"}):
+            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        return self.chunk("message", data)
+
+    def _candidate(self, candidate: dict[str, Any], usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
+        index = position(candidate.get("index") or 0, "candidate")
+        content, reasoning, calls = "", "", []
+        for part in items(table(candidate.get("content")).get("parts")):
+            if part.get("thought"):
+                reasoning += text(part.get("text"))
+            else:
+                content += text(part.get("text"))
+            if isinstance(part.get("functionCall"), dict):
+                calls.append(self._call(index, part["functionCall"]))
+        finish = text(candidate.get("finishReason")) or None
+        return ChatDelta(content, reasoning, tuple(calls), finish, usage, index, raw)
+
+    def _call(self, candidate: int, call: dict[str, Any]) -> ToolCall:
+        number = position(self._calls.get(candidate, 0), "tool call")
+        self._calls[candidate] = number + 1
+        return ToolCall(
+            number, text(call.get("id")) or None, text(call.get("name")) or None, json.dumps(call.get("args") or {})
+        )
+
+
+def _usage(raw: object) -> Usage | None:
+    if not isinstance(raw, dict) or not raw:
+        return None
+    read, written = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))
+    return Usage(read, written, count(raw.get("totalTokenCount")), raw)
+
+
+def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001  # the URL names the model
+    return {"contents": messages, **more}
+
+
+def _url(url: str, model: str) -> str:
+    """Return the URL with ``{model}`` filled in and ``alt=sse``, without which the answer is one JSON array."""
+    parts = urlsplit(url.replace("{model}", quote(model)))
+    if "alt" in parse_qs(parts.query):
+        return urlunsplit(parts)
+    return urlunsplit(parts._replace(query=f"{parts.query}&alt=sse" if parts.query else "alt=sse"))
+
+
+# Older models give every chunk a finish reason: more may follow one, as late as the next chunk.
+GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, linger=2.0)

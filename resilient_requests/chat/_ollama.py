@@ -1,0 +1,68 @@
+"""Ollama's own API: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from resilient_requests.chat._dialect import Dialect
+from resilient_requests.chat._faults import BadChunkError, count, error_of, items, position, table, text
+from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+
+__all__ = ["OLLAMA"]
+
+
+class _OllamaParser:
+    """Reads the lines of ``/api/chat`` and ``/api/generate``."""
+
+    id: str | None = None
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.is_done = False
+        self.refused: set[int] = set()
+        self._calls = 0
+
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002  # lines have no names
+        if data.get("error"):
+            raise error_of(data["error"])
+        self.model = text(data.get("model")) or self.model
+        message = table(data.get("message"))
+        self.is_done = data.get("done") is True
+        return [
+            ChatDelta(
+                text(message.get("content")) or text(data.get("response")),
+                text(message.get("thinking")) or text(data.get("thinking")),
+                tuple(self._call(table(each.get("function"))) for each in items(message.get("tool_calls"))),
+                (text(data.get("done_reason")) or "stop") if self.is_done else None,
+                _usage(data) if self.is_done else None,
+                raw=data,
+            )
+        ]
+
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+        if "done" not in data and not data.get("error"):
+            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        return self.chunk("message", data)
+
+    def _call(self, function: dict[str, Any]) -> ToolCall:
+        number = position(self._calls, "tool call")
+        self._calls += 1
+        given = function.get("arguments")
+        arguments = given if isinstance(given, str) else json.dumps(given or {})
+        return ToolCall(number, None, text(function.get("name")) or None, arguments)
+
+
+def _usage(data: dict[str, Any]) -> Usage | None:
+    read, written = count(data.get("prompt_eval_count")), count(data.get("eval_count"))
+    if read is None and written is None:
+        return None
+    raw = {name: value for name, value in data.items() if name.endswith(("_count", "_duration"))}
+    return Usage(read, written, None if read is None or written is None else read + written, raw)
+
+
+def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "messages": messages, **more, "stream": True}
+
+
+OLLAMA = Dialect(name="ollama", body=_body, parser=_OllamaParser, is_ndjson=True)

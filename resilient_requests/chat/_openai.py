@@ -1,0 +1,141 @@
+"""OpenAI chat completions, and what Azure, OpenRouter, DeepSeek, vLLM and others make of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resilient_requests.chat._dialect import Dialect
+from resilient_requests.chat._faults import BadChunkError, ProviderError, count, error_of, items, position, table, text
+from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OPENAI", "ToolIndex", "usage_of"]
+
+_VOID = frozenset({"refusal", "content_filter"})
+
+
+def usage_of(raw: object, read: str = "prompt_tokens", written: str = "completion_tokens") -> Usage | None:
+    """Return a usage object with the names that the dialect gives its members; None where there is none."""
+    if not isinstance(raw, dict) or not raw:
+        return None
+    return Usage(count(raw.get(read)), count(raw.get(written)), count(raw.get("total_tokens")), raw)
+
+
+class ToolIndex:
+    """Tells which call a fragment belongs to, for one choice.
+
+    By ``index``; gateways that leave it out, or give 0 to every call, are told apart by ``id``.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str | None] = []
+        self._places: dict[int, int] = {}  # the provider's index -> ours
+
+    def place(self, fragment: Mapping[str, Any], has_name: bool) -> int:
+        """Return the place of a fragment's call. Raises `BadChunkError`."""
+        given, call_id = fragment.get("index"), fragment.get("id") or None
+        if given is not None:
+            given = position(given, "tool call")
+            place = self._places.get(given)
+            if place is None or (has_name and call_id is not None and self._ids[place] not in (None, call_id)):
+                place = self._places[given] = self._add(call_id)
+            return place
+        if call_id is not None and call_id in self._ids:
+            return self._ids.index(call_id)
+        if call_id is not None or has_name or not self._ids:
+            return self._add(call_id)
+        return len(self._ids) - 1
+
+    def _add(self, call_id: object) -> int:
+        place = position(len(self._ids), "tool call")
+        self._ids.append(call_id if isinstance(call_id, str) else None)
+        return place
+
+
+class OpenAIParser:
+    """Reads ``chat.completion.chunk`` objects."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.model: str | None = None
+        self.is_done = False
+        self.refused: set[int] = set()
+        self._tools: dict[int, ToolIndex] = {}
+
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
+        return self._deltas(event, data, "delta")
+
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+        deltas = self._deltas("message", data, "message")
+        if not deltas or not isinstance(data.get("choices"), list):
+            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        self.is_done = True
+        return deltas
+
+    def _deltas(self, event: str, data: dict[str, Any], member: str) -> list[ChatDelta]:
+        # Before the choices: an error may come with one.
+        if data.get("error") or event == "error":
+            raise error_of(data.get("error") or data)
+        if not self.id:
+            self.id = text(data.get("id")) or None
+        if not self.model:
+            self.model = text(data.get("model")) or None
+        usage = usage_of(data.get("usage"))
+        choices = items(data.get("choices"))
+        if len(choices) == 1:
+            return [self._choice(choices[0], member, usage, data)]
+        if not choices:
+            return [ChatDelta(usage=usage, raw=data)]
+        last = len(choices) - 1
+        return [self._choice(each, member, usage if n == last else None, data) for n, each in enumerate(choices)]
+
+    def _choice(self, choice: dict[str, Any], member: str, usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
+        index = choice.get("index", 0) or 0
+        if index:
+            index = position(index, "choice")
+        finish = text(choice.get("finish_reason")) or None
+        if finish == "error" or choice.get("error"):
+            raise error_of(choice.get("error")) if choice.get("error") else ProviderError(message=None)
+        delta = table(choice.get(member))
+        content = text(delta.get("content"))
+        if delta.get("refusal") or finish in _VOID:
+            self.refused.add(index)
+            content += text(delta.get("refusal"))
+        calls = delta.get("tool_calls")
+        return ChatDelta(
+            content,
+            text(delta.get("reasoning_content")) or text(delta.get("reasoning")) or _details(delta),
+            self._calls(index, calls) if calls else (),
+            finish,
+            usage,
+            index,
+            raw,
+        )
+
+    def _calls(self, choice: int, calls: object) -> tuple[ToolCall, ...]:
+        places = self._tools.setdefault(choice, ToolIndex())
+        found = []
+        for fragment in items(calls):
+            function = table(fragment.get("function"))
+            name = text(function.get("name")) or None
+            place = places.place(fragment, name is not None)
+            found.append(ToolCall(place, text(fragment.get("id")) or None, name, text(function.get("arguments"))))
+        return tuple(found)
+
+
+def _details(delta: dict[str, Any]) -> str:
+    details = delta.get("reasoning_details")
+    return "".join(text(each.get("text")) or text(each.get("summary")) for each in items(details)) if details else ""
+
+
+def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "messages": messages, **more, "stream": True}
+
+
+def _asks_usage(body: Mapping[str, Any]) -> bool:
+    return bool(table(body.get("stream_options")).get("include_usage"))
+
+
+OPENAI = Dialect(name="openai", body=_body, parser=OpenAIParser, asks_usage=_asks_usage)

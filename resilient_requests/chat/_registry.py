@@ -1,0 +1,29 @@
+"""The dialects there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilient_requests.chat._anthropic import ANTHROPIC
+from resilient_requests.chat._gemini import GEMINI
+from resilient_requests.chat._ollama import OLLAMA
+from resilient_requests.chat._openai import OPENAI
+from resilient_requests.chat._openai_responses import OPENAI_RESPONSES
+
+if TYPE_CHECKING:
+    from resilient_requests.chat._dialect import Dialect
+
+__all__ = ["DIALECTS", "dialect_of"]
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (ANTHROPIC, GEMINI, OLLAMA, OPENAI, OPENAI_RESPONSES)
+}
+
+
+def dialect_of(name: object) -> Dialect:
+    """Return a dialect by its name. Raises TypeError or ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"dialect must be a str, not {type(name).__name__}")
+    if name not in DIALECTS:
+        raise ValueError(f"dialect must be one of {', '.join(sorted(DIALECTS))}, not {name!r}")
+    return DIALECTS[name]

@@ -1,0 +1,95 @@
+"""A chat request: checked, built and sent, and its refusal made readable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from resilient_requests import _checks
+from resilient_requests.chat._refusal import http_error
+from resilient_requests.chat._registry import dialect_of
+
+if TYPE_CHECKING:
+    from resilient_requests.chat._dialect import Dialect
+
+__all__ = ["ChatRequest", "build"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest:
+    """What is sent, on every attempt the same; ``repr`` shows nothing of it."""
+
+    session: requests.Session
+    url: str
+    dialect: Dialect
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+    timeout: Any
+    idle_timeout: float | None
+    event_timeout: float | None
+    heartbeat: float | None
+    accept_bare_eof: bool
+
+    def __repr__(self) -> str:
+        return f"<ChatRequest dialect={self.dialect.name}>"
+
+    @property
+    def choices(self) -> int:
+        """How many choices the body asks for."""
+        n = self.body.get("n")
+        return n if isinstance(n, int) and n > 1 else 1
+
+    def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
+        """Send it once, and return a response with a good status. Raises HTTPError, and what requests raises."""
+        response = self.session.request(
+            "POST",
+            self.url,
+            json=self.body,
+            headers={**self.headers, **more},
+            timeout=self.timeout,
+            stream=True,
+        )
+        if response.status_code >= 400:
+            raise http_error(response, self.body)
+        return response
+
+
+def build(
+    session: requests.Session,
+    url: str,
+    *,
+    model: str,
+    messages: Any,
+    dialect: str,
+    more: dict[str, Any],
+    headers: Mapping[str, str] | None,
+    **options: Any,
+) -> ChatRequest:
+    """Return the request for a call's arguments. Raises TypeError or ValueError naming the parameter."""
+    way = dialect_of(dialect)
+    _checks.instance("session", session, requests.Session)
+    _checks.instance("url", url, str)
+    _checks.instance("model", model, str)
+    if not messages:
+        raise ValueError("messages must not be empty")
+    if more.get("stream", True) is not True:
+        raise ValueError("stream must not be given: a chat call always streams on the wire")
+    for name in ("idle_timeout", "event_timeout", "heartbeat"):
+        _checks.duration(name, options[name])
+    _checks.flag("accept_bare_eof", options["accept_bare_eof"])
+    _checks.instance("headers", headers, Mapping, optional=True)
+    given = dict(headers or {})
+    known = {name.lower() for name in given}
+    accept = "application/x-ndjson" if way.is_ndjson else "text/event-stream"
+    added = {"Accept": accept, **way.headers}
+    return ChatRequest(
+        session=session,
+        url=way.url(url, model),
+        dialect=way,
+        body=way.body(model, messages, {name: each for name, each in more.items() if name != "stream"}),
+        headers={**{name: each for name, each in added.items() if name.lower() not in known}, **given},
+        **options,
+    )

@@ -1,0 +1,1 @@
+"""A laboratory for bad networks: namespaces, a NAT that forgets, and the incidents that follow."""

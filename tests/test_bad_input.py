@@ -1,0 +1,302 @@
+"""Wrong arguments are named where they are given; wrong environment variables cost one warning."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import tenacity
+import urllib3
+
+from resilient_requests import (
+    CancelScope,
+    KeepAlivePolicy,
+    ResilientAdapter,
+    RetryBudget,
+    RetryPolicy,
+    TCPKeepAlive,
+    Timeouts,
+    iter_bytes,
+    iter_events,
+)
+from resilient_requests.testing import FaultServer, reset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DURATIONS: list[tuple[Callable[..., Any], str]] = [
+    *[(Timeouts, name) for name in ("connect", "write", "response", "idle", "total")],
+    (KeepAlivePolicy, "max_age"),
+    (TCPKeepAlive, "user_timeout"),
+    (CancelScope, "timeout"),
+]
+AMOUNTS: list[tuple[Callable[..., Any], str]] = [
+    (KeepAlivePolicy, "expiry"),
+    (KeepAlivePolicy, "hint_margin"),
+    *[(RetryBudget, name) for name in ("capacity", "deposit", "trickle")],
+    (ResilientAdapter, "keepalive"),
+]
+NO_NUMBERS = ["1", b"1", True, [1], timedelta(seconds=1), Decimal(1), 1j, object()]
+
+
+def named(maker: Callable[..., Any], name: str, value: object) -> pytest.ExceptionInfo[Exception]:
+    """The error with which a value is refused; it names the parameter."""
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b") as caught:
+        maker(**{name: value})
+    return caught
+
+
+@pytest.mark.parametrize(("maker", "name"), [*DURATIONS, *AMOUNTS])
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
+def test_what_is_no_number_is_no_duration(maker: Callable[..., Any], name: str, value: object) -> None:
+    """True is an int to Python, and a mistake to everybody else."""
+    assert named(maker, name, value).type is TypeError
+
+
+@pytest.mark.parametrize(("maker", "name"), DURATIONS)
+@pytest.mark.parametrize("value", [0, -1, -0.5, float("nan"), float("inf"), float("-inf"), 10**400, 2_147_484])
+def test_a_duration_is_finite_and_above_zero(maker: Callable[..., Any], name: str, value: object) -> None:
+    """None says "no limit"; nothing else does."""
+    assert named(maker, name, value).type is ValueError
+
+
+@pytest.mark.parametrize(("maker", "name"), DURATIONS)
+@pytest.mark.parametrize("value", [None, 1, 0.001, 86400.0])
+def test_a_good_duration_is_taken(maker: Callable[..., Any], name: str, value: object) -> None:
+    """The boundaries by name."""
+    maker(**{name: value})
+
+
+@pytest.mark.parametrize(("maker", "name"), AMOUNTS)
+@pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), 10**400])
+def test_an_amount_is_finite_and_not_negative(maker: Callable[..., Any], name: str, value: object) -> None:
+    """Zero is valid: never reuse, no deposit."""
+    named(maker, name if maker is not ResilientAdapter else "keepalive", value)
+    maker(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    "maker", [ResilientAdapter, KeepAlivePolicy, RetryPolicy, RetryBudget, Timeouts, TCPKeepAlive, CancelScope]
+)
+def test_an_unknown_keyword_is_named(maker: Callable[..., Any]) -> None:
+    """A misspelt option must not be a silent default."""
+    with pytest.raises(TypeError, match="time_out"):
+        maker(time_out=1)
+
+
+@pytest.mark.parametrize("maker", [KeepAlivePolicy, RetryPolicy, RetryBudget, Timeouts, TCPKeepAlive])
+def test_options_are_keyword_only(maker: Callable[..., Any]) -> None:
+    """``Timeouts(1, 2)`` says nothing to a reader."""
+    with pytest.raises(TypeError):
+        maker(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("wait", 1),
+        ("wait", 0.5),
+        ("wait", "1"),
+        ("wait", timedelta(seconds=1)),
+        ("wait", tenacity.wait_fixed),
+        ("wait", tenacity.stop_after_attempt(3)),
+        ("wait", tenacity.retry_if_result(bool)),
+        ("max_retries", True),
+        ("max_retries", -1),
+        ("max_retries", 1.0),
+        ("max_retries", "2"),
+        ("max_retries", None),
+        ("retry_response_timeout", 1),
+        ("retry_response_timeout", None),
+        ("raise_on_status", "yes"),
+        ("statuses", 503),
+        ("statuses", "503"),
+        ("statuses", [99]),
+        ("statuses", [600]),
+        ("statuses", ["503"]),
+        ("budget", 10),
+        ("allowed_methods", "GET"),
+        ("allowed_methods", [1]),
+    ],
+)
+def test_a_wrong_rule_is_named(name: str, value: object) -> None:
+    """At construction, and not in the first outage."""
+    named(RetryPolicy, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_retries", True),
+        ("max_retries", -1),
+        ("max_retries", 2.0),
+        ("max_retries", "2"),
+        ("max_retries", None),
+        ("pool_connections", 0),
+        ("pool_connections", "10"),
+        ("pool_maxsize", True),
+        ("pool_maxsize", -1),
+        ("pool_block", 1),
+        ("keepalive", None),
+        ("timeouts", 5),
+        ("timeouts", None),
+        ("idempotency_keys", "yes"),
+        ("tcp_keepalive", True),
+        ("tcp_keepalive", 15),
+        ("observers", print),
+        ("observers", [1]),
+        ("observers", "print"),
+    ],
+)
+def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> None:
+    """``HTTPAdapter`` takes a bool as a number of retries; that was never meant."""
+    named(ResilientAdapter, name, value)
+
+
+@pytest.mark.parametrize("name", ["idle", "interval", "count"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "1", 10**9])
+def test_a_wrong_socket_option_is_named(name: str, value: object) -> None:
+    """The kernel refuses it on every dial, which would look like an outage."""
+    named(TCPKeepAlive, name, value)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "part"),
+    [
+        (0, "connect"),
+        (-1, "connect"),
+        ("5", "connect"),
+        (True, "connect"),
+        ((1, 0), "read"),
+        ((1, "5"), "read"),
+        ((1, 2, 3), "timeout"),
+        ((1,), "timeout"),
+        ([1, 2], "timeout"),
+    ],
+)
+def test_a_wrong_timeout_of_a_call_is_named(fault_server: FaultServer, timeout: Any, part: str) -> None:
+    """Before anything is sent."""
+    with requests.Session() as session:
+        session.mount("http://", ResilientAdapter())
+        with pytest.raises((TypeError, ValueError), match=part):
+            session.get(fault_server.url, timeout=timeout)
+
+    assert fault_server.accepted == 0
+
+
+@pytest.mark.parametrize("name", ["idle_timeout", "heartbeat", "event_timeout", "max_event_bytes"])
+@pytest.mark.parametrize("value", [0, -1, True, "1", float("nan")])
+def test_a_wrong_limit_of_a_stream_is_named(name: str, value: object) -> None:
+    """Before a byte is read, so that the response can still be used."""
+    readers: list[Any] = [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
+    for reader in readers:
+        named(lambda reader=reader, **options: reader(requests.Response(), **options), name, value)
+
+
+@pytest.mark.parametrize(
+    "max_retries",
+    [0, 5, RetryPolicy(max_retries=0), urllib3.Retry(3), urllib3.Retry(0, read=False), urllib3.Retry(False)],
+)
+def test_every_form_of_retries_is_taken(max_retries: Any) -> None:
+    """So that code for ``HTTPAdapter`` migrates by renaming the class."""
+    assert ResilientAdapter(max_retries=max_retries).retry_policy.max_retries in (0, 3, 5)
+
+
+def test_the_first_four_arguments_are_positional_as_in_requests() -> None:
+    """The fifth is not."""
+    adapter: Any = ResilientAdapter(1, 2, 3, True)
+
+    assert (adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block) == (1, 2, True)
+    assert adapter.retry_policy.max_retries == 3
+    with pytest.raises(TypeError):
+        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[misc]  # what is tested
+
+
+# The environment
+
+KEEPALIVE, RETRIES, IDLE = (f"RESILIENT_REQUESTS_{name}" for name in ("KEEPALIVE", "MAX_RETRIES", "STREAM_IDLE"))
+
+
+def read(name: str) -> float | None:
+    """What an adapter built now takes from the variable."""
+    adapter = ResilientAdapter()
+    found = {KEEPALIVE: adapter._keepalive.expiry, RETRIES: adapter.retry_policy.max_retries}
+    return found.get(name, adapter._timeouts.idle)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected", "warnings"),
+    [
+        *[(KEEPALIVE, bad, 10.0, 1) for bad in ("0", "-5", "abc", "nan", "inf", "1e999", "10s")],
+        *[(KEEPALIVE, blank, 10.0, 0) for blank in ("", " ")],
+        (KEEPALIVE, "4", 4.0, 0),
+        (KEEPALIVE, " 2.5 ", 2.5, 0),
+        *[(RETRIES, bad, 2, 1) for bad in ("-1", "abc", "1.5", "nan", "1e3")],
+        *[(RETRIES, blank, 2, 0) for blank in ("", " ")],
+        (RETRIES, "0", 0, 0),
+        (RETRIES, "6", 6, 0),
+        *[(IDLE, bad, 300.0, 1) for bad in ("0", "-1", "abc", "inf")],
+        (IDLE, "", 300.0, 0),
+        (IDLE, "60", 60.0, 0),
+    ],
+)
+def test_a_bad_variable_means_the_default_and_one_warning(
+    name: str,
+    value: str,
+    expected: float,
+    warnings: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An operator's slip must not stop a service; the warning names the variable, not its value."""
+    monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.WARNING, "resilient_requests"):
+        found = read(name)
+
+    assert found == expected
+    assert [name in record.getMessage() for record in caplog.records] == [True] * warnings
+    assert all(repr(value) not in record.getMessage() for record in caplog.records)
+
+
+def test_explicit_arguments_win_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is written in the code was meant; a variable that is not looked at is not complained about."""
+    for name in (KEEPALIVE, RETRIES, IDLE):
+        monkeypatch.setenv(name, "abc")
+    adapter = ResilientAdapter(max_retries=RetryPolicy(), keepalive=10, timeouts=Timeouts())
+
+    assert adapter.retry_policy.max_retries == 2
+    assert caplog.records == []
+
+
+def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing it after construction changes nothing."""
+    adapter = ResilientAdapter()
+    monkeypatch.setenv(RETRIES, "7")
+
+    assert adapter.retry_policy.max_retries == 2
+    assert ResilientAdapter().retry_policy.max_retries == 7
+
+
+@pytest.mark.parametrize(("value", "is_disabled"), [("1", True), (" 1 ", True), ("0", False), ("", False)])
+def test_the_kill_switch_makes_a_plain_adapter(
+    monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer, value: str, is_disabled: bool
+) -> None:
+    """The way out when we are suspected: no key, no retry, requests' own pools."""
+    monkeypatch.setenv("RESILIENT_REQUESTS_DISABLE", value)
+    fault_server.script(reset())
+    with requests.Session() as session:
+        session.mount("http://", ResilientAdapter())
+        if is_disabled:
+            with pytest.raises(requests.ConnectionError):
+                session.post(fault_server.url)
+        else:
+            session.post(fault_server.url)
+
+    assert len(fault_server.requests) == (1 if is_disabled else 2)
+    assert (fault_server.requests[0].header("Idempotency-Key") is None) == is_disabled

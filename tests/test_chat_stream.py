@@ -1,0 +1,756 @@
+"""stream_chat over real connections: its end, its errors, its clocks, and the connection it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from chatting import ASK, ROLE, USAGE, call, chunk, good, mounted
+
+from resilient_requests import (
+    HEARTBEAT,
+    Cancelled,
+    CancelScope,
+    ChatAPIError,
+    ChatCompletion,
+    ChatDelta,
+    DeadlineExceeded,
+    RetryPolicy,
+    StreamBroken,
+    StreamIdle,
+    StreamTruncated,
+    Timeouts,
+    ToolCall,
+    Usage,
+    complete_chat,
+    stream_chat,
+)
+from resilient_requests.testing import FaultServer, Reply, Reset, Send, fin, reset, respond, silence, sse, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resilient_requests import ChatStream
+
+    Factory = Callable[..., FaultServer]
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
+    return fault_server_factory(tls=request.param)
+
+
+@pytest.fixture
+def session(server: FaultServer) -> Iterator[requests.Session]:
+    with mounted(server) as session:
+        yield session
+
+
+def texts(deltas: ChatStream) -> list[str]:
+    return [each.content for each in deltas if isinstance(each, ChatDelta) and each.content]
+
+
+# -- complete or not -----------------------------------------------------------------------------------------------
+
+
+def test_done_without_a_finish_reason_is_complete(server: FaultServer, session: requests.Session) -> None:
+    """Some servers never send a finish reason."""
+    server.script(sse(chunk("a"), chunk("b")))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        found = texts(deltas)
+
+    assert found == ["a", "b"]
+    assert (deltas.completion.content, deltas.completion.finish_reason) == ("ab", None)
+    assert not deltas.completion.truncated
+
+
+def test_a_lone_done_is_complete(server: FaultServer, session: requests.Session) -> None:
+    """An empty answer is an answer."""
+    server.script(sse())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        assert list(deltas) == []
+
+    assert deltas.completion == ChatCompletion(attempts=deltas.completion.attempts)
+
+
+def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: requests.Session) -> None:
+    """Forks of llama.cpp hold the connection open: the answer is complete all the same."""
+    hold = threading.Event()
+    server.script(sse(chunk("a"), chunk(finish="stop"), hold, done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        began = time.monotonic()
+        found = texts(deltas)
+        elapsed = time.monotonic() - began
+
+    assert found == ["a"]
+    assert 0.09 <= elapsed < 0.18
+    assert not deltas.completion.truncated
+    assert server.wait_for_disconnects(1)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
+def test_a_finish_reason_and_the_end_are_complete(
+    framing: Any, server: FaultServer, session: requests.Session
+) -> None:
+    """The terminal marker may be the finish reason alone."""
+    server.script(sse(chunk("a"), chunk(finish="stop"), done=False, framing=framing))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        assert texts(deltas) == ["a"]
+
+    assert deltas.completion.finish_reason == "stop"
+
+
+def test_what_breaks_behind_the_finish_reason_breaks_nothing(server: FaultServer, session: requests.Session) -> None:
+    """The answer is complete: to lose usage is no reason to lose it."""
+    server.script(sse(chunk("a"), chunk(finish="stop"), done=False, ending="reset"))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        assert texts(deltas) == ["a"]
+
+    assert not deltas.completion.truncated
+
+
+def test_usage_behind_the_finish_reason_is_awaited_where_it_was_asked_for(
+    server: FaultServer, session: requests.Session
+) -> None:
+    """Up to 2 s: it takes the provider longer than a token."""
+    usage = {"choices": [], "usage": USAGE}
+    server.script(sse(chunk("a", "stop"), 0.25, usage, threading.Event(), done=False))
+    with stream_chat(session, server.url, stream_options={"include_usage": True}, **ASK) as deltas:
+        began = time.monotonic()
+        list(deltas)
+        elapsed = time.monotonic() - began
+
+    assert deltas.completion.usage == Usage(3, 4, 7, USAGE)
+    assert 0.34 <= elapsed < 0.6  # and 100 ms more for [DONE], not 2 s
+
+
+def test_usage_that_nobody_asked_for_is_awaited_briefly(server: FaultServer, session: requests.Session) -> None:
+    """It is kept where it comes in time."""
+    server.script(sse(chunk("a", "stop"), 0.03, {"choices": [], "usage": USAGE}, threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+
+    assert deltas.completion.usage == Usage(3, 4, 7, USAGE)
+
+
+@pytest.mark.slow
+def test_usage_that_never_comes_is_awaited_for_two_seconds(server: FaultServer, session: requests.Session) -> None:
+    """No longer: the answer is there."""
+    server.script(sse(chunk("a", "stop"), threading.Event(), done=False))
+    with stream_chat(session, server.url, stream_options={"include_usage": True}, **ASK) as deltas:
+        began = time.monotonic()
+        list(deltas)
+
+    assert 1.9 <= time.monotonic() - began < 2.3
+    assert deltas.completion.usage is None
+
+
+def test_what_follows_the_finish_reason_is_bounded(server: FaultServer, session: requests.Session) -> None:
+    """A server that goes on for ever must not hold the caller."""
+    noise = json.dumps({"choices": [], "noise": "x" * 4000})
+    server.script(sse(chunk("a", "stop"), *[noise] * 200, threading.Event(), done=False))
+    with stream_chat(session, server.url, stream_options={"include_usage": True}, **ASK) as deltas:
+        began = time.monotonic()
+        list(deltas)
+
+    assert time.monotonic() - began < 1.0
+
+
+HALF = b'data: {"id":"c1","choices":[{"index":0,"delta":{"content":"mo'
+CUT: dict[str, Reply] = {
+    "FIN after a delta, close-delimited": sse(chunk("a"), framing="close", done=False),
+    "FIN in mid-event, close-delimited": sse(chunk("a"), HALF, framing="close", done=False),
+    "clean chunked end": sse(chunk("a"), done=False),
+    "half a line, clean chunked end": sse(chunk("a"), HALF, done=False),
+    "half a line, clean end by length": sse(chunk("a"), HALF, framing="length", done=False),
+    "half a field name": sse(chunk("a"), b"dat", done=False),
+}
+
+
+@pytest.mark.parametrize("reply", CUT.values(), ids=CUT)
+def test_a_clean_end_without_a_marker_is_truncated(
+    reply: Reply, server: FaultServer, session: requests.Session
+) -> None:
+    """Plain requests, and every SDK, take this for a whole answer."""
+    server.script(reply)
+    with stream_chat(session, server.url, **ASK) as deltas:
+        with pytest.raises(StreamTruncated, match="accept_bare_eof") as caught:
+            list(deltas)
+        with pytest.raises(StreamTruncated) as again:
+            next(deltas)
+
+    assert again.value is caught.value
+    assert caught.value.partial.content == "a"
+    assert caught.value.partial.truncated
+    assert deltas.completion.truncated
+    assert caught.value.events_received >= 1
+    assert caught.value.response is deltas.response
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("reply", CUT.values(), ids=CUT)
+def test_a_bare_end_can_be_accepted(reply: Reply, server: FaultServer, session: requests.Session) -> None:
+    """For servers that never send a marker; the completion says so."""
+    server.script(reply)
+    with stream_chat(session, server.url, accept_bare_eof=True, **ASK) as deltas:
+        assert texts(deltas) == ["a"]
+
+    assert (deltas.completion.content, deltas.completion.truncated) == ("a", True)
+
+
+def test_half_a_header_line_is_no_answer(server: FaultServer) -> None:
+    """To http.client a FIN inside the head is a response with an empty body."""
+    server.default = Reply((Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"), fin().steps[0]))
+    with mounted(server, max_retries=0) as session, pytest.raises(requests.RequestException) as caught:
+        list(stream_chat(session, server.url, **ASK))
+
+    assert isinstance(caught.value, (requests.ConnectionError, StreamTruncated))
+
+
+# -- tool calls ----------------------------------------------------------------------------------------------------
+
+
+def test_parallel_calls_interleave_and_are_final_only_at_the_end(
+    server: FaultServer, session: requests.Session
+) -> None:
+    """The JSON so far may be a prefix of the arguments, even where it is valid."""
+    server.script(
+        sse(
+            chunk(tool_calls=[call(0, call_id="a", name="f")]),
+            chunk(tool_calls=[call(1, call_id="b", name="g")]),
+            chunk(tool_calls=[call(0, '{"a":1}')]),
+            chunk(tool_calls=[call(1, '{"b":2}')]),
+            chunk(tool_calls=[call(0, " ")]),
+            chunk(finish="tool_calls"),
+        )
+    )
+    with stream_chat(session, server.url, **ASK) as deltas:
+        for delta in deltas:
+            assert isinstance(delta, ChatDelta)
+            assert bool(deltas.completion.tool_calls) is bool(delta.finish_reason)
+
+    expected = (ToolCall(0, "a", "f", '{"a":1} '), ToolCall(1, "b", "g", '{"b":2}'))
+    assert deltas.completion.tool_calls == expected
+
+
+def test_a_call_beside_the_finish_reason_is_kept(server: FaultServer, session: requests.Session) -> None:
+    """Some gateways send the whole call, and "stop", in one chunk."""
+    server.script(sse(chunk(finish="stop", tool_calls=[call(0, "{}", call_id="a", name="f")])))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+
+    assert deltas.completion.tool_calls == (ToolCall(0, "a", "f", "{}"),)
+
+
+@pytest.mark.parametrize(
+    "last", [chunk(finish="stop", refusal="No."), chunk("No.", "content_filter")], ids=["refusal", "content filter"]
+)
+def test_a_refusal_voids_partial_calls(last: Any, server: FaultServer, session: requests.Session) -> None:
+    """Half a call must not be made."""
+    server.script(sse(chunk(tool_calls=[call(0, '{"a', call_id="a", name="f")]), last))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+
+    assert deltas.completion.tool_calls == ()
+    assert deltas.completion.content == "No."
+
+
+# -- errors of the provider ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [[], [chunk("a")]], ids=["at once", "after a delta"])
+def test_an_error_inside_the_stream_ends_it_at_once(
+    after: list[Any], server: FaultServer, session: requests.Session
+) -> None:
+    """Also where the socket stays open: an idle timeout must not replace the provider's own words."""
+    error = {"error": {"type": "overloaded_error", "code": "x1", "message": "try later"}}
+    server.script(sse(*after, error, threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        began = time.monotonic()
+        with pytest.raises(ChatAPIError, match="try later") as caught:
+            list(deltas)
+
+    assert time.monotonic() - began < 1.0
+    assert (caught.value.type, caught.value.code, caught.value.transient) == ("overloaded_error", "x1", True)
+    assert caught.value.partial.content == ("a" if after else "")
+    assert len(server.requests) == 1
+    assert server.wait_for_disconnects(1)
+
+
+def test_done_after_an_error_changes_nothing(server: FaultServer, session: requests.Session) -> None:
+    """vLLM sends both; the error is first."""
+    server.script(sse({"error": "out of memory"}))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        for _ in range(2):
+            with pytest.raises(ChatAPIError, match="out of memory"):
+                next(deltas)
+
+
+# -- clocks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [[], [ROLE], [chunk("a")]], ids=["nothing", "role", "delta"])
+def test_a_stall_is_never_replayed_by_a_stream(
+    before: list[Any], server: FaultServer, session: requests.Session
+) -> None:
+    """The server may be at work: only a caller who buffers may pay twice."""
+    server.script(sse(*before, threading.Event(), done=False))
+    with stream_chat(session, server.url, idle_timeout=0.1, **ASK) as deltas, pytest.raises(StreamIdle) as caught:
+        list(deltas)
+
+    assert (caught.value.clock, caught.value.idle_timeout) == ("bytes", 0.1)
+    assert caught.value.partial.content == ("a" if before == [chunk("a")] else "")
+    assert len(caught.value.attempts) == len(server.requests) == 1
+    assert caught.value.attempts[0].error == "StreamIdle"
+
+
+NO_PROGRESS: dict[str, Any] = {
+    "comments": b": OPENROUTER PROCESSING\n\n",
+    "blank lines": b"\n\n",
+    "empty data": b"data:\n\n",
+    "roles": ROLE,
+    "usage": {"choices": [], "usage": USAGE},
+    "null choices": {"choices": None},
+    "empty choices": {"choices": []},
+    "unknown": {"object": "something.new"},
+}
+
+
+@pytest.mark.parametrize("item", NO_PROGRESS.values(), ids=NO_PROGRESS)
+@pytest.mark.parametrize("heartbeat", [None, 0.04])
+def test_what_is_no_part_of_the_answer_does_not_feed_the_event_clock(
+    item: Any, heartbeat: float | None, server: FaultServer, session: requests.Session
+) -> None:
+    """A gateway can keep a dead stream alive with such things for ever."""
+    server.script(sse(chunk("a"), *[0.03, item] * 40, done=False))
+    options: dict[str, Any] = {"event_timeout": 0.2, "idle_timeout": 5.0, "heartbeat": heartbeat}
+    with stream_chat(session, server.url, **options, **ASK) as deltas:
+        began = time.monotonic()
+        with pytest.raises(StreamIdle) as caught:
+            list(deltas)
+
+    assert caught.value.clock == "events"
+    assert 0.15 <= time.monotonic() - began < 0.9
+
+
+def test_a_part_of_the_answer_feeds_the_event_clock(server: FaultServer, session: requests.Session) -> None:
+    """A slow model is alive as long as it speaks."""
+    parts = [chunk("a"), chunk(reasoning="b"), chunk(tool_calls=[call(0, "{}", name="f")])]
+    server.script(sse(*[each for part in parts * 2 for each in (0.06, part)], chunk(finish="stop")))
+    with stream_chat(session, server.url, event_timeout=0.15, **ASK) as deltas:
+        assert texts(deltas) == ["a", "a"]
+
+
+def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: requests.Session) -> None:
+    """They come from a provider that is at work."""
+    server.script(sse(*[0.04, b": keep-alive\n\n"] * 6, chunk("a", "stop")))
+    with stream_chat(session, server.url, idle_timeout=0.12, **ASK) as deltas:
+        assert texts(deltas) == ["a"]
+
+
+def test_heartbeats_come_through(server: FaultServer, session: requests.Session) -> None:
+    """So that a web view can notice that its browser has left; empty deltas count as silence."""
+    server.script(sse(ROLE, 0.12, ROLE, 0.12, chunk("a", "stop")))
+    with stream_chat(session, server.url, heartbeat=0.08, **ASK) as deltas:
+        found = list(deltas)
+
+    assert found.count(HEARTBEAT) >= 2
+    assert [each.content for each in found if isinstance(each, ChatDelta) and each.content] == ["a"]
+
+
+def test_the_time_of_the_consumer_counts_for_no_clock(server: FaultServer, session: requests.Session) -> None:
+    """A slow consumer is no silent provider."""
+    release = threading.Event()
+    server.script(sse(chunk("a"), release, chunk("b", "stop")))
+    with stream_chat(session, server.url, idle_timeout=0.1, event_timeout=0.1, **ASK) as deltas:
+        next(deltas)
+        time.sleep(0.15)
+        release.set()
+
+        assert texts(deltas) == ["b"]
+
+
+# -- replay before the first part ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [[], [ROLE], [{"choices": [], "prompt_filter_results": []}]])
+def test_a_break_before_the_first_part_is_replayed_unseen(
+    before: list[Any], server: FaultServer, session: requests.Session
+) -> None:
+    """Nothing was shown: not even the raw chunks of the attempt that was given up."""
+    server.script(sse(*before, ending="reset", done=False), good())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        found = list(deltas)
+
+    assert [each.raw for each in found if isinstance(each, ChatDelta)] == [ROLE, chunk("good"), chunk(finish="stop")]
+    assert len(server.requests) == server.accepted == 2
+    assert [each.number for each in deltas.completion.attempts] == [1, 2]
+    assert "StreamBroken" in str(deltas.completion.attempts[0].error)
+    assert deltas.completion.attempts[1].error is None
+    assert deltas.response.raw.closed or deltas.response is not None
+
+
+def test_the_replay_is_the_same_operation_to_the_server(server: FaultServer, session: requests.Session) -> None:
+    """One key: a server that honours it does not do the work twice."""
+    server.script(sse(ROLE, ending="reset", done=False), good())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+
+    keys = [each.header("Idempotency-Key") for each in server.requests]
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
+    assert server.requests[0].body == server.requests[1].body
+
+
+@pytest.mark.parametrize("part", [chunk("a"), chunk(reasoning="a"), chunk(tool_calls=[call(0, "", name="f")])])
+def test_a_break_after_the_first_part_is_never_replayed(
+    part: Any, server: FaultServer, session: requests.Session
+) -> None:
+    """Somebody has seen half of it."""
+    server.script(sse(ROLE, part, ending="reset", done=False), good())
+    with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamBroken) as caught:
+        list(deltas)
+
+    assert caught.value.partial.content == (part["choices"][0]["delta"].get("content") or "")
+    assert caught.value.partial.tool_calls == ()
+    assert len(server.requests) == 1
+    assert isinstance(caught.value, requests.exceptions.ChunkedEncodingError)
+
+
+def test_a_stream_is_replayed_once_only(server: FaultServer, session: requests.Session) -> None:
+    """The second break is the caller's."""
+    broken = sse(ROLE, ending="reset", done=False)
+    server.script(broken, broken, good())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        with pytest.raises(StreamBroken) as caught:
+            list(deltas)
+        with pytest.raises(StreamBroken):
+            next(deltas)
+
+    assert len(server.requests) == len(caught.value.attempts) == 2
+
+
+def test_many_empty_chunks_are_handed_out_and_then_not_replayed(
+    server: FaultServer, session: requests.Session
+) -> None:
+    """What is held back is bounded."""
+    server.script(sse(*[ROLE] * 100, ending="reset", done=False), good())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        found = 0
+        with pytest.raises(StreamBroken):
+            for _ in deltas:
+                found += 1
+
+    assert found >= 65
+    assert len(server.requests) == 1
+
+
+def test_replays_and_retries_share_one_count(server: FaultServer) -> None:
+    """Two retries are three requests, whoever decides on them."""
+    server.script(reset(), sse(ROLE, ending="reset", done=False), reset(), good())
+    with mounted(server) as session, stream_chat(session, server.url, **ASK) as deltas:
+        with pytest.raises(requests.ConnectionError) as caught:
+            list(deltas)
+
+    assert len(server.requests) == 3
+    assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
+
+
+def test_no_replay_without_retries(server: FaultServer) -> None:
+    """max_retries=0 means one request."""
+    server.script(sse(ROLE, ending="reset", done=False), good())
+    with mounted(server, max_retries=0) as session, stream_chat(session, server.url, **ASK) as deltas:
+        with pytest.raises(StreamBroken) as caught:
+            list(deltas)
+
+    assert caught.value.attempts[0].stopped_by == "exhausted"
+    assert len(server.requests) == 1
+
+
+def test_a_cancel_ends_the_wait_before_a_replay(fault_server: FaultServer) -> None:
+    """The stream's own cancel(), from another thread, while no connection is open."""
+    fault_server.script(sse(ROLE, ending="reset", done=False), good())
+    waiting = threading.Event()
+
+    def wait(state: object) -> float:
+        waiting.set()
+        return 30.0
+
+    def cancel(deltas: ChatStream) -> None:
+        waiting.wait(5)
+        time.sleep(0.05)
+        deltas.cancel()
+
+    with (
+        mounted(max_retries=RetryPolicy(wait=wait)) as session,
+        stream_chat(session, fault_server.url, **ASK) as deltas,
+    ):
+        thread = threading.Thread(target=cancel, args=(deltas,))
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            list(deltas)
+        thread.join()
+
+    assert time.monotonic() - began < 2.0
+    assert len(fault_server.requests) == 1
+
+
+def test_a_replay_keeps_the_scope_in_which_its_stream_began(fault_server: FaultServer) -> None:
+    """Also where the scope was left before: its deadline covers the stream, and so the replay."""
+    fault_server.script(sse(ROLE, 0.05, ending="reset", done=False), silence())
+    with mounted() as session:
+        with CancelScope(timeout=0.4):
+            deltas = stream_chat(session, fault_server.url, **ASK)
+        with deltas, pytest.raises(DeadlineExceeded) as caught:
+            list(deltas)
+
+    assert len(caught.value.attempts) == len(fault_server.requests) == 2
+
+
+# -- cancelling, deadlines, closing --------------------------------------------------------------------------------
+
+
+def test_a_cancelled_stream_carries_what_it_has(server: FaultServer, session: requests.Session) -> None:
+    """Cancelled is no requests error, and yet it tells."""
+    server.script(sse(chunk("a"), threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        next(deltas)
+        threading.Timer(0.05, deltas.cancel).start()
+        with pytest.raises(Cancelled) as caught:
+            list(deltas)
+
+    assert caught.value.partial.content == "a"
+    assert len(caught.value.attempts) == 1
+
+
+def test_a_deadline_carries_what_there_is(server: FaultServer) -> None:
+    """Timeouts.total bounds the stream too."""
+    server.script(sse(chunk("a"), threading.Event(), done=False))
+    with mounted(server, timeouts=Timeouts(total=0.2)) as session, stream_chat(session, server.url, **ASK) as deltas:
+        with pytest.raises(DeadlineExceeded) as caught:
+            list(deltas)
+
+    assert caught.value.partial.content == "a"
+
+
+def test_an_early_break_closes_the_connection(server: FaultServer, session: requests.Session) -> None:
+    """Unread bytes are poison for the next request."""
+    server.script(sse(chunk("a"), threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        for _ in deltas:
+            break
+
+    assert server.wait_for_disconnects(1)
+    assert list(deltas) == []
+    assert deltas.completion.truncated
+
+
+def test_a_break_at_the_finish_reason_keeps_the_connection(server: FaultServer, session: requests.Session) -> None:
+    """The rest is there already: reading it costs less than a handshake."""
+    for _ in range(3):
+        server.script(good())
+        with stream_chat(session, server.url, **ASK) as deltas:
+            for delta in deltas:
+                if isinstance(delta, ChatDelta) and delta.finish_reason:
+                    break
+        assert not deltas.completion.truncated
+
+    assert server.accepted == 1
+
+
+def test_streams_that_end_in_done_leave_their_connection(server: FaultServer, session: requests.Session) -> None:
+    """With TLS a new one costs two round trips and 35 ms of CPU; most code throws it away at [DONE]."""
+    for number in range(20):
+        server.script(good(str(number)))
+        with stream_chat(session, server.url, **ASK) as deltas:
+            assert texts(deltas) == [str(number)]
+
+    assert server.accepted == 1
+    assert len(server.requests) == 20
+
+
+def test_the_end_is_not_waited_for_where_it_is_there(
+    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No read may follow the one that brought the terminator: asserted by the server's holding still after it."""
+    hold = threading.Event()
+    whole = b"".join(f"data: {data}\n\n".encode() for data in (json.dumps(chunk("a", "stop")), "[DONE]"))
+    framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.script(Reply((Send(head + framed),)), good())
+    with stream_chat(session, server.url, **ASK) as deltas:
+        recv = deltas._answer.events._reader._tap.recv  # type: ignore[union-attr]
+        reads = []
+        monkeypatch.setattr(deltas._answer.events._reader._tap, "recv", lambda size: reads.append(size) or recv(size))
+        assert texts(deltas) == ["a"]
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+    hold.set()
+
+    assert len(reads) <= 1
+    assert server.accepted == 1
+
+
+def test_a_body_that_never_ends_after_done_is_closed(server: FaultServer, session: requests.Session) -> None:
+    """An upstream that keeps the stream open must not hold the caller."""
+    server.script(sse(chunk("a"), "[DONE]", threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        began = time.monotonic()
+        assert texts(deltas) == ["a"]
+        elapsed = time.monotonic() - began
+
+    assert elapsed < 0.3
+    assert server.wait_for_disconnects(1)
+
+
+def test_the_last_delta_comes_before_the_rest_is_drained(server: FaultServer, session: requests.Session) -> None:
+    """What a user waits for is not held back for the sake of the connection."""
+    server.script(sse(chunk("a", "stop"), "[DONE]", threading.Event(), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        began = time.monotonic()
+        next(deltas)
+
+        assert time.monotonic() - began < 0.09
+
+
+def test_a_dropped_stream_warns_and_closes(fault_server: FaultServer) -> None:
+    """The last net; whoever falls into it is told."""
+    fault_server.script(sse(chunk("a"), threading.Event(), done=False))
+    with mounted() as session:
+        deltas = stream_chat(session, fault_server.url, **ASK)
+        with pytest.warns(ResourceWarning, match="ChatStream was dropped"):
+            del deltas
+            gc.collect()
+
+        assert fault_server.wait_for_disconnects(1)
+
+
+def test_a_stream_that_was_never_started_can_be_closed(server: FaultServer, session: requests.Session) -> None:
+    """As views do that fail before their first byte."""
+    server.script(sse(threading.Event(), done=False))
+    deltas = stream_chat(session, server.url, **ASK)
+    deltas.close()
+    deltas.close()
+
+    assert list(deltas) == []
+    assert server.wait_for_disconnects(1)
+
+
+# -- before the stream ---------------------------------------------------------------------------------------------
+
+
+def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, session: requests.Session) -> None:
+    """A view can still answer 502."""
+    body = json.dumps({"error": {"message": "Rate limit\nreached", "type": "rate_limit_error"}})
+    server.script(respond(body, status=429, headers={"Content-Type": "application/json"}), good())
+    with pytest.raises(requests.HTTPError, match="^429 Too Many Requests: Rate limit reached$") as caught:
+        stream_chat(session, server.url, **ASK)
+
+    assert caught.value.response.json()["error"]["type"] == "rate_limit_error"
+    assert len(server.requests) == 1
+    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
+def test_heartbeats_and_clocks_hold_for_whole_documents(
+    dialect: str, server: FaultServer, session: requests.Session
+) -> None:
+    """DeepSeek sends empty lines for minutes before the JSON of a buffered answer."""
+    server.script(stream([b"\n", 0.1, b"\n", threading.Event()], content_type="application/json"))
+    options: dict[str, Any] = {"heartbeat": 0.05, "event_timeout": 0.3, "dialect": dialect}
+    found = []
+    with stream_chat(session, server.url, **options, **ASK) as deltas, pytest.raises(StreamIdle):
+        for delta in deltas:
+            found.append(delta)  # noqa: PERF402  # what came before the error counts
+
+    assert HEARTBEAT in found
+
+
+# -- on other adapters, pickling, secrets --------------------------------------------------------------------------
+
+
+def test_a_plain_adapter_will_do(server: FaultServer) -> None:
+    """Without replay, without recycling: but the same answers and the same errors."""
+    server.script(good(), sse(ROLE, ending="reset", done=False), sse(ROLE, chunk("a"), done=False), good("again"))
+    with requests.Session() as session:
+        session.verify = server.ca_path or True
+        with stream_chat(session, server.url, **ASK) as deltas:
+            assert texts(deltas) == ["good"]
+        with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamBroken) as broken:
+            list(deltas)
+        with pytest.raises(StreamTruncated) as truncated:
+            complete_chat(session, server.url, **ASK)
+        completion = complete_chat(session, server.url, **ASK)
+
+    assert broken.value.attempts == truncated.value.attempts == completion.attempts == ()
+    assert truncated.value.partial.content == "a"
+    assert completion.content == "again"
+    assert len(server.requests) == 4
+
+
+def test_errors_survive_pickle_with_what_they_carry(server: FaultServer, session: requests.Session) -> None:
+    """Celery and multiprocessing hand them on."""
+    server.script(sse(chunk("a"), done=False))
+    with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamTruncated) as caught:
+        list(deltas)
+    copy = pickle.loads(pickle.dumps(caught.value))
+
+    assert copy.partial == caught.value.partial
+    assert copy.attempts == caught.value.attempts
+    assert str(copy) == str(caught.value)
+
+
+SECRET = "sk-live-abcdef0123456789"
+PROMPT = "the patient Jane Roe has a rash"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        good(),
+        sse(chunk("a"), done=False),
+        sse({"error": {"message": f"bad key {SECRET} for '{PROMPT}'", "type": "x"}}),
+        sse(f"not json {SECRET} {PROMPT}"),
+        respond(json.dumps({"error": f"Incorrect key: {SECRET}; {PROMPT}"}), status=401),
+        respond(f"<html>{SECRET} {PROMPT}</html>", headers={"Content-Type": "text/html"}),
+        Reply((Reset(),)),
+    ],
+    ids=["good", "truncated", "in-band error", "bad JSON", "status", "page", "reset"],
+)
+def test_key_and_prompt_stay_private(
+    reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never in logs, events, reprs or messages, even where the provider repeats them."""
+    events: list[Any] = []
+    server.default = reply
+    caplog.set_level(logging.DEBUG, "resilient_requests")
+    found: list[str] = []
+    headers = {"Authorization": f"Bearer {SECRET}", "x-api-key": SECRET}
+    ask: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], "headers": headers}
+    with mounted(server, observers=[events.append]) as session:
+        for run in (stream_chat, complete_chat):
+            try:
+                result: Any = run(session, f"{server.url}?key={SECRET}", **ask)
+                if run is stream_chat:
+                    found.append(repr(result))
+                    with result:
+                        found += [repr(each) for each in result]
+                found += [repr(result), str(result)]
+            except (requests.RequestException, Cancelled) as error:
+                found += [repr(error), str(error), repr(getattr(error, "attempts", None)), repr(error.__dict__.get("partial"))]
+    text = "\n".join([*found, *map(repr, events), caplog.text, *(repr(each.__dict__) for each in caplog.records)])
+
+    assert events
+    assert SECRET not in text
+    assert PROMPT not in text

@@ -1,0 +1,557 @@
+"""The probe as its users run it: against servers that forget, close, drop and refuse, and what it concludes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab.network import Lab, why_not
+from proxies import HTTPProxy, SOCKS5Proxy
+
+from resilient_requests import cli
+from resilient_requests.cli.probe import _ladder, _progress, _terminal
+from resilient_requests.cli.probe._line import Finding, Result
+from resilient_requests.cli.probe._report import label
+from resilient_requests.cli.probe._verdict import Rung, Verdict, judge, keepalive_helps
+from resilient_requests.testing import FaultServer, respond, silence, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Idle times on both sides of a limit of 0.5 s, some way off it, whatever else the machine has to do.
+RUNGS = "0.1,0.2,1.2"
+FORGETS = 0.5
+NO_LAB = why_not()
+NGINX = shutil.which("nginx") or next(iter(Path("/usr/sbin").glob("nginx")), None)
+
+
+class Told:
+    """What one run of the command has printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+    def results(self) -> dict[float, str]:
+        """The result by idle time."""
+        return {each["idle"]: each["result"] for each in self.json["rungs"]}
+
+
+@pytest.fixture
+def probe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    """Run the command in this process."""
+
+    def probe(*arguments: str) -> Told:
+        code = cli.main(["probe", *arguments])
+        return Told(code, *capsys.readouterr())
+
+    return probe
+
+
+def in_process(*arguments: str, **environment: str) -> Told:
+    """Run the real command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "resilient_requests", "probe", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+def trusting(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> FaultServer:
+    """Trust a server's CA, as an operator would tell requests to."""
+    if server.ca_path:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", server.ca_path)
+    return server
+
+
+def rung(idle: float, result: Result = Result.REUSED, **facts: Any) -> Rung:
+    """A connection that was idle for so long, and what became of it."""
+    return Rung(idle=idle, finding=Finding(result=result), **facts)
+
+
+# -- real servers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(("fault", "result"), [("reset", "reset on reuse"), ("drop", "black hole")])
+def test_a_path_that_forgets_is_found_out(
+    probe: Callable[..., Told],
+    monkeypatch: pytest.MonkeyPatch,
+    fault_server_factory: Callable[..., FaultServer],
+    *,
+    tls: bool,
+    fault: str,
+    result: str,
+) -> None:
+    """The operator learns who is at fault, between which seconds, and which number to set."""
+    server = trusting(monkeypatch, fault_server_factory(tls=tls, idle_limit=FORGETS, idle_fault=fault))
+    told = probe(server.url, "--rungs", RUNGS, "--json")
+
+    assert told.code == 1
+    found = told.results()
+    assert found[0.1] == found[0.2] == "reused"
+    assert found[1.2] == result
+    limit = told.json["limit"]
+    assert limit["side"] == "path"
+    assert limit["last_good"] < FORGETS < limit["first_bad"]
+    assert limit["first_bad"] - limit["last_good"] <= 0.2 + 1e-6  # one step of the refinement
+    assert not limit["with_notice"]
+    assert 0 < told.json["recommended_keepalive"] <= limit["last_good"] / 2
+    assert all(each["control"] is not None for each in told.json["rungs"] if each["result"] == result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_closes_is_told_from_a_path_that_forgets(
+    probe: Callable[..., Told],
+    monkeypatch: pytest.MonkeyPatch,
+    fault_server_factory: Callable[..., FaultServer],
+    *,
+    tls: bool,
+) -> None:
+    """A FIN in time is the server's policy: nobody has to look for a broken firewall."""
+    server = trusting(monkeypatch, fault_server_factory(tls=tls, patience=FORGETS))
+    told = probe(server.url, "--rungs", RUNGS, "--json")
+
+    assert told.results()[1.2] == "closed by the peer"
+    assert told.json["limit"]["side"] == "server"
+    assert told.json["limit"]["with_notice"]
+    assert told.json["limit"]["last_good"] < FORGETS
+
+
+def test_idle_connections_that_survive_need_no_window(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+    """Exit code 0 is what a deployment check waits for."""
+    told = probe(fault_server.url, "--rungs", "0.02,0.04,0.06", "--json")
+
+    assert told.code == 0
+    assert told.json["recommended_keepalive"] is None
+    assert told.json["server_hint"] is None
+    assert told.results() == {0.02: "reused", 0.04: "reused", 0.06: "reused"}
+
+
+def test_each_rung_has_a_connection_of_its_own(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+    """Two requests on each, and none on a connection that another rung has kept warm."""
+    probe(fault_server.url, "--rungs", "0.02,0.04", "--json")
+
+    counts = sorted(each.requests for each in fault_server.connections)
+    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two rungs, and four between them
+    assert {each.method for each in fault_server.requests} == {"GET"}
+
+
+def test_a_post_is_only_sent_when_asked_for(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+    """Some POSTs are paid for, and each rung sends two."""
+    told = probe(fault_server.url, "--rungs", "0.02", "--method", "post")
+
+    assert {each.method for each in fault_server.requests} == {"POST"}
+    assert "POST" in told.err
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_other_methods_are_sent_as_they_are(probe: Callable[..., Told], fault_server: FaultServer, method: str) -> None:
+    """A HEAD has no body, whatever length it announces."""
+    told = probe(fault_server.url, "--rungs", "0.02", "--method", method, "--json")
+
+    assert told.code == 0
+    assert {each.method for each in fault_server.requests} == {method}
+
+
+def test_the_hint_of_the_server_is_shown(probe: Callable[..., Told], fault_server_factory: Any) -> None:
+    """It is what the adapter obeys by itself."""
+    server = fault_server_factory(default=respond(b"ok", keep_alive="timeout=5"))
+    told = probe(server.url, "--rungs", "0.02")
+
+    assert "Keep-Alive hint: 5 s" in told.out
+
+
+def test_a_server_that_keeps_nothing_is_no_failure(probe: Callable[..., Told], fault_server_factory: Any) -> None:
+    """With Connection: close no connection is ever idle."""
+    server = fault_server_factory(default=respond(b"ok", framing="close"))
+    told = probe(server.url, "--rungs", "0.02", "--json")
+
+    assert told.code == 0
+    assert told.results() == {0.02: "not kept"}
+
+
+@pytest.mark.slow
+def test_an_answer_without_end_does_not_hold_the_probe_up(
+    probe: Callable[..., Told], fault_server_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody will probe an event stream."""
+    monkeypatch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.1)
+    server = fault_server_factory(default=stream([b": ping\n\n", 0.05] * 100))
+    since = time.monotonic()
+    told = probe(server.url, "--rungs", "0.02", "--json")
+
+    assert told.results() == {0.02: "not kept"}
+    assert time.monotonic() - since < 3
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_altogether_is_not_blamed_on_idleness(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
+    """The control connection fares as badly, so the rung says nothing."""
+    times = 7  # the fresh connection, the rung, its four refinements, and its rung with TCP keep-alive
+    fault_server.script(*[respond(b"ok")] * times)
+    fault_server.default = silence()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.2)
+        told = probe(fault_server.url, "--rungs", "1.1", "--json")
+
+    assert set(told.results().values()) == {"control failed"}
+    assert told.code == 3  # nothing could be judged
+    assert told.json["recommended_keepalive"] is None
+
+
+def test_a_host_that_is_not_there_is_unreachable(probe: Callable[..., Told]) -> None:
+    """One line says why, and scripts get their JSON object nevertheless."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    told = probe(f"http://someone:hunter2@127.0.0.1:{port}/?token=hunter2", "--json")
+
+    assert told.code == 3
+    assert told.json["recommended_keepalive"] is None
+    assert "ECONNREFUSED" in told.err
+    assert "hunter2" not in told.out + told.err
+
+
+def test_an_untrusted_certificate_is_unreachable(probe: Callable[..., Told], fault_server_tls: FaultServer) -> None:
+    """It is no path that forgets."""
+    told = probe(fault_server_tls.url)
+
+    assert told.code == 3
+    assert "certificate" in told.err.lower()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["ftp://example.com"],
+        ["not a url"],
+        ["http://"],
+        ["http://127.0.0.1:1", "--max-idle", "0"],
+        ["http://127.0.0.1:1", "--max-idle", "-1"],
+        ["http://127.0.0.1:1", "--max-idle", "nan"],
+        ["http://127.0.0.1:1", "--max-idle", "soon"],
+        ["http://127.0.0.1:1", "--method", "DELETE"],
+    ],
+)
+def test_wrong_usage_is_told_apart(probe: Callable[..., Told], arguments: list[str]) -> None:
+    """2, as every command line has it, and not the 3 of a dead network."""
+    try:
+        code = probe(*arguments).code
+    except SystemExit as exit_:  # argparse's own
+        code = int(exit_.code or 0)
+
+    assert code == 2
+
+
+def test_a_proxy_is_used_and_shown_without_its_password(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer
+) -> None:
+    """The idle limit is that of the path that calls take, and the report goes into a ticket."""
+    monkeypatch.setenv("http_proxy", fault_server.url.replace("//", "//someone:hunter2@"))
+    told = probe("http://api.example.invalid/models?key=hunter2", "--rungs", "0.02")
+
+    assert told.code == 0
+    assert fault_server.requests[0].target == "http://api.example.invalid/models?key=hunter2"
+    assert "Proxy-Authorization" in dict(fault_server.requests[0].headers)
+    assert fault_server.url in told.out
+    assert "hunter2" not in told.out + told.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [HTTPProxy, SOCKS5Proxy])
+def test_a_proxy_that_forgets_tunnels_is_found_out(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server_tls: FaultServer, kind: Any
+) -> None:
+    """Inside a tunnel nobody else could see it."""
+    trusting(monkeypatch, fault_server_tls)
+    with kind(idle_limit=FORGETS) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        told = probe(fault_server_tls.url, "--rungs", RUNGS, "--json")
+
+    assert told.code == 1
+    assert proxy.connects
+    assert told.json["limit"]["side"] == "path"
+    assert told.json["limit"]["last_good"] < FORGETS < told.json["limit"]["first_bad"]
+
+
+# -- what it prints -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_real_command_prints_plain_text_into_a_pipe(fault_server_factory: Any) -> None:
+    """The picture on stdout, progress on stderr, and no escape sequences, whatever the environment claims."""
+    server = fault_server_factory(idle_limit=FORGETS)
+    told = in_process(server.url + "/?token=hunter2", "--rungs", RUNGS, FORCE_COLOR="1", TERM="xterm-256color")
+
+    assert told.code == 1
+    assert "\x1b" not in told.out + told.err
+    assert told.out.isascii()
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert re.search(r"^ +0\.2 s  #+ +reused +\d+ ms$", told.out, re.MULTILINE)
+    assert re.search(r"^ +1\.2 s  #+x +reset on reuse +\d+ ms$", told.out, re.MULTILINE)
+    assert re.search(r"Recommended: keepalive=(\S+)  \(RESILIENT_REQUESTS_KEEPALIVE=\1\)", told.out)
+    assert "idle 0.2 s: reused" in told.err
+    assert "hunter2" not in told.out + told.err
+
+
+def test_the_json_has_its_promised_shape(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+    """Scripts read it."""
+    found = probe(fault_server.url, "--rungs", "0.02", "--json").json
+
+    assert {"rungs", "server_hint", "recommended_keepalive", "target", "limit", "tcp_keepalive", "proxy"} <= set(found)
+    assert set(found["rungs"][0]) == {"idle", "result", "after", "error", "refined", "control"}
+    assert found["target"]["http"] == "HTTP/1.1"
+    assert found["target"]["tls"] is None
+
+
+def test_the_tls_version_is_told(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server_tls: FaultServer
+) -> None:
+    """A path may treat one version in its own way."""
+    trusting(monkeypatch, fault_server_tls)
+    told = probe(fault_server_tls.url, "--rungs", "0.02")
+
+    assert "TLSv1.3" in told.out
+    assert f"CA: {fault_server_tls.ca_path}" in told.out
+
+
+class Terminal:
+    """A stream that says it is a terminal."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def isatty(self) -> bool:
+        """Lie."""
+        return True
+
+
+def test_somebody_who_watches_sees_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two minutes without a sign of life look like a hang."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with _progress.watcher() as watcher:
+        watcher.started(rung(5.0))
+        watcher.tick()
+        watcher.finished(rung(5.0, Result.RESET))
+
+    assert "\x1b" in terminal.text
+    assert "5 s" in terminal.text
+
+
+def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core dependencies suffice."""
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+
+    assert _terminal.rich_console(Terminal()) is None  # type: ignore[arg-type]  # all of a stream that it needs
+
+
+# -- what it concludes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rungs", "hint", "side", "keepalive"),
+    [
+        ([rung(20), rung(30, Result.RESET)], None, "path", 10.0),
+        ([rung(5), rung(10, Result.BLACK_HOLE)], None, "path", 2.5),
+        ([rung(5.7), rung(10, Result.BLACK_HOLE)], None, "path", 2.8),
+        ([rung(20), rung(30, Result.RESET)], 5.0, "path", 3.0),
+        ([rung(20), rung(30, Result.RESET)], 1.0, "path", 0.0),
+        ([rung(0.2, Result.RESET)], None, "path", 0.0),
+        ([rung(2.6), rung(3.2, Result.CLOSED)], None, "server", 1.3),
+        ([rung(60), rung(75, Result.CLOSED)], None, "server", None),
+        ([rung(2), rung(3, Result.RESET), rung(5, Result.CLOSED)], None, "server", 1.0),
+        ([rung(60), rung(75, Result.RESET_IDLE)], None, "path", None),
+        ([rung(5), rung(10, Result.CONTROL_FAILED)], None, None, None),
+        ([rung(5), rung(10, Result.NOT_OPENED)], 5.0, None, None),
+        ([rung(5), rung(10, Result.RESET), rung(20)], None, "path", 2.5),
+    ],
+)
+def test_the_recommendation(rungs: list[Rung], hint: float | None, side: str | None, keepalive: float | None) -> None:
+    """Half of what was survived, what the server grants less a margin, or the default: the least of them."""
+    verdict = judge(rungs, hint)
+
+    assert (verdict.side, verdict.keepalive) == (side, keepalive)
+    assert verdict.is_conclusive
+
+
+@pytest.mark.parametrize("rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]])
+def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
+    """Else a server that dies during the probe would pass."""
+    assert judge(rungs, None) == Verdict(
+        side=None,
+        last_good=0.0,
+        first_bad=None,
+        with_notice=False,
+        keepalive=None,
+        reason="no connection could be judged",
+        is_conclusive=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("probed", "helps"),
+    [
+        ([rung(20), rung(30), rung(45)], True),
+        ([rung(20), rung(30, Result.RESET)], False),
+        ([rung(30), rung(45, Result.BLACK_HOLE)], False),
+        ([rung(20)], None),  # not beyond the limit
+        ([rung(30, Result.NOT_OPENED)], None),
+        ([], None),
+    ],
+)
+def test_whether_tcp_keepalive_helps(probed: list[Rung], helps: bool | None) -> None:
+    """It does where connections outlive the limit with it."""
+    assert keepalive_helps([rung(20), rung(30, Result.RESET)], probed) is helps
+
+
+def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
+    """There is nothing that it could help against."""
+    assert keepalive_helps([rung(20)], [rung(20)]) is None
+
+
+@pytest.mark.parametrize(
+    ("longest", "rungs"),
+    [
+        (120.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)),
+        (300.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300)),
+        (50.0, (1, 2, 5, 10, 20, 30, 50)),
+        (0.5, (0.5,)),
+    ],
+)
+def test_the_rungs(longest: float, rungs: tuple[float, ...]) -> None:
+    """The last one is what was asked for."""
+    assert _ladder.rungs(longest) == rungs
+
+
+@pytest.mark.parametrize("longest", [2.0, 5.0, 7.0, 10.0, 20.0, 50.0, 120.0, 300.0, 3600.0])
+@pytest.mark.parametrize("usual", [0.01, 0.5, 15.0])
+def test_a_probe_takes_less_than_twice_its_longest_rung(longest: float, usual: float) -> None:
+    """A black hole at the last rung but one, and another at the last point of the refinement, is the longest story."""
+    *_, before, bad = (0.0, *_ladder.rungs(longest)[:-1])
+    wait = _ladder.answer_limit(usual, longest)
+
+    assert bad + wait + max(_ladder.between(before, bad)) + wait < 2 * longest
+
+
+def test_the_adapters_own_keepalive_is_tried_where_the_ladder_is_long_enough() -> None:
+    """A short ladder needs probes that come sooner."""
+    assert (_ladder.probes(120.0).idle, _ladder.probes(120.0).interval) == (15, 5)
+    assert _ladder.probes(10.0).idle == 1
+
+
+def test_a_rung_with_tcp_keepalive_is_called_so() -> None:
+    """Its twin without stands beside it."""
+    assert label(rung(5.0, probed=True)) == "5 s with TCP keep-alive"
+
+
+# -- real middleboxes and servers ---------------------------------------------------------------------------------
+
+_NGINX_CONF = """
+daemon off; master_process off; pid {here}/pid; error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; keepalive_timeout 3;
+  client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
+  uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
+  server {{ listen 127.0.0.1:{port}; location / {{ return 200 "ok"; }} }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(here: Path) -> Iterator[str]:
+    """Run nginx on loopback, and yield its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    conf = here / "nginx.conf"
+    conf.write_text(_NGINX_CONF.format(here=here, port=port), encoding="utf-8")
+    server = subprocess.Popen([str(NGINX), "-c", str(conf), "-p", str(here)], stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 5
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < until, "nginx does not listen"
+                time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NGINX is None, reason="no nginx here: apt-get install nginx-light")
+def test_nginx_is_named_with_its_own_limit(probe: Callable[..., Told], tmp_path: Path) -> None:
+    """keepalive_timeout 3: the server closes, and the limit is right within one step of the refinement."""
+    with nginx(tmp_path) as url:
+        told = probe(url, "--max-idle", "10", "--json")
+
+    limit = told.json["limit"]
+    assert (limit["side"], limit["with_notice"]) == ("server", True)
+    assert limit["last_good"] <= 3.0 <= limit["first_bad"]
+    assert limit["first_bad"] - limit["last_good"] <= 0.6 + 1e-6
+    assert told.json["recommended_keepalive"] < 3
+    assert not told.json["tcp_keepalive"]["helps"]
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.skipif(NO_LAB is not None, reason=f"no laboratory here: {NO_LAB}")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("strangers", ["reset", "drop"])
+def test_a_nat_that_forgets_after_four_seconds(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, strangers: Any, scheme: str
+) -> None:
+    """A real connection tracker: its side, its limit, TCP keep-alive that keeps it awake, in under twice 10 s."""
+    since = time.monotonic()
+    with Lab(memory=4, strangers=strangers) as lab, lab.client.entered():
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", lab.ca)
+        told = probe(lab.url(scheme), "--max-idle", "10", "--json")
+
+    assert told.code == 1
+    limit = told.json["limit"]
+    assert (limit["side"], limit["with_notice"]) == ("path", False)
+    assert limit["last_good"] <= 4.0 <= limit["first_bad"]
+    assert limit["first_bad"] - limit["last_good"] <= 0.6 + 1e-6
+    assert told.results()[10.0] == {"reset": "reset on reuse", "drop": "black hole"}[strangers]
+    assert told.json["tcp_keepalive"]["helps"]
+    assert time.monotonic() - since < 20

@@ -1,0 +1,311 @@
+"""What is sent again, how often, and what leaves the call in the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from clients import Client, Running, refusing
+
+from resilient_requests import (
+    AttemptFailed,
+    AttemptStarted,
+    PoolRotated,
+    RetryDenied,
+    Timeouts,
+    is_transient,
+)
+from resilient_requests._failures import causes
+from resilient_requests.testing import (
+    FaultServer,
+    Reply,
+    Send,
+    Silence,
+    fin,
+    fin_then_reset,
+    reset,
+    respond,
+    silence,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
+    """A server of each kind."""
+    with FaultServer(tls=request.param) as server:
+        yield server
+
+
+def counts(server: FaultServer) -> tuple[int, int, int]:
+    """Connections, requests and applied requests at the server."""
+    return server.accepted, len(server.requests), server.applied
+
+
+# How often
+
+
+def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connections(server: FaultServer) -> None:
+    """The key declares it safe to repeat; the caller gets the last attempt's own error, and what each did."""
+    server.default = reset()
+    with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.post()
+
+    assert counts(server) == (3, 3, 3)
+    assert len({request.header("Idempotency-Key") for request in server.requests}) == 1
+    assert [each.number for each in caught.value.attempts] == [1, 2, 3]  # type: ignore[attr-defined]
+    assert [each.stopped_by for each in caught.value.attempts] == [None, None, "exhausted"]  # type: ignore[attr-defined]
+    assert server.ca_path or any(isinstance(each, ConnectionResetError) for each in causes(caught.value))
+    assert is_transient(caught.value)
+
+
+def test_a_bare_post_that_is_reset_on_a_fresh_connection_is_not_repeated(server: FaultServer) -> None:
+    """The server may have acted on it, and nothing declares a second time harmless."""
+    server.default = reset()
+    with Client(server, idempotency_keys=False) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.post()
+
+    assert counts(server) == (1, 1, 1)
+    assert server.requests[0].header("Idempotency-Key") is None
+    assert caught.value.attempts[0].stopped_by == "policy"  # type: ignore[attr-defined]
+    assert not is_transient(caught.value)
+
+
+def test_a_bare_post_on_a_stale_connection_is_repeated_once(server: FaultServer) -> None:
+    """Idleness killed the first; the second died on a connection that was fresh."""
+    with Client(server, idempotency_keys=False) as client:
+        client.warm()
+        server.default = reset()
+        server.reset_counts()
+        with pytest.raises(requests.ConnectionError) as caught:
+            client.post()
+
+    assert counts(server) == (1, 2, 2)
+    assert [each.reused for each in caught.value.attempts] == [True, False]  # type: ignore[attr-defined]
+    assert client.waited_after == []
+
+
+@pytest.mark.parametrize("fault", [reset, fin, fin_then_reset])
+def test_a_fault_on_the_first_connection_only_costs_one_request(
+    server: FaultServer, fault: Callable[[], Reply]
+) -> None:
+    """What a caller of a bad network sees: nothing."""
+    server.script(fault())
+    with Client(server) as client:
+        response = client.post()
+
+    assert response.status_code == 200
+    assert counts(server) == (2, 2, 2)
+    assert len(response.attempts) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("max_retries", "requests_made"), [(0, 1), (1, 2), (4, 5)])
+def test_max_retries_counts_retries_and_not_attempts(server: FaultServer, max_retries: int, requests_made: int) -> None:
+    """``max_retries=0`` is a valid wish: the raw error of the first attempt."""
+    server.default = reset()
+    with Client(server, policy={"max_retries": max_retries}) as client:
+        with pytest.raises(requests.ConnectionError) as caught:
+            client.post()
+
+    assert counts(server) == (requests_made,) * 3
+    assert len(caught.value.attempts) == requests_made  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["keyed", "bare"])
+def test_a_refused_port_is_dialled_three_times(keys: bool) -> None:
+    """Nobody can have seen the request, so even a bare one is repeated."""
+    with refusing() as url, Client(url, idempotency_keys=keys) as client:
+        with pytest.raises(requests.ConnectionError) as caught:
+            client.post()
+
+    assert [each.phase for each in caught.value.attempts] == ["connect"] * 3  # type: ignore[attr-defined]
+    assert len(client.told(AttemptStarted)) == 3
+
+
+def test_mixed_failures_draw_on_one_count(server: FaultServer) -> None:
+    """A stale connection, a cut handshake and a reset are together still at most two retries."""
+    with Client(server) as client:
+        client.warm()
+        server.reset_counts()
+        server.default = reset()
+        if server.ca_path:
+            server.on_handshake(reset())
+        with pytest.raises(requests.ConnectionError) as caught:
+            client.post()
+
+    phases = ["wait", "handshake", "wait"] if server.ca_path else ["wait"] * 3
+    assert [each.phase for each in caught.value.attempts] == phases  # type: ignore[attr-defined]
+
+
+def test_a_retry_never_takes_another_pooled_connection(server: FaultServer) -> None:
+    """Ten pooled connections that a path has forgotten cost one failed attempt, not ten; the other nine are closed."""
+    gate = threading.Event()
+    with Client(server) as client:
+        server.script(*[respond(b"ok", head_pause=gate)] * 10)
+        running = [Running(client.get) for _ in range(10)]
+        assert server.wait_for_requests(10)
+        gate.set()
+        for each in running:
+            each.seconds_to_end()
+        assert client.adapter.stats().idle == 10
+        client.events.clear()
+        server.reset_counts()
+        server.script(reset())
+        response = client.post()
+        assert server.wait_for(lambda server: server.open_connections == 1)
+
+    assert response.status_code == 200
+    assert counts(server) == (1, 2, 2)
+    assert len(client.told(AttemptFailed)) == 1
+
+
+# Response timeouts
+
+
+@pytest.mark.slow
+def test_a_response_timeout_is_not_repeated(server: FaultServer) -> None:
+    """The server may be at work: one project's retries executed three times for three times the wait."""
+    server.default = silence()
+    with Client(server) as client, pytest.raises(requests.ReadTimeout) as caught:
+        client.post(timeout=(3, 0.3))
+
+    assert counts(server) == (1, 1, 1)
+    assert caught.value.attempts[0].stopped_by == "policy"  # type: ignore[attr-defined]
+    assert not is_transient(caught.value)
+    assert len(client.told(PoolRotated)) == 1
+
+
+@pytest.mark.slow
+def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for(server: FaultServer) -> None:
+    """Once, whatever ``max_retries`` says."""
+    server.default = silence()
+    with Client(server, policy={"retry_response_timeout": True, "max_retries": 5}) as client:
+        with pytest.raises(requests.ReadTimeout) as caught:
+            client.post(timeout=(3, 0.15))
+
+    first, second = caught.value.attempts  # type: ignore[attr-defined]
+    assert counts(server) == (2, 2, 2)
+    assert first.elapsed == pytest.approx(0.15, abs=0.1)
+    assert second.elapsed > first.elapsed + 0.1
+
+
+@pytest.mark.slow
+def test_a_response_timeout_of_a_bare_post_is_never_repeated(server: FaultServer) -> None:
+    """Not even on request: nothing declares it idempotent."""
+    server.default = silence()
+    with Client(server, policy={"retry_response_timeout": True}, idempotency_keys=False) as client:
+        with pytest.raises(requests.ReadTimeout):
+            client.post(timeout=(3, 0.15))
+
+    assert counts(server) == (1, 1, 1)
+
+
+# Statuses
+
+
+@pytest.mark.parametrize("status", [400, 401, 408, 429, 500, 502, 503])
+def test_a_status_is_an_answer_and_no_failure(server: FaultServer, status: int) -> None:
+    """Whoever calls decides what a status means."""
+    server.default = respond(b"no", status=status)
+    with Client(server) as client:
+        response = client.post()
+
+    assert (response.status_code, response.content) == (status, b"no")
+    assert counts(server) == (1, 1, 1)
+    assert client.told(PoolRotated) == []
+
+
+@pytest.mark.slow
+def test_a_listed_status_is_repeated_after_what_the_server_asks_for(server: FaultServer) -> None:
+    """``Retry-After`` sets the least wait."""
+    server.script(respond(b"", status=503, headers={"Retry-After": "1"}))
+    since = time.monotonic()
+    with Client(server, policy={"statuses": {503}}) as client:
+        response = client.post()
+
+    assert response.content == b"ok"
+    assert counts(server) == (2, 2, 2)
+    assert time.monotonic() - since >= 1.0
+
+
+def test_a_wait_that_the_deadline_would_cut_is_not_begun(server: FaultServer) -> None:
+    """With a second to wait and half a second left, the answer at hand is all that there will be."""
+    server.default = respond(b"", status=503, headers={"Retry-After": "1"})
+    since = time.monotonic()
+    with Client(server, policy={"statuses": {503}}, timeouts=Timeouts(total=0.5)) as client:
+        response = client.post()
+
+    assert response.status_code == 503
+    assert counts(server) == (1, 1, 1)
+    assert [each.reason for each in client.told(RetryDenied)] == ["deadline"]
+    assert time.monotonic() - since < 0.5
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "keys", "expected"),
+    [
+        (500, "GET", False, 3),
+        (500, "POST", True, 3),
+        (500, "POST", False, 1),
+        (429, "POST", False, 3),
+        (503, "POST", False, 3),
+    ],
+)
+def test_a_listed_status_repeats_what_is_idempotent_or_was_not_handled(
+    fault_server: FaultServer, status: int, method: str, keys: bool, expected: int
+) -> None:
+    """With 429 and 503 a server says that it did nothing; the last response is returned."""
+    fault_server.default = respond(b"no", status=status)
+    with Client(fault_server, policy={"statuses": {status}}, idempotency_keys=keys) as client:
+        response = client.session.request(method, fault_server.url)
+
+    assert response.status_code == status
+    assert len(fault_server.requests) == expected
+
+
+# Certificates and handshakes
+
+
+def test_a_certificate_that_is_not_trusted_is_an_answer(fault_server_tls: FaultServer) -> None:
+    """It will be as bad the next time, and says nothing about pooled connections."""
+    with Client(fault_server_tls) as client:
+        client.session.verify = True
+        with pytest.raises(requests.exceptions.SSLError) as caught:
+            client.post()
+
+    assert (fault_server_tls.accepted, len(fault_server_tls.requests)) == (1, 0)
+    assert client.told(PoolRotated) == []
+    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    assert not is_transient(caught.value)
+
+
+def test_a_port_that_speaks_http_is_not_asked_for_tls_again(fault_server: FaultServer) -> None:
+    """The URL is wrong; a peer that answers a ClientHello with text will do so again."""
+    fault_server.on_connect(*[Reply((Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Silence()))] * 3)
+    with Client(fault_server.url.replace("http:", "https:")) as client, pytest.raises(requests.exceptions.SSLError):
+        client.post()
+
+    assert fault_server.accepted == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [reset, fin, fin_then_reset, silence])
+@pytest.mark.parametrize("keys", [True, False], ids=["keyed", "bare"])
+def test_a_handshake_that_is_cut_is_repeated(
+    fault_server_tls: FaultServer, fault: Callable[[], Reply], keys: bool
+) -> None:
+    """Not a byte of the request has left, whatever Python calls the error."""
+    fault_server_tls.on_handshake(fault())
+    with Client(fault_server_tls, idempotency_keys=keys, timeouts=Timeouts(connect=0.3)) as client:
+        response = client.post()
+
+    assert response.attempts[0].phase == "handshake"  # type: ignore[attr-defined]
+    assert counts(fault_server_tls) == (2, 1, 1)
+    assert len(client.told(PoolRotated)) == 1

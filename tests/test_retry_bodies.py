@@ -1,0 +1,299 @@
+"""Bodies decide: one that is cut, stalled, touched, refused, or too large for a short limit."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from clients import Client, refusing
+
+from resilient_requests import (
+    AttemptFailed,
+    AttemptStarted,
+    PoolRotated,
+    RetryScheduled,
+    StreamBroken,
+    StreamIdle,
+    Timeouts,
+    is_transient,
+)
+from resilient_requests._failures import causes
+from resilient_requests.testing import (
+    FaultServer,
+    reset,
+    respond,
+    silence,
+    stream,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
+    """A server of each kind."""
+    with FaultServer(tls=request.param) as server:
+        yield server
+
+
+def counts(server: FaultServer) -> tuple[int, int, int]:
+    """Connections, requests and applied requests at the server."""
+    return server.accepted, len(server.requests), server.applied
+
+
+# Bodies of responses
+
+
+def test_a_stream_that_is_cut_keeps_what_came_and_stays_broken(server: FaultServer) -> None:
+    """Half of it was seen: nothing is sent again, and no later step looks like a clean end."""
+    server.default = stream([b"first"], ending="reset")
+    with Client(server) as client, client.post(stream=True) as response:
+        chunks = response.iter_content(None)
+        got = next(chunks)
+        with pytest.raises(StreamBroken) as caught:
+            next(chunks)
+        with pytest.raises(StreamBroken) as again:
+            next(chunks)
+
+    assert got == b"first"
+    assert isinstance(caught.value, requests.exceptions.ChunkedEncodingError)
+    assert again.value is caught.value
+    assert counts(server) == (1, 1, 1)
+    assert not is_transient(caught.value)
+
+
+@pytest.mark.slow
+def test_a_stream_that_goes_silent_is_idle_and_no_timeout(server: FaultServer) -> None:
+    """Loops written for requests' timeouts and connection errors would repeat what was half seen."""
+    server.default = stream([], ending="silence")
+    with Client(server) as client, client.post(stream=True, timeout=(3, 0.5)) as response:
+        with pytest.raises(StreamIdle) as caught:
+            next(response.iter_content(None))
+
+    assert isinstance(caught.value, requests.RequestException)
+    assert not isinstance(caught.value, (requests.ConnectionError, requests.Timeout))
+    assert counts(server) == (1, 1, 1)
+    assert len(client.told(PoolRotated)) == 1
+
+
+@pytest.mark.parametrize(("method", "keys", "expected"), [("GET", False, 3), ("POST", True, 3), ("POST", False, 1)])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_that_is_cut_inside_the_attempt_is_repeated_where_idempotent(
+    server: FaultServer, method: str, keys: bool, expected: int, framing: Any
+) -> None:
+    """With ``stream=False`` nobody has seen a byte of it yet."""
+    server.default = respond(b"0123456789", framing=framing, cut=5)
+    with Client(server, idempotency_keys=keys) as client, pytest.raises(StreamBroken) as caught:
+        client.session.request(method, server.url)
+
+    assert counts(server) == (expected,) * 3
+    assert len(caught.value.attempts) == expected
+
+
+@pytest.mark.slow
+def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(server: FaultServer) -> None:
+    """Code that knows requests' own error goes on; the server may be at work, so nothing is sent again."""
+    server.default = respond(b"0123456789", cut=5, ending="silence")
+    with requests.Session() as plain, pytest.raises(requests.ConnectionError) as expected:
+        plain.get(server.url, verify=server.ca_path or True, timeout=(3, 0.15))
+    server.reset_counts()
+    with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.post(timeout=(3, 0.15))
+
+    assert type(caught.value) is type(expected.value)
+    assert type(caught.value.args[0]) is type(expected.value.args[0])
+    assert counts(server) == (1, 1, 1)
+    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    assert not is_transient(caught.value)
+
+
+@pytest.mark.slow
+def test_a_body_that_stalls_is_repeated_once_where_asked_for(server: FaultServer) -> None:
+    """It counts as a response timeout."""
+    server.default = respond(b"0123456789", cut=5, ending="silence")
+    with Client(server, policy={"retry_response_timeout": True}) as client, pytest.raises(requests.ConnectionError):
+        client.post(timeout=(3, 0.15))
+
+    assert counts(server) == (2, 2, 2)
+
+
+# Bodies of requests
+
+
+def test_a_generator_that_was_touched_is_not_sent_again(server: FaultServer) -> None:
+    """urllib3 would send it again as an empty body, and get a 200 for it."""
+    server.default = reset()
+    with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.post(data=iter([b"one", b"two"]))
+
+    assert counts(server) == (1, 1, 1)
+    assert caught.value.attempts[0].stopped_by == "not replayable"  # type: ignore[attr-defined]
+
+
+def test_an_untouched_generator_is_dialled_for_three_times() -> None:
+    """No block was pulled from it, so nothing is lost."""
+    blocks = iter([b"one"])
+    with refusing() as url, Client(url) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.post(data=blocks)
+
+    assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
+    assert list(blocks) == [b"one"]
+
+
+class Again:
+    """A body that gives a new iterator each time."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"one", b"two"])
+
+
+@pytest.mark.parametrize(
+    ("make", "sent"),
+    [
+        (lambda: io.BytesIO(b"0123456789" * 5), b"0123456789" * 5),
+        (lambda: at(io.BytesIO(b"0123456789" * 5), 30), b"0123456789" * 2),
+        (lambda: b"bytes", b"bytes"),
+        (lambda: bytearray(b"array"), b"array"),
+        (lambda: "text", b"text"),
+        (lambda: {"k": "v"}, b"k=v"),
+        (Again, b"onetwo"),
+    ],
+    ids=["file", "file from 30", "bytes", "bytearray", "str", "form", "iterable"],
+)
+def test_a_body_that_can_be_replayed_is_sent_again_as_it_was(
+    server: FaultServer, make: Callable[[], Any], sent: bytes
+) -> None:
+    """From where it began, and not from the start of the file."""
+    server.script(reset())
+    with Client(server) as client:
+        client.post(data=make())
+
+    assert [request.body for request in server.requests] == [sent, sent]
+
+
+def at(file: io.BytesIO, offset: int) -> io.BytesIO:
+    """The file, read up to there."""
+    file.seek(offset)
+    return file
+
+
+def test_a_file_that_cannot_be_rewound_is_not_sent_again(server: FaultServer) -> None:
+    """The old Content-Length over no bytes would hang until the response limit."""
+
+    class Pipe(io.BytesIO):
+        def seek(self, *args: Any) -> int:
+            raise OSError
+
+    server.default = reset()
+    with Client(server) as client, pytest.raises(requests.ConnectionError):
+        client.post(data=Pipe(b"once"))
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), OSError("mine"), GeneratorExit()])
+def test_an_error_of_the_body_iterator_passes_through(server: FaultServer, error: BaseException) -> None:
+    """It is the caller's own; a second attempt would only meet it again."""
+
+    class Faulty(Again):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"one"
+            raise error
+
+    with Client(server) as client, pytest.raises(BaseException) as caught:  # noqa: PT011  # each of them
+        client.post(data=Faulty())
+
+    assert error in list(causes(caught.value))
+    assert caught.value is error or isinstance(error, OSError)
+    assert len(client.told(AttemptStarted)) == 1
+
+
+class GreenletExit(BaseException):
+    """What gevent raises in a greenlet that is killed."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GreenletExit, SystemExit])
+def test_an_interrupt_in_the_wait_passes_through(server: FaultServer, kind: type[BaseException]) -> None:
+    """Tenacity catches BaseException; what is no Exception must never be repeated."""
+
+    def interrupt(event: object) -> None:
+        if isinstance(event, AttemptFailed):
+            raise kind
+
+    server.default = reset()
+    with Client(server, observers=(interrupt,)) as client, pytest.raises(kind):
+        client.post()
+
+    assert counts(server) == (1, 1, 1)
+
+
+@pytest.mark.slow
+def test_a_large_body_outlives_a_short_connect_limit(server: FaultServer) -> None:
+    """In requests the connect limit bounds the whole upload, which makes a storm of retries on a slow uplink."""
+    server.default = respond(b"ok", slow_read=(65_536, 0.005))
+    with Client(server) as client:
+        response = client.post(data=BIG, timeout=(0.1, 30))
+
+    assert response.status_code == 200
+    assert counts(server) == (1, 1, 1)
+    assert server.requests[0].size == len(BIG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [200_000, len(BIG)], ids=["one that the kernel takes", "large"])
+def test_a_peer_that_does_not_read_meets_the_write_limit(fault_server: FaultServer, size: int) -> None:
+    """The send call fails, which proves that the request was not applied; where the kernel takes all, the wait ends."""
+    fault_server.default = silence(read="head")
+    limits = Timeouts(write=0.15, response=0.3)
+    with Client(fault_server, timeouts=limits, policy={"max_retries": 0}, idempotency_keys=False) as client:
+        with pytest.raises((requests.ConnectionError, requests.ReadTimeout)) as caught:
+            client.post(data=b"x" * size)
+
+    (attempt,) = caught.value.attempts  # type: ignore[attr-defined]
+    assert attempt.phase == ("send" if size == len(BIG) else "wait")
+    assert fault_server.applied == 0
+    assert attempt.elapsed < 1.0
+
+
+def test_a_bare_post_that_was_cut_while_being_sent_is_applied_once(server: FaultServer) -> None:
+    """Its tail was never handed to the kernel: the proof that the server cannot have acted."""
+    server.script(reset(read=1000))
+    with Client(server, idempotency_keys=False) as client:
+        response = client.post(data=BIG)
+
+    assert response.status_code == 200
+    assert counts(server) == (2, 2, 1)
+    assert client.told(RetryScheduled)[0].phase == "send"
+
+
+def test_113_kb_that_the_path_resets_are_recovered_and_applied_once(
+    fault_server_factory: Callable[..., FaultServer],
+) -> None:
+    """The production case: a NAT that has forgotten the flow answers a large prompt with a reset."""
+    body = b"x" * 113_000
+    with fault_server_factory(idle_limit=0.05) as server, Client(server, idempotency_keys=False) as client:
+        client.warm()
+        server.reset_counts()
+        threading.Event().wait(0.1)
+        response = client.post(data=body)
+
+    assert response.status_code == 200
+    assert (server.swallowed, server.applied) == (1, 1)
+    assert server.requests[-1].body == body
+
+
+@pytest.mark.parametrize("ending", ["reset", "fin_then_reset", "silence"])
+def test_an_early_refusal_is_returned(server: FaultServer, ending: Any) -> None:
+    """A 413 that comes while the body is going out says more than the reset after it."""
+    server.default = respond(b"too large", status=413, read=50_000, ending=ending)
+    with Client(server) as client:
+        response = client.post(data=BIG)
+
+    assert (response.status_code, response.content) == (413, b"too large")
+    assert counts(server) == (1, 1, 0)
