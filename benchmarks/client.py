@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 
 from benchmarks.contenders._contender import Contender, Upstream
 from benchmarks.measures import MEASURES
@@ -21,7 +22,8 @@ def main() -> None:
     """Print a line when ready, then run once per line of standard input, and print what was measured as JSON."""
     measure = MEASURES[sys.argv[1]]
     try:
-        contender = _contender(sys.argv[2], Upstream(**json.loads(sys.argv[3])))
+        upstream = Upstream(**json.loads(sys.argv[3]))
+        contender = _contender(sys.argv[2], upstream if measure.is_tls else replace(upstream, https=0))
     except ImportError as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return

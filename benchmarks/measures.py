@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
-import http.client
+import random
 import resource
+import statistics
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,16 +26,23 @@ __all__ = ["MEASURES", "Goal", "Measure", "Sample"]
 Sample = dict[str, float]
 """Figures of one run, by name."""
 
-_CALLERS = ("raw", "plain", "retry", "tenacity", "ours", "httpx", "openai", "niquests")
+_CALLERS = ("raw", "plain", "timeout", "retry", "tenacity", "ours", "httpx", "openai", "niquests")
 _READERS = ("raw", "plain", "ours", "ours_lines", "sseclient", "requests_sse", "httpx", "openai", "niquests")
+_FRAMINGS = {
+    "chunked": "chunks of 64 KiB",
+    "each": "one chunk per event",
+    "close": "ended by closing",
+    "gzip": "gzip",
+    "tls": "TLS, chunks of 64 KiB",
+}
 
 
 @dataclass(frozen=True)
 class Goal:
     """A figure of ours that must not exceed ``goal``; ``hard`` is what to be proud of.
 
-    The figure is ``of`` ("cpu" and the like) of ``ours``, divided by that of ``against`` (None: as it is; where
-    ``less``: minus that), all within one round.
+    The figure is ``of`` of ``ours``; with ``against``, the ratio to that contender's figure of the same round, or
+    the difference where ``is_difference``. ``factor`` turns it into ``unit``.
     """
 
     text: str
@@ -42,104 +51,103 @@ class Goal:
     of: str = "cpu"
     ours: str = "ours"
     against: str | None = None
-    less: bool = False
+    is_difference: bool = False
+    factor: float = 1.0
     unit: str = ""
 
 
 class Measure(ABC):
-    """One question; ``run`` is called once per round in each contender's process."""
+    """One question. ``run`` is called once per round in each contender's process."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    contenders: ClassVar[tuple[str, ...]]
-    goals: ClassVar[tuple[Goal, ...]]
-    fresh_process = False
-    """Whether each round needs a process of its own, because memory is measured."""
+    name: str
+    title: str
+    contenders: tuple[str, ...]
+    goals: tuple[Goal, ...]
+    unit = "µs of CPU per event"
+    shown: tuple[str, float] = ("cpu", 1e6)
+    """The figure that contenders are compared by, and the factor that turns it into ``unit``."""
+    is_fresh = False
+    """Whether each round needs a new process, because memory is measured."""
     most_rounds = 1000
+    is_tls = False
+    needs = "events"
 
-    @abstractmethod
     def is_able(self, contender: Contender) -> bool:
         """Whether this contender can take part."""
+        return contender.can(self.needs) and (not self.is_tls or contender.upstream.https > 0)
 
     @abstractmethod
     def run(self, contender: Contender) -> Sample:
         """Measure once."""
 
 
-def timed(work: Callable[[], object], units: int) -> Sample:
-    """Return the seconds of CPU time and of wall time that ``work`` took, per unit."""
+def _timed(work: Callable[[], object], units: int) -> Sample:
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return {"cpu": (time.process_time() - cpu) / units, "wall": (time.perf_counter() - wall) / units}
 
 
-def exhaust(items: Iterator[Any]) -> int:
-    """Take everything; return how many there were."""
-    count = 0
+def _exhaust(items: Iterator[Any]) -> None:
     for _ in items:
-        count += 1
-    return count
+        pass
 
 
-def peak() -> float:
+def _peak() -> float:
     """Return the most memory this process has had so far, in MB."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-class _Calls(Measure):
-    path: ClassVar[str]
-    calls: ClassVar[int]
+class Calls(Measure):
+    """Calls one after the other, with their answers."""
+
+    needs = "post"
+    unit = "µs of CPU per call"
     contenders = _CALLERS
 
-    def is_able(self, contender: Contender) -> bool:
-        return contender.can("post") and (contender.upstream.https > 0 or not self.path.startswith("tls:"))
+    def __init__(self, name: str, title: str, path: str, calls: int, goal: float, hard: float) -> None:
+        self.name, self.title = name, title
+        self.goals = (Goal("CPU / plain HTTPAdapter", goal, hard, against="plain"),)
+        self._path, self._calls, self.is_tls = path, calls, path.startswith("tls:")
 
     def run(self, contender: Contender) -> Sample:
         def work() -> None:
-            for _ in range(self.calls):
-                contender.post(self.path)
+            for _ in range(self._calls):
+                contender.post(self._path)
 
-        return timed(work, self.calls)
-
-
-class KeepAlive(_Calls):
-    name = "post"
-    title = "POST on a kept-alive connection"
-    path, calls = "/post", 100
-    goals = (Goal("a POST / plain HTTPAdapter", 1.05, 1.00, against="plain"),)
-
-
-class FreshTLS(_Calls):
-    name = "tls"
-    title = "request on a fresh TLS connection"
-    path, calls = "tls:/fresh", 20
-    goals = (Goal("a request on a fresh TLS connection / plain requests", 0.10, 0.07, against="plain"),)
+        return _timed(work, self._calls)
 
 
 class Layers(Measure):
-    """Everything of the adapter but sockets: ``HTTPAdapter.send`` is replaced, then the pool's queue is all there is."""
+    """What the adapter adds, without sockets: around a stub of ``HTTPAdapter.send``, and around a pool's queue."""
 
     name = "layers"
-    title = "layers alone, no socket"
+    title = "retry and idle layers alone, no socket"
+    needs = "post"
+    unit = "µs per call"
+    shown = ("retry", 1.0)
     contenders = ("ours",)
+    most_rounds = 9
     goals = (
-        Goal("retry layer around a GET, alone", 3.0, 1.0, of="retry", unit="µs"),
-        Goal("the same with the Idempotency-Key of a POST", 3.0, 1.0, of="key", unit="µs"),
-        Goal("checking, stamping and pooling a connection, beyond urllib3's", 3.0, 1.0, of="idle", unit="µs"),
+        Goal("retry layer around a GET", 3.0, 1.0, of="retry", unit="µs"),
+        Goal("the same around a POST, with its Idempotency-Key", 3.0, 1.0, of="key", unit="µs"),
+        Goal("checking, stamping and pooling a connection, beyond urllib3's own", 3.0, 1.0, of="idle", unit="µs"),
+        Goal("asking whether anybody observes, per call", 3.0, 1.0, of="emit", unit="µs"),
     )
 
-    def is_able(self, contender: Contender) -> bool:
-        return contender.can("post")
-
     def run(self, contender: Contender) -> Sample:
-        return {"retry": _retry_layer("GET"), "key": _retry_layer("POST"), "idle": _idle_layer(contender)}
+        emitter = ResilientAdapter().emitter
+        return {
+            "retry": _around_stub("GET"),
+            "key": _around_stub("POST"),
+            "idle": _around_queue(contender, ResilientAdapter()) - _around_queue(contender, HTTPAdapter()),
+            "emit": 3 * _per_call(lambda: emitter.is_idle),
+        }
 
 
-def _per_call(work: Callable[[], object], times: int) -> float:
-    """Return microseconds of CPU per call: the least of five runs, since a microbenchmark can only be disturbed."""
-    work()
+def _per_call(work: Callable[[], object], times: int = 2000) -> float:
+    """Return microseconds of CPU per call: the least of five runs, since these can only be disturbed."""
     best = float("inf")
     for _ in range(5):
         cpu = time.process_time()
@@ -149,34 +157,236 @@ def _per_call(work: Callable[[], object], times: int) -> float:
     return best / times * 1e6
 
 
-def _retry_layer(method: str) -> float:
+def _around_stub(method: str) -> float:
     request = requests.Request(method, "http://127.0.0.1/", headers=HEADERS, json=BODY).prepare()
     answer = requests.Response()
     answer.status_code, answer._content = 200, b""
-    stub: Any = lambda self, request, **kwargs: answer  # noqa: E731, ARG005
-    stock = HTTPAdapter.send
+    stub: Any = lambda self, request, **kwargs: answer  # noqa: ARG005, E731
+    stock: Any = HTTPAdapter.send
     HTTPAdapter.send = stub  # type: ignore[method-assign]
     try:
         plain, ours = HTTPAdapter(), ResilientAdapter()
         kwargs: Any = {"stream": False, "timeout": None, "verify": True, "cert": None, "proxies": {}}
-        alone = _per_call(lambda: plain.send(request, **kwargs), 2000)
-        return _per_call(lambda: ours.send(request, **kwargs), 2000) - alone
+        alone = _per_call(lambda: plain.send(request, **kwargs))
+        return _per_call(lambda: ours.send(request, **kwargs)) - alone
     finally:
         HTTPAdapter.send = stock  # type: ignore[method-assign]
 
 
-def _idle_layer(contender: Contender) -> float:
-    """Take a live connection out of its pool and put it back."""
+def _around_queue(contender: Contender, adapter: HTTPAdapter) -> float:
+    with requests.Session() as session:
+        session.mount("http://", adapter)
+        request = requests.Request("POST", contender.upstream.url("/post"), json=BODY).prepare()
+        assert session.send(request).content
+        pool: Any = adapter.get_connection_with_tls_context(request, True)
+        return _per_call(lambda: pool._put_conn(pool._get_conn()))
 
-    def turn(adapter: HTTPAdapter) -> float:
+
+def _scheme(framing: str) -> tuple[str, str]:
+    return ("tls:", "chunked") if framing == "tls" else ("", framing)
+
+
+class Burst(Measure):
+    """A long stream as fast as it can be read, with the JSON of each event."""
+
+    contenders = _READERS
+
+    def __init__(self, framing: str, goal: float) -> None:
+        self.name = f"burst-{framing}"
+        self.title = f"events in a burst, {_FRAMINGS[framing]}"
+        self._events = 10_000
+        scheme, framing = _scheme(framing)
+        self._path, self.is_tls = f"{scheme}/burst/{framing}/{self._events}", bool(scheme)
+        self.goals = (
+            Goal("iter_events + json / sockets, split and json", goal, 0.80, against="raw"),
+            Goal("the same / requests' iter_lines + json", 1.0, 0.5, against="plain"),
+            Goal("the same / httpx-sse", 1.0, 0.56, against="httpx"),
+            Goal("legacy iter_lines through our adapter / plain", 1.0, 1.0, ours="ours_lines", against="plain"),
+        )
+
+    def run(self, contender: Contender) -> Sample:
+        return _timed(lambda: _exhaust(contender.events(self._path)), self._events)
+
+
+class Paced(Measure):
+    """An event every 2 ms: system calls count for more than parsing."""
+
+    name = "paced"
+    title = "one event every 2 ms"
+    contenders = _READERS
+    most_rounds = 9
+    goals = (Goal("CPU / sockets, split and json", 1.10, 1.00, against="raw"),)
+
+    def run(self, contender: Contender) -> Sample:
+        return _timed(lambda: _exhaust(contender.events("/drip/chunked/400/0.002/1")), 400)
+
+
+class Latency(Measure):
+    """From the server's write to the event in the loop."""
+
+    contenders = _READERS
+    unit = "µs from write to event (median)"
+    shown = ("p50", 1e6)
+    most_rounds = 9
+
+    def __init__(self, framing: str) -> None:
+        self.name = f"latency-{framing}"
+        self.title = f"latency of an event every 5 ms, {_FRAMINGS[framing]}"
+        scheme, framing = _scheme(framing)
+        self.is_tls = bool(scheme)
+        self._path = f"{scheme}/drip/{framing}/240/0.005/1"
+        self._pauses = f"{scheme}/drip/{framing}/12/0.25/3"
+        self.goals = (
+            Goal("median / sockets", 1.5, 1.15, of="p50", against="raw"),
+            Goal("events of 12 withheld in a silence of 250 ms", 0, 0, of="withheld"),
+            Goal("the same, legacy iter_lines through our adapter", 0, 0, of="withheld", ours="ours_lines"),
+        )
+
+    def run(self, contender: Contender) -> Sample:
+        delays = _delays(contender, self._path)
+        paused = _delays(contender, self._pauses)
+        return {"p50": statistics.median(delays), "withheld": float(sum(delay > 0.1 for delay in paused))}
+
+
+def _delays(contender: Contender, path: str) -> list[float]:
+    created, now = contender.created, time.perf_counter_ns
+    return [(now() - created(chunk)) / 1e9 for chunk in contender.events(path)]
+
+
+class LongLine(Measure):
+    """One event whose data is one line; figures of ``data`` (events) and of ``lines``, each in a new process."""
+
+    is_fresh = True
+    needs = "lines"
+    most_rounds = 5
+
+    def __init__(self, name: str, megabytes: int, contenders: tuple[str, ...], goals: tuple[Goal, ...]) -> None:
+        self.name, self.title = name, f"one line of {megabytes} MB"
+        self.unit, self.shown = "s of CPU", ("cpu", 1.0)
+        self.contenders, self.goals = contenders, goals
+        self._size = megabytes * 1024 * 1024
+
+    def is_able(self, contender: Contender) -> bool:
+        return contender.can("data") or contender.can("lines")
+
+    def run(self, contender: Contender) -> Sample:
+        read = contender.data if contender.can("data") else contender.lines
+        _exhaust(read("/line/chunked/65536"))
+        before = _peak()
+        sample = _timed(lambda: _longest(read(f"/line/chunked/{self._size}"), self._size), 1)
+        return {**sample, "memory": (_peak() - before) * 1e6 / self._size}
+
+
+def _longest(items: Iterator[Any], size: int) -> None:
+    longest = 0
+    for item in items:
+        longest = max(longest, len(item))
+        del item
+    assert longest >= size, longest
+
+
+class Million(Measure):
+    """What stays behind of a long stream."""
+
+    name = "million"
+    title = "memory growth over a million events"
+    contenders = ("raw", "plain", "ours", "ours_lines", "httpx")
+    unit = "MB"
+    shown = ("memory", 1.0)
+    is_fresh = True
+    most_rounds = 3
+    goals = (Goal("growth", 4.0, 1.0, of="memory", unit="MB"),)
+
+    def run(self, contender: Contender) -> Sample:
+        path = "/repeat/1000/1000"
+        _exhaust(contender.events("/repeat/1/1000"))
+        gc.collect()
+        before = _peak()
+        return {**_timed(lambda: _exhaust(contender.events(path)), 1_000_000), "memory": _peak() - before}
+
+
+class Threads(Measure):
+    """Many streams at once, 30 events a second each."""
+
+    name = "threads"
+    title = "100 threads, 30 events a second each"
+    contenders = ("raw", "plain", "ours", "ours_lines", "httpx", "openai")
+    most_rounds = 9
+    goals = (
+        Goal("CPU per event / sockets, split and json", 1.5, 1.2, against="raw"),
+        Goal("99th percentile of the latency, beyond that of sockets", 2.0, 1.0, "p99", "ours", "raw", True, 1e3, "ms"),
+    )
+
+    def run(self, contender: Contender) -> Sample:
+        delays: deque[float] = deque()
+        threads = [threading.Thread(target=self._stream, args=(contender, delays)) for _ in range(100)]
+
+        def work() -> None:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        sample = _timed(work, 100 * 60)
+        return {**sample, "p99": statistics.quantiles(delays, n=100)[-1]}
+
+    def _stream(self, contender: Contender, delays: deque[float]) -> None:
+        time.sleep(random.random() / 30)
+        delays.extend(_delays(contender, "/drip/chunked/60/0.033/1"))
+
+
+class Chats(Measure):
+    """Streams that end with their mark: does the next one find the connection?"""
+
+    name = "chats"
+    title = "20 chat streams, each read to [DONE]"
+    contenders = ("plain", "ours", "httpx", "openai", "niquests")
+    needs = "chat"
+    unit = "connections opened"
+    shown = ("opened", 1.0)
+    most_rounds = 9
+    goals = (
+        Goal("new connections in 20 streams", 1, 0, of="opened"),
+        Goal("time per stream / plain's, which leaves at once", 1.5, 1.1, of="wall", against="plain"),
+    )
+
+    def run(self, contender: Contender) -> Sample:
+        contender.chat("/burst/each/20")  # the first connection of all is not one too many
+        before = self._accepted(contender)
+
+        def work() -> None:
+            for _ in range(20):
+                contender.chat("/burst/each/20")
+
+        sample = _timed(work, 20)
+        return {**sample, "opened": float(self._accepted(contender) - before)}
+
+    def _accepted(self, contender: Contender) -> int:
         with requests.Session() as session:
-            session.mount("http://", adapter)
-            request = requests.Request("POST", contender.upstream.url("/post"), json=BODY).prepare()
-            assert session.send(request).content
-            pool: Any = adapter.get_connection_with_tls_context(request, True)
-            return _per_call(lambda: pool._put_conn(pool._get_conn()), 2000)
-
-    return turn(ResilientAdapter()) - turn(HTTPAdapter())
+            return int(session.get(contender.upstream.url("/accepted"), headers={"Connection": "close"}).text)
 
 
-MEASURES: dict[str, Measure] = {each.name: each for each in (KeepAlive(), FreshTLS(), Layers())}
+_LINE_GOALS = (
+    Goal("2 MB through iter_events", 0.05, 0.02, unit="s"),
+    Goal("2 MB through iter_lines", 0.05, 0.02, ours="ours_lines", unit="s"),
+)
+_LONG_LINE_GOALS = (
+    Goal("200 MB through iter_events, max_event_bytes raised", 2.0, 1.0, unit="s"),
+    Goal("200 MB through iter_lines", 2.0, 1.0, ours="ours_lines", unit="s"),
+    Goal("memory of iter_events, in sizes of the line", 3.0, 2.1, of="memory", unit="x"),
+    Goal("memory of iter_lines, in sizes of the line", 3.0, 2.1, of="memory", ours="ours_lines", unit="x"),
+)
+_ALL: tuple[Measure, ...] = (
+    Calls("post", "POST on a kept-alive connection", "/post", 100, 1.05, 1.00),
+    Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, 0.10, 0.07),
+    Layers(),
+    *(Burst(framing, 1.20 if framing == "each" else 1.10) for framing in _FRAMINGS),
+    Paced(),
+    *(Latency(framing) for framing in ("each", "close", "gzip", "tls")),
+    LongLine("line-2", 2, ("raw", "plain", "ours", "ours_lines", "httpx"), _LINE_GOALS),
+    LongLine("line-200", 200, ("raw", "ours", "ours_lines", "httpx"), _LONG_LINE_GOALS),
+    Million(),
+    Threads(),
+    Chats(),
+)
+MEASURES: dict[str, Measure] = {each.name: each for each in _ALL}

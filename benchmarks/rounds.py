@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -104,7 +103,7 @@ def compare(
 
 
 def _once(measure: Measure, name: str, kept: _Process, where: dict[str, Any], python: str) -> Sample:
-    if not measure.fresh_process:
+    if not measure.is_fresh:
         return kept.ask()
     process = _Process(python, "benchmarks.client", measure.name, name, json.dumps(where))
     try:
@@ -112,11 +111,3 @@ def _once(measure: Measure, name: str, kept: _Process, where: dict[str, Any], py
         return process.ask()
     finally:
         process.close()
-
-
-def default_python(venv: Path) -> str:
-    """Return the interpreter of the peers' environment where there is one, else this one."""
-    for path in (venv / "bin" / "python", venv / "Scripts" / "python.exe"):
-        if path.exists():
-            return str(path)
-    return sys.executable

@@ -16,10 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EVENTS", "event", "main"]
-
-EVENTS = 10_000
-"""Events of a burst."""
+__all__ = ["event", "main"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)")
 _BLOCK = 64 * 1024
@@ -108,6 +105,16 @@ def _burst(framing: str, events: int) -> bytes:
     return how.head() + b"".join(how.piece(part) for part in parts) + how.end()
 
 
+def _repeat(sock: socket.socket, times: int, events: int) -> None:
+    """Send the same events again and again."""
+    how = _Framing("chunked")
+    block = how.piece(b"".join(event(1741569952, f" word{n}") for n in range(events)))
+    sock.sendall(how.head())
+    for _ in range(times):
+        sock.sendall(block)
+    sock.sendall(how.piece(b"data: [DONE]\n\n") + how.end())
+
+
 def _drip(sock: socket.socket, framing: str, events: int, gap: float, burst: int = 1) -> None:
     """Send events that carry the time at which they were written, ``gap`` seconds apart."""
     how = _Framing(framing)
@@ -151,11 +158,13 @@ class _Upstream:
             sock.sendall(_head(b"Content-Length: %d\r\n" % len(body), kind=b"text/plain") + body)
         elif kind == "burst":
             sock.sendall(_burst(rest[0], int(rest[1])))
+        elif kind == "repeat":
+            _repeat(sock, int(rest[0]), int(rest[1]))
         elif kind == "drip":
             _drip(sock, rest[0], int(rest[1]), float(rest[2]), int(rest[3]))
         elif kind == "line":
             _line(sock, int(rest[1]))
-        return kind in ("post", "accepted", "line") or rest[0] != "close"
+        return rest[:1] != ["close"]
 
     def serve(self, sock: socket.socket, wrap: Callable[[socket.socket], socket.socket]) -> None:
         """Answer the requests of one connection until it ends."""

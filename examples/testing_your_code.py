@@ -5,6 +5,8 @@
 The fixtures come from the plugin; in a suite of your own, the line stands in ``conftest.py``.
 """
 
+from collections.abc import Iterator
+
 import pytest
 import requests
 
@@ -33,7 +35,7 @@ class Client:
 
 
 @pytest.fixture
-def client(fault_server: FaultServer):
+def client(fault_server: FaultServer) -> Iterator[Client]:
     """A client of the server that misbehaves."""
     client = Client(fault_server.url)
     yield client

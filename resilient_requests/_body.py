@@ -69,12 +69,8 @@ class Body:
         return self._chunks is not None and self._chunks.is_between_chunks
 
     def read(self) -> bytes:
-        if self._unread:
-            data, self._unread = self._unread, b""
-            self.is_done = self._exchange.isclosed()
-            return data
-        if self._exchange.isclosed():
-            return self._closed()
+        if self._unread or self._exchange.isclosed():
+            return self._left_over()
         if self._coding.has_more:
             return self._coding.decode(b"")
         if self._left == 0 or (self._chunks is not None and self._chunks.is_done):
@@ -89,9 +85,8 @@ class Body:
         content = self._coding.decode(self._unframed(data))
         # Not one read later: the end may be all that follows, and a caller who stops here has a whole response.
         is_last = self._left == 0 or (self._chunks is not None and self._chunks.is_done)
-        if is_last and not self._coding.has_more and self._coding.is_whole(framed=True):
-            return content + self._finish()
-        return content  # before an error that may follow
+        # Where it is not whole an error follows, and the content comes first.
+        return content + self._finish() if is_last and self._coding.is_whole(framed=True) else content
 
     def _unframed(self, data: bytes) -> bytes:
         if self._chunks is not None:
@@ -122,12 +117,14 @@ class Body:
         self._raw.release_conn()
         return rest
 
-    def _closed(self) -> bytes:
-        """Response.close() ends a loop, as in requests."""
-        if not self.is_done:
+    def _left_over(self) -> bytes:
+        """Return what was given back. Response.close() ends a loop, as in requests, unless the call was ended too."""
+        data, self._unread = self._unread, b""
+        if not data and not self.is_done:
             self.tap.attempt.call.check()
             self.close()
-        return b""
+        self.is_done = self._exchange.isclosed()
+        return data
 
     def unread(self, data: bytes) -> None:
         self._unread = data
@@ -155,12 +152,12 @@ class ForeignBody:
 
     def read(self) -> bytes:
         if self._unread:
-            data, self._unread = self._unread, b""
-            return data
+            given_back, self._unread = self._unread, b""
+            return given_back
         if not self.is_done:
             # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
             read1 = getattr(self._raw, "read1", None) if isinstance(self._raw, urllib3.BaseHTTPResponse) else None
-            data = read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
+            data: bytes = read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
             self.is_done = not data
             return data
         return b""
@@ -189,19 +186,22 @@ def body_of(response: requests.Response) -> Source:
 
 
 def is_used(response: requests.Response) -> bool:
-    """Return whether a response has been read to its end, or closed."""
+    """Return whether the body of a response has been read to its end, or given up."""
     source: Source | None = getattr(response, "_source", None)
     if source is not None:
         return source.is_done and source.error is None
     exchange = getattr(response.raw, "_original_response", None)
     is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()
-    return response._content_consumed or response.raw is None or (is_closed and not response.raw.tell())
+    return bool(response._content_consumed or response.raw is None or (is_closed and not response.raw.tell()))
 
 
 def _body_of(raw: Any) -> Source:
     exchange = getattr(raw, "_original_response", None)
-    is_fresh = isinstance(exchange, http.client.HTTPResponse) and not exchange.isclosed()
-    if not is_fresh or raw.tell() or raw.chunk_left is not None:
+    # vcrpy's stand-in for urllib3's response says that it is http.client's too.
+    is_real = isinstance(raw, urllib3.HTTPResponse) and isinstance(exchange, http.client.HTTPResponse)
+    if not is_real or exchange.isclosed():
+        return ForeignBody(raw)
+    if raw.tell() or raw.chunk_left is not None:  # in the middle already
         return ForeignBody(raw)
     if isinstance(exchange, Exchange):
         return Body(raw, exchange, exchange.tap)

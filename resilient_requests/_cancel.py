@@ -56,7 +56,7 @@ _ENDED = {
 }
 
 
-def _tell_nobody(attempt: object, error: BaseException | None) -> None:
+def _tell_nobody(*facts: object, **more: object) -> None:
     pass
 
 
@@ -81,8 +81,9 @@ class Call:
         self._limit_name = "Timeouts.total"
         self._memberships: list[Members] = []
         self.is_sending = True
-        # Told once when a streamed response has ended: the attempt, and the error or None.
-        self.stream_ended: Callable[[Any, BaseException | None], object] = _tell_nobody
+        # Told once when a streamed response has ended: the attempt, the error or None, and how it went.
+        self.stream_ended: Callable[..., object] = _tell_nobody
+        self.story: Any = None  # who tells observers of it; None where no adapter of ours sends
         self._scope = scope = current_scope()
         if scope is not None:
             self._obey(scope)

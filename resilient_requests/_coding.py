@@ -56,7 +56,7 @@ class ContentDecoder:
         ``framed``: the framing vouches for the end; then a body that was only flushed, without its trailer, is whole.
         """
         decoders = getattr(self._decoder, "_decoders", [self._decoder])  # of several codings
-        return not self._is_fed or all(_is_whole(decoder, framed) for decoder in decoders)
+        return not self._packed and (not self._is_fed or all(_is_whole(decoder, framed) for decoder in decoders))
 
 
 def _is_whole(decoder: Any, framed: bool) -> bool:

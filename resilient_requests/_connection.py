@@ -62,6 +62,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     born: Instant | None = None
     generation = -1
     pid = -1
+    dialled: Instant | None = None
     _twin: _socket.socket | None = None
 
     hint: float | None = None
@@ -109,10 +110,14 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
         is_stock = type(self)._dials_directly and _create_connection() is _STOCK_CREATE_CONNECTION
         sock = self._dial(attempt.call, attempt.limits.connect) if is_stock else super()._new_conn()
-        # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
-        self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
-        attempt.call.watch(self._twin)
-        attempt.phase = Phase.HANDSHAKE
+        try:
+            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
+            self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
+            attempt.call.watch(self._twin)
+        except BaseException:  # cancelled at this moment: nobody else knows the socket
+            sock.close()
+            raise
+        attempt.phase, self.dialled = Phase.HANDSHAKE, self.keeper.clock()
         return sock
 
     _dials_directly = True

@@ -54,6 +54,7 @@ class AttemptSucceeded(Event):
     """An attempt brought a response, whatever its ``status``."""
 
     attempt: int
+    method: str
     status: int
     reused: bool
     idle_for: float | None
@@ -67,6 +68,7 @@ class AttemptFailed(Event):
     """An attempt brought no response. ``errno`` is None where the system gave none (an end, a timeout)."""
 
     attempt: int
+    method: str
     reused: bool
     idle_for: float | None
     phase: str
@@ -100,10 +102,16 @@ class RetryDenied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOpened(Event):
-    """A connection was dialled, with its TLS handshake; ``elapsed`` covers both."""
+    """A connection was dialled, in ``elapsed`` seconds: name resolution and TCP took ``connect`` of them.
+
+    ``handshake``: the rest, for TLS and for a proxy's CONNECT; ``tls``: the version, None without TLS.
+    """
 
     attempt: int
     elapsed: float
+    connect: float
+    handshake: float
+    tls: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +124,30 @@ class ConnectionRecycled(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolRotated(Event):
-    """Connections were retired: those of ``origin``, or all where it is "*"."""
+    """Connections were retired: those of ``origin``, or all where it is "*"; ``closed`` of them lay idle."""
 
     generation: int
     reason: str
+    closed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamEnded(Event):
-    """A streamed response ended; ``error`` is None at a proper end, else the error's class."""
+    """A streamed response ended; ``error`` is the error's class, None where there was none.
+
+    ``complete``: it was read to its end, not closed before. ``first_byte`` of the body and ``first_event`` in seconds
+    since the attempt began, None where there was none; ``longest_gap``: the longest wait for a byte, without the
+    time that the consumer took.
+    """
 
     attempt: int
     bytes_received: int
+    events_received: int
     elapsed: float
+    first_byte: float | None
+    first_event: float | None
+    longest_gap: float
+    complete: bool
     error: str | None
 
 
@@ -161,7 +180,12 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
         "attempt %s at %s failed in phase %s: %s",
         ("attempt", "origin", "phase", "error"),
     ),
-    ConnectionOpened: ("pool", logging.DEBUG, "connection to %s opened in %.3f s", ("origin", "elapsed")),
+    ConnectionOpened: (
+        "pool",
+        logging.DEBUG,
+        "connection to %s opened in %.3f s (connect %.3f s, handshake %.3f s, %s)",
+        ("origin", "elapsed", "connect", "handshake", "tls"),
+    ),
     ConnectionRecycled: (
         "pool",
         logging.DEBUG,
@@ -177,10 +201,12 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
     StreamEnded: (
         "stream",
         logging.DEBUG,
-        "stream from %s ended after %s bytes: %s",
-        ("origin", "bytes_received", "error"),
+        "stream from %s ended after %s bytes (complete=%s, longest_gap=%.3f): %s",
+        ("origin", "bytes_received", "complete", "longest_gap", "error"),
     ),
 }
+_LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
+_STREAM = _LOGGERS[StreamEnded]
 
 
 class Emitter:
@@ -194,8 +220,12 @@ class Emitter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody would see a DEBUG event: then it need not be built."""
-        return not self.observers and not _ROOT.isEnabledFor(logging.DEBUG)
+        """Whether nobody would see the event of an attempt."""
+        return not self.wants(AttemptStarted)
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Return whether anybody would see an event of this kind: else it need not be built."""
+        return bool(self.observers) or _LOGGERS[kind].isEnabledFor(_LINES[kind][1])
 
     def emit(self, event: Event) -> None:
         """Tell every observer, then the log. An observer that raises is logged and harms nobody."""
@@ -212,10 +242,26 @@ def warn_bad_environment(name: str, default: object) -> None:
     _ROOT.warning("%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name})
 
 
+def hears_stalls() -> bool:
+    """Return whether anybody would see that a stream stalls."""
+    return _STREAM.isEnabledFor(logging.WARNING)
+
+
+def warn_stalled(**values: Any) -> None:
+    """Log that a stream has been silent for a part of its limit; it may yet go on, so this is no event."""
+    message = "stream stalled: no byte from %s for %.3f s, limit %.3f s"
+    arguments = (values["origin"], values["silence"], values["idle_timeout"])
+    _STREAM.warning(message, *arguments, extra=_extra(values))
+
+
 def _log(event: Event) -> None:
-    name, level, message, arguments = _LINES[type(event)]
-    logger = _ROOT.getChild(name)
+    kind = type(event)
+    _, level, message, arguments = _LINES[kind]
+    logger = _LOGGERS[kind]
     if logger.isEnabledFor(level):
         values = {field.name: getattr(event, field.name) for field in fields(event)}
-        extra = {f"{_ROOT.name}.{key}": value for key, value in values.items()}
-        logger.log(level, message, *(values[key] for key in arguments), extra=extra)
+        logger.log(level, message, *(values[key] for key in arguments), extra=_extra(values))
+
+
+def _extra(values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{_ROOT.name}.{key}": value for key, value in values.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import http.client
 import io
 import socket
@@ -29,7 +28,9 @@ class Tap(io.RawIOBase):
         self.limit = limit
         self.until = deadline_of(attempt, limit)  # boot time by which the whole head must be there
         self.eof = False
+        self.ends_with_the_connection = False  # the body has no framing that tells its end
         self.is_told = False  # the end of the response: it is told once
+        self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = -1.0
         self._is_dry = False
         self._early, attempt.early = attempt.early, b""
@@ -66,7 +67,9 @@ class Tap(io.RawIOBase):
         else:
             self._arm()
             try:
-                data = _receive(self._sock, size)
+                if self.ends_with_the_connection:
+                    _see_death(self._sock)
+                data = self._sock.recv(size)
             except (OSError, ValueError) as error:
                 call.check()
                 attempt.fault = error
@@ -140,6 +143,7 @@ class Exchange(http.client.HTTPResponse):
             # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
             raise http.client.IncompleteRead(b"")
         attempt = self.tap.attempt
+        self.tap.ends_with_the_connection = self.length is None and not self.chunked
         attempt.phase, attempt.status = Phase.BODY, self.status
         self.tap.until, self.tap.limit = None, attempt.limits.idle
 
@@ -149,24 +153,8 @@ def deadline_of(attempt: Attempt, limit: float | None) -> float | None:
     return None if limit is None else attempt.call.boot() + limit
 
 
-def _receive(sock: socket.socket, size: int) -> bytes:
-    """Read once. A death over TLS is an error, which Python 3.10 to 3.12.1 take for an end of the body."""
-    if not isinstance(sock, ssl.SSLSocket):
-        return sock.recv(size)
-    tls: Any = sock  # typeshed knows this attribute only as an argument of the constructor
-    tls.suppress_ragged_eofs = False
-    try:
-        return sock.recv(size)
-    except ssl.SSLEOFError as error:
-        if _is_dead(sock):
-            raise ConnectionResetError(errno.ECONNRESET, "the connection died") from error
-        return b""  # servers that leave without close_notify are too many to be blamed
-    finally:
-        tls.suppress_ragged_eofs = True
-
-
-def _is_dead(sock: socket.socket) -> bool:
-    """Whether a connection was reset or timed out, where the platform tells: after a mere FIN it would still wait."""
-    option = getattr(socket, "TCP_INFO", None)
-    # The first byte of Linux's tcp_info is the state, and 7 is TCP_CLOSE.
-    return option is not None and sock.getsockopt(socket.IPPROTO_TCP, option, 1) == b"\x07"
+def _see_death(sock: socket.socket) -> None:
+    """Raise where TLS would turn a reset, or a dead path, into an end, as Python 3.10 to 3.12.1 have it."""
+    if isinstance(sock, ssl.SSLSocket) and not sock.pending():
+        # Of the TCP connection below: it waits as long as a read would, and takes nothing away.
+        socket.socket.recv(sock, 1, socket.MSG_PEEK)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from resilient_requests import _failures, _retry
 from resilient_requests._cancel import Call
-from resilient_requests._events import Emitter, RetryDenied, RetryScheduled
+from resilient_requests._story import Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from resilient_requests._attempt import Attempt, AttemptRecord
     from resilient_requests._budget import TokenBucket
+    from resilient_requests._events import Emitter
     from resilient_requests._register import Register
     from resilient_requests._retry import RetryPolicy
 
@@ -100,7 +101,7 @@ class Operation:
         """Write down that the response of the last attempt came to nothing."""
         if not self.records:
             return
-        record = self.records[-1]._replace(error=_failures.describe(error))
+        record = self.records[-1]._replace(error=_failures.describe(error), stopped_by="policy")
         if attempt is not None:
             elapsed = attempt.call.boot() - attempt.since
             record = record._replace(bytes_received=attempt.bytes_received, elapsed=elapsed)
@@ -123,26 +124,14 @@ class Operation:
         sender, call = self._sender, self._call
         if sender is None or call is None or not self.records:
             return False
+        story = Story(sender.emitter, self._origin)
         reason = self._why_not(sender, call, state)
         record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
         if reason is not None:
-            sender.emitter.emit(
-                RetryDenied(call_id=call.id, origin=self._origin, attempt=record.number, reason=reason)
-            )
+            story.denied(call.id, record.number, reason)
             return False
-        sender.emitter.emit(
-            RetryScheduled(
-                call_id=call.id,
-                origin=self._origin,
-                attempt=record.number,
-                wait=self._pause,
-                reason=record.error or type(error).__name__,
-                reused=record.reused,
-                idle_for=record.idle_for,
-                phase=record.phase,
-                errno=_failures.errno_of(error),
-            )
-        )
+        why = record.error or type(error).__name__
+        story.scheduled(call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error))
         self._is_replay = True
         return True
 

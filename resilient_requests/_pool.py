@@ -128,11 +128,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         if getattr(conn, "sock", self) is None:
             self.idle.pop(conn, None)  # the pool was full and has closed it
 
-    def close_idle(self) -> None:
-        """Close the connections that lie idle; safe from any thread and in signal handlers."""
-        for conn in list(self.idle):
-            if self.idle.pop(conn, self) is None:
-                conn.close()
+    def close_idle(self) -> int:
+        """Close the connections that lie idle, and return how many; safe from any thread and in signal handlers."""
+        mine = [conn for conn in list(self.idle) if self.idle.pop(conn, self) is None]
+        for conn in mine:
+            conn.close()
+        return len(mine)
 
     def evict(self) -> None:
         """Close what lies idle, and what is in use when it returns: the manager has no room, or was cleared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import math
 import os
@@ -9,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from resilient_requests import _attempt, _clock
+from resilient_requests import _attempt, _clock, _stats
 from resilient_requests._events import ConnectionOpened, ConnectionRecycled, Emitter, PoolRotated
 from resilient_requests._keepalive import AdaptiveWindow, KeepAlivePolicy
 from resilient_requests._stats import AdapterStats, OriginStats
@@ -27,6 +28,7 @@ __all__ = ["Place", "Register", "Rotation"]
 
 # Callers that notice the same change of network do so within moments of each other.
 _COALESCE = 1.0
+_MOST_AGES = 256
 
 
 class Rotation(enum.Enum):
@@ -56,19 +58,21 @@ class Pool(Protocol):
     place: Place
     idle: dict[RecyclingConnection, None]
 
-    def close_idle(self) -> None: ...
+    def close_idle(self) -> int: ...
     def after_fork(self) -> None: ...
 
 
 class _Origin:
     """What is known of one place: the generation that its connections must have, and what idleness does to them."""
 
-    __slots__ = ("floor", "opened", "recycled", "reused", "stale", "window")
+    __slots__ = ("ages", "floor", "opened", "recycled", "retries", "reused", "stale", "window")
 
     def __init__(self, expiry: float) -> None:
         self.floor = 0
         self.window = AdaptiveWindow(expiry)
-        self.opened = self.reused = self.recycled = self.stale = 0
+        self.opened = self.reused = self.recycled = self.stale = self.retries = 0
+        # Idle ages of the connections reused last, and whether they were dead.
+        self.ages: collections.deque[tuple[float, bool]] = collections.deque(maxlen=_MOST_AGES)
 
 
 class Register:
@@ -126,12 +130,21 @@ class Register:
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
         self._origin(conn.place).opened += 1
-        if not self._emitter.is_idle and conn.born is not None:
+        if self._emitter.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
-            event = ConnectionOpened(
-                call_id=attempt.call.id, origin=str(conn.place), attempt=attempt.number, elapsed=elapsed
+            # Without a socket of ours to dial, the whole counts as connecting.
+            connect = elapsed if conn.dialled is None else min(conn.born.age(conn.dialled), elapsed)
+            self._emitter.emit(
+                ConnectionOpened(
+                    call_id=attempt.call.id,
+                    origin=str(conn.place),
+                    attempt=attempt.number,
+                    elapsed=elapsed,
+                    connect=connect,
+                    handshake=elapsed - connect,
+                    tls=getattr(conn.sock, "version", _no_version)(),
+                )
             )
-            self._emitter.emit(event)
 
     # -- what pools ask ---------------------------------------------------------------------------------------
 
@@ -174,7 +187,7 @@ class Register:
         """Close a connection instead of using it, and tell."""
         conn.close()
         self._origin(conn.place).recycled += 1
-        if not self._emitter.is_idle:
+        if self._emitter.wants(ConnectionRecycled):
             attempt = _attempt.current.get()
             self._emitter.emit(
                 ConnectionRecycled(
@@ -191,7 +204,13 @@ class Register:
 
     def good(self, place: Hashable, idle_for: float) -> None:
         """A reused connection brought a response."""
-        self._origin(place).window.good(idle_for)
+        origin = self._origin(place)
+        origin.window.good(idle_for)
+        origin.ages.append((idle_for, False))
+
+    def retried(self, place: Hashable) -> None:
+        """An attempt will be repeated."""
+        self._origin(place).retries += 1
 
     def _origin(self, place: Hashable) -> _Origin:
         origin = self._origins.get(place)
@@ -209,7 +228,10 @@ class Register:
                 reused=each.reused,
                 recycled=each.recycled,
                 stale=each.stale,
+                retries=each.retries,
                 window=each.window.limit(now),
+                youngest_stale=min((age for age, is_dead in each.ages.copy() if is_dead), default=None),
+                hint=_stats.hint(each.ages.copy()),
             )
             for place, each in self._origins.copy().items()
         }
@@ -223,6 +245,7 @@ class Register:
         with self._lock:
             origin.stale += 1
             origin.window.stale(idle_for, self.clock().boot)
+            origin.ages.append((idle_for, True))
 
     def retire(self, place: Hashable, generation: int, reason: str, call_id: str | None = None) -> bool:
         """Retire the connections of one origin, unless somebody has already done so for this generation."""
@@ -232,8 +255,7 @@ class Register:
                 return False
             self.generation += 1
             origin.floor = current = self.generation
-        self._close_idle(place)
-        self._tell_rotation(str(place), current, reason, call_id)
+        self._tell_rotation(str(place), current, reason, call_id, self._close_idle(place))
         return True
 
     def rotate(self, seen: int | None) -> Rotation:
@@ -243,8 +265,7 @@ class Register:
             current = self.generation
         if outcome is Rotation.ROTATED:
             self.tls.clear()
-            self._close_idle()
-            self._tell_rotation("*", current, "rotate()", None)
+            self._tell_rotation("*", current, "rotate()", None, self._close_idle())
         return outcome
 
     def _swap(self, seen: int | None) -> Rotation:
@@ -272,10 +293,14 @@ class Register:
             self._retire_all()
         self._close_idle()
 
-    def _close_idle(self, place: Hashable = None) -> None:
-        for pool in self.pools():
-            if place is None or pool.place == place:
-                pool.close_idle()
+    def _close_idle(self, place: Hashable = None) -> int:
+        return sum(pool.close_idle() for pool in self.pools() if place is None or pool.place == place)
 
-    def _tell_rotation(self, origin: str, generation: int, reason: str, call_id: str | None) -> None:
-        self._emitter.emit(PoolRotated(call_id=call_id, origin=origin, generation=generation, reason=reason))
+    def _tell_rotation(self, origin: str, generation: int, reason: str, call_id: str | None, closed: int) -> None:
+        self._emitter.emit(
+            PoolRotated(call_id=call_id, origin=origin, generation=generation, reason=reason, closed=closed)
+        )
+
+
+def _no_version() -> None:
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -13,6 +14,8 @@ from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resilient_requests._body import Source
 
 __all__ = ["ResilientResponse"]
 
@@ -28,6 +31,7 @@ class ResilientResponse(requests.Response):
     """
 
     attempts: tuple[Any, ...] = ()
+    _source: Source | None = None  # kept by `body_of`, so that one loop can go on where another has stopped
 
     @classmethod
     def of(cls, response: requests.Response) -> ResilientResponse:
@@ -50,10 +54,10 @@ class ResilientResponse(requests.Response):
         if self._content_consumed or not is_ours or not hasattr(self.raw, "stream"):
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        arriving = _Arriving(self)
+        arriving = _Arriving(self, closes=kind in _PROMPT)
         is_prompt = chunk_size is None or kind in _PROMPT
-        chunks = arriving if chunk_size is None or is_prompt else _blocks(arriving, chunk_size)
-        return stream_decode_response_unicode(chunks, self) if decode_unicode else chunks
+        chunks = arriving if chunk_size is None or is_prompt else _Loop(_blocks(arriving, chunk_size), arriving)
+        return _Loop(stream_decode_response_unicode(chunks, self), chunks) if decode_unicode else chunks
 
     def iter_lines(
         self,
@@ -65,20 +69,50 @@ class ResilientResponse(requests.Response):
 
         With ``decode_unicode`` too, lines end at CR, LF and CRLF only: U+2028 and its kin are data.
         """
-        if delimiter:
-            return _split(self.iter_content(None, decode_unicode), delimiter)
-        if not decode_unicode or self.encoding is None:
-            return _lines(self.iter_content(None))
-        if "\r\n".encode(self.encoding, "replace") != b"\r\n":  # UTF-16 and its kin
-            return _lines(self.iter_content(None, decode_unicode=True))
-        return (line.decode(self.encoding, "replace") for line in _lines(self.iter_content(None)))
+        encoding = self.encoding if decode_unicode else None
+        # In UTF-16 and its kin a line end is not found before decoding.
+        is_decoded = decode_unicode if delimiter else _is_wide(encoding)
+        chunks = self.iter_content(None, is_decoded)
+        lines = _split(chunks, delimiter) if delimiter else _lines(chunks)
+        if encoding is not None and not is_decoded:
+            lines = (line.decode(encoding, "replace") for line in lines)
+        return _Loop(lines, chunks)
+
+
+def _is_wide(encoding: str | None) -> bool:
+    return encoding is not None and "\r\n".encode(encoding, "replace") != b"\r\n"
+
+
+class _Loop:
+    """What a generator makes of chunks, as an object that can be closed and raises its error again and again."""
+
+    def __init__(self, items: Iterator[Any], chunks: Any) -> None:
+        # A generator is at its end once an error has passed through it: the chunks then raise it anew.
+        self._items = itertools.chain(items, chunks)
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def close(self) -> None:
+        """End the loop; the connection is given back, or closed where the body has not ended."""
+        self._items = itertools.chain(())
+        if hasattr(self._chunks, "close"):
+            self._chunks.close()
 
 
 class _Arriving:
-    """Chunks of a body as they arrive; an object, since a generator would touch the pool when it is collected."""
+    """Chunks of a body as they arrive; an object, since a generator would touch the pool when it is collected.
 
-    def __init__(self, response: ResilientResponse) -> None:
+    ``closes``: the connection is closed when the loop is dropped; else the next loop goes on where it has stopped.
+    """
+
+    def __init__(self, response: ResilientResponse, *, closes: bool = False) -> None:
         self._response = response
+        self._closes = closes
         self._reader: Reader | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -86,13 +120,17 @@ class _Arriving:
 
     def __next__(self) -> bytes:
         if self._reader is None:
-            self._reader = Reader(self._response)
+            reader = Reader(self._response)
+            if reader.is_done:
+                raise requests.exceptions.StreamConsumedError
+            self._reader = reader
         try:
             data = self._reader.read()
         except StreamProtocolError as error:
             # The class that requests' users know for a body that does not match its Content-Encoding.
             if isinstance(error.__cause__, urllib3.exceptions.DecodeError):
-                raise requests.exceptions.ContentDecodingError(error.__cause__) from error
+                self._reader.error = requests.exceptions.ContentDecodingError(error.__cause__)
+                raise self._reader.error from error
             raise
         assert isinstance(data, bytes)  # no heartbeat was asked for
         if not data:
@@ -103,7 +141,12 @@ class _Arriving:
     @property
     def is_between_chunks(self) -> bool:
         """Whether what has arrived ends with a chunk of the chunked framing."""
-        return self._reader is not None and self._reader.is_between_chunks
+        return self._reader is not None and self._reader.source.is_between_chunks
+
+    def unread(self, data: bytes) -> None:
+        """Take back what a loop that was dropped has not yielded."""
+        if self._reader is not None:
+            self._reader.source.unread(data)
 
     def close(self) -> None:
         """Give the connection back, or close it where the body has not ended."""
@@ -111,21 +154,29 @@ class _Arriving:
             self._reader.close()
 
     def __del__(self) -> None:
-        if self._reader is not None:
+        if self._reader is not None and self._closes:
             self._reader.abandon()
 
 
 def _blocks(chunks: _Arriving, size: int) -> Iterator[bytes]:
     """Yield blocks of ``size`` bytes, and shorter ones only where requests does: at the end, and behind a chunk."""
     held = bytearray()
-    for chunk in chunks:
-        held += chunk
-        whole = len(held) if chunks.is_between_chunks else len(held) - len(held) % size
-        for at in range(0, whole, size):
-            yield bytes(held[at : at + size])
-        del held[:whole]
-    if held:
-        yield bytes(held)
+    at = 0
+    try:
+        for chunk in chunks:
+            held += chunk
+            whole = len(held) if chunks.is_between_chunks else len(held) - len(held) % size
+            while at < whole:
+                at += size
+                yield bytes(held[at - size : at])
+            del held[:whole]
+            at = 0
+        if held:
+            at = len(held)
+            yield bytes(held)
+    except GeneratorExit:
+        chunks.unread(bytes(held[at:]))
+        raise
 
 
 def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:

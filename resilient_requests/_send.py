@@ -13,22 +13,14 @@ from requests.utils import rewind_body
 
 from resilient_requests import _failures, _operation, _retry
 from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
-from resilient_requests._events import (
-    AttemptFailed,
-    AttemptStarted,
-    AttemptSucceeded,
-    RetryDenied,
-    RetryScheduled,
-    StreamEnded,
-)
 from resilient_requests._failures import Failure, Verdict
+from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
     import tenacity
 
     from resilient_requests._cancel import Call
-    from resilient_requests._events import Emitter
     from resilient_requests._operation import Sender
     from resilient_requests._register import Register
 
@@ -56,7 +48,7 @@ class Send:
     ) -> None:
         self._sender = sender
         self._policy = sender.retry_policy
-        self._emitter = sender.emitter
+        self._story = call.story = Story(sender.emitter, origin, request.method or "")
         self._request = request
         self._call = call
         self._origin = origin
@@ -82,9 +74,7 @@ class Send:
             raise
         if self._stream:
             # Without the adapter, which would live as long as the connection, and that, in its pool, as long as it.
-            self._call.stream_ended = functools.partial(
-                _stream_ended, self._sender.register, self._emitter, self._origin
-            )
+            self._call.stream_ended = functools.partial(_stream_ended, self._sender.register, self._story)
         self._call.sent()
         if hasattr(response, "attempts"):
             response.attempts = tuple(self._records)
@@ -122,9 +112,7 @@ class Send:
         attempt = Attempt(call, number, self._limits, fresh=self._operation.must_dial, since=call.boot())
         self._attempt, self._verdict = attempt, None
         try:
-            if not self._emitter.is_idle:
-                method = self._request.method or ""
-                self._emitter.emit(AttemptStarted(call_id=call.id, origin=self._origin, attempt=number, method=method))
+            self._story.started(attempt)
             call.check()
             with current(attempt):
                 response = self._sender.send_once(self._request, stream=self._stream, **self._kwargs)
@@ -150,17 +138,7 @@ class Send:
             bucket.deposit(self._call.boot())
         if not is_wanted:
             self._verdict = self._judged(Failure.STATUS, attempt)
-        if not self._emitter.is_idle:
-            self._emitter.emit(
-                AttemptSucceeded(
-                    call_id=self._call.id,
-                    origin=self._origin,
-                    attempt=attempt.number,
-                    status=status,
-                    elapsed=elapsed,
-                    **_connection_facts(attempt),
-                )
-            )
+        self._story.succeeded(attempt, status, elapsed)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
         """Note a failed attempt and what it teaches; return what to raise."""
@@ -173,19 +151,7 @@ class Send:
         if ended is None:
             self._verdict = self._judged(_failures.failure_of(error, attempt), attempt)
         self._learn(attempt, ended)
-        if not self._emitter.is_idle:
-            self._emitter.emit(
-                AttemptFailed(
-                    call_id=call.id,
-                    origin=self._origin,
-                    attempt=attempt.number,
-                    phase=attempt.phase.value,
-                    **_connection_facts(attempt),
-                    error=_failures.describe(raised),
-                    errno=_failures.errno_of(raised),
-                    elapsed=elapsed,
-                )
-            )
+        self._story.failed(attempt, raised, elapsed)
         if ended is None and isinstance(error, StreamIdle):
             return _as_requests_would(error)
         return raised
@@ -242,9 +208,7 @@ class Send:
         reason = self._why_not(verdict, state)
         if reason is not None:
             self._records[-1] = self._records[-1]._replace(stopped_by=reason)
-            self._emitter.emit(
-                RetryDenied(call_id=self._call.id, origin=self._origin, attempt=attempt.number, reason=reason)
-            )
+            self._story.denied(self._call.id, attempt.number, reason)
             return False
         assert verdict is not None
         if not outcome.failed:
@@ -305,19 +269,11 @@ class Send:
             self._has_retried_timeout = True
             self._limits = _longer(self._limits)
         record = self._records[-1]
-        self._emitter.emit(
-            RetryScheduled(
-                call_id=self._call.id,
-                origin=self._origin,
-                attempt=attempt.number,
-                wait=self._pause,
-                reason=record.error or f"status {record.status}",
-                reused=attempt.reused,
-                idle_for=attempt.idle_for,
-                phase=attempt.phase.value,
-                errno=_failures.errno_of(attempt.fault) if attempt.fault is not None else None,
-            )
-        )
+        reason = record.error or f"status {record.status}"
+        number = _failures.errno_of(attempt.fault) if attempt.fault is not None else None
+        if attempt.place is not None:
+            self._sender.register.retried(attempt.place)
+        self._story.scheduled(self._call.id, record, wait=self._pause, reason=reason, errno=number)
 
 
 _ENDED_BY: dict[type, str] = {Cancelled: "cancelled", DeadlineExceeded: "deadline"}
@@ -371,26 +327,11 @@ def _longer(limits: Limits) -> Limits:
     return replace(limits, **doubled)
 
 
-def _connection_facts(attempt: Attempt) -> dict[str, Any]:
-    names = ("reused", "idle_for", "bytes_sent", "bytes_received")
-    return {name: getattr(attempt, name) for name in names}
-
-
 def _stream_ended(
-    register: Register, emitter: Emitter, origin: str, attempt: Attempt, error: BaseException | None
+    register: Register, story: Story, attempt: Attempt, error: BaseException | None, pace: Pace, *, complete: bool
 ) -> None:
     """A streamed response has ended: a silent or broken one implicates the connections of its generation."""
     is_dead = isinstance(error, StreamBroken) or (isinstance(error, StreamIdle) and error.clock == "bytes")
     if is_dead and attempt.place is not None:
         register.retire(attempt.place, attempt.generation, type(error).__name__, attempt.call.id)
-    if not emitter.is_idle:
-        emitter.emit(
-            StreamEnded(
-                call_id=attempt.call.id,
-                origin=origin,
-                attempt=attempt.number,
-                bytes_received=attempt.bytes_received,
-                elapsed=attempt.call.boot() - attempt.since,
-                error=None if error is None else type(error).__name__,
-            )
-        )
+    story.ended(attempt, error, pace, complete=complete)

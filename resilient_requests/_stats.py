@@ -1,30 +1,76 @@
-"""What an adapter has done so far, in numbers."""
+"""What an adapter has done so far, in numbers, and what they say about its settings."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["AdapterStats", "OriginStats"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["AdapterStats", "OriginStats", "hint"]
+
+# Fewer dead connections, or a smaller part, is what any network does.
+_ENOUGH = 3
+_PART = 0.5
+_MOST = 10.0  # the default of KeepAlivePolicy.expiry
 
 
-@dataclass(frozen=True, kw_only=True)
+def hint(ages: Collection[tuple[float, bool]]) -> str | None:
+    """Return what the fates of reused connections say about the window; None where they say nothing.
+
+    ``ages``: idle seconds, and whether the connection turned out dead.
+    """
+    dead = [age for age, is_dead in ages if is_dead]
+    if len(dead) < _ENOUGH:
+        return None
+    limit = _rounded_down(min(dead))
+    older = sum(age >= limit for age, _ in ages)
+    if len(dead) < _PART * older:
+        return None
+    window = _rounded_down(min(limit / 2, _MOST))
+    return (
+        f"{len(dead)} of {older} reuses older than {limit:g} s were reset: keepalive={window:g} would have avoided them"
+    )
+
+
+def _rounded_down(seconds: float) -> float:
+    return float(math.floor(seconds)) if seconds >= _MOST else math.floor(seconds * 100) / 100
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OriginStats:
     """Counts for one origin; immutable.
 
     Connections ``opened``, ``reused``, ``recycled`` (closed instead of being reused) and ``stale`` (dead when
-    reused); ``window`` is the idle window in seconds that the origin has taught.
+    reused); ``retries`` of attempts; ``window`` is the idle window in seconds that the origin has taught.
+    ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the figures
+    say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
     """
 
     opened: int
     reused: int
     recycled: int
     stale: int
+    retries: int
     window: float
+    youngest_stale: float | None
+    hint: str | None
+
+    def __repr__(self) -> str:
+        return f"<OriginStats {self}>"
+
+    def __str__(self) -> str:
+        text = f"{_counts(self)} window={self.window:.3g}"
+        if self.youngest_stale is not None:
+            text += f" youngest_stale={self.youngest_stale:.3g}"
+        return text if self.hint is None else f"{text} ({self.hint})"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AdapterStats:
-    """The counts of one adapter at one moment; immutable.
+    """The counts of one adapter at one moment; immutable. Its ``repr`` has a line for each origin.
 
     ``in_flight`` calls, ``idle`` pooled connections, ``origins`` by "scheme://host:port".
     """
@@ -33,6 +79,15 @@ class AdapterStats:
     in_flight: int
     idle: int
     origins: dict[str, OriginStats]
+
+    def __repr__(self) -> str:
+        now = f"generation={self.generation} in_flight={self.in_flight} idle={self.idle}"
+        return (
+            "\n  ".join(
+                [f"<AdapterStats {now} {_counts(self)}", *(f"{name} {each}" for name, each in self.origins.items())]
+            )
+            + ">"
+        )
 
     @property
     def opened(self) -> int:
@@ -53,3 +108,13 @@ class AdapterStats:
     def stale(self) -> int:
         """Connections that were dead when reused, over all origins."""
         return sum(each.stale for each in self.origins.values())
+
+    @property
+    def retries(self) -> int:
+        """Attempts that were repeated, over all origins."""
+        return sum(each.retries for each in self.origins.values())
+
+
+def _counts(stats: AdapterStats | OriginStats) -> str:
+    names = ("opened", "reused", "recycled", "stale", "retries")
+    return " ".join(f"{name}={getattr(stats, name)}" for name in names)

@@ -126,7 +126,7 @@ class ChatAPIError(requests.RequestException):
         partial: Any = None,
     ) -> None:
         super().__init__(message, response=response)
-        self.message = message
+        self.message: str | None = message
         self.type = type
         self.code = code
         self.transient = transient

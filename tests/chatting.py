@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from resilient_requests import ResilientAdapter, RetryPolicy
+from resilient_requests import ChatDelta, ResilientAdapter, RetryPolicy
 from resilient_requests.testing import sse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from resilient_requests import ChatCompletion
+    from resilient_requests._stream import Heartbeat
     from resilient_requests.testing import FaultServer, Reply
 
 DATA = Path(__file__).parent / "data" / "chat"
@@ -37,7 +37,7 @@ def mounted(server: FaultServer | None = None, **options: Any) -> requests.Sessi
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     if server is not None and server.url.startswith("https"):
-        session.verify = server.ca_path
+        session.verify = server.ca_path or True
     return session
 
 
@@ -64,14 +64,17 @@ def good(text: str = "good", **options: Any) -> Reply:
     return sse(ROLE, chunk(text), chunk(finish="stop"), **options)
 
 
-class Pieces(io.RawIOBase):
-    """The raw side of a response whose body arrives in given pieces."""
+class Pieces:
+    """The raw side of a response whose body arrives in given pieces, as that of a mock."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces: Iterator[bytes] = iter(pieces)
 
-    def read1(self, size: int = -1, decode_content: bool = False) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         return next(self._pieces, b"")
+
+    def close(self) -> None:
+        self._pieces = iter(())
 
 
 def response_of(pieces: Iterable[bytes], content_type: str) -> requests.Response:
@@ -96,6 +99,17 @@ class Canned(requests.Session):
     def request(self, method: Any, url: Any, **sent: Any) -> requests.Response:  # type: ignore[override]
         self.sent = {"method": method, "url": url, **sent}
         return response_of(self._pieces, self._content_type)
+
+
+def deltas_of(found: Iterable[ChatDelta | Heartbeat]) -> list[ChatDelta]:
+    """The deltas, without heartbeats."""
+    return [each for each in found if isinstance(each, ChatDelta)]
+
+
+def refusal(error: requests.RequestException) -> requests.Response:
+    """The response of an error that has one."""
+    assert error.response is not None
+    return error.response
 
 
 def summary(completion: ChatCompletion) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Misbehaviour:
         kind = request.path.split("/")[1]
         with self._tally.lock:
             self._tally.tries[name] += 1
-            chance = random.Random(f"{self._seed} {name} {self._tally.tries[name]}")  # noqa: S311
+            chance = random.Random(f"{self._seed} {name} {self._tally.tries[name]}")
             fault, applies, _ = chance.choices(FAULTS, [weight for _, _, weight in FAULTS])[0]
             self._tally.faults += fault != "none"
             self._tally.applied[name] += applies
@@ -121,7 +121,7 @@ class Caller:
     def __init__(self, url: str, number: int, seed: int, tally: Tally, sessions: dict[bool, requests.Session]) -> None:
         self._url = url
         self._number = number
-        self._chance = random.Random(f"{seed} caller {number}")  # noqa: S311
+        self._chance = random.Random(f"{seed} caller {number}")
         self._tally = tally
         self._sessions = sessions
         self._count = 0
@@ -204,11 +204,13 @@ def campaign(seconds: float, seed: int, *, least_faults: int = 0) -> dict[str, A
     policy = RetryPolicy(wait=tenacity.wait_none(), budget=None)
     with FaultServer(patience=10.0) as server:
         server.default = Misbehaviour(seed, tally)
-        adapters = {keys: ResilientAdapter(max_retries=policy, timeouts=LIMITS, idempotency_keys=keys) for keys in (True, False)}
+        adapters = {
+            keys: ResilientAdapter(max_retries=policy, timeouts=LIMITS, idempotency_keys=keys) for keys in (True, False)
+        }
         sessions = {keys: requests.Session() for keys in adapters}
         for keys, adapter in adapters.items():
             sessions[keys].mount("http://", adapter)
-        memory = _run(seconds, least_faults, seed, server, tally, sessions)
+        memory = _run(seconds, least_faults, seed=seed, server=server, tally=tally, sessions=sessions)
         left = sum(len(adapter.register.calls()) for adapter in adapters.values())
         for session in sessions.values():
             session.close()
@@ -226,7 +228,7 @@ def campaign(seconds: float, seed: int, *, least_faults: int = 0) -> dict[str, A
 
 
 def _run(
-    seconds: float, least_faults: int, seed: int, server: FaultServer, tally: Tally, sessions: dict[bool, Any]
+    seconds: float, least_faults: int, *, seed: int, server: FaultServer, tally: Tally, sessions: dict[bool, Any]
 ) -> int:
     """Let the callers call, and the network misbehave, until the time is up; return the growth of memory in bytes."""
     over = threading.Event()
@@ -239,7 +241,7 @@ def _run(
     threads = [threading.Thread(target=work, args=(caller,), name=f"caller {n}") for n, caller in enumerate(callers)]
     for thread in threads:
         thread.start()
-    chance = random.Random(f"{seed} network")  # noqa: S311
+    chance = random.Random(f"{seed} network")
     until, start = time.monotonic() + seconds, 0
     while time.monotonic() < until or tally.faults < least_faults:
         over.wait(0.05)

@@ -18,12 +18,12 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"exceptions", "_clock", "_keepalive", "_budget", "_checks", "_chunked", "_sse", "_stats"}),
     frozenset({"_cancel", "_events"}),
     frozenset({"_attempt", "_failures", "_timeouts", "_tls"}),
-    frozenset({"_exchange", "_connection", "_coding", "_register"}),
-    frozenset({"_pool", "_body", "_operation", "_retry", "_stream", "_response"}),
+    frozenset({"_exchange", "_connection", "_coding", "_register", "_story"}),
+    frozenset({"_pool", "_body", "_operation", "_reader", "_retry", "_stream", "_response"}),
     frozenset({"_transport", "_send", "_environment"}),
     frozenset({"_adapter"}),
     frozenset({"chat"}),
-    frozenset({"cli", "__init__", "__main__"}),
+    frozenset({"cli", "otel", "__init__", "__main__"}),
 )
 """Units from the ground up. A unit is a module, or a whole subpackage; ``__init__`` is the package's own."""
 
@@ -36,8 +36,9 @@ SIDEWAYS: dict[str, frozenset[str]] = {
     "_connection": frozenset({"_exchange"}),
     "_register": frozenset({"_connection"}),
     "_operation": frozenset({"_retry"}),
-    "_stream": frozenset({"_body"}),
-    "_response": frozenset({"_stream"}),
+    "_reader": frozenset({"_body"}),
+    "_stream": frozenset({"_body", "_reader"}),
+    "_response": frozenset({"_body", "_stream"}),
     "__main__": frozenset({"cli"}),
     "cli": frozenset({"__init__", "testing"}),
     "testing": frozenset(),

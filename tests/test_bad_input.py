@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import logging
 from datetime import timedelta
 from decimal import Decimal
@@ -193,8 +195,12 @@ def test_a_wrong_timeout_of_a_call_is_named(fault_server: FaultServer, timeout: 
 def test_a_wrong_limit_of_a_stream_is_named(name: str, value: object) -> None:
     """Before a byte is read, so that the response can still be used."""
     readers: list[Any] = [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
+    response = requests.Response()
+    response.raw = io.BytesIO(b"unread")
     for reader in readers:
-        named(lambda reader=reader, **options: reader(requests.Response(), **options), name, value)
+        named(functools.partial(reader, response), name, value)
+
+    assert response.raw.read() == b"unread"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,7 @@ def test_the_first_four_arguments_are_positional_as_in_requests() -> None:
     assert (adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block) == (1, 2, True)
     assert adapter.retry_policy.max_retries == 3
     with pytest.raises(TypeError):
-        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[misc]  # what is tested
+        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[call-arg]  # what is tested
 
 
 # The environment
@@ -244,7 +250,7 @@ def read(name: str) -> float | None:
         (IDLE, "60", 60.0, 0),
     ],
 )
-def test_a_bad_variable_means_the_default_and_one_warning(
+def test_a_bad_variable_means_the_default_and_one_warning(  # noqa: PLR0917  # the columns of the table
     name: str,
     value: str,
     expected: float,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,27 @@ def test_a_wait_of_an_hour_ends_at_once(server: FaultServer) -> None:
     assert len(server.requests) == 1
 
 
+def test_a_cancel_at_the_moment_of_connecting_leaves_no_socket(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket is connected and belongs to nobody yet; unclosed, it would warn when collected."""
+
+    class Cancelling(socket.socket):
+        def connect(self, address: Any) -> None:
+            super().connect(address)
+            scope.cancel()
+
+    with Client(server) as client, CancelScope() as scope:
+        monkeypatch.setattr(socket, "socket", Cancelling)
+        with pytest.raises(Cancelled):
+            client.get()
+        monkeypatch.undo()
+        gc.collect()
+        assert server.wait_for_disconnects(1)
+
+    assert len(server.requests) == 0
+
+
 def test_an_observer_may_cancel(server: FaultServer) -> None:
     """It runs on the thread that sends, perhaps with a lock of ours held."""
     scope = CancelScope()
@@ -109,8 +132,7 @@ def test_a_stream_is_cancelled_with_its_scope(server: FaultServer, framing: Any)
 
     def read() -> None:
         with client.post(stream=True) as response:
-            for data in response.iter_content(None):
-                got.append(data)
+            got.extend(response.iter_content(None))
 
     with Client(server, timeouts=NEVER) as client:
         running = Running(inside(scope, read))

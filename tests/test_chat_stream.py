@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import pickle
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from chatting import ASK, ROLE, USAGE, call, chunk, good, mounted
+from chatting import ASK, ROLE, USAGE, call, chunk, deltas_of, good, mounted, refusal
 
 from resilient_requests import (
     HEARTBEAT,
@@ -44,17 +43,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
 def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
+    """A server, plain and over TLS."""
     return fault_server_factory(tls=request.param)
 
 
 @pytest.fixture
 def session(server: FaultServer) -> Iterator[requests.Session]:
+    """A session over our adapter."""
     with mounted(server) as session:
         yield session
 
 
 def texts(deltas: ChatStream) -> list[str]:
-    return [each.content for each in deltas if isinstance(each, ChatDelta) and each.content]
+    """The texts of a stream that is read to its end."""
+    return [each.content for each in deltas_of(deltas) if each.content]
 
 
 # -- complete or not -----------------------------------------------------------------------------------------------
@@ -96,9 +98,7 @@ def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: re
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
-def test_a_finish_reason_and_the_end_are_complete(
-    framing: Any, server: FaultServer, session: requests.Session
-) -> None:
+def test_a_finish_reason_and_the_end_are_complete(framing: Any, server: FaultServer, session: requests.Session) -> None:
     """The terminal marker may be the finish reason alone."""
     server.script(sse(chunk("a"), chunk(finish="stop"), done=False, framing=framing))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -116,6 +116,7 @@ def test_what_breaks_behind_the_finish_reason_breaks_nothing(server: FaultServer
     assert not deltas.completion.truncated
 
 
+@pytest.mark.slow
 def test_usage_behind_the_finish_reason_is_awaited_where_it_was_asked_for(
     server: FaultServer, session: requests.Session
 ) -> None:
@@ -285,7 +286,7 @@ def test_an_error_inside_the_stream_ends_it_at_once(
 
 
 def test_done_after_an_error_changes_nothing(server: FaultServer, session: requests.Session) -> None:
-    """vLLM sends both; the error is first."""
+    """Both come from vLLM, the error first."""
     server.script(sse({"error": "out of memory"}))
     with stream_chat(session, server.url, **ASK) as deltas:
         for _ in range(2):
@@ -323,6 +324,7 @@ NO_PROGRESS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", NO_PROGRESS.values(), ids=NO_PROGRESS)
 @pytest.mark.parametrize("heartbeat", [None, 0.04])
 def test_what_is_no_part_of_the_answer_does_not_feed_the_event_clock(
@@ -340,14 +342,17 @@ def test_what_is_no_part_of_the_answer_does_not_feed_the_event_clock(
     assert 0.15 <= time.monotonic() - began < 0.9
 
 
+@pytest.mark.slow
 def test_a_part_of_the_answer_feeds_the_event_clock(server: FaultServer, session: requests.Session) -> None:
     """A slow model is alive as long as it speaks."""
-    parts = [chunk("a"), chunk(reasoning="b"), chunk(tool_calls=[call(0, "{}", name="f")])]
-    server.script(sse(*[each for part in parts * 2 for each in (0.06, part)], chunk(finish="stop")))
+    parts: list[Any] = [chunk("a"), chunk(reasoning="b"), chunk(tool_calls=[call(0, "{}", name="f")])]
+    items: list[Any] = [each for part in parts * 2 for each in (0.06, part)]
+    server.script(sse(*items, chunk(finish="stop")))
     with stream_chat(session, server.url, event_timeout=0.15, **ASK) as deltas:
         assert texts(deltas) == ["a", "a"]
 
 
+@pytest.mark.slow
 def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: requests.Session) -> None:
     """They come from a provider that is at work."""
     server.script(sse(*[0.04, b": keep-alive\n\n"] * 6, chunk("a", "stop")))
@@ -355,6 +360,7 @@ def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: reques
         assert texts(deltas) == ["a"]
 
 
+@pytest.mark.slow
 def test_heartbeats_come_through(server: FaultServer, session: requests.Session) -> None:
     """So that a web view can notice that its browser has left; empty deltas count as silence."""
     server.script(sse(ROLE, 0.12, ROLE, 0.12, chunk("a", "stop")))
@@ -437,27 +443,26 @@ def test_a_stream_is_replayed_once_only(server: FaultServer, session: requests.S
     assert len(server.requests) == len(caught.value.attempts) == 2
 
 
-def test_many_empty_chunks_are_handed_out_and_then_not_replayed(
-    server: FaultServer, session: requests.Session
-) -> None:
+def test_many_empty_chunks_are_handed_out_and_then_not_replayed(server: FaultServer, session: requests.Session) -> None:
     """What is held back is bounded."""
     server.script(sse(*[ROLE] * 100, ending="reset", done=False), good())
-    with stream_chat(session, server.url, **ASK) as deltas:
-        found = 0
-        with pytest.raises(StreamBroken):
-            for _ in deltas:
-                found += 1
+    found: list[Any] = []
+    with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamBroken):
+        found.extend(iter(lambda: found.append(next(deltas)), 0))
 
-    assert found >= 65
+    assert len(found) >= 65
     assert len(server.requests) == 1
 
 
 def test_replays_and_retries_share_one_count(server: FaultServer) -> None:
     """Two retries are three requests, whoever decides on them."""
     server.script(reset(), sse(ROLE, ending="reset", done=False), reset(), good())
-    with mounted(server) as session, stream_chat(session, server.url, **ASK) as deltas:
-        with pytest.raises(requests.ConnectionError) as caught:
-            list(deltas)
+    with (
+        mounted(server) as session,
+        stream_chat(session, server.url, **ASK) as deltas,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
+        list(deltas)
 
     assert len(server.requests) == 3
     assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
@@ -466,9 +471,12 @@ def test_replays_and_retries_share_one_count(server: FaultServer) -> None:
 def test_no_replay_without_retries(server: FaultServer) -> None:
     """max_retries=0 means one request."""
     server.script(sse(ROLE, ending="reset", done=False), good())
-    with mounted(server, max_retries=0) as session, stream_chat(session, server.url, **ASK) as deltas:
-        with pytest.raises(StreamBroken) as caught:
-            list(deltas)
+    with (
+        mounted(server, max_retries=0) as session,
+        stream_chat(session, server.url, **ASK) as deltas,
+        pytest.raises(StreamBroken) as caught,
+    ):
+        list(deltas)
 
     assert caught.value.attempts[0].stopped_by == "exhausted"
     assert len(server.requests) == 1
@@ -503,6 +511,7 @@ def test_a_cancel_ends_the_wait_before_a_replay(fault_server: FaultServer) -> No
     assert len(fault_server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_replay_keeps_the_scope_in_which_its_stream_began(fault_server: FaultServer) -> None:
     """Also where the scope was left before: its deadline covers the stream, and so the replay."""
     fault_server.script(sse(ROLE, 0.05, ending="reset", done=False), silence())
@@ -534,9 +543,12 @@ def test_a_cancelled_stream_carries_what_it_has(server: FaultServer, session: re
 def test_a_deadline_carries_what_there_is(server: FaultServer) -> None:
     """Timeouts.total bounds the stream too."""
     server.script(sse(chunk("a"), threading.Event(), done=False))
-    with mounted(server, timeouts=Timeouts(total=0.2)) as session, stream_chat(session, server.url, **ASK) as deltas:
-        with pytest.raises(DeadlineExceeded) as caught:
-            list(deltas)
+    with (
+        mounted(server, timeouts=Timeouts(total=0.2)) as session,
+        stream_chat(session, server.url, **ASK) as deltas,
+        pytest.raises(DeadlineExceeded) as caught,
+    ):
+        list(deltas)
 
     assert caught.value.partial.content == "a"
 
@@ -580,20 +592,23 @@ def test_streams_that_end_in_done_leave_their_connection(server: FaultServer, se
 def test_the_end_is_not_waited_for_where_it_is_there(
     server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No read may follow the one that brought the terminator: asserted by the server's holding still after it."""
-    hold = threading.Event()
+    """Where the terminator came with the marker, the socket is not asked again."""
     whole = b"".join(f"data: {data}\n\n".encode() for data in (json.dumps(chunk("a", "stop")), "[DONE]"))
-    framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    server.script(Reply((Send(head + framed),)), good())
+    server.script(Reply((Send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)),)), good())
     with stream_chat(session, server.url, **ASK) as deltas:
-        recv = deltas._answer.events._reader._tap.recv  # type: ignore[union-attr]
-        reads = []
-        monkeypatch.setattr(deltas._answer.events._reader._tap, "recv", lambda size: reads.append(size) or recv(size))
+        tap: Any = deltas._answer.events._reader._tap
+        recv, reads = tap.recv, []
+
+        def counted(size: int) -> bytes:
+            reads.append(size)
+            data: bytes = recv(size)
+            return data
+
+        monkeypatch.setattr(tap, "recv", counted)
         assert texts(deltas) == ["a"]
     with stream_chat(session, server.url, **ASK) as deltas:
         list(deltas)
-    hold.set()
 
     assert len(reads) <= 1
     assert server.accepted == 1
@@ -626,9 +641,10 @@ def test_a_dropped_stream_warns_and_closes(fault_server: FaultServer) -> None:
     fault_server.script(sse(chunk("a"), threading.Event(), done=False))
     with mounted() as session:
         deltas = stream_chat(session, fault_server.url, **ASK)
+        held = [deltas]
+        del deltas
         with pytest.warns(ResourceWarning, match="ChatStream was dropped"):
-            del deltas
-            gc.collect()
+            held.clear()
 
         assert fault_server.wait_for_disconnects(1)
 
@@ -651,10 +667,10 @@ def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, ses
     """A view can still answer 502."""
     body = json.dumps({"error": {"message": "Rate limit\nreached", "type": "rate_limit_error"}})
     server.script(respond(body, status=429, headers={"Content-Type": "application/json"}), good())
-    with pytest.raises(requests.HTTPError, match="^429 Too Many Requests: Rate limit reached$") as caught:
+    with pytest.raises(requests.HTTPError, match=r"^429 Too Many Requests: Rate limit reached$") as caught:
         stream_chat(session, server.url, **ASK)
 
-    assert caught.value.response.json()["error"]["type"] == "rate_limit_error"
+    assert refusal(caught.value).json()["error"]["type"] == "rate_limit_error"
     assert len(server.requests) == 1
     assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -669,12 +685,10 @@ def test_heartbeats_and_clocks_hold_for_whole_documents(
     """DeepSeek sends empty lines for minutes before the JSON of a buffered answer."""
     server.script(stream([b"\n", 0.1, b"\n", threading.Event()], content_type="application/json"))
     options: dict[str, Any] = {"heartbeat": 0.05, "event_timeout": 0.3, "dialect": dialect}
-    found = []
-    with stream_chat(session, server.url, **options, **ASK) as deltas, pytest.raises(StreamIdle):
-        for delta in deltas:
-            found.append(delta)  # noqa: PERF402  # what came before the error counts
-
-    assert HEARTBEAT in found
+    with stream_chat(session, server.url, **options, **ASK) as deltas:
+        assert next(deltas) is HEARTBEAT
+        with pytest.raises(StreamIdle):
+            list(deltas)
 
 
 # -- on other adapters, pickling, secrets --------------------------------------------------------------------------
@@ -728,9 +742,7 @@ PROMPT = "the patient Jane Roe has a rash"
     ],
     ids=["good", "truncated", "in-band error", "bad JSON", "status", "page", "reset"],
 )
-def test_key_and_prompt_stay_private(
-    reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_key_and_prompt_stay_private(reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     """Never in logs, events, reprs or messages, even where the provider repeats them."""
     events: list[Any] = []
     server.default = reply
@@ -748,7 +760,12 @@ def test_key_and_prompt_stay_private(
                         found += [repr(each) for each in result]
                 found += [repr(result), str(result)]
             except (requests.RequestException, Cancelled) as error:
-                found += [repr(error), str(error), repr(getattr(error, "attempts", None)), repr(error.__dict__.get("partial"))]
+                found += [
+                    repr(error),
+                    str(error),
+                    repr(getattr(error, "attempts", None)),
+                    repr(error.__dict__.get("partial")),
+                ]
     text = "\n".join([*found, *map(repr, events), caplog.text, *(repr(each.__dict__) for each in caplog.records)])
 
     assert events

@@ -44,9 +44,9 @@ def row(as_promised: bool | None) -> _rows.Row:
     return _rows.Row(incident="A fault", plain=outcome("hangs"), resilient=outcome(), as_promised=as_promised)
 
 
-def incident(play: Any, **facts: Any) -> Incident:
+def incident(play: Any, *, within: float = 5.0, **facts: Any) -> Incident:
     """Return an incident that promises one call and a 200."""
-    promise = Promise(outcome="200", requests=1, applied=1, within=5.0)
+    promise = Promise(outcome="200", requests=1, applied=1, within=within)
     return Incident(title="A fault", plain=play, resilient=play, promise=promise, **facts)
 
 
@@ -99,6 +99,16 @@ def test_a_broken_promise_is_an_exit_code() -> None:
     assert shown["resilient"]["outcome"].startswith("ConnectionError")
 
 
+def test_where_the_server_cannot_run_the_command_says_so() -> None:
+    """On Windows, which has no poll(); the other commands need no server."""
+    no_poll = "import select; [delattr(select, name) for name in dir(select) if name.startswith(('poll', 'POLL'))]; "
+
+    done = run("-c", no_poll + COMMAND)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "the demonstration needs a POSIX system, for its server\n"
+
+
 def test_a_hanging_side_is_bounded() -> None:
     """Plain requests may hang for ever: the demonstration may not."""
 
@@ -108,9 +118,10 @@ def test_a_hanging_side_is_bounded() -> None:
         stage.begin()
         return str(session.get(server.url))
 
-    shown = _rows.play(incident(hang, limit=0.1), lambda **_: HTTPAdapter())
+    shown = _rows.play(incident(hang, limit=0.1, within=0.2), lambda **_: HTTPAdapter())
 
     assert shown.plain.outcome == "still hanging after 0.1 s"
+    assert shown.resilient.outcome == "still hanging after 0.2 s"
     assert shown.as_promised is False
 
 

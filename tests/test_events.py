@@ -33,7 +33,6 @@ from resilient_requests import (
     StreamEnded,
 )
 from resilient_requests._clock import Instant
-from resilient_requests._failures import causes
 from resilient_requests.testing import FaultServer, reset, respond, stream
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ def test_a_recovered_reset_is_told_in_order(fault_server: FaultServer) -> None:
     with Client(fault_server) as client:
         client.warm()
         client.get()
-    started, failed, scheduled, again, succeeded = [event for event in client.events if isinstance(event, CALL)]
+    told: list[Any] = [event for event in client.events if isinstance(event, CALL)]
+    started, failed, scheduled, again, succeeded = told
 
     assert client.names(*CALL) == [
         "AttemptStarted",
@@ -293,9 +293,8 @@ def simulate(calls: int, is_lost: Callable[[], bool]) -> tuple[float, int, list[
         clock.at += 1.0
         try:
             adapter.send(request)
-        except requests.ConnectionError as error:
+        except requests.ConnectionError:
             failed += 1
-            assert not isinstance(next(iter(list(causes(error))[1:]), None), Exception)
     return adapter.attempts / calls, failed, told
 
 

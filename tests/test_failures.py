@@ -73,7 +73,7 @@ def attempt_in(phase: Phase, **facts: Any) -> Attempt:
         pytest.param(Failure.OTHER, False, False, False, 0, False, False, False, id="19"),
     ],
 )
-def test_a_row_says_what_follows(
+def test_a_row_says_what_follows(  # noqa: PLR0917  # the columns of the table
     failure: Failure,
     stale: bool,
     bare: bool,
@@ -170,12 +170,12 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.SEND, {"send_failed": True}, RESET, Failure.SEND_FAILED),
     (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, BrokenPipeError(errno.EPIPE, "pipe"), Failure.SEND_FAILED),
     (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, TimeoutError("timed out"), Failure.SEND_FAILED),
-    (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, http.client.RemoteDisconnected(), Failure.SEND_FAILED),
+    (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, http.client.RemoteDisconnected("end"), Failure.SEND_FAILED),
     (Phase.HEAD, {"send_failed": True, "bytes_received": 9}, RESET, Failure.SEND_FAILED),
     # A signal's or gevent's exception may come after the last byte was handed over.
     (Phase.SEND, {"sends": 1, "fault": None}, ValueError("from outside"), Failure.OTHER),
     (Phase.WAIT, {}, RESET, Failure.DIED),
-    (Phase.WAIT, {}, http.client.RemoteDisconnected(), Failure.DIED),
+    (Phase.WAIT, {}, http.client.RemoteDisconnected("end"), Failure.DIED),
     (Phase.WAIT, {}, BrokenPipeError(errno.EPIPE, "pipe"), Failure.DIED),
     (Phase.WAIT, {}, ETIMEDOUT, Failure.DIED),
     (Phase.WAIT, {}, ssl.SSLEOFError(8, "eof"), Failure.DIED),
@@ -240,7 +240,7 @@ def test_a_failure_is_told_by_phase_errno_and_class_wherever_it_stands(
 
 
 def test_text_never_decides() -> None:
-    """ "read tcp …:443: timed out" is no status 443 and no timeout."""
+    """No status and no timeout stands in "read tcp …:443: timed out"."""
     error = requests.ConnectionError("Read timed out. certificate verify failed: 443, [Errno 104]")
 
     assert failure_of(error, attempt_in(Phase.WAIT)) is Failure.DIED
@@ -315,7 +315,7 @@ def test_what_would_not_have_been_repeated_is_not_transient(error: BaseException
     [
         in_args(RESET),
         in_args(ETIMEDOUT),
-        in_args(http.client.RemoteDisconnected()),
+        in_args(http.client.RemoteDisconnected("end")),
         in_args(BrokenPipeError(errno.EPIPE, "pipe")),
         in_args(TimeoutError("timed out")),  # so urllib3 raises a send that timed out
         in_reason(ConnectionRefusedError(errno.ECONNREFUSED, "refused")),

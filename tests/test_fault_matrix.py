@@ -124,7 +124,7 @@ ROWS = {
 }
 
 
-def row_of(case: Case) -> Row:
+def row_of(case: Case) -> Row:  # noqa: PLR0911  # the table, from the top
     """Return the row of the table for a cell; written from the table's words, independent of the package."""
     is_silent = case.fault == "silence"
     if case.sent == "none":
@@ -157,20 +157,17 @@ def is_replayed(case: Case, row: Row) -> bool:
 
 def impossible(case: Case) -> str | None:
     """Return why a cell cannot exist, or cannot be told from another one; None where it can."""
-    if case.stream and not case.answered:
-        return "without a response there is nothing to stream"
-    if case.sent == "none" and case.received != "nothing":
-        return "an answer to no request is an unsolicited one, which the tests of recycling cover"
-    if case.sent == "none" and case.conn == "fresh" and not case.tls:
-        # A refused port is row 1, and has a test of its own.
-        return "once the kernel has accepted, it takes the request: nothing tells this from 'all sent'"
-    if case.sent == "none" and case.conn == "reused" and case.fault == "silence":
-        return "the kernel takes the request: nothing tells this from 'all sent'"
-    if case.sent == "none" and case.conn == "reused" and case.fault == "fin then reset":
-        return "both have arrived at checkout: nothing tells this from 'reset'"
-    if case.sent == "part" and case.request == "GET":
-        return "a request without a body goes out in one write"
-    return None
+    is_reused = case.conn == "reused"
+    reasons = (
+        (case.stream and not case.answered, "without a response there is nothing to stream"),
+        (case.sent == "part" and case.request == "GET", "a request without a body goes out in one write"),
+        (case.sent == "none" and case.received != "nothing", "an answer to no request is an unsolicited one"),
+        # Once the kernel has accepted, it takes the request; a refused port is row 1, and has a test of its own.
+        (case.sent == "none" and not is_reused and not case.tls, "cannot be told from 'all sent'"),
+        (case.sent == "none" and is_reused and case.fault == "silence", "cannot be told from 'all sent'"),
+        (case.sent == "none" and is_reused and case.fault == "fin then reset", "at checkout the same as 'reset'"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
 
 
 def cases() -> Iterator[Any]:
@@ -243,7 +240,7 @@ def send(client: Client, case: Case, request: requests.PreparedRequest) -> reque
 def kind_of(text: str | None) -> type[Exception]:
     """The class that an attempt's ``error`` names."""
     name = (text or "").partition("(")[0]
-    kind = getattr(resilient_requests, name, None) or getattr(requests.exceptions, name)
+    kind: type[Exception] = getattr(resilient_requests, name, None) or getattr(requests.exceptions, name)
     assert issubclass(kind, Exception)
     return kind
 
@@ -280,7 +277,8 @@ def check_outcome(
 ) -> None:
     """What left the call, and what observers were told on the way."""
     told = client.names(AttemptStarted, AttemptFailed, AttemptSucceeded, RetryScheduled, RetryDenied)
-    attempts: Any = getattr(outcome, "attempts", ()) or outcome.response.attempts
+    facts: Any = outcome
+    attempts = getattr(outcome, "attempts", ()) or facts.response.attempts
     succeeds = ["AttemptStarted", "AttemptSucceeded"]
     if row.number == "4":
         assert told == succeeds
@@ -300,7 +298,7 @@ def check_outcome(
     assert told == (succeeds if case.stream else ["AttemptStarted", "AttemptFailed", "RetryDenied"])
 
 
-def client_for(case: Case, server: FaultServer) -> Client:
+def client_for(case: Case, server: FaultServer | str) -> Client:
     """A client whose budget gains nothing, so that what is missing was spent."""
     budget = RetryBudget(capacity=10, deposit=0, trickle=0)
     return Client(

@@ -247,6 +247,45 @@ def test_the_budget_of_a_child_is_full(server: FaultServer, session: requests.Se
 
 
 @forks
+def test_the_hook_needs_no_call(server: FaultServer, session: requests.Session) -> None:
+    """A child that never sends holds nothing of its parent's either."""
+
+    def work() -> None:
+        assert adapter_of(session).stats().idle == 0
+
+    with child(work):
+        pass
+    assert adapter_of(session).stats().idle == 1
+
+
+@forks
+def test_a_pool_that_was_looked_up_before_the_fork_dials_too(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
+    """Between look-up and checkout lies the fork, or somebody keeps the pool."""
+    (pool,) = adapter_of(session).register.pools()
+    assert isinstance(pool, urllib3.HTTPConnectionPool)
+
+    def work() -> None:
+        for number in range(4):
+            assert pool.urlopen("GET", f"/{number}", retries=False).data == b"/%d" % number
+
+    with child(work):
+        pass
+    ask(session, server.url, "parent", 4)
+    assert server.accepted == 2
+
+
+def test_a_child_closes_its_copies_of_idle_connections(server: FaultServer, session: requests.Session) -> None:
+    """Else each worker holds a descriptor per connection that its parent once had."""
+    kept = [session.get(server.url, stream=True) for _ in range(3)]
+    assert [response.content for response in kept] == [b"/"] * 3
+    adapter_of(session)._after_fork()
+
+    assert server.wait_for_disconnects(3)
+
+
+@forks
 def test_an_adapter_made_after_the_fork_is_at_home(server: FaultServer) -> None:
     """In the child nothing is foreign to it."""
 

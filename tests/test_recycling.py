@@ -384,6 +384,7 @@ def test_a_swept_pool_is_used_to_its_full_size_again(fault_server: FaultServer, 
 
     assert fault_server.accepted == 12
     assert fault_server.wait_for_disconnects(9)
+    assert adapter_of(session).stats().recycled == 9
 
 
 def test_recycling_is_told_with_its_reason(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
@@ -489,6 +490,17 @@ def test_more_hosts_than_pools_leave_no_idle_connection_behind(
     assert adapter_of(session).stats().idle == 2
     get(session, servers[0])
     assert servers[0].accepted == 2
+
+
+def test_pools_of_a_child_are_evicted_too(fault_server_factory: Factory, mount: Mount) -> None:
+    """After a fork the managers start anew, with the same rules."""
+    servers = [fault_server_factory() for _ in range(3)]
+    session = mount(pool_connections=2)
+    adapter_of(session)._after_fork()
+    kept = [get(session, server) for server in servers]
+
+    assert servers[0].wait_for_disconnects(1)
+    assert [response.content for response in kept] == [b"ok"] * 3
 
 
 def test_a_stream_outlives_the_eviction_of_its_pool(fault_server_factory: Factory, mount: Mount) -> None:
@@ -719,6 +731,7 @@ def test_close_lets_streams_finish_and_the_adapter_be_used_again(server: FaultSe
     server.script(stream([b"one ", go_on, b"two"]))
     response = get(session, server, stream=True)
     session.close()
+    assert adapter_of(session).generation > 0
     assert get(session, server).content == b"ok"
     go_on.set()
 
@@ -813,15 +826,15 @@ def test_a_failure_of_the_new_generation_rotates_again(fault_server: FaultServer
     assert adapter_of(session).generation == 2
 
 
-def test_a_retry_never_takes_another_pooled_connection(fault_server: FaultServer, mount: Mount) -> None:
-    """Not even one that lay idle in another generation's place."""
-    session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
+def test_a_retry_never_takes_a_pooled_connection(fault_server: FaultServer, mount: Mount) -> None:
+    """Not even a good one: what made it necessary may concern them all."""
+    session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0, statuses=frozenset({503})))
     pool_up(session, fault_server, 3)
-    fault_server.script(respond(status=500), reset(), respond(b"ok"))
-    session.get(fault_server.url)
+    fault_server.script(respond(status=503))
     session.get(fault_server.url)
 
     assert fault_server.requests[-1].connection == 4
+    assert adapter_of(session).generation == 0
 
 
 def test_statuses_and_clean_ends_retire_nothing(fault_server: FaultServer, mount: Mount) -> None:

@@ -110,9 +110,11 @@ def test_a_fault_on_the_first_connection_only_costs_one_request(
 def test_max_retries_counts_retries_and_not_attempts(server: FaultServer, max_retries: int, requests_made: int) -> None:
     """``max_retries=0`` is a valid wish: the raw error of the first attempt."""
     server.default = reset()
-    with Client(server, policy={"max_retries": max_retries}) as client:
-        with pytest.raises(requests.ConnectionError) as caught:
-            client.post()
+    with (
+        Client(server, policy={"max_retries": max_retries}) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
+        client.post()
 
     assert counts(server) == (requests_made,) * 3
     assert len(caught.value.attempts) == requests_made  # type: ignore[attr-defined]
@@ -121,9 +123,12 @@ def test_max_retries_counts_retries_and_not_attempts(server: FaultServer, max_re
 @pytest.mark.parametrize("keys", [True, False], ids=["keyed", "bare"])
 def test_a_refused_port_is_dialled_three_times(keys: bool) -> None:
     """Nobody can have seen the request, so even a bare one is repeated."""
-    with refusing() as url, Client(url, idempotency_keys=keys) as client:
-        with pytest.raises(requests.ConnectionError) as caught:
-            client.post()
+    with (
+        refusing() as url,
+        Client(url, idempotency_keys=keys) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
+        client.post()
 
     assert [each.phase for each in caught.value.attempts] == ["connect"] * 3  # type: ignore[attr-defined]
     assert len(client.told(AttemptStarted)) == 3
@@ -186,9 +191,11 @@ def test_a_response_timeout_is_not_repeated(server: FaultServer) -> None:
 def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for(server: FaultServer) -> None:
     """Once, whatever ``max_retries`` says."""
     server.default = silence()
-    with Client(server, policy={"retry_response_timeout": True, "max_retries": 5}) as client:
-        with pytest.raises(requests.ReadTimeout) as caught:
-            client.post(timeout=(3, 0.15))
+    with (
+        Client(server, policy={"retry_response_timeout": True, "max_retries": 5}) as client,
+        pytest.raises(requests.ReadTimeout) as caught,
+    ):
+        client.post(timeout=(3, 0.15))
 
     first, second = caught.value.attempts  # type: ignore[attr-defined]
     assert counts(server) == (2, 2, 2)
@@ -200,9 +207,11 @@ def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for
 def test_a_response_timeout_of_a_bare_post_is_never_repeated(server: FaultServer) -> None:
     """Not even on request: nothing declares it idempotent."""
     server.default = silence()
-    with Client(server, policy={"retry_response_timeout": True}, idempotency_keys=False) as client:
-        with pytest.raises(requests.ReadTimeout):
-            client.post(timeout=(3, 0.15))
+    with (
+        Client(server, policy={"retry_response_timeout": True}, idempotency_keys=False) as client,
+        pytest.raises(requests.ReadTimeout),
+    ):
+        client.post(timeout=(3, 0.15))
 
     assert counts(server) == (1, 1, 1)
 

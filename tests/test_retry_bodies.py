@@ -72,9 +72,12 @@ def test_a_stream_that_is_cut_keeps_what_came_and_stays_broken(server: FaultServ
 def test_a_stream_that_goes_silent_is_idle_and_no_timeout(server: FaultServer) -> None:
     """Loops written for requests' timeouts and connection errors would repeat what was half seen."""
     server.default = stream([], ending="silence")
-    with Client(server) as client, client.post(stream=True, timeout=(3, 0.5)) as response:
-        with pytest.raises(StreamIdle) as caught:
-            next(response.iter_content(None))
+    with (
+        Client(server) as client,
+        client.post(stream=True, timeout=(3, 0.5)) as response,
+        pytest.raises(StreamIdle) as caught,
+    ):
+        next(response.iter_content(None))
 
     assert isinstance(caught.value, requests.RequestException)
     assert not isinstance(caught.value, (requests.ConnectionError, requests.Timeout))
@@ -251,9 +254,11 @@ def test_a_peer_that_does_not_read_meets_the_write_limit(fault_server: FaultServ
     """The send call fails, which proves that the request was not applied; where the kernel takes all, the wait ends."""
     fault_server.default = silence(read="head")
     limits = Timeouts(write=0.15, response=0.3)
-    with Client(fault_server, timeouts=limits, policy={"max_retries": 0}, idempotency_keys=False) as client:
-        with pytest.raises((requests.ConnectionError, requests.ReadTimeout)) as caught:
-            client.post(data=b"x" * size)
+    with (
+        Client(fault_server, timeouts=limits, policy={"max_retries": 0}, idempotency_keys=False) as client,
+        pytest.raises((requests.ConnectionError, requests.ReadTimeout)) as caught,
+    ):
+        client.post(data=b"x" * size)
 
     (attempt,) = caught.value.attempts  # type: ignore[attr-defined]
     assert attempt.phase == ("send" if size == len(BIG) else "wait")

@@ -128,9 +128,11 @@ def test_a_translated_retry_of_urllib3_acts_above_the_connections(server: FaultS
 def test_an_exhausted_retry_of_urllib3_raises_as_in_requests(fault_server: FaultServer) -> None:
     """``raise_on_status`` is its default; a policy of ours returns the last response instead."""
     fault_server.default = respond(b"", status=503)
-    with Client(fault_server, max_retries=Retry(total=1, status_forcelist=[503])) as client:
-        with pytest.raises(requests.exceptions.RetryError):
-            client.get()
+    with (
+        Client(fault_server, max_retries=Retry(total=1, status_forcelist=[503])) as client,
+        pytest.raises(requests.exceptions.RetryError),
+    ):
+        client.get()
 
     assert len(fault_server.requests) == 2
 
@@ -157,9 +159,11 @@ def test_an_empty_budget_means_the_original_error_at_once(server: FaultServer) -
 def test_a_replay_after_a_body_had_begun_costs_two(server: FaultServer) -> None:
     """The server has done its work twice by then."""
     server.script(respond(b"0123456789", cut=5))
-    with Client(server, policy={"budget": RetryBudget(capacity=1.9, deposit=0, trickle=0)}) as client:
-        with pytest.raises(StreamBroken) as caught:
-            client.get()
+    with (
+        Client(server, policy={"budget": RetryBudget(capacity=1.9, deposit=0, trickle=0)}) as client,
+        pytest.raises(StreamBroken) as caught,
+    ):
+        client.get()
 
     assert caught.value.attempts[0].stopped_by == "budget"
 
@@ -167,9 +171,11 @@ def test_a_replay_after_a_body_had_begun_costs_two(server: FaultServer) -> None:
 def test_without_a_budget_only_the_count_limits(fault_server: FaultServer) -> None:
     """``budget=None``: retries are free."""
     fault_server.default = reset()
-    with Client(fault_server, policy={"budget": None, "max_retries": 12}) as client:
-        with pytest.raises(requests.ConnectionError):
-            client.get()
+    with (
+        Client(fault_server, policy={"budget": None, "max_retries": 12}) as client,
+        pytest.raises(requests.ConnectionError),
+    ):
+        client.get()
 
     assert len(fault_server.requests) == 13
 
@@ -244,9 +250,11 @@ def test_a_host_that_does_not_exist_is_asked_for_once(monkeypatch: pytest.Monkey
         raise socket.gaierror(next(numbers), "no")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with Client("http://host.invalid", policy={"max_retries": 9}) as client:
-        with pytest.raises(requests.ConnectionError) as caught:
-            client.post()
+    with (
+        Client("http://host.invalid", policy={"max_retries": 9}) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
+        client.post()
 
     assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
     assert caught.value.attempts[-1].stopped_by == "policy"  # type: ignore[attr-defined]

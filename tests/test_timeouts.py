@@ -144,9 +144,8 @@ def test_a_deadline_is_not_a_reason_to_retry(server: FaultServer, way: str) -> N
     timeouts = Timeouts(total=0.06) if way == "total" else PATIENT
     scope = CancelScope(timeout=None if way == "total" else 0.06)
     since = time.monotonic()
-    with Client(server, policy={"max_retries": 3}, timeouts=timeouts) as client, scope:
-        with pytest.raises(DeadlineExceeded):
-            client.post()
+    with Client(server, policy={"max_retries": 3}, timeouts=timeouts) as client, scope, pytest.raises(DeadlineExceeded):
+        client.post()
 
     assert len(server.requests) == 1
     assert time.monotonic() - since < 1.0
@@ -157,9 +156,11 @@ def test_retries_do_not_outlast_the_deadline(server: FaultServer) -> None:
     server.default = reset()
     policy = {"max_retries": 1000, "budget": None, "wait": tenacity.wait_fixed(0.1)}
     since = time.monotonic()
-    with Client(server, policy=policy, timeouts=replace(PATIENT, total=TOTAL)) as client:
-        with pytest.raises(requests.ConnectionError) as caught:
-            client.post()
+    with (
+        Client(server, policy=policy, timeouts=replace(PATIENT, total=TOTAL)) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
+        client.post()
 
     assert time.monotonic() - since < TOTAL
     assert 1 < len(server.requests) <= 3
@@ -183,9 +184,12 @@ def test_a_deadline_in_silence_on_a_reused_connection_retires_it(server: FaultSe
 def test_a_scope_bounds_a_call_with_its_redirects(fault_server: FaultServer) -> None:
     """Each redirect is another send: ``Timeouts.total`` starts anew, a scope does not."""
     fault_server.default = respond(status=302, headers={"Location": "/"}, head_pause=0.05)
-    with Client(fault_server, timeouts=replace(PATIENT, total=TOTAL)) as client, CancelScope(timeout=TOTAL):
-        with pytest.raises(DeadlineExceeded, match="CancelScope"):
-            client.get()
+    with (
+        Client(fault_server, timeouts=replace(PATIENT, total=TOTAL)) as client,
+        CancelScope(timeout=TOTAL),
+        pytest.raises(DeadlineExceeded, match="CancelScope"),
+    ):
+        client.get()
 
     assert 2 <= len(fault_server.requests) <= 6
 
@@ -197,9 +201,13 @@ def test_the_earliest_deadline_of_nested_scopes_counts(
     """An inner scope cannot buy time."""
     fault_server.default = silence()
     since = time.monotonic()
-    with Client(fault_server, timeouts=NEVER) as client, CancelScope(timeout=outer), CancelScope(timeout=inner):
-        with pytest.raises(DeadlineExceeded):
-            client.get()
+    with (
+        Client(fault_server, timeouts=NEVER) as client,
+        CancelScope(timeout=outer),
+        CancelScope(timeout=inner),
+        pytest.raises(DeadlineExceeded),
+    ):
+        client.get()
 
     assert time.monotonic() - since < 1.0
 

@@ -20,11 +20,16 @@ BODY = {
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where the upstream listens; ``https`` is 0 where no certificate could be made."""
+    """Where the upstream listens; ``https`` is 0 where TLS is not wanted, or not to be had."""
 
     http: int
     https: int
     bundle: str
+
+    @property
+    def verify(self) -> str | bool:
+        """What requests is to verify with: a path costs each plain request a look at the file system, too."""
+        return self.bundle if self.https else True
 
     def url(self, path: str) -> str:
         """Return the URL for a path; a path that starts with "tls:" goes over TLS."""

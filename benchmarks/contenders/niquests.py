@@ -20,7 +20,7 @@ class Contender(_Contender):
     def __init__(self, upstream: Upstream) -> None:
         super().__init__(upstream)
         self.session = niquests.Session()
-        self.session.verify = upstream.bundle or True
+        self.session.verify = upstream.verify
 
     def post(self, path: str) -> None:
         assert self.session.post(self.upstream.url(path), json=BODY, headers=HEADERS).content

@@ -20,7 +20,7 @@ class Contender(_Contender):
     def __init__(self, upstream: Upstream) -> None:
         super().__init__(upstream)
         self.session = self.make_session()
-        self.session.verify = upstream.bundle or True
+        self.session.verify = upstream.verify
 
     def make_session(self) -> requests.Session:
         """Return the session, with whatever adapter is mounted on it."""

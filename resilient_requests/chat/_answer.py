@@ -8,7 +8,7 @@ import requests
 
 from resilient_requests import _clock
 from resilient_requests._stream import Heartbeat
-from resilient_requests.chat._assembly import Assembly, is_payload
+from resilient_requests.chat._assembly import Assembly
 from resilient_requests.chat._faults import BadChunkError, ProviderError, is_transient
 from resilient_requests.chat._refusal import Censor
 from resilient_requests.chat._wire import ChunkStream
@@ -36,6 +36,7 @@ class Answer:
         self._dialect = request.dialect
         self._parser = request.dialect.parser()
         self._assembly = Assembly()
+        self._choices = request.choices
         self._has_marker = False
         self._is_accepted = False
         self._until: float | None = None  # boot time at which nothing more is awaited
@@ -91,7 +92,7 @@ class Answer:
 
     def _next(self) -> ServerSentEvent | Heartbeat | None:
         """Return the next event; None where the answer is finished and nothing follows in time."""
-        if not self._assembly.is_finished(self._request.choices):
+        if not self._assembly.is_finished(self._choices):
             return next(self.events)
         now = _clock.now().boot
         received = self.events.bytes_received
@@ -130,9 +131,10 @@ class Answer:
             self._fail_api(error)
         except BadChunkError as error:
             self._fail(f"event {self._number}: {error}")
+        is_progress = False
         for delta in deltas:
-            self._assembly.add(delta)
-        if not any(map(is_payload, deltas)):
+            is_progress |= self._assembly.add(delta)
+        if not is_progress:
             self.events.disregard()
         elif self._until is not None:
             self._until = None  # there was more to come after all
@@ -190,5 +192,5 @@ class Answer:
             response=self.events.response,
         )
         if fault.message is None:
-            error.message = None  # type: ignore[assignment]  # as the provider gave it
+            error.message = None
         self.events.fail(error)

@@ -55,12 +55,12 @@ class Assembly:
         self._choices: dict[int, _Choice] = {}
         self._unfinished = 0
 
-    def add(self, delta: ChatDelta) -> None:
-        """Take one delta in."""
+    def add(self, delta: ChatDelta) -> bool:
+        """Take one delta in, and return whether it carries a part of the answer."""
         if delta.usage is not None:
             self.usage = delta.usage
         if not is_payload(delta):
-            return
+            return False
         choice = self._choices.get(delta.index)
         if choice is None:
             choice = self._choices[delta.index] = _Choice()
@@ -74,6 +74,7 @@ class Assembly:
         if delta.finish_reason:
             self._unfinished -= choice.finish_reason is None
             choice.finish_reason = delta.finish_reason
+        return True
 
     @property
     def has_payload(self) -> bool:

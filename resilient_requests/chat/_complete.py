@@ -108,6 +108,8 @@ def complete_chat(
     Parameters and errors are those of `stream_chat`. An error carries ``attempts``, what all attempts did, and
     ``partial``, the longest answer that any of them brought.
     """
+    if "heartbeat" in body:
+        raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")
     request = build(
         session,
         url,

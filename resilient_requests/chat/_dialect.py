@@ -41,14 +41,16 @@ def _same_url(url: str, model: str) -> str:  # noqa: ARG001  # other dialects ne
 class Dialect:
     """One provider's way; immutable.
 
-    ``body``: model, messages and the caller's other members in, the JSON object to be sent out. ``linger``: seconds
-    for which more is awaited after the finish reason. ``asks_usage``: whether a body asks for usage after it.
+    ``body``: model, messages and the caller's other members in, the JSON object to be sent out. ``takes_text``: a plain
+    str will do for messages. ``linger``: seconds for which more is awaited after the finish reason. ``asks_usage``:
+    whether a body asks for usage after it.
     """
 
     name: str
     body: Callable[[str, Any, dict[str, Any]], dict[str, Any]]
     parser: Callable[[], Parser]
     is_ndjson: bool = False
+    takes_text: bool = False
     linger: float = 0.1
     headers: Mapping[str, str] = field(default_factory=dict)
     url: Callable[[str, str], str] = _same_url

@@ -84,7 +84,7 @@ class OpenAIParser:
             self.model = text(data.get("model")) or None
         usage = usage_of(data.get("usage"))
         choices = items(data.get("choices"))
-        if len(choices) == 1:
+        if len(choices) == 1:  # nearly always
             return [self._choice(choices[0], member, usage, data)]
         if not choices:
             return [ChatDelta(usage=usage, raw=data)]
@@ -99,19 +99,15 @@ class OpenAIParser:
         if finish == "error" or choice.get("error"):
             raise error_of(choice.get("error")) if choice.get("error") else ProviderError(message=None)
         delta = table(choice.get(member))
-        content = text(delta.get("content"))
+        content = delta.get("content")
+        if not isinstance(content, str):
+            content = ""
         if delta.get("refusal") or finish in _VOID:
             self.refused.add(index)
             content += text(delta.get("refusal"))
         calls = delta.get("tool_calls")
         return ChatDelta(
-            content,
-            text(delta.get("reasoning_content")) or text(delta.get("reasoning")) or _details(delta),
-            self._calls(index, calls) if calls else (),
-            finish,
-            usage,
-            index,
-            raw,
+            content, _reasoning(delta), self._calls(index, calls) if calls else (), finish, usage, index, raw
         )
 
     def _calls(self, choice: int, calls: object) -> tuple[ToolCall, ...]:
@@ -125,7 +121,12 @@ class OpenAIParser:
         return tuple(found)
 
 
-def _details(delta: dict[str, Any]) -> str:
+def _reasoning(delta: dict[str, Any]) -> str:
+    """Return what providers have added to the dialect, each in a way of its own, several of them twice."""
+    for name in ("reasoning_content", "reasoning"):
+        found = delta.get(name)
+        if found and isinstance(found, str):
+            return found
     details = delta.get("reasoning_details")
     return "".join(text(each.get("text")) or text(each.get("summary")) for each in items(details)) if details else ""
 

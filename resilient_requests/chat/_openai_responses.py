@@ -129,4 +129,4 @@ def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
     return {"model": model, "input": messages, **more, "stream": True}
 
 
-OPENAI_RESPONSES = Dialect(name="openai-responses", body=_body, parser=_ResponsesParser)
+OPENAI_RESPONSES = Dialect(name="openai-responses", body=_body, parser=_ResponsesParser, takes_text=True)

@@ -40,7 +40,11 @@ class Opener:
 
     def reopen(self, failure: Exception) -> Answer:
         """Open the answer once more after ``failure``, which is raised where the rules forbid it."""
-        return self.operation.replay(failure, self.open, lambda error: error is failure)
+        try:
+            return self.operation.replay(failure, self.open, lambda error: error is failure)
+        except BaseException as error:
+            self.mark(error)
+            raise
 
     def _keep_key(self, response: requests.Response) -> None:
         key = response.request.headers.get(_KEY)

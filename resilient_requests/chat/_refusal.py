@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
+from resilient_requests import _clock
 from resilient_requests._stream import iter_bytes
 from resilient_requests.exceptions import Cancelled
 
@@ -76,11 +77,13 @@ def http_error(response: requests.Response, body: Mapping[str, Any]) -> requests
 
 
 def _read(response: requests.Response) -> bytes:
+    """Return as much of a body as comes in time; whatever happens to it, the status is known."""
     found = b""
+    until = _clock.now().boot + _SECONDS
     with suppress(requests.RequestException, Cancelled), iter_bytes(response, idle_timeout=_SECONDS) as stream:
         for data in stream:
             found += data if isinstance(data, bytes) else b""
-            if len(found) >= _MOST_BYTES:
+            if len(found) >= _MOST_BYTES or _clock.now().boot >= until:
                 break
     return found
 

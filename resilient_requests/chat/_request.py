@@ -73,6 +73,10 @@ def build(
     _checks.instance("session", session, requests.Session)
     _checks.instance("url", url, str)
     _checks.instance("model", model, str)
+    if not model:
+        raise ValueError("model must not be empty")
+    if messages is not None and not isinstance(messages, (list, tuple, str) if way.takes_text else (list, tuple)):
+        raise TypeError(f"messages must be a list, not {type(messages).__name__}")
     if not messages:
         raise ValueError("messages must not be empty")
     if more.get("stream", True) is not True:

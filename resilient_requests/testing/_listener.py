@@ -29,6 +29,8 @@ class Listener:
         backlog: int = 128,
         receive_buffer: int | None = None,
     ) -> None:
+        if not hasattr(select, "poll"):
+            raise NotImplementedError("FaultServer needs a POSIX system")
         self.patience = patience
         self._accepted = accepted
         self._lock = threading.Lock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import select
 import socket
@@ -14,11 +13,17 @@ import threading
 import time
 from typing import Literal, NoReturn, TypeAlias
 
+if sys.platform == "linux":
+    import fcntl
+
 How: TypeAlias = Literal["fin", "reset", "error"]
 Side: TypeAlias = Literal["peer", "server"]
 
 # POLLRDHUP (Linux) shows a FIN that stands behind unread bytes; elsewhere POLLHUP has to do.
-PEER_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+# Without poll (Windows) the module can still be imported: the command line has commands that need no server.
+PEER_GONE = 0
+for _flag in ("POLLHUP", "POLLERR", "POLLRDHUP"):
+    PEER_GONE |= getattr(select, _flag, 0)
 BLOCK = 65536
 SLICE = 0.005  # a threading.Event cannot be polled together with sockets
 NOTICE = 0.05  # for the peer to see our FIN before the RST

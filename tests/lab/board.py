@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TESTS = Path(__file__).resolve().parent.parent
+# By its path, since -m would put the working directory before the package that is installed.
+CELL = TESTS / "lab" / "cell.py"
 MARGIN = 30.0
 """Seconds that a process may take beyond the limits of its calls."""
 
@@ -67,14 +69,15 @@ class Board:
 
     def _play(self, cell: Cell) -> Outcome:
         # Importing is most of the work, and the measurements of other cells matter more: hence `nice`.
-        command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", sys.executable, "-m", "lab.cell", *cell]
+        command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", sys.executable, str(CELL), *cell]
         try:
             done = subprocess.run(
                 [*command, "--limit", str(self._limit), "--certificates", str(self._shop.path)],
                 capture_output=True,
                 text=True,
                 timeout=2 * self._limit + MARGIN,
-                env={**os.environ, "PYTHONPATH": str(TESTS)},
+                # It is to find what this process finds.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])},
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

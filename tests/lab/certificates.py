@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trustme
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,6 +12,8 @@ CA, SERVER = "ca.pem", "server.pem"
 
 def make(directory: Path, *addresses: str) -> Path:
     """Write the CA's certificate, and the origin's with its key, into the directory, and return that."""
+    import trustme  # takes as long as half a laboratory, and most of those are given what is ready
+
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(directory / CA))
     ca.issue_cert(*addresses).private_key_and_cert_chain_pem.write_to_path(str(directory / SERVER))

@@ -165,7 +165,7 @@ def _thinking(stage: Stage, *, seconds: float) -> None:
 
 
 def _thinking_into_black_hole(stage: Stage) -> None:
-    stage.later(0.5, stage.lab.black_hole)
+    stage.once_executed(stage.lab.black_hole)
     stage.ask(think=30)
 
 
@@ -355,7 +355,7 @@ INCIDENTS: tuple[Incident, ...] = (
         family="silence",
         title="The answer takes 40 s of silence, the NAT forgets after 4 s",
         play=functools.partial(_thinking, seconds=40),
-        promise=Promise(within=41.0),
+        promise=Promise(within=42.0),
         settings=Settings(probes=(2, 1, 3), read=50.0),
     ),
     Incident(

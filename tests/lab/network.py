@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from lab import certificates
+from lab import certificates, workshop
 from lab.namespaces import Namespace
 from lab.workshop import Workshop
 
@@ -224,8 +224,13 @@ class Lab:
     # -- the server and the proxies -----------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Stop the server's process; its kernel goes on acknowledging."""
+        """Stop the server's process, all of its threads; its kernel goes on acknowledging."""
         self._origin.send_signal(signal.SIGSTOP)
+        until = time.monotonic() + 5
+        while not workshop.is_stopped(self._origin.pid):  # a thread that was running may finish an answer
+            if time.monotonic() > until:
+                raise TimeoutError("the server does not stop")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -85,9 +85,14 @@ class Stage:
     @property
     def contender(self) -> Contender:
         """The client, made when it is first needed."""
+        self.make_client()
+        assert self._contender is not None
+        return self._contender
+
+    def make_client(self) -> None:
+        """Make the client, unless it is there: some take a second for it, which must not count."""
         if self._contender is None:
             self._contender = self._make(self._place, self._settings)
-        return self._contender
 
     def go_through(self, *, proxy: str | None = None, url: str | None = None) -> None:
         """Send everything through a proxy, or to a balancer; before the first call."""
@@ -99,14 +104,16 @@ class Stage:
         """Leave so many idle connections in the pool."""
         if connections == 1:
             assert self.contender.ask(self._question(orders=orders))
-            return
-        results = self._together(connections, orders={"think": 0.5, **orders})
-        assert [result for result, _ in results] == [OK] * connections, results
+        else:
+            results = self._together(connections, orders={"think": 0.5, **orders})
+            assert [result for result, _ in results] == [OK] * connections, results
+        self.contender.attempts.clear()
 
     def spend(self) -> None:
         """Make a call that may well fail, and is not measured."""
         with _alarm(self._limit):
             self._result(lambda: self.contender.ask(self._question()))
+        self.contender.attempts.clear()
 
     def fault(self) -> None:
         """From now on the time counts."""
@@ -114,10 +121,27 @@ class Stage:
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something while a call is on its way."""
+        self.make_client()
         timer = threading.Timer(seconds, action)
         timer.daemon = True
         self._timers.append(timer)
         timer.start()
+
+    def once_executed(self, action: Callable[[], None]) -> None:
+        """Do something as soon as the server has acted upon the next measured call, and not yet answered."""
+        self.make_client()
+        request_id = self._id(self._number + 1)
+        until = time.monotonic() + self._limit
+
+        def watch() -> None:
+            while not self.lab.counts("executed")[request_id] and time.monotonic() < until:
+                time.sleep(0.01)
+            action()
+
+        watcher = threading.Timer(0.0, watch)
+        watcher.daemon = True
+        self._timers.append(watcher)
+        watcher.start()
 
     # -- calls that are measured --------------------------------------------------------------------------------
 
@@ -128,7 +152,6 @@ class Stage:
 
     def ask_at_once(self, calls: int) -> None:
         """Measure so many calls at the same time."""
-        self.contender.attempts.clear()
         self._results += self._together(calls, is_measured=True)
 
     def stream(self, fault: Callable[[], None], *, at_event: int = 3, events: int = 12, **orders: Any) -> None:
@@ -147,7 +170,7 @@ class Stage:
         self._measure(read)
 
     def _measure(self, action: Callable[[], bool]) -> None:
-        self.contender.attempts.clear()
+        self.make_client()
         self.fault()
         with _alarm(self._limit):
             result = self._result(action)
@@ -191,10 +214,14 @@ class Stage:
         self, *, size: int = 100, method: str = "POST", orders: dict[str, Any] | None = None, is_measured: bool = False
     ) -> Question:
         self._number += 1
-        request_id = f"call-{self._number}"
+        request_id = self._id(self._number)
         if is_measured:
             self._measured.append(request_id)
         return Question(request_id=request_id, orders=orders or {}, size=size, method=method)
+
+    @staticmethod
+    def _id(number: int) -> str:
+        return f"call-{number}"
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -227,7 +254,7 @@ def _alarm(seconds: float) -> Iterator[None]:
         raise Hung
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a callback has swallowed it
     try:
         yield
     finally:

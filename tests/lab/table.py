@@ -36,7 +36,8 @@ _INTRODUCTION = """\
 What becomes of a call when the network does what real networks do. Nothing here is simulated: a laboratory of Linux
 network namespaces (client, NAT router, internet, server) lets the real kernel forget flows, drop packets, send resets,
 change addresses and freeze servers, and the clients meet it over real sockets. Times are scaled down: the NAT forgets
-an idle flow after 2 or 4 s, where real ones take 30 s to some minutes, and the limits of the clients are short too.
+an idle flow after 2 to 4 s where a row is about that, and real ones after 30 s to some minutes; the limits of the
+clients are short too.
 
 - **requests**: a plain session. **+ timeout**: `timeout=(3, 8)`. **+ Retry**: that, and
   `HTTPAdapter(max_retries=Retry(2, allowed_methods=None))`. **openai SDK**: the same timeout, its own two retries.
@@ -55,7 +56,7 @@ _END = """
 Our column is checked by the tests, row by row, with and without TLS, on each change. To see it yourself, as root on
 Linux, with the Debian packages iproute2, nftables and conntrack:
 
-```
+```sh
 pip install -e '.[test]'
 pytest -m lab tests/lab
 cd tests && python -m lab.table

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
 from lab.board import Board, Cell
 from lab.cell import SCHEMES
-from lab.incidents import BY_NAME, INCIDENTS, LONG, Family, Incident
+from lab.incidents import BY_NAME, INCIDENTS, Family, Incident
 from lab.network import why_not
 from lab.stage import OK, TRUNCATED, Outcome
 
@@ -160,33 +159,3 @@ def test_a_server_slow_to_read_is_healthy(row: Incident, scheme: str, play: Play
 def test_no_connection_from_before_a_suspend_is_used(row: Incident, scheme: str, play: Play) -> None:
     """The monotonic clock has slept with the machine: only boot time knows how old the connection is."""
     assert [trial.reused for trial in play(row, scheme).trials] == [False]
-
-
-def test_each_family_of_incidents_has_its_test(request: pytest.FixtureRequest) -> None:
-    """A row that no test plays would stand in the table unchecked."""
-    played = {
-        mark.args[1][0].values[0].family
-        for name, test in vars(request.module).items()
-        if name.startswith("test_")
-        for mark in getattr(test, "pytestmark", ())
-        if mark.name == "parametrize"
-    }
-
-    assert played == set(get_args(Family)) == {row.family for row in INCIDENTS}
-
-
-def test_the_page_has_a_row_for_each_incident() -> None:
-    """The table is written by hand of a program that takes minutes: it must not fall behind."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "incidents.md"
-    titles = {line.split("|")[1].strip() for line in page.read_text(encoding="utf-8").splitlines() if "|" in line}
-
-    assert {row.title for row in INCIDENTS} <= titles
-
-
-def test_a_promise_tells_how_it_was_broken() -> None:
-    """A check that never complains proves nothing."""
-    promise = BY_NAME["long-reset-post"].promise
-    outcome = Outcome(result="HUNG", seconds=45.0, calls=1, seen=3, executed=3, most_executed=3)
-
-    assert len(promise.broken_by(outcome)) == 3
-    assert BY_NAME["long-reset-post"].settings == LONG

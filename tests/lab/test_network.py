@@ -316,7 +316,16 @@ def test_the_host_is_left_as_it_is() -> None:
         assert state() == before
 
 
-_FOREVER = "import time; from lab.network import Lab; lab = Lab(); print('ready', flush=True); time.sleep(60)"
+_FOREVER = """
+import time
+from lab.network import Lab
+from lab.test_network import Call
+lab = Lab()
+with Call(lab) as call:
+    call.ask("a")  # its process is well under way now
+print("ready", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.mark.slow

@@ -34,6 +34,12 @@ def is_alive(pid: int, since: int) -> bool:
     return started(pid) == since
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has been stopped by a signal."""
+    stats = [(task / "stat").read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 class Workshop:
     """One laboratory's directory, named after its owner, and a record of its processes.
 

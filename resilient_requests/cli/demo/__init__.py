@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,9 @@ def run(arguments: argparse.Namespace, make_adapter: MakeAdapter = _rows.resilie
 
     ``make_adapter``: makes what is mounted in place of ours, for tests of the judgement.
     """
+    if not hasattr(select, "poll"):
+        print("the demonstration needs a POSIX system, for its server", file=sys.stderr)
+        return 1
     rows = []
     with _table.progress(len(INCIDENTS)) as progress:
         for incident in INCIDENTS:

@@ -31,7 +31,7 @@ _IDLE = 0.5
 _POOLED = 6
 _CANCEL_AFTER = 0.3
 _FORKED = "resilient_requests.cli.demo._forked"
-_CALLS = 100  # in either process; one in twenty or so goes astray
+_CALLS = 20  # in either process
 _JSON: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "?"}], "stream": True}
 _HALF = "The answer is "
 
@@ -40,7 +40,8 @@ _HALF = "The answer is "
 class Incident:
     """What happens, how plain requests and ours meet it, and what ours must make of it.
 
-    ``limit``: seconds after which a side counts as hanging. ``possible``: False where the platform lacks what it takes.
+    ``limit``: seconds after which plain requests counts as hanging. ``possible``: False where the platform lacks what
+    it takes.
     """
 
     title: str
@@ -168,7 +169,7 @@ def _backoff(stage: Stage) -> str:
 
 def _echo(request: ReceivedRequest) -> Reply:
     # The pause is there for both processes to wait for an answer at once.
-    return respond(request.target, head_pause=0.002)
+    return respond(request.target, head_pause=0.02)
 
 
 def _after_fork(stage: Stage) -> str:
@@ -189,49 +190,49 @@ INCIDENTS = (
     _same(
         _idle_reset,
         "An idle connection was forgotten on the way; its next packet is reset",
-        Promise(outcome="200 at attempt 2", requests=1, applied=1, within=1.0),
+        Promise(outcome="200 at attempt 2", requests=1, applied=1),
     ),
     _same(
         _idle_dropped,
         "An idle connection was forgotten on the way; its packets vanish",
-        Promise(outcome="200", requests=1, applied=1, within=1.0),
+        Promise(outcome="200", requests=1, applied=1),
     ),
     _same(
         _six_dead,
         "Six pooled connections are dead: one call, then five at once",
-        Promise(outcome="6 of 6 answered, 7 attempts", requests=6, applied=6, within=1.5),
+        Promise(outcome="6 of 6 answered", requests=6, applied=6),
     ),
     _same(
         _reset_once,
         "The server reads a POST, and resets instead of answering",
-        Promise(outcome="200 at attempt 2", requests=2, applied=1, within=1.0),
+        Promise(outcome="200 at attempt 2", requests=2, applied=1),
     ),
     _same(
         _reset_after_acting,
         "The same after acting on it; idempotency_keys=False: not sent again",
-        Promise(outcome="ConnectionError", requests=1, applied=1, within=1.0),
+        Promise(outcome="ConnectionError", requests=1, applied=1),
     ),
     _same(
         _reset_always,
         "Every connection is reset",
-        Promise(outcome="ConnectionError", requests=3, applied=0, within=1.5),
+        Promise(outcome="ConnectionError", requests=3, applied=0),
     ),
     _same(
         _stalled,
         "A stream goes silent after two events; its limit is 0.5 s",
-        Promise(outcome="StreamIdle", requests=1, applied=1, within=1.5),
+        Promise(outcome="StreamIdle", requests=1, applied=1),
     ),
     Incident(
         title="An answer is cut off, and its end looks like any other",
         plain=_cut_plain,
         resilient=_cut,
-        promise=Promise(outcome="StreamTruncated", requests=1, applied=1, within=1.0),
+        promise=Promise(outcome="StreamTruncated", requests=1, applied=1),
     ),
     Incident(
         title="A warm session is used by parent and child after a fork",
         plain=_after_fork,
         resilient=_after_fork,
-        promise=Promise(outcome="all 200 answers right", requests=200, applied=200, within=10.0),
+        promise=Promise(outcome="all 40 answers right", requests=40, applied=40, within=20.0),
         limit=10.0,
         possible=hasattr(os, "fork"),
     ),
@@ -239,6 +240,6 @@ INCIDENTS = (
         title="Cancelled after 0.3 s, while waiting for the next retry",
         plain=_backoff_plain,
         resilient=_backoff,
-        promise=Promise(outcome="Cancelled", requests=1, applied=0, within=1.0),
+        promise=Promise(outcome="Cancelled", requests=1, applied=0),
     ),
 )

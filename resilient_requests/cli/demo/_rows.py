@@ -45,7 +45,7 @@ def play(incident: Incident, make_adapter: MakeAdapter = resilient_adapter) -> R
         return Row(incident=incident.title, plain=_SKIPPED, resilient=_SKIPPED, as_promised=None)
     sides = (
         Side(incident.plain, plain_adapter, incident.limit),
-        Side(incident.resilient, make_adapter, incident.limit),
+        Side(incident.resilient, make_adapter, incident.promise.within),
     )
     plain, resilient = (side.outcome() for side in sides)
     kept = incident.promise.is_kept_by(resilient)

@@ -37,12 +37,15 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What must come of an incident: the beginning of the outcome, exact counts, and a limit in seconds."""
+    """What must come of an incident: the beginning of the outcome, exact counts, and a limit in seconds.
+
+    The limit tells an end from a hang, also on a machine that has much else to do.
+    """
 
     outcome: str
     requests: int
     applied: int
-    within: float
+    within: float = 5.0
 
     def is_kept_by(self, outcome: Outcome) -> bool:
         """Return whether an outcome is what was promised."""

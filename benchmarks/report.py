@@ -1,0 +1,156 @@
+"""What was found, as text for a terminal and as a page for the documentation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+
+from benchmarks.measures import Goal, Measure
+from benchmarks.rounds import Results
+
+__all__ = ["Figure", "contenders_table", "facts", "figures", "goals_table", "page"]
+
+_NAMES = {
+    "raw": "sockets, split, json",
+    "plain": "requests",
+    "timeout": "requests with a timeout",
+    "retry": "requests + urllib3's Retry",
+    "tenacity": "requests + tenacity",
+    "ours": "resilient_requests",
+    "ours_lines": "resilient_requests, iter_lines",
+    "sseclient": "requests + sseclient-py",
+    "requests_sse": "requests + requests-sse",
+    "httpx": "httpx + httpx-sse",
+    "openai": "OpenAI SDK",
+    "niquests": "niquests",
+}
+_DISTRIBUTIONS = ("requests", "urllib3", "tenacity", "httpx", "httpx-sse", "openai", "niquests", "sseclient-py")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What came out for a goal."""
+
+    goal: Goal
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        """The median over all rounds."""
+        return statistics.median(self.values)
+
+    @property
+    def verdict(self) -> str:
+        """Which of the two goals is reached."""
+        if self.median <= self.goal.hard:
+            return "hard goal reached"
+        return "reached" if self.median <= self.goal.goal else "NOT reached"
+
+    def cells(self) -> list[str]:
+        """Return the row of the table of goals."""
+        unit = f" {self.goal.unit}" if self.goal.unit else ""
+        span = f"{_number(min(self.values))} to {_number(max(self.values))}"
+        goals = [f"{each:g}{unit}" for each in (self.goal.goal, self.goal.hard)]
+        return [self.goal.text, *goals, _number(self.median) + unit, span, str(len(self.values)), self.verdict]
+
+
+def figures(measure: Measure, results: Results) -> list[Figure]:
+    """Return a figure for each goal whose contenders took part."""
+    found = []
+    for goal in measure.goals:
+        values = [_value(goal, one) for one in results if goal.ours in one and goal.against in (None, *one)]
+        if values:
+            found.append(Figure(goal, values))
+    return found
+
+
+def _value(goal: Goal, one: dict[str, dict[str, float]]) -> float:
+    value = one[goal.ours][goal.of]
+    if goal.against is not None:
+        other = one[goal.against][goal.of]
+        value = value - other if goal.is_difference else value / other
+    return value * goal.factor
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+_HEAD = ["measure", "goal", "hard goal", "median", "range", "n", ""]
+
+
+def goals_table(found: Iterable[Figure]) -> list[list[str]]:
+    """Return the table of goals, its head first."""
+    return [_HEAD, *(figure.cells() for figure in found)]
+
+
+def contenders_table(measure: Measure, results: Results) -> list[list[str]]:
+    """Return the table of contenders, its head first: the median of each, and of its ratios to the first one's."""
+    of, factor = measure.shown
+    names = [name for name in measure.contenders if name in results[0] and of in results[0][name]]
+    if not names:
+        return []
+    first = names[0]
+    rows = [["", measure.unit, f"/ {_NAMES[first]}", "range"]]
+    for name in names:
+        values = [one[name][of] * factor for one in results]
+        ratios = [one[name][of] / one[first][of] for one in results if one[first][of]]
+        if ratios:
+            ratio = [_number(statistics.median(ratios)), f"{_number(min(ratios))} to {_number(max(ratios))}"]
+        else:
+            ratio = ["", ""]
+        rows.append([_NAMES[name], _number(statistics.median(values)), *ratio])
+    return rows
+
+
+def facts() -> str:
+    """Return a sentence on where and with what the figures were made."""
+    versions = []
+    for name in _DISTRIBUTIONS:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python} on {platform.system()} ({platform.machine()}, {os.cpu_count()} CPUs); {', '.join(versions)}."
+
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Made by `python -m benchmarks --page docs/benchmarks.md`; nothing here is written by hand. To make them again:
+
+```console
+$ python -m benchmarks --install
+$ python -m benchmarks
+```
+
+The upstream is a process of its own that sends bytes rendered beforehand, on loopback. Each contender has a process
+that is kept; each round runs all of them once, in a fresh random order; the first round is thrown away. CPU is the
+process time of the client. Ratios are taken within a round: machines change their speed, and only what ran in the same
+second can be compared. The range is that of all rounds, not a confidence interval. A figure that does not reach its
+goal says so.
+"""
+
+
+def page(sections: Iterable[tuple[Measure, Results]]) -> str:
+    """Return the page for the documentation."""
+    sections = list(sections)
+    found = [(measure, figure) for measure, results in sections for figure in figures(measure, results)]
+    goals = [["", *_HEAD], *([measure.title, *figure.cells()] for measure, figure in found)]
+    parts = [_INTRODUCTION, facts() + "\n", "## Goals\n", _markdown(goals), "## Contenders\n"]
+    for measure, results in sections:
+        if len(measure.contenders) > 1:
+            title = measure.title[0].upper() + measure.title[1:]
+            parts += [f"### {title}\n", _markdown(contenders_table(measure, results))]
+    return "\n".join(parts)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

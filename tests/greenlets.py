@@ -1,0 +1,96 @@
+"""A script under gevent, patched "early" or "late", that tries every way out of a call; run by test_gevent.py.
+
+Prints one JSON object: what was tried, and what came of it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.argv[1] == "early":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import json
+import time
+from typing import Any
+
+import requests
+
+from resilient_requests import CancelScope, ResilientAdapter, iter_events
+from resilient_requests.testing import FaultServer, silence, stream
+
+if sys.argv[1] == "late":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import gevent
+
+EVENTS = b"data: 1\n\n"
+
+
+def outcome(attempt: Any) -> str:
+    """Name what came of an attempt; "late" where it took as long as the limits."""
+    began = time.monotonic()
+    try:
+        result = str(attempt())
+    except (Exception, gevent.Timeout) as error:  # noqa: BLE001  # its name is what is asked for
+        result = type(error).__name__
+    return result if time.monotonic() - began < 5 else f"late {result}"
+
+
+def tried(server: FaultServer, framing: Any) -> dict[str, str]:
+    """Try everything once, over one framing."""
+    adapter = ResilientAdapter()
+    session = requests.Session()
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    kept: dict[str, Any] = {"verify": server.ca_path or True}
+
+    def begun(*items: Any, **options: Any) -> Any:
+        server.script(stream([EVENTS, *items], framing=framing))
+        return iter_events(session.get(server.url, stream=True, **kept), idle_timeout=30, **options)
+
+    results = {}
+    events = begun(60.0)
+    gevent.spawn_later(0.1, events.cancel)
+    results["cancel of a stream"] = outcome(lambda: list(events))
+    server.script(stream([EVENTS, 60.0], framing=framing))
+    results["stall"] = outcome(
+        lambda: list(iter_events(session.get(server.url, stream=True, **kept), idle_timeout=0.2))
+    )
+    events = begun(0.35, EVENTS, heartbeat=0.1)
+    seen = outcome(lambda: [getattr(event, "data", "beat") for event in events])
+    results["heartbeat"] = "intact" if seen.startswith("['1', 'beat', 'beat', ") and seen.endswith(", '1']") else seen
+    server.script(silence())
+    with CancelScope() as scope:
+        gevent.spawn_later(0.1, scope.cancel)
+        results["cancel before the head"] = outcome(lambda: session.get(server.url, **kept))
+    server.script(silence())
+
+    def killed() -> Any:
+        with gevent.Timeout(0.2):
+            return session.get(server.url, **kept)
+
+    results["gevent.Timeout"] = outcome(killed)
+    events = begun(60.0)
+    gevent.spawn_later(0.1, adapter.shutdown)
+    results["shutdown"] = outcome(lambda: list(events))
+    results["left"] = repr(adapter).partition(" in_flight")[2]
+    session.close()
+    return results
+
+
+def main() -> None:
+    """Try it plain, and on TLS where gevent supports that: not when it patches a program that has loaded ssl."""
+    results = {}
+    for tls in (False, True) if sys.argv[1] == "early" else (False,):
+        for framing in ("chunked", "close"):
+            with FaultServer(tls=tls) as server:
+                results[f"{'tls' if tls else 'plain'} {framing}"] = tried(server, framing)
+    print(json.dumps(results))  # noqa: T201
+
+
+main()

@@ -1,0 +1,51 @@
+"""The benchmarks run and report; what they find depends on the machine, and is for their page."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["-m", "benchmarks"], ["benchmarks/run.py"]], ids=["module", "file"])
+def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
+    """Two rounds with whatever is installed here: the environment of the peers need not exist."""
+    page = tmp_path / "page.md"
+    options = ["post", "--rounds", "2", "--venv", str(tmp_path / "none"), "--page", str(page)]
+
+    done = subprocess.run(
+        [sys.executable, *command, *options],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "CPU / plain HTTPAdapter" in done.stdout
+    assert "post: round 2/2" in done.stderr
+    assert "| resilient_requests |" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_unknown_measure_is_a_usage_error() -> None:
+    """A typing error must not look like a run without findings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nonesuch", "--venv", "none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "nonesuch" in done.stderr
