@@ -11,15 +11,17 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
 from benchmarks.contenders._contender import BODY, HEADERS, Contender
 from resilient_requests import ResilientAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["MEASURES", "Goal", "Measure", "Sample"]
 
@@ -106,7 +108,7 @@ class Calls(Measure):
     unit = "µs of CPU per call"
     contenders = _CALLERS
 
-    def __init__(self, name: str, title: str, path: str, calls: int, goal: float, hard: float) -> None:
+    def __init__(self, name: str, title: str, path: str, calls: int, *, goal: float, hard: float) -> None:
         self.name, self.title = name, title
         self.goals = (Goal("CPU / plain HTTPAdapter", goal, hard, against="plain"),)
         self._path, self._calls, self.is_tls = path, calls, path.startswith("tls:")
@@ -336,7 +338,7 @@ class Threads(Measure):
 
 
 class Chats(Measure):
-    """Streams that end with their mark: does the next one find the connection?"""
+    """Streams that end with their mark: whether the next one finds the connection."""
 
     name = "chats"
     title = "20 chat streams, each read to [DONE]"
@@ -377,8 +379,8 @@ _LONG_LINE_GOALS = (
     Goal("memory of iter_lines, in sizes of the line", 3.0, 2.1, of="memory", ours="ours_lines", unit="x"),
 )
 _ALL: tuple[Measure, ...] = (
-    Calls("post", "POST on a kept-alive connection", "/post", 100, 1.05, 1.00),
-    Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, 0.10, 0.07),
+    Calls("post", "POST on a kept-alive connection", "/post", 100, goal=1.05, hard=1.00),
+    Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, goal=0.10, hard=0.07),
     Layers(),
     *(Burst(framing, 1.20 if framing == "each" else 1.10) for framing in _FRAMINGS),
     Paced(),

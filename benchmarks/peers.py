@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import venv
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["install", "python_of"]
 

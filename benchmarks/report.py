@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from benchmarks.measures import Goal, Measure
-from benchmarks.rounds import Results
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benchmarks.measures import Goal, Measure
+    from benchmarks.rounds import Results
 
 __all__ = ["Figure", "contenders_table", "facts", "figures", "goals_table", "page"]
 

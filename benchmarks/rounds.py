@@ -6,12 +6,14 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.measures import Measure, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Results", "compare", "upstream"]
 

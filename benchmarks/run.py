@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 if __package__ in (None, ""):  # started as a file: its own directory would hide modules of the same names
     sys.path[0] = str(ROOT)
 
 from benchmarks import peers  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["main"]
 
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         # From here on only what runs there needs to be installed anywhere.
         rest = [each for each in given if each != "--install"]
         os.chdir(ROOT)
-        os.execv(python, [python, "-m", "benchmarks", *rest])  # noqa: S606
+        os.execv(python, [python, "-m", "benchmarks", *rest])
     return _run(options)
 
 

@@ -12,9 +12,11 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["event", "main"]
 

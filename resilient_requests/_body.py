@@ -59,7 +59,7 @@ class Body:
         self._exchange = exchange
         self._left = exchange.length  # None: the framing tells the end, or the peer's leaving does
         # A response to HEAD has no body, whatever framing its head announces: http.client sets the length to 0.
-        self._chunks = ChunkedDecoder() if exchange.chunked and self._left is None else None
+        self._chunks = ChunkedDecoder(raw.chunk_left or 0) if exchange.chunked and self._left is None else None
         self._coding = ContentDecoder(raw)
         self._ahead: bytes | None = None  # read, and not unframed yet; None: ask http.client what it has read
         self._size = _SMALL
@@ -198,10 +198,9 @@ def is_used(response: requests.Response) -> bool:
 def _body_of(raw: Any) -> Source:
     exchange = getattr(raw, "_original_response", None)
     # vcrpy's stand-in for urllib3's response says that it is http.client's too.
-    is_real = isinstance(raw, urllib3.HTTPResponse) and isinstance(exchange, http.client.HTTPResponse)
-    if not is_real or exchange.isclosed():
+    if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(exchange, http.client.HTTPResponse):
         return ForeignBody(raw)
-    if raw.tell() or raw.chunk_left is not None:  # in the middle already
+    if exchange.isclosed() or raw.tell():
         return ForeignBody(raw)
     if isinstance(exchange, Exchange):
         return Body(raw, exchange, exchange.tap)

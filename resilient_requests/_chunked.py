@@ -21,13 +21,13 @@ class ChunkedError(ValueError):
 class ChunkedDecoder:
     """Decodes all chunks that a read brought in one go; one body, one thread.
 
-    ``is_done``: the last chunk and the trailers were seen.
+    ``left``: the bytes still to come of a chunk that was begun. ``is_done``: the last chunk and the trailers were seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, left: int = 0) -> None:
         self.is_done = False
         self._held = b""  # an unfinished line
-        self._left = 0  # of the chunk that is being read
+        self._left = left  # of the chunk that is being read
         self._in_trailers = False
         self._after_data = False  # the line end behind a chunk's data is due
 

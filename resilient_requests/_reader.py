@@ -69,6 +69,7 @@ class Reader:
         self.silence = self.eventless = self.unyielded = 0.0
         self._since = _clock.now().boot
         self._is_cancelled = self._is_reading = False
+        self.tells_late = False  # its last bytes may hold events: the end is told by `close`, when they are handed out
         # A response may be read by several loops, one after the other: it is one story.
         self.pace: Pace = (None if tap is None else tap.pace) or Pace()
         self._story: Story | None = None if self._call is None else self._call.story
@@ -108,7 +109,8 @@ class Reader:
             self.bytes_received += len(data)
         if self.source.is_done and not self.is_done:
             self.is_done = True
-            self._tell(None, complete=True)
+            if not self.tells_late:
+                self._tell(None, complete=True)
         return data
 
     def _read(self) -> bytes:
@@ -265,6 +267,8 @@ class Reader:
             self.is_done = True
             self._release()
             self._tell(None, complete=False)
+        elif self.error is None:
+            self._tell(None, complete=True)
 
     def drain(self, most_bytes: int, seconds: float) -> None:
         """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""

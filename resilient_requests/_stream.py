@@ -86,6 +86,7 @@ class EventStream(_Stream):
 
     def __init__(self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None) -> None:
         super().__init__(reader)
+        reader.tells_late = True
         self.is_flushed = False  # the last event had no end of its own: it may have been cut
         self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
@@ -104,6 +105,7 @@ class EventStream(_Stream):
                 return data
             if not data:
                 if not self._decoder.is_pending:
+                    reader.close()
                     raise StopIteration
                 self.is_flushed = True
             try:

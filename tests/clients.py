@@ -69,7 +69,7 @@ class Client:
 
     def warm(self) -> Self:
         """Make a call that leaves a connection in the pool, and forget what was told of it."""
-        assert self.get().status_code == 200
+        assert self.get(timeout=5).status_code == 200
         self.events.clear()
         return self
 

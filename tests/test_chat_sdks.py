@@ -30,7 +30,8 @@ def test_openai_reads_the_same_chat(name: str, fault_server_factory: Factory) ->
     """Text, tool calls, finish reason and usage."""
     openai: Any = pytest.importorskip("openai", reason="the OpenAI SDK is not installed")
     server = serve(name, fault_server_factory)
-    content, calls, finish, usage = "", {}, None, None
+    calls: dict[int, list[Any]] = {}
+    content, finish, usage = "", None, None
     with openai.OpenAI(api_key="k", base_url=server.url, max_retries=0) as client:
         for chunk in client.chat.completions.create(model="m", messages=ASK["messages"], stream=True):
             usage = chunk.usage or usage
@@ -70,10 +71,12 @@ def test_anthropic_reads_the_same_message(fault_server_factory: Factory) -> None
     """The message that the SDK puts together."""
     anthropic: Any = pytest.importorskip("anthropic", reason="the Anthropic SDK is not installed")
     server = serve("anthropic.sse", fault_server_factory)
-    with anthropic.Anthropic(api_key="k", base_url=server.url, max_retries=0) as client:
-        with client.messages.stream(model="m", max_tokens=9, messages=ASK["messages"]) as events:
-            text = "".join(events.text_stream)
-            message = events.get_final_message()
+    with (
+        anthropic.Anthropic(api_key="k", base_url=server.url, max_retries=0) as client,
+        client.messages.stream(model="m", max_tokens=9, messages=ASK["messages"]) as events,
+    ):
+        text = "".join(events.text_stream)
+        message = events.get_final_message()
     with mounted(server) as session:
         ours = complete_chat(session, server.url, dialect="anthropic", **ASK)
 

@@ -355,7 +355,8 @@ def test_a_part_of_the_answer_feeds_the_event_clock(server: FaultServer, session
 @pytest.mark.slow
 def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: requests.Session) -> None:
     """They come from a provider that is at work."""
-    server.script(sse(*[0.04, b": keep-alive\n\n"] * 6, chunk("a", "stop")))
+    items: list[Any] = [0.04, b": keep-alive\n\n"] * 6
+    server.script(sse(*items, chunk("a", "stop")))
     with stream_chat(session, server.url, idle_timeout=0.12, **ASK) as deltas:
         assert texts(deltas) == ["a"]
 

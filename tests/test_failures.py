@@ -356,7 +356,7 @@ def test_what_plain_requests_raises_is_told_apart(
     server = fault_server_factory(tls=tls)
     server.default = make()
     with requests.Session() as session, pytest.raises(requests.RequestException) as caught:
-        session.post(server.url, data=body, verify=server.ca_path or True, timeout=(0.2, 0.2))
+        session.post(server.url, data=body, verify=server.ca_path or True, timeout=(0.4, 0.4))
 
     assert is_transient(caught.value) is expected
 

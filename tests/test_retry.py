@@ -199,8 +199,8 @@ def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for
 
     first, second = caught.value.attempts  # type: ignore[attr-defined]
     assert counts(server) == (2, 2, 2)
-    assert first.elapsed == pytest.approx(0.15, abs=0.1)
-    assert second.elapsed > first.elapsed + 0.1
+    assert first.elapsed >= 0.15
+    assert second.elapsed >= 0.3
 
 
 @pytest.mark.slow
@@ -312,7 +312,7 @@ def test_a_handshake_that_is_cut_is_repeated(
 ) -> None:
     """Not a byte of the request has left, whatever Python calls the error."""
     fault_server_tls.on_handshake(fault())
-    with Client(fault_server_tls, idempotency_keys=keys, timeouts=Timeouts(connect=0.3)) as client:
+    with Client(fault_server_tls, idempotency_keys=keys, timeouts=Timeouts(connect=0.75)) as client:
         response = client.post()
 
     assert response.attempts[0].phase == "handshake"  # type: ignore[attr-defined]

@@ -147,7 +147,8 @@ def test_a_deadline_is_not_a_reason_to_retry(server: FaultServer, way: str) -> N
     with Client(server, policy={"max_retries": 3}, timeouts=timeouts) as client, scope, pytest.raises(DeadlineExceeded):
         client.post()
 
-    assert len(server.requests) == 1
+    assert len(client.told(AttemptStarted)) == 1
+    assert len(server.requests) <= 1
     assert time.monotonic() - since < 1.0
 
 
@@ -215,9 +216,9 @@ def test_the_earliest_deadline_of_nested_scopes_counts(
 def test_a_scope_that_was_left_no_longer_counts(fault_server: FaultServer) -> None:
     """Its time goes on, for the streams that began in it only."""
     with Client(fault_server) as client:
-        with CancelScope(timeout=0.05):
+        with CancelScope(timeout=0.3):
             client.get()
-        time.sleep(0.06)
+        time.sleep(0.31)
         response = client.get()
 
     assert response.status_code == 200

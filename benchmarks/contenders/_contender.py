@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["BODY", "DONE", "HEADERS", "Contender", "Upstream"]
 
 DONE = "[DONE]"
 HEADERS = {"Authorization": "Bearer sk-0123456789"}
-BODY = {
+BODY: dict[str, Any] = {
     "model": "some-model-2025",
     "messages": [{"role": "user", "content": "Say hello."}],
     "stream_options": {"include_usage": True},
@@ -51,11 +53,11 @@ class Contender:
 
     def post(self, path: str) -> None:
         """Post `BODY` and read the whole answer."""
-        self._lacks()
+        raise NotImplementedError(path)
 
     def events(self, path: str) -> Iterator[Any]:
         """Yield the parsed JSON of each event of a stream, but for its end mark."""
-        self._lacks()
+        raise NotImplementedError(path)
 
     def created(self, chunk: Any) -> int:
         """Return the time stamp in what `events` yields."""
@@ -64,15 +66,12 @@ class Contender:
 
     def data(self, path: str) -> Iterator[Any]:
         """Yield the data of each event as it is."""
-        self._lacks()
+        raise NotImplementedError(path)
 
     def lines(self, path: str) -> Iterator[bytes]:
         """Yield the lines of a stream."""
-        self._lacks()
+        raise NotImplementedError(path)
 
     def chat(self, path: str) -> None:
         """Read a chat stream to its end mark, the way its users do."""
-        self._lacks()
-
-    def _lacks(self) -> NoReturn:
-        raise NotImplementedError
+        raise NotImplementedError(path)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx_sse
 
 from benchmarks.contenders._contender import BODY, DONE, HEADERS, Upstream
 from benchmarks.contenders._contender import Contender as _Contender
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Contender"]
 

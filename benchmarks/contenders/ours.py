@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from benchmarks.contenders import plain
 from benchmarks.contenders._contender import DONE
 from resilient_requests import ResilientAdapter, iter_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Contender"]
 
@@ -28,11 +30,13 @@ class Contender(plain.Contender):
 
     def events(self, path: str) -> Iterator[Any]:
         with iter_events(self.stream(path)) as stream:
-            for event in stream:
+            events: Any = stream  # without a heartbeat there are only events
+            for event in events:
                 if event.data != DONE:
                     yield event.json()
 
     def data(self, path: str) -> Iterator[Any]:
         with iter_events(self.stream(path), max_event_bytes=_ANY_SIZE) as stream:
-            for event in stream:
+            events: Any = stream
+            for event in events:
                 yield event.data

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders import ours, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Contender"]
 

@@ -6,11 +6,13 @@ import json
 import socket
 import ssl
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders._contender import BODY, HEADERS
 from benchmarks.contenders._contender import Contender as _Contender
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Contender"]
 

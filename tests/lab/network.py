@@ -33,6 +33,9 @@ SERVER, HTTP, HTTPS = "203.0.113.10", 80, 443
 CLIENT, OTHER_CLIENT, GATEWAY = "192.168.77.2", "192.168.77.3", "192.168.77.1"
 INTERNET, PROXY_PORT = "198.51.100.1", 3128
 
+START_LIMIT = 30.0
+"""Seconds that the origin may take to start."""
+
 Strangers = Literal["drop", "reset"]
 Manner = Literal["silence", "fin", "reset"]
 
@@ -106,6 +109,7 @@ class Lab:
             self.certificates = certificate_directory or certificates.make(self._shop.path, SERVER, INTERNET)
             self._log = self._shop.path / "requests"
             self._origin = self._start_origin()
+            self._wait_for_origin()
         except BaseException:
             self.close()
             raise
@@ -328,12 +332,19 @@ class Lab:
         self.remember_for(memory)
 
     def _start_origin(self) -> subprocess.Popen[bytes]:
-        # Listening already, so there is no waiting for the process to be ready.
+        # Listening already, so the first connections wait in the queue.
         with _listening(self.server, HTTP) as plain, _listening(self.server, HTTPS) as tls:
             pem = str(self.certificates / certificates.SERVER)
             return self._shop.start_python(
                 "origin.py", str(plain), str(tls), pem, str(self._log), pass_fds=(plain, tls)
             )
+
+    def _wait_for_origin(self) -> None:
+        # On a busy machine Python may take longer to start than the NAT remembers.
+        with self.server.entered(), socket.create_connection((SERVER, HTTP), timeout=START_LIMIT) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            if not sock.recv(1):
+                raise RuntimeError((self._shop.path / "stderr").read_text(encoding="utf-8", errors="replace"))
 
 
 def _plugged(link: str, address: str) -> tuple[str, str]:

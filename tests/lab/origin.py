@@ -67,6 +67,8 @@ class Origin:
         return True
 
     def _note(self, what: str, request_id: str) -> None:
+        if request_id == "-":
+            return  # only asked whether anybody is there
         os.write(self._log, f"{what} {request_id}\n".encode())  # one write, appended whole
 
 

@@ -21,7 +21,7 @@ from lab.stage import OK, Outcome
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "incidents.md"
 LIMIT = 60.0
-AT_ONCE = 24
+AT_ONCE = 16
 HEADINGS = {
     "plain": "requests",
     "timeout": "+ timeout",

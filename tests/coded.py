@@ -1,0 +1,100 @@
+"""Bodies as a server sends them: framed, coded, in pieces, and every way to read one."""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from clients import Client
+
+from resilient_requests import iter_bytes, iter_events
+from resilient_requests.testing import FaultServer, Reply, stream
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Iterator
+
+    import requests
+
+FRAMINGS: tuple[Any, ...] = ("chunked", "close", "length")
+EVENT_STREAM = "text/event-stream"
+
+
+def _brotli() -> Any:
+    for name in ("brotlicffi", "brotli"):  # the order in which urllib3 looks
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+BROTLI = _brotli()
+CODINGS = ("identity", "gzip", "deflate", *(("br",) if BROTLI is not None else ()))
+
+
+def packer(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """What packs a piece so that it can be unpacked when it arrives, and what ends the body."""
+    if coding == "identity":
+        return lambda piece: piece, bytes
+    if coding == "br":
+        brotli = BROTLI.Compressor(quality=1)
+        process = getattr(brotli, "compress", None) or brotli.process
+        return lambda piece: process(piece) + brotli.flush(), brotli.finish
+    deflate = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[coding])
+    return lambda piece: deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH), deflate.flush
+
+
+def packed(pieces: Iterable[bytes], coding: str) -> bytes:
+    """A whole body."""
+    pack, end = packer(coding)
+    return b"".join([*map(pack, pieces), end()])
+
+
+def coded_stream(
+    items: Iterable[bytes | float | threading.Event],
+    *,
+    coding: str = "identity",
+    ending: Any = None,
+    headers: dict[str, str] | None = None,
+    **options: Any,
+) -> Reply:
+    """A `stream` whose pieces are packed one by one; the coding's end is sent unless there is another ending."""
+    pack, end = packer(coding)
+    packed_items = [pack(item) if isinstance(item, bytes) else item for item in items]
+    if ending is None:
+        packed_items.append(end())
+    fields = dict(headers or {})
+    if coding != "identity":
+        fields["Content-Encoding"] = coding.rpartition(" ")[2]
+    return stream(packed_items, ending=ending, headers=fields, **options)
+
+
+def _of_events(response: requests.Response) -> Iterator[bytes]:
+    return (f"data: {event.data}\n\n".encode() for event in iter_events(response))  # type: ignore[union-attr]
+
+
+def _of_lines(response: requests.Response) -> Iterator[bytes]:
+    return (line + b"\n" for line in response.iter_lines())
+
+
+READERS: dict[str, Callable[[requests.Response], Iterator[bytes]]] = {
+    "iter_events": _of_events,
+    "iter_bytes": iter_bytes,  # type: ignore[dict-item]  # without a heartbeat it yields nothing but bytes
+    "iter_lines": _of_lines,
+    "iter_content(None)": lambda response: response.iter_content(None),
+    "iter_content(7)": lambda response: response.iter_content(7),
+}
+"""Ways to read an event stream; each gives back the bytes that were sent."""
+
+
+def events(*datas: object) -> list[bytes]:
+    """Server-sent events as bytes."""
+    return [f"data: {data}\n\n".encode() for data in datas]
+
+
+def opened(client: Client, server: FaultServer, reply: Reply, **options: Any) -> requests.Response:
+    """The streamed response to one GET that is answered so."""
+    server.script(reply)
+    return client.get(stream=True, **options)
