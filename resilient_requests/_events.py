@@ -207,6 +207,8 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
 }
 _LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
 _STREAM = _LOGGERS[StreamEnded]
+# Asked for several times per call: one look-up, and none of an attribute.
+_ENABLED = {kind: (_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
 
 
 class Emitter:
@@ -225,7 +227,10 @@ class Emitter:
 
     def wants(self, kind: type[Event]) -> bool:
         """Return whether anybody would see an event of this kind: else it need not be built."""
-        return bool(self.observers) or _LOGGERS[kind].isEnabledFor(_LINES[kind][1])
+        if self.observers:
+            return True
+        is_enabled_for, level = _ENABLED[kind]
+        return is_enabled_for(level)
 
     def emit(self, event: Event) -> None:
         """Tell every observer, then the log. An observer that raises is logged and harms nobody."""

@@ -90,10 +90,10 @@ class Reader:
         """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors."""
         if self.error is not None:
             raise self.error
-        if self.is_done:
-            return b""
         if self._is_cancelled:
             self.fail(Cancelled())
+        if self.is_done:
+            return b""
         self._is_reading = True
         try:
             is_plain = self._event_timeout is None and self._heartbeat is None and not self._is_timed

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
@@ -13,7 +16,11 @@ _MOST_DIGITS = 20  # int() refuses thousands of digits
 
 
 class EventTooLarge(ValueError):
-    """An event is larger than the limit."""
+    """An event is larger than the limit; ``events`` are those that came before it in the same piece."""
+
+    def __init__(self, events: Sequence[ServerSentEvent] = ()) -> None:
+        super().__init__()
+        self.events = events
 
 
 class ServerSentEvent(NamedTuple):
@@ -131,7 +138,7 @@ class SSEDecoder:
             at = end + 1
         self._line += data[at:] if at else data
         if self._size + len(self._line) > self._max:
-            raise EventTooLarge
+            raise EventTooLarge(events)
 
     def _take(self, line: memoryview, events: list[ServerSentEvent]) -> None:
         """Take one line. A view, since a line may be as large as the limit, and is copied only by decoding it."""
@@ -144,7 +151,7 @@ class SSEDecoder:
             return
         self._size += len(line) + 1
         if self._size > self._max:
-            raise EventTooLarge
+            raise EventTooLarge(events)
         if bytes(line[:5]) == b"data:":
             self._data.append(_text(line[5:]))
             return

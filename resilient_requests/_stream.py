@@ -91,7 +91,18 @@ class EventStream(_Stream):
         self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._events: Iterator[ServerSentEvent] = iter(())
+        self._is_too_large = False
         self._clocks = (0.0, 0.0)
+
+    def cancel(self) -> None:
+        """As for every stream; what has arrived and was not handed out is dropped."""
+        super().cancel()
+        self._events = iter(())
+
+    def close(self) -> None:
+        """As for every stream; what has arrived and was not handed out is dropped."""
+        super().close()
+        self._events, self._decoder = iter(()), SSEDecoder()
 
     def __next__(self) -> ServerSentEvent | Heartbeat:
         reader = self._reader
@@ -100,6 +111,9 @@ class EventStream(_Stream):
                 self._clocks = (reader.eventless, reader.unyielded)
                 reader.yielded()
                 return event
+            if self._is_too_large and reader.error is None:
+                limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
+                reader.fail(StreamProtocolError(limit, **reader.facts()))
             data = reader.read()
             if isinstance(data, Heartbeat):
                 return data
@@ -110,9 +124,9 @@ class EventStream(_Stream):
                 self.is_flushed = True
             try:
                 events = self._decoder.feed(data) if data else self._decoder.flush()
-            except EventTooLarge:
-                limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
-                reader.fail(StreamProtocolError(limit, **reader.facts()))
+            except EventTooLarge as error:
+                self._is_too_large, self._events = True, iter(error.events)
+                continue
             if data and not events and (beat := reader.eventless_read()) is not None:
                 return beat
             self._events = iter(events)

