@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests import RetryBudget
 from resilient_requests._budget import TokenBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 RETRIES = 2
 LOSS = 0.2
@@ -26,21 +28,21 @@ RATES = (0.2, 1.0, 5.0, 50.0)
 class Budget(Protocol):
     """The rule of one client towards one origin."""
 
-    def may_retry(self, now: float) -> bool: ...
-    def succeeded(self, now: float) -> None: ...
-    def failed(self, now: float) -> None: ...
+    def may_retry(self, now: float, /) -> bool: ...
+    def succeeded(self, now: float, /) -> None: ...
+    def failed(self, now: float, /) -> None: ...
 
 
 class Unlimited:
     """Every failure is retried."""
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, _: float, /) -> bool:
         return True
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, _: float, /) -> None:
         pass
 
-    def failed(self, now: float) -> None:
+    def failed(self, _: float, /) -> None:
         pass
 
 
@@ -50,10 +52,10 @@ class Ours(Unlimited):
     def __init__(self) -> None:
         self._bucket = TokenBucket(RetryBudget(), 0.0)
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, now: float, /) -> bool:
         return self._bucket.withdraw(1, now)
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, now: float, /) -> None:
         self._bucket.deposit(now)
 
 
@@ -63,13 +65,13 @@ class GRPC(Unlimited):
     def __init__(self) -> None:
         self._tokens = 10.0
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, _: float, /) -> bool:
         return self._tokens > 5.0
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, _: float, /) -> None:
         self._tokens = min(self._tokens + 0.1, 10.0)
 
-    def failed(self, now: float) -> None:
+    def failed(self, _: float, /) -> None:
         self._tokens = max(self._tokens - 1.0, 0.0)
 
 
@@ -81,14 +83,14 @@ class AWS(Unlimited):
         self._tokens = 500
         self._spent = 0
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, _: float, /) -> bool:
         if self._tokens < self._cost:
             return False
         self._tokens -= self._cost
         self._spent = self._cost
         return True
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, _: float, /) -> None:
         self._tokens = min(self._tokens + (self._spent or 1), 500)
         self._spent = 0
 
@@ -100,24 +102,24 @@ class Finagle(Unlimited):
         self._tokens = 100.0
         self._since = 0.0
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, now: float, /) -> bool:
         self._fill(now)
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
         return True
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, now: float, /) -> None:
         self._call(now)
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, /) -> None:
         self._call(now)
 
-    def _call(self, now: float) -> None:
+    def _call(self, now: float, /) -> None:
         self._fill(now)
         self._tokens += 0.2
 
-    def _fill(self, now: float) -> None:
+    def _fill(self, now: float, /) -> None:
         elapsed, self._since = now - self._since, now
         self._tokens = min(self._tokens * max(1.0 - elapsed / 10.0, 0.0) + elapsed * 10.0, 1000.0)
 
@@ -221,19 +223,26 @@ def figure(results: dict[float, dict[str, dict[str, Tally]]]) -> str:
     def y(loss: float) -> float:
         return top + plot_height - min(loss, 0.2) / 0.2 * plot_height
 
+    svg, font = 'xmlns="http://www.w3.org/2000/svg"', 'font-family="sans-serif" font-size="13"'
+    goal = f'x="{x(1.0)}" y="{y(0.02)}" width="{x(1.2) - x(1.0)}" height="{y(0) - y(0.02)}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f'<svg {svg} viewBox="0 0 {width} {height}" {font}>',
         "<title>Attempts per call in an outage, and calls finally failed at 20 % loss</title>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         f'<path d="M{left},{top}V{top + plot_height}H{left + plot_width}" fill="none" stroke="#333"/>',
-        f'<rect x="{x(1.0)}" y="{y(0.02)}" width="{x(1.2) - x(1.0)}" height="{y(0) - y(0.02)}" fill="#859900" opacity="0.25"/>',
+        f'<rect {goal} fill="#859900" opacity="0.25"/>',
     ]
-    for tick in (1.0, 1.5, 2.0, 2.5, 3.0):
-        parts.append(f'<text x="{x(tick)}" y="{top + plot_height + 18}" text-anchor="middle">{tick:g}</text>')
-    for tick in (0.0, 0.05, 0.1, 0.15, 0.2):
-        parts.append(f'<text x="{left - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:.0%}</text>')
+    parts += [
+        f'<text x="{x(tick)}" y="{top + plot_height + 18}" text-anchor="middle">{tick:g}</text>'
+        for tick in (1.0, 1.5, 2.0, 2.5, 3.0)
+    ]
+    parts += [
+        f'<text x="{left - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:.0%}</text>'
+        for tick in (0.0, 0.05, 0.1, 0.15, 0.2)
+    ]
+    middle = f'<text x="{left + plot_width / 2}" y="{height - 12}" text-anchor="middle">'
     parts.append(
-        f'<text x="{left + plot_width / 2}" y="{height - 12}" text-anchor="middle">attempts per call in the outage</text>'
+        f"{middle}attempts per call in the outage</text>"
         f'<text x="18" y="{top + plot_height / 2}" text-anchor="middle" '
         f'transform="rotate(-90 18 {top + plot_height / 2})">calls failed at 20 % loss</text>'
     )

@@ -72,6 +72,8 @@ class Body:
         if self._unread or self._exchange.isclosed():
             return self._left_over()
         if self._coding.has_more:
+            if self.tap.attempt.call.is_ended:
+                self.tap.attempt.call.check()
             return self._coding.decode(b"")
         if self._left == 0 or (self._chunks is not None and self._chunks.is_done):
             return self._finish()

@@ -84,7 +84,9 @@ class Tap(io.RawIOBase):
         return data
 
     def buffered(self, reader: io.BufferedReader) -> bytes:
-        """Return, without waiting, what the reader of the response has read ahead."""
+        """Return, without waiting, what the reader of the response has read ahead. Raises what ended the call."""
+        if self.attempt.call.is_ended:
+            self.attempt.call.check()
         if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
             self._sock.settimeout(0)
             self._armed = -1.0

@@ -211,6 +211,9 @@ class Reader:
     def fail(self, error: BaseException, cause: BaseException | None = None) -> NoReturn:
         """End with an error, which every further read raises too; the connection is closed."""
         self.error = self.source.error = error
+        if not getattr(error, "attempts", True):
+            # What the call took until its response began.
+            error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
         self._release()
         self._tell(error, complete=False)
         if cause is None or cause is error:

@@ -43,7 +43,7 @@ class Timeouts:
     def limits(self, timeout: Any) -> Limits:
         """Return the limits of a call whose ``timeout=`` was given so: None, seconds, a pair or urllib3's Timeout.
 
-        Raises TypeError or ValueError naming the part of ``timeout`` that is wrong.
+        Raises ValueError naming the part of ``timeout`` that is wrong, as requests does, also for a wrong type.
         """
         if timeout is None:
             return self._own
@@ -55,8 +55,11 @@ class Timeouts:
             connect, read = timeout
         else:
             connect = read = timeout
-        connect = _checks.duration("timeout (connect)", connect)
-        read = _checks.duration("timeout (read)", read)
+        try:
+            connect = _checks.duration("timeout (connect)", connect)
+            read = _checks.duration("timeout (read)", read)
+        except TypeError as error:
+            raise ValueError(f"{error}: a timeout must be an int, float or None, or a pair of them") from None
         return Limits(connect=connect, write=self.write, response=read, idle=read)
 
     @functools.cached_property

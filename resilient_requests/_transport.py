@@ -99,8 +99,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
-        # A list as cert is legal in requests, and cannot be a key.
-        key = (url[: url.find("/", 8)], proxy, verify, tuple(cert) if isinstance(cert, list) else cert)
+        key = (url[: url.find("/", 8)], proxy, verify, cert)
         pool = self._pools.get(key)
         if pool is None or pool.pool is None or getattr(pool, "is_evicted", False):
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)

@@ -241,6 +241,14 @@ def test_an_odd_chunk_is_no_error(odd: dict[str, Any]) -> None:
     assert (found.content, found.id, found.model) == ("ab", "c1", "m-1")
 
 
+def test_an_id_is_not_lost_to_a_later_chunk() -> None:
+    """Azure sends chunks with empty ones, before and after."""
+    empty = {"id": "", "model": "", "choices": []}
+    found = read(lines(empty, chunk("a", "stop"), empty), "openai")
+
+    assert (found.id, found.model) == ("c1", "m-1")
+
+
 @pytest.mark.parametrize("data", ["5", '"text"', "[]", "null", "[1]"])
 def test_json_that_is_no_object_is_a_protocol_error(data: str) -> None:
     """It cannot be a chunk in any dialect."""

@@ -20,10 +20,21 @@ from proxies import HTTPProxy, SOCKS5Proxy
 
 from resilient_requests import cli
 from resilient_requests.cli.probe import _ladder, _progress, _terminal
-from resilient_requests.cli.probe._line import Finding, Result
+from resilient_requests.cli.probe._line import Finding, Line, Result
 from resilient_requests.cli.probe._report import label
+from resilient_requests.cli.probe._target import Target
 from resilient_requests.cli.probe._verdict import Rung, Verdict, judge, keepalive_helps
-from resilient_requests.testing import FaultServer, respond, silence, stream
+from resilient_requests.testing import (
+    FaultServer,
+    ReceivedRequest,
+    Reply,
+    fin,
+    fin_then_reset,
+    reset,
+    respond,
+    silence,
+    stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,9 +148,89 @@ def test_a_server_that_closes_is_told_from_a_path_that_forgets(
     told = probe(server.url, "--rungs", RUNGS, "--json")
 
     assert told.results()[1.2] == "closed by the peer"
+    assert {each["error"] for each in told.json["rungs"]} == {None}
     assert told.json["limit"]["side"] == "server"
     assert told.json["limit"]["with_notice"]
     assert told.json["limit"]["last_good"] < FORGETS
+
+
+@pytest.mark.slow
+def test_a_limit_below_the_last_rungs_is_narrowed_down_too(
+    probe: Callable[..., Told], fault_server_factory: Callable[..., FaultServer]
+) -> None:
+    """As soon as it is known between which rungs it lies, and nothing is tried where it does not."""
+    server = fault_server_factory(idle_limit=0.7)
+    told = probe(server.url, "--rungs", "0.1,0.2,1.2,1.4", "--json")
+    limit = told.json["limit"]
+
+    assert limit["last_good"] < 0.7 < limit["first_bad"]
+    assert limit["first_bad"] - limit["last_good"] <= 0.2 + 1e-6
+    assert [each["idle"] for each in told.json["rungs"] if each["refined"]] == [0.4, 0.6, 0.8, 1.0]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    ("ending", "result"),
+    [
+        (fin(), "closed by the peer"),
+        (fin_then_reset(), "closed by the peer"),
+        (reset(applies=False), "reset on reuse"),
+        (respond(b"x" * 9, cut=("head", 9), ending="reset"), "reset on reuse"),
+    ],
+    ids=["fin", "fin, reset", "reset", "head cut"],
+)
+def test_a_close_that_crosses_the_request_is_the_servers(
+    probe: Callable[..., Told],
+    monkeypatch: pytest.MonkeyPatch,
+    fault_server_factory: Callable[..., FaultServer],
+    *,
+    tls: bool,
+    ending: Reply,
+    result: str,
+) -> None:
+    """A rung right at the server's limit: it sends its FIN before it has seen the request."""
+    server = trusting(monkeypatch, fault_server_factory(tls=tls))
+
+    def answer(request: ReceivedRequest) -> Reply:
+        return respond(b"ok") if server.connections[request.connection - 1].requests == 1 else ending
+
+    server.default = answer
+    told = probe(server.url, "--rungs", "0.02", "--json")
+
+    assert told.results()[0.02] == result
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_unasked_answer_is_a_close(
+    monkeypatch: pytest.MonkeyPatch, fault_server_factory: Callable[..., FaultServer], *, tls: bool
+) -> None:
+    """Some servers say 408 before they leave an idle connection; session tickets are no answer."""
+    server = trusting(monkeypatch, fault_server_factory(tls=tls))
+    with Target(server.url) as target:
+        line = Line(target)
+        line.open()
+        before = line.look()
+        server.push_idle(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+        while not (found := line.look()):
+            server.wait_for_disconnects(1, 0.01)
+        line.close()
+
+    assert before is None
+    assert (found.result, found.error) == (Result.CLOSED, "unsolicited bytes")
+
+
+def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
+    """Before the next use, so it costs no call."""
+    with Target(fault_server.url) as target:
+        line = Line(target)
+        line.open()
+        fault_server.kill_idle("reset")
+        while not (found := line.look()):
+            fault_server.wait_for_disconnects(1, 0.01)
+        line.close()
+
+    assert found.result is Result.RESET_IDLE
+    assert found.error == "ConnectionResetError(ECONNRESET)"
 
 
 def test_idle_connections_that_survive_need_no_window(probe: Callable[..., Told], fault_server: FaultServer) -> None:

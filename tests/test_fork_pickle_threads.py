@@ -78,7 +78,7 @@ def forgetting(request: pytest.FixtureRequest, session: requests.Session, monkey
 
 
 @contextlib.contextmanager
-def child(work: Callable[[], object]) -> Iterator[None]:
+def child(work: Callable[[], object], patience: float = PATIENCE) -> Iterator[None]:
     """Do some work in a forked child while the body runs here; it must succeed."""
     ours, theirs = os.pipe()
     pid = os.fork()
@@ -95,7 +95,7 @@ def child(work: Callable[[], object]) -> Iterator[None]:
     os.close(theirs)
     try:
         yield
-        ended, _, _ = select.select([ours], [], [], PATIENCE)
+        ended, _, _ = select.select([ours], [], [], patience)
         assert ended, "the child hangs"
     finally:
         with contextlib.suppress(ProcessLookupError):

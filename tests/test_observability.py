@@ -154,7 +154,7 @@ def test_a_stream_without_a_byte_has_no_first_byte(server: FaultServer) -> None:
 
 def test_loops_over_one_response_are_one_story(fault_server: FaultServer) -> None:
     """The first loop stops after a block, the next goes on there."""
-    fault_server.script(stream([b"one\n", 0.02, b"two\n"], content_type="text/plain"))
+    fault_server.script(stream([0.05, b"one\n", 0.02, b"two\n"], content_type="text/plain"))
     with Client(fault_server) as client, client.get(stream=True) as response:
         assert next(response.iter_content(2)) == b"on"
         list(response.iter_content(2))
@@ -163,6 +163,7 @@ def test_loops_over_one_response_are_one_story(fault_server: FaultServer) -> Non
     assert len(ended) == 1
     assert ended[0].first_byte is not None
     assert ended[0].first_byte < ended[0].elapsed - 0.01
+    assert ended[0].longest_gap > 0.04
 
 
 def test_recycling_tells_its_reason() -> None:
@@ -302,6 +303,7 @@ def test_a_stall_that_goes_on_ends_at_the_limit(
 
     assert caught.value.idle_timeout == 0.15
     assert 0.14 < caught.value.elapsed < 0.6
+    assert options or items._reader._tap.limit == pytest.approx(0.1)  # type: ignore[union-attr]
     assert len([each for each in warnings_of(caplog) if each.name.endswith("stream")]) == 1
 
 
@@ -320,11 +322,14 @@ def test_nobody_is_told_of_a_stall_where_warnings_are_off(
     """And the socket is asked once, with the whole limit."""
     fault_server.script(stream([b"one"], ending="silence"))
     with caplog.at_level(logging.ERROR, OURS), mounted(timeouts=Timeouts(idle=0.1)) as session:
-        items = session.get(fault_server.url, stream=True).iter_content(None)
+        items = iter_bytes(session.get(fault_server.url, stream=True))
         next(items)
         with pytest.raises(StreamIdle):
             next(items)
 
+    assert items._reader._tap is not None
+    assert items._reader._tap.limit == 0.1
+    assert not items._reader.pace.has_stalled
     assert warnings_of(caplog) == []
 
 
@@ -382,6 +387,20 @@ def test_statistics_can_be_read() -> None:
         "  http://b.example:80 opened=4 reused=3 recycled=1 stale=2 retries=2 window=2.5 youngest_stale=5.25 (set it)>",
     ]
     assert repr(calm) == "<OriginStats opened=1 reused=9 recycled=0 stale=0 retries=0 window=10>"
+
+
+def test_reuses_that_were_good_count_against_the_hint() -> None:
+    """A path that kept four connections for longer has not forgotten the three that died."""
+    adapter = ResilientAdapter()
+    place = Place("http", "host", 80)
+    for _ in range(3):
+        adapter.register.stale(place, 31.0)
+    before = adapter.stats().origins["http://host:80"].hint
+    for _ in range(4):
+        adapter.register.good(place, 40.0)
+
+    assert before is not None
+    assert adapter.stats().origins["http://host:80"].hint is None
 
 
 def test_the_memory_of_reuses_is_bounded() -> None:

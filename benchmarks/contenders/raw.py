@@ -40,11 +40,11 @@ class Contender(_Contender):
         self._kept = sock
 
     def events(self, path: str) -> Iterator[Any]:
-        for data in self.data(path):
+        for data in self._data(path):
             if data != b"[DONE]":
                 yield json.loads(data)
 
-    def data(self, path: str) -> Iterator[Any]:
+    def _data(self, path: str) -> Iterator[bytes]:
         held = b""
         for block in self._blocks(path):
             *whole, held = (held + block).split(b"\n\n") if held else block.split(b"\n\n")

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from resilient_requests.cli import demo, probe
+from resilient_requests.cli import chat, demo, probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # Each has ``add_parser(commands)``, which sets ``run``: a callable that takes the arguments and returns an exit code.
-_COMMANDS = (demo, probe)
+_COMMANDS = (demo, chat, probe)
 _INTERRUPTED = 130
 
 

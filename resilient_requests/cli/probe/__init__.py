@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from resilient_requests.cli._words import in_words
 from resilient_requests.cli.probe import _ladder, _progress
 from resilient_requests.cli.probe._climb import Climb, plan
 from resilient_requests.cli.probe._line import BROKEN, Line
 from resilient_requests.cli.probe._report import Report, unreachable
-from resilient_requests.cli.probe._target import Target, in_words
+from resilient_requests.cli.probe._target import Target
 from resilient_requests.cli.probe._terminal import rich_console
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests import _clock
+from resilient_requests.cli._words import in_words
 from resilient_requests.cli.probe import _ladder
 from resilient_requests.cli.probe._line import BROKEN, Finding, Line, Result
-from resilient_requests.cli.probe._target import in_words
 from resilient_requests.cli.probe._verdict import Rung, bracket
 
 if TYPE_CHECKING:

@@ -10,16 +10,14 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-from resilient_requests._failures import causes, describe
 from resilient_requests._tls import TLSContexts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Target", "in_words"]
+__all__ = ["Target"]
 
 _USERINFO = re.compile(r"//[^/@\s]*@")
-_LONGEST = 200
 
 
 class Target:
@@ -84,13 +82,3 @@ class Target:
         if self._pool.proxy is not None and not self.is_tls:
             headers.update(self._pool.proxy_headers)
         conn.request(self.method, self._path, headers=headers, preload_content=False, decode_content=False)
-
-
-def in_words(error: BaseException) -> str:
-    """Return an error in one line for people: its class, the errno's name and the system's words, no credentials."""
-    for each in causes(error):
-        # The words of a failed dial or handshake stand in the last OSError of the chain.
-        if isinstance(each, OSError) and each.strerror and not isinstance(each, requests.RequestException):
-            return f"{describe(each)}: {each.strerror}"
-    text = _USERINFO.sub("//", str(error)).splitlines() or [""]
-    return f"{describe(error)}: {text[0][:_LONGEST]}"

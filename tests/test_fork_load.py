@@ -1,0 +1,219 @@
+"""Forks in the middle of everything: no process hangs, none gets an answer or a byte that is another's.
+
+``FORKS`` and ``FORK_REQUESTS`` set how many; the long form is ``FORKS=1000 FORK_REQUESTS=10000``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from test_fork_pickle_threads import PATIENCE, child
+from timed import adapter_of, ask, echoes, in_threads, mounted
+
+from resilient_requests import StreamBroken, _adapter, iter_events
+from resilient_requests.testing import respond, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resilient_requests.testing import FaultServer, ReceivedRequest, Reply
+
+FORKS = int(os.environ.get("FORKS", "100"))
+REQUESTS = int(os.environ.get("FORK_REQUESTS", "300"))
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork"),
+    # The server's threads are what Python 3.12 warns of; the child uses none of them.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+    pytest.mark.slow,
+]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
+    """A server that says what it was asked."""
+    return echoes(fault_server_factory(tls=request.param == "tls"))
+
+
+@pytest.fixture
+def session(server: FaultServer) -> Iterator[requests.Session]:
+    """A session that has four idle connections to the server."""
+    with mounted(keepalive=600.0) as session:
+        session.verify = server.ca_path or True
+        for response in [session.get(server.url, stream=True) for _ in range(4)]:
+            assert response.content == b"/"
+        yield session
+
+
+@pytest.fixture(params=["hook", "pid check"])
+def forgetting(request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the child learn of the fork by the hook, or, as under uWSGI, by nothing but its process id."""
+    if request.param == "pid check":
+        monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
+
+
+class Load:
+    """A server's replies, and what threads do with them while the process forks.
+
+    ``gates``: one event per held stream, which lets its second half go. Guarded by nothing: the test sets an entry
+    before it asks.
+    """
+
+    def __init__(self, server: FaultServer, session: requests.Session) -> None:
+        self.url, self.session, self.adapter = server.url, session, adapter_of(session)
+        self.gates: dict[str, threading.Event] = {}
+        self.over = threading.Event()
+        self.answers = 0
+        server.default = self._reply
+
+    def _reply(self, request: ReceivedRequest) -> Reply:
+        target = request.target.encode()
+        if request.target in self.gates:
+            return stream([target, self.gates[request.target], target])
+        if request.target.startswith("/flow"):
+            return stream([target] * 20)
+        # So that some thread dials, and shakes hands, at every moment.
+        headers = {"Connection": "close"} if request.number % 8 == 0 else {}
+        return respond(target + request.body, headers=headers)
+
+    def work(self, number: int) -> None:
+        """Call, stream or hold locks until it is over."""
+        kinds = (self._stream, self._stream, self._hold, self._call)
+        kind = kinds[min(number, len(kinds) - 1)]
+        for turn in itertools.count():
+            if self.over.is_set():
+                return
+            kind(f"{number}-{turn}")
+
+    def _call(self, name: str) -> None:
+        ask(self.session, self.url, name, 4)
+        self.answers += 4
+
+    def _stream(self, name: str) -> None:
+        target = f"/flow-{name}"
+        with self.session.get(self.url + target, stream=True) as response:
+            assert b"".join(response.iter_content(None)) == target.encode() * 20
+        self.answers += 1
+
+    def _hold(self, name: str) -> None:
+        register = self.adapter.register
+        locks: list[Any] = [register._lock, register.tls._lock, self.adapter.poolmanager.pools.lock]
+        locks += [pool.pool.mutex for pool in register.pools() if pool.pool is not None]  # type: ignore[attr-defined]
+        for lock in locks:
+            with lock:
+                self.over.wait(0.001)
+
+    @contextlib.contextmanager
+    def held(self, target: str) -> Iterator[requests.Response]:
+        """A stream of which the first half has come; on leaving, all of it does."""
+        gate = self.gates[target] = threading.Event()
+        with self.session.get(self.url + target, stream=True) as response:
+            blocks = response.iter_content(None)
+            assert next(blocks) == target.encode()
+            try:
+                yield response
+            finally:
+                gate.set()
+            assert b"".join(blocks) == target.encode()
+
+
+@pytest.mark.timeout(max(60, FORKS))
+def test_no_fork_under_load_hangs_or_mixes_answers_up(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
+    """At each fork calls, streams, handshakes and locks are somewhere in the middle."""
+    load = Load(server, session)
+
+    def work(number: int, held: requests.Response) -> None:
+        with pytest.raises(StreamBroken, match="another process"):
+            next(held.iter_content(None))
+        ask(session, server.url, f"child{number}", 4)
+        with session.get(f"{server.url}/flow-child{number}", stream=True) as response:
+            assert response.content == f"/flow-child{number}".encode() * 20
+        load.adapter.rotate()
+        load.adapter.shutdown()
+
+    with in_threads(6, load.work) as errors:
+        try:
+            for number in range(FORKS):
+                with load.held(f"/held-{number}") as held, child(lambda n=number, h=held: work(n, h)):  # type: ignore[misc]
+                    pass
+        finally:
+            load.over.set()
+
+    assert errors == []
+    assert load.answers > FORKS
+    assert load.adapter.stats().in_flight == 0
+
+
+@pytest.mark.timeout(max(60, REQUESTS // 50))
+def test_a_warm_session_brings_both_processes_their_own_answers(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
+    """The connections of before the fork are the parent's, and only the parent's."""
+    warm = server.accepted
+    with child(lambda: ask(session, server.url, "child", REQUESTS), patience=PATIENCE + REQUESTS / 50):
+        ask(session, server.url, "parent", REQUESTS)
+
+    askers: dict[int, set[str]] = {}
+    for request in server.requests[4:]:
+        askers.setdefault(request.connection, set()).add(request.path.partition("-")[0])
+    assert sorted(askers.values(), key=sorted) == [{"/child"}, {"/parent"}]
+    assert server.accepted == warm + 1
+
+
+@pytest.mark.parametrize("call", ["first", "many"])
+def test_threads_of_a_child_may_all_be_the_first_to_call(
+    server: FaultServer, session: requests.Session, forgetting: None, call: str
+) -> None:
+    """uWSGI starts its threads, and they take requests, before anything has looked at the process id."""
+    count = 1 if call == "first" else 10
+
+    def work() -> None:
+        with in_threads(8, lambda number: ask(session, server.url, f"child{number}", count)) as errors:
+            pass
+        assert errors == []
+
+    for _ in range(10):
+        with child(work):
+            pass
+
+
+WAYS: dict[str, Callable[[requests.Response], object]] = {
+    "content": lambda response: response.content,
+    "iter_content": lambda response: next(response.iter_content(None)),
+    "iter_lines": lambda response: next(response.iter_lines()),
+    "iter_events": lambda response: next(iter_events(response)),
+    "raw.read": lambda response: response.raw.read(1),
+    "raw.read1": lambda response: response.raw.read1(1),
+    "raw.stream": lambda response: next(response.raw.stream(1)),
+}
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_takes_no_byte_of_its_parents_stream(
+    server: FaultServer, session: requests.Session, forgetting: None, way: str, framing: str
+) -> None:
+    """What the child would read the parent would miss; under TLS neither could read on."""
+    go_on = threading.Event()
+    # The first bytes wait in the socket: what is read here was not there when the head was.
+    server.script(stream([b"data: one\n\n", b"data: ", go_on, b"two\n\n"], framing=framing))
+    response = session.get(server.url, stream=True)
+
+    def work() -> None:
+        with pytest.raises(Exception, match="another process"):
+            WAYS[way](response)
+
+    with child(work):
+        pass
+    go_on.set()
+
+    assert [event.data for event in iter_events(response)] == ["one", "two"]

@@ -1,0 +1,341 @@
+"""Code written for requests reads our responses as it always did: promptly, and without losing a byte."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from clients import Client
+from coded import CODINGS, EVENT_STREAM, FRAMINGS, coded_stream, opened
+
+from resilient_requests import StreamBroken, StreamIdle, iter_bytes
+from resilient_requests._response import _lines, _split
+from resilient_requests.testing import FaultServer, respond, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Factory = Callable[..., FaultServer]
+
+BODY = bytes(range(256)) * 300
+PLAIN = "application/octet-stream"
+
+
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
+    """A server with and without TLS."""
+    return fault_server_factory(tls=request.param == "tls")
+
+
+@pytest.fixture
+def client(server: FaultServer) -> Iterator[Client]:
+    """Ours, on that server."""
+    with Client(server) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def both(server: FaultServer, *reply: Any) -> Iterator[list[requests.Response]]:
+    """The same reply by requests' own adapter, and by ours."""
+    server.script(*reply, *reply)
+    with requests.Session() as plain, Client(server) as client:
+        plain.verify = client.session.verify
+        yield [plain.get(server.url, stream=True, timeout=5), client.get(stream=True)]
+
+
+# -- iter_content ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 1024, 10240, 65536, 1 << 20])
+@pytest.mark.parametrize("framing", ["length", "close"])
+def test_blocks_have_the_size_that_was_asked_for(server: FaultServer, framing: Any, size: int) -> None:
+    """C8. Uploads in parts and ciphers rely on it; only the last may be shorter."""
+    body = BODY if size > 1 else BODY[:500]
+    with both(server, respond(body, framing=framing, chunks=[900, 7, 13000])) as (theirs, ours):
+        blocks = list(ours.iter_content(size))
+
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+        assert blocks == list(theirs.iter_content(size))
+
+
+@pytest.mark.parametrize("size", [7, 1024, 65536])
+def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) -> None:
+    """Shorter ones are allowed behind a chunk, as in requests."""
+    with both(server, respond(BODY, framing="chunked", chunks=[900, 7, 13000])) as (theirs, ours):
+        blocks = list(ours.iter_content(size))
+
+        assert max(map(len, blocks)) <= size
+        assert b"".join(blocks) == BODY == b"".join(theirs.iter_content(size))
+
+
+@pytest.mark.parametrize("size", [1000, 65536])
+@pytest.mark.parametrize("coding", CODINGS[1:])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_blocks_are_of_decoded_bytes(
+    client: Client, server: FaultServer, framing: Any, coding: str, size: int
+) -> None:
+    """In every coding."""
+    response = opened(client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN))
+    blocks = list(response.iter_content(size))
+
+    assert b"".join(blocks) == BODY
+    assert max(map(len, blocks)) <= size
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [iter_bytes, lambda response: [response.content], lambda response: response.iter_content(None)],
+    ids=["iter_bytes", "content", "iter_content"],
+)
+@pytest.mark.parametrize("size", [512, 20000])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_the_next_loop_goes_on(client: Client, server: FaultServer, framing: Any, size: int, rest: Any) -> None:
+    """A look at the head of a file, and then the rest: with requests that works where there is a length."""
+    response = opened(client, server, respond(BODY, framing=framing))
+    first = next(response.iter_content(size))
+    second = next(response.iter_content(size))
+
+    assert len(first) == len(second) == size
+    assert first + second + b"".join(rest(response)) == BODY
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(client: Client, server: FaultServer) -> None:
+    """What was read for a block that nobody took is given back, at the end of the body too."""
+    response = opened(client, server, respond(b"0123456789", framing="length"))
+    seen = [next(response.iter_content(3)) for _ in range(3)]
+
+    assert [*seen, *response.iter_content(3)] == [b"012", b"345", b"678", b"9"]
+
+
+def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> None:
+    """Frameworks close what they iterate over."""
+    for loop_of in (
+        lambda response: response.iter_content(3),
+        lambda response: response.iter_content(None),
+        lambda response: response.iter_content(None, decode_unicode=True),
+        lambda response: response.iter_lines(),
+    ):
+        response = opened(client, server, stream([b"0123\n4567\n89"], content_type=PLAIN, ending="silence"))
+        loop = loop_of(response)
+        next(loop)
+        loop.close()
+
+        assert list(loop) == []
+        assert client.adapter.stats().in_flight == 0
+        assert server.wait_for_disconnects(server.accepted)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_ends_its_loop(client: Client, server: FaultServer, framing: Any) -> None:
+    """As in requests, and it is nobody's fault."""
+    response = opened(client, server, stream([b"a\n", 0.01, b"b\n"], framing=framing, ending="silence"))
+    seen = []
+    for line in response.iter_lines():
+        seen.append(line)
+        response.close()
+
+    assert seen[0] == b"a"
+    assert client.adapter.generation == 0
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServer) -> None:
+    """The call was ended first."""
+    response = opened(client, server, stream([b"a"], ending="silence"))
+    loop = response.iter_content(None)
+    next(loop)
+    tap: Any = response.raw._original_response.tap
+    tap.attempt.call.cancel()
+    response.close()
+
+    with pytest.raises(Exception, match="cancelled"):
+        next(loop)
+
+
+@pytest.mark.parametrize("size", [0, -1, "7", 7.0, True])
+def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> None:
+    """The same result, or the same error."""
+    with both(server, respond(b"0123456789")) as (theirs, ours):
+        outcomes = []
+        for response in (theirs, ours):
+            try:
+                outcomes.append((list(response.iter_content(size)), None))
+            except Exception as error:  # noqa: BLE001  # whatever it is
+                outcomes.append(([], type(error)))
+            response.close()
+
+        assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1", "shift-jis"])
+@pytest.mark.parametrize("size", [None, 1, 5])
+def test_text_is_decoded_across_cuts(client: Client, server: FaultServer, size: int | None, encoding: str) -> None:
+    """A character may be cut anywhere."""
+    text = "héllo" if encoding == "latin-1" else "日本\r\nテスト" * 20
+    response = opened(client, server, respond(text.encode(encoding), framing="chunked", chunks=[3]))
+    response.encoding = encoding
+
+    assert "".join(response.iter_content(size, decode_unicode=True)) == text
+
+
+# -- iter_lines -----------------------------------------------------------------------------------------------------
+
+LINES = [
+    b"",
+    b"a",
+    b"a\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"a\r\nb\rc\nd",
+    b"a\r\n\r\nb\r\rc\n\nd\n\r",
+    b"\n\n\n",
+    b"a\x0bb\x0cc\x1cd\x85e\xe2\x80\xa8f\n",
+    b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("body", LINES, ids=repr)
+def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
+    """C13. A CRLF between two reads is one line end; requests makes two of it."""
+    for size in range(1, len(body) + 1):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert list(_lines(iter(pieces))) == body.splitlines()
+    text = body.decode("latin-1").replace("\x85", "")
+    expected = [line.decode("latin-1") for line in text.encode("latin-1").splitlines()]
+    assert list(_lines(iter(text))) == expected
+
+
+@pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"--", b"aa", b"abab"])
+def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
+    """A delimiter may be cut anywhere; what is behind the last one is a line if there is anything."""
+    for body in (b"", delimiter, b"x" + delimiter, delimiter * 3 + b"x", b"aaabababaa--\r\n-\n" * 3, b"x" * 10):
+        expected = body.split(delimiter)
+        expected = expected if expected[-1] else expected[:-1]
+        for size in range(1, len(body) + 1):
+            pieces = iter([body[at : at + size] for at in range(0, len(body), size)])
+            assert list(_split(pieces, delimiter)) == expected
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("options", [{}, {"chunk_size": 4096}, {"decode_unicode": True}, {"delimiter": b"\r\n"}])
+def test_lines_are_requests_lines(server: FaultServer, framing: Any, options: dict[str, Any]) -> None:
+    """For text that requests reads right, in one piece."""
+    body = "one\r\ntwo\r\n\r\nthree é\r\n".encode()
+    with both(server, respond(body, framing=framing, headers={"Content-Type": "text/plain; charset=utf-8"})) as pair:
+        theirs, ours = (list(response.iter_lines(**options)) for response in pair)
+
+        assert ours == (theirs[:-1] if "delimiter" in options else theirs)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "utf-32-le", None])
+def test_decoded_lines_end_at_line_ends_only(client: Client, server: FaultServer, encoding: str | None) -> None:
+    """C13. A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
+    lines = ["a\x85b", "", "ਊ c"] if encoding != "latin-1" else ["a\x85b", "", "c"]
+    text = "\r\n".join(lines) + "\n"
+    data = text.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF16 if encoding == "utf-16-le" else b"\xff\xff")
+    response = opened(client, server, respond(data, framing="chunked", chunks=[3]))
+    response.encoding = encoding
+    expected: list[Any] = lines if encoding else [line.encode() for line in lines]
+
+    assert list(response.iter_lines(decode_unicode=True)) == expected
+
+
+def test_a_stall_leaves_a_legacy_loop_as_idle(client: Client, server: FaultServer) -> None:
+    """And what came before it has been delivered, but for half a line."""
+    response = opened(client, server, stream([b"one\ntwo\nthr"], ending="silence"), timeout=(5, 0.03))
+    seen = []
+    with pytest.raises(StreamIdle):
+        for line in response.iter_lines():
+            seen.append(line)
+
+    assert seen == [b"one", b"two"]
+
+
+def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServer) -> None:
+    """Half a line is not the last one."""
+    response = opened(client, server, stream([b"one\ntw"], ending="reset"))
+    seen = []
+    with pytest.raises(StreamBroken):
+        for line in response.iter_lines():
+            seen.append(line)
+
+    assert seen == [b"one"]
+
+
+@pytest.mark.parametrize(
+    "run", [_lines, lambda pieces: _split(pieces, b"\r\n"), lambda pieces: _split(pieces, b"\n")], ids=str
+)
+def test_a_long_line_is_held_once(run: Any) -> None:
+    """C13. In its pieces until it is whole: joining at each read would be quadratic."""
+    held = b"x" * 1024
+    pieces = [held] * 4000
+    generator = run(iter(pieces))
+    tracemalloc.start()
+    try:
+        assert len(next(generator)) == len(held) * len(pieces)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2.5 * len(held) * len(pieces)
+
+
+# -- whole bodies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream_", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_content_text_and_json(client: Client, server: FaultServer, framing: Any, coding: str, stream_: bool) -> None:
+    """As ever, whether or not it was to be streamed, and again."""
+    document = {"é": list(range(100))}
+    server.script(
+        coded_stream([json.dumps(document).encode()], framing=framing, coding=coding, content_type="application/json")
+    )
+    response = client.get(stream=stream_)
+
+    assert response.json() == document
+    assert json.loads(response.text) == json.loads(response.content) == document
+    assert b"".join(response.iter_content(10)) == response.content
+    assert list(response.iter_lines()) == [response.content]
+    assert client.adapter.stats().in_flight == 0
+    assert response.ok
+    assert response.elapsed.total_seconds() >= 0
+
+
+def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: FaultServer) -> None:
+    """Not found empty."""
+    response = opened(client, server, stream([b"a\n"]))
+    assert list(response.iter_lines()) == [b"a"]
+
+    with pytest.raises(requests.exceptions.StreamConsumedError):
+        next(response.iter_content(1))
+    with pytest.raises(RuntimeError, match="already consumed"):
+        response.content  # noqa: B018  # the property reads
+
+
+def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
+    """With its methods: undecoded bytes, unless asked for otherwise."""
+    for framing in FRAMINGS:
+        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        assert response.raw.read(decode_content=True) == BODY
+        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        assert response.raw.read(2) == b"\x1f\x8b"
+        response.close()
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_a_with_block_closes_the_response(client: Client, server: FaultServer) -> None:
+    """As in requests."""
+    with opened(client, server, stream([b"a\n"], content_type=EVENT_STREAM, ending="silence")) as response:
+        assert next(response.iter_lines()) == b"a"
+
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
