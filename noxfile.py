@@ -48,6 +48,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
+    install(session, "test")
+    session.run("python", "tests/soak.py", *(session.posargs or ("--seconds", "3600", "--least-faults", "100000")))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Lint, and check the format."""
     session.install("--upgrade", "ruff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,7 @@ class ResilientAdapter(TransportAdapter):
         self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
         self._buckets: dict[str, TokenBucket] = {}
         self._pid = os.getpid()
+        self._forked = threading.RLock()
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
         _ADAPTERS.add(self)
 
@@ -123,11 +125,21 @@ class ResilientAdapter(TransportAdapter):
             _checks.count("generation", generation)
             if generation > self.generation:
                 raise ValueError(f"generation must be one that was seen: {generation} is ahead of {self.generation}")
+        self._ensure_process()
         return self.register.rotate(generation)
 
     def stats(self) -> AdapterStats:
         """Return what this adapter has done so far, in total and per origin. Thread-safe."""
+        self._ensure_process()
         return self.register.stats()
+
+    def close(self) -> None:
+        """Close all idle connections; responses in flight finish, and the adapter can be used again.
+
+        Unlike requests', which closes no socket while any response is alive.
+        """
+        self._ensure_process()
+        super().close()
 
     def shutdown(self, grace: float = 0.0) -> None:
         """Close for good: refuse new calls, end those in flight after ``grace`` seconds, with clear errors there.
@@ -135,6 +147,7 @@ class ResilientAdapter(TransportAdapter):
         Safe from any thread and in a signal handler; harmless when repeated.
         """
         grace = _checks.number("grace", grace, least=0)
+        self._ensure_process()
         register = self.register
         register.is_shut_down = True
         self.close()
@@ -161,8 +174,7 @@ class ResilientAdapter(TransportAdapter):
         """
         if self._is_disabled:
             return super().send(request, stream, timeout, verify, cert, proxies)
-        if self._pid != os.getpid():
-            self._after_fork()
+        self._ensure_process()
         limits = self._timeouts.limits(timeout)
         if self._idempotency_keys:
             request = _send.with_key(request)
@@ -196,11 +208,18 @@ class ResilientAdapter(TransportAdapter):
         if seconds > 0:
             call.sleep(seconds)
 
+    def _ensure_process(self) -> None:
+        """Forget what is the parent's in a child that ran no at-fork hook (uWSGI runs none)."""
+        if self._pid != os.getpid():
+            with self._forked:  # held nowhere else; several threads of the child may come first
+                if self._pid != os.getpid():
+                    self._after_fork()
+
     def _after_fork(self) -> None:
-        self._pid = os.getpid()
         self._buckets = {}
         self._pools = weakref.WeakValueDictionary()
         self.register.after_fork()
+        self._pid = os.getpid()  # last: from now on other threads pass
 
 
 def _retry_policy(given: object) -> RetryPolicy:

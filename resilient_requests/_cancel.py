@@ -200,6 +200,7 @@ class Call:
         if earlier._deadline is not None and (self._deadline is None or earlier._deadline < self._deadline):
             self._deadline, self._limit_name = earlier._deadline, earlier._limit_name
         if earlier._scope is not None and earlier._scope is not self._scope:
+            self._scope = earlier._scope
             self._obey(earlier._scope)
         self._ended = self._ended or earlier._ended
 

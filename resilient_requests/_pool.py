@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -114,6 +115,10 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
                 self.register.recycled(conn, reason, now)
 
     def _put_conn(self, conn: Any) -> None:
+        if isinstance(conn, RecyclingConnection) and conn.born is not None and conn.pid != os.getpid():
+            # The parent's, as its place is; and where no at-fork hook ran, the queue may be locked for ever.
+            conn.close()
+            return
         if isinstance(conn, RecyclingConnection) and conn.sock is not None:
             register = self.register
             now = conn.idle_since = register.clock()

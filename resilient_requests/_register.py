@@ -249,6 +249,7 @@ class Register:
 
     def retire(self, place: Hashable, generation: int, reason: str, call_id: str | None = None) -> bool:
         """Retire the connections of one origin, unless somebody has already done so for this generation."""
+        self.ensure_process()  # a stream of the parent's may end in a child that has not called yet
         origin = self._origin(place)
         with self._lock:
             if generation < max(origin.floor, self._floor):

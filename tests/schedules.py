@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -108,10 +107,10 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Advance:
-    """Time passes; ``asleep``: on the wall clock only, as for a paused machine."""
+    """Time passes: on all clocks; on the wall clock only, as for a paused machine; or while somebody sets that back."""
 
     seconds: float
-    asleep: bool = False
+    how: Literal["awake", "paused", "set back"] = "awake"
 
 
 Step = Ask | Fan | Idle | Handshakes | Rotate | Advance
@@ -136,9 +135,14 @@ _FATES: tuple[Fate, ...] = (
     "reset", "reset", "reset unread", "fin", "fin then reset", "late", "head cut", "body cut",
 )  # fmt: skip
 _SILENT: tuple[Fate, ...] = ("silent", "head silent", "body silent")
-_fates = st.lists(st.sampled_from(_FATES), max_size=3) | st.lists(st.sampled_from(_FATES + _SILENT), max_size=3)
+_fate = st.one_of(*[st.sampled_from(_FATES)] * 14, st.sampled_from(_SILENT))
+_fates = st.lists(_fate, min_size=1, max_size=3)
 _asks = st.builds(Ask, st.sampled_from(_KINDS), _fates.map(tuple))
-_advances = st.builds(Advance, st.sampled_from((0.5, 1.0, 2.9, 3.0, 6.0, 9.0, 10.0, 70.0)), st.sampled_from((False, True)))
+_advances = st.builds(
+    Advance,
+    st.sampled_from((0.5, 1.0, 2.9, 3.0, 6.0, 9.0, 10.0, 70.0)),
+    st.sampled_from(("awake", "awake", "paused", "set back")),
+)
 _others = st.one_of(
     st.builds(Fan, st.integers(2, 3)),
     st.builds(Idle, st.sampled_from(("reset", "fin", "bytes", "reset", "fin", "bytes", "black hole"))),
@@ -216,27 +220,35 @@ def row_of(fate: Fate, *, reused: bool, stream: bool, statuses: bool) -> Row | N
     return rows.get(fate)
 
 
+class Moment(NamedTuple):
+    """The wall clock and boot time, in seconds since the beginning."""
+
+    wall: float = 0.0
+    boot: float = 0.0
+
+    def after(self, wall: float, boot: float) -> Moment:
+        return Moment(self.wall + wall, self.boot + boot)
+
+
 @dataclass
 class Lying:
     """An idle connection."""
 
-    since: float
+    since: Moment
     hint: float | None = None
-    state: Literal["alive", "dead", "silent", "unknown"] = "alive"
+    state: Literal["alive", "dead", "silent"] = "alive"
 
 
 @dataclass
 class Expected:
-    """What must be seen of a call. ``pooled``: whether its connection is kept, None where both are right."""
+    """What must be seen of a call; ``is_vague``: it may have left its connection in the pool, or retired it."""
 
     tries: list[Fate] = field(default_factory=list)
-    reused: list[bool | None] = field(default_factory=list)
+    reused: list[bool] = field(default_factory=list)
     error: type[BaseException] | None = None
     status: int = 200
-    pooled: Lying | None = None
-    may_be_pooled: bool = False
-    may_succeed: bool = False
     stopped_by: str | None = None
+    is_vague: bool = False
 
 
 class Model:
@@ -244,159 +256,501 @@ class Model:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.now = 0.0
-        self.idle: list[Lying] = []
+        self.now = Moment()
+        # The last is the next to be taken; None is the place of a closed one, and whoever takes that dials.
+        self.places: list[Lying | None] = []
         self.generation = 0
         self.tokens = float(BUDGET.capacity)
         self.window = Window()
         self.cut_handshakes = 0
-        self.rotated_at: float | None = None
+        self._rotated_at: float | None = None
 
-    def lies_silent(self) -> bool:
+    @property
+    def idle(self) -> list[Lying]:
+        """The idle connections, the oldest first."""
+        return [each for each in self.places if each is not None]
+
+    def is_silent(self) -> bool:
+        """Whether any idle connection lies in a black hole."""
         return any(each.state == "silent" for each in self.idle)
 
     def misfortune(self, how: Misfortune) -> None:
+        """The idle connections die, or fall silent."""
         for each in self.idle:
             if each.state == "alive":
                 each.state = "silent" if how == "black hole" else "dead"
-            elif each.state == "unknown" and how != "black hole":
-                each.state = "dead"
 
     def rotate(self, *, named: bool) -> Rotation:
-        if not named and self.rotated_at is not None and self.now - self.rotated_at < 1.0:
+        """Everything that lies idle is closed, and what was learnt is forgotten."""
+        if not named and self._rotated_at is not None and self.now.boot - self._rotated_at < 1.0:
             return Rotation.COALESCED
-        self.rotated_at = self.now
-        self.generation += 1
-        self.idle, self.window = [], Window()
+        self._rotated_at = self.now.boot
+        self.retire()
+        self.window = Window()
         return Rotation.ROTATED
 
-    def is_expired(self, lying: Lying) -> bool:
-        hinted = EXPIRY if lying.hint is None else min(EXPIRY, max(lying.hint - MARGIN, 0.0))
-        return self.now - lying.since >= min(hinted, self.window.limit(self.now))
-
-    def take(self, *, fresh: bool) -> Lying | None:
-        """Take the connection that was used last, or None to dial; expired ones at the bottom go too."""
-        if not self.idle:
-            return None
-        top = self.idle.pop()
-        is_good = not fresh and top.state != "dead" and not self.is_expired(top)
-        while self.idle and self.is_expired(self.idle[0]):
-            del self.idle[0]
-        return top if is_good else None
-
-    def put(self, lying: Lying) -> None:
-        if not self.is_expired(lying):
-            self.idle.append(lying)
+    def retire(self) -> None:
+        """Nothing that lies idle is used again."""
+        self.generation += 1
+        self.places = []
 
     def fan(self, count: int) -> None:
-        for _ in [self._used(self.take(fresh=False)) for _ in range(count)]:
-            self.put(Lying(self.now))
-            self.tokens = min(self.tokens + BUDGET.deposit, BUDGET.capacity)
+        """So many calls take a connection each, before any gives one back."""
+        taken = [self._take(fresh=False) for _ in range(count)]
+        for lying in taken:
+            if lying is not None:
+                self.window.good(self._age(lying))
+            self._earn()
+            self._put()
 
-    def _used(self, lying: Lying | None) -> None:
-        if lying is not None:
-            self.window.good(self.now - lying.since)
-
-    def ask(self, ask: Ask, limit: float, reused: bool | None) -> Expected:
-        """Return what a call must do; ``reused`` is what its first try did, for where both are right."""
+    def ask(self, ask: Ask, limit: float) -> Expected:
+        """Return what a call must do."""
         expected = Expected()
-        is_idempotent = ask.kind not in ("POST", "generator", "big POST") or self.schedule.keys
+        row: Row | None = None
         for number in range(3):
-            lying = self.take(fresh=number > 0)
-            if lying is not None and lying.state == "unknown":
-                lying = lying if reused else None
+            lying = self._take(fresh=number > 0)
             expected.reused.append(lying is not None)
+            depth = len(self.places)
             row = self._try(ask, limit, lying, expected)
+            if len(self.places) == depth:
+                self.places.append(None)
             if row is None:
                 return expected
-            if lying is not None and row.is_stale:
-                self.window.stale(self.now - lying.since, self.now)
-            self._retire(retires=row.retires)
-            is_touched = row is not _HANDSHAKE
-            expected.stopped_by = self._why_not(ask, row, number, is_touched=is_touched, is_idempotent=is_idempotent)
+            expected.stopped_by = self._why_not(ask, row, number)
             if expected.stopped_by is not None:
-                self._conclude(row, expected)
-                return expected
-        raise AssertionError("three tries, and no end")
-
-    def _conclude(self, row: Row, expected: Expected) -> None:
+                break
+        assert row is not None
         expected.error = row.error
-        if row.error is None:
-            expected.status = 503
+        return expected
 
-    def _why_not(self, ask: Ask, row: Row, number: int, *, is_touched: bool, is_idempotent: bool) -> str | None:
+    def _why_not(self, ask: Ask, row: Row, number: int) -> str | None:
+        """Return why no further try follows; else pay for it."""
+        is_idempotent = ask.kind not in ("POST", "generator", "big POST") or self.schedule.keys
         if not (row.replays == "all" or (row.replays == "id" and is_idempotent)):
             return "policy"
         if number == 2:
             return "exhausted"
-        if ask.kind == "generator" and is_touched:
+        if ask.kind == "generator" and row is not _HANDSHAKE:
             return "not replayable"
         if row.cost > self.tokens:
             return "budget"
         self.tokens -= row.cost
         return None
 
-    def _retire(self, *, retires: bool) -> None:
-        if retires:
-            self.generation += 1
-            self.idle = []
-
     def _try(self, ask: Ask, limit: float, lying: Lying | None, expected: Expected) -> Row | None:
         """One try: return the row of its failure; None where the call is over."""
+        age = self._age(lying) if lying is not None else None
+        row = self._met(ask, lying, expected)
+        if row is None and expected.error is None:
+            fate = expected.tries[-1]
+            passing = _passing(ask, fate, limit)
+            self.now = self.now.after(passing, passing)
+            if ask.kind == "deadline" and limit == LIMIT and fate in ("late", "silent"):
+                expected.error = DeadlineExceeded
+                if lying is not None:
+                    self.retire()
+                return None
+            row = self._answered(ask, fate, age, expected)
+        if row is not None and row.retires:
+            self.retire()
+            if row.is_stale and age is not None:
+                self.window.stale(age, self.now.boot)
+        return row
+
+    def _met(self, ask: Ask, lying: Lying | None, expected: Expected) -> Row | None:
+        """What ends a try before its fate counts."""
         if lying is None and self.cut_handshakes:
             self.cut_handshakes -= 1
             return _HANDSHAKE
         if lying is not None and lying.state == "silent":
-            if ask.kind == "big POST":  # its whole path is dead: nobody takes the bytes
-                return Row("all", 0, True, requests.ConnectionError, is_stale=True)
             return _SILENCE
-        fate: Fate = ask.fates[len(expected.tries)] if len(expected.tries) < len(ask.fates) else "ok"
-        expected.tries.append(fate)
-        if ask.kind == "big POST":
-            return Row("all", 0 if lying else 1, True, requests.ConnectionError, is_stale=lying is not None)
+        expected.tries.append(ask.fates[len(expected.tries)] if len(expected.tries) < len(ask.fates) else "ok")
         if ask.kind == "cancelled":
             expected.error = Cancelled
+        if ask.kind != "big POST":
             return None
-        self.now += _passing(ask, fate, limit)
-        stream = ask.kind in ("stream", "abandoned", "cancelled stream")
-        row = row_of(fate, reused=lying is not None, stream=stream, statuses=self.schedule.statuses)
-        if ask.kind == "deadline" and limit == LIMIT and fate in ("late", *_SILENT):
-            self._retire(retires=lying is not None and fate in ("late", "silent"))
-            expected.error = DeadlineExceeded
+        is_reused = lying is not None
+        return Row("all", 0 if is_reused else 1, True, requests.ConnectionError, is_reused)
+
+    def _answered(self, ask: Ask, fate: Fate, age: float | None, expected: Expected) -> Row | None:
+        """What a fate does; an answer teaches, earns and leaves its connection in the pool."""
+        is_stream = ask.kind in ("stream", "abandoned", "cancelled stream")
+        row = row_of(fate, reused=age is not None, stream=is_stream, statuses=self.schedule.statuses)
+        is_head = row is None or row.error is None or (is_stream and fate in ("body cut", "body silent"))
+        if not is_head:
+            return row
+        if age is not None:
+            self.window.good(age)
+        if row is None or row.error is not None:
+            self._earn()
+        expected.status = int(fate) if fate in ("413", "503") else 200
+        if row is not None and row.error is None:
+            expected.is_vague |= is_stream  # closed unread
+            self._put()
+            return row
+        if ask.kind in ("abandoned", "cancelled stream"):
+            expected.is_vague = True
+            expected.error = Cancelled if ask.kind == "cancelled stream" else None
             return None
-        if row is None or fate in ("503", "body cut", "body silent"):
-            if row is None or stream or fate == "503":
-                self._used(lying)
-        if row is None or (row.replays == "none" and row.error in (StreamBroken, StreamIdle)):
-            self.tokens = min(self.tokens + BUDGET.deposit, BUDGET.capacity)
-        if row is None or fate == "503":
-            expected.status = int(fate) if fate in ("413", "503") else 200
-            self._kept(ask, fate, expected)
-        if ask.kind in ("cancelled stream", "abandoned"):
-            return self._left(ask, fate, row, expected)
+        if row is None and fate not in ("close", "twice"):
+            self._put({"hint 5": 5.0, "hint 1": 1.0}.get(fate))
         return row
 
-    def _left(self, ask: Ask, fate: Fate, row: Row | None, expected: Expected) -> Row | None:
-        """A stream that its reader leaves in the middle, if there was one."""
-        if row is not None and fate not in ("body cut", "body silent"):
-            return row
-        expected.may_be_pooled = expected.pooled is not None
-        expected.pooled = None
-        if ask.kind == "cancelled stream":
-            expected.error, expected.may_succeed = Cancelled, True
-        return None
+    def _age(self, lying: Lying) -> float:
+        return max(self.now.wall - lying.since.wall, self.now.boot - lying.since.boot, 0.0)
 
-    def _kept(self, ask: Ask, fate: Fate, expected: Expected) -> None:
-        hints: dict[Fate, float] = {"hint 5": 5.0, "hint 1": 1.0}
-        expected.pooled = Lying(self.now, hints.get(fate)) if fate != "close" else None
-        if fate == "twice":
-            expected.may_be_pooled, expected.pooled = True, None
-        elif fate == "503" and self.schedule.statuses and expected.pooled is not None:
-            pass
+    def _is_expired(self, lying: Lying) -> bool:
+        hinted = EXPIRY if lying.hint is None else min(EXPIRY, max(lying.hint - MARGIN, 0.0))
+        return self._age(lying) >= min(hinted, self.window.limit(self.now.boot))
+
+    def _take(self, *, fresh: bool) -> Lying | None:
+        """Take the connection that was used last, or None to dial; expired ones at the bottom go too."""
+        top = self.places.pop() if self.places else None
+        if top is None:
+            return None
+        is_good = not fresh and top.state != "dead" and not self._is_expired(top)
+        for number, each in enumerate(self.places):
+            if each is not None and not self._is_expired(each):
+                break
+            self.places[number] = None
+        return top if is_good else None
+
+    def _put(self, hint: float | None = None) -> None:
+        lying = Lying(self.now, hint)
+        self.places.append(None if self._is_expired(lying) else lying)
+
+    def _earn(self) -> None:
+        self.tokens = min(self.tokens + BUDGET.deposit, BUDGET.capacity)
 
 
 def _passing(ask: Ask, fate: Fate, limit: float) -> float:
     """How far the server moves the clock while it has the request."""
     if fate == "late":
         return STALE_WITHIN + 1
-    return limit + 1 if ask.kind == "deadline" and fate in _SILENT else 0.0
+    return limit + 1 if ask.kind == "deadline" and fate == "silent" else 0.0
+
+
+# -- the sockets ------------------------------------------------------------------------------------------------------
+
+
+class Timed(ResilientAdapter):
+    """An adapter whose clock stands still, whose waits are none, and whose attempt can be looked at."""
+
+    attempt: Attempt | None = None
+
+    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        self.attempt = current.get()
+        return super().send_once(request, **kwargs)
+
+
+class Violation(AssertionError):
+    """What was seen is not allowed."""
+
+
+class Run:
+    """One schedule on sockets; a context manager that leaves nothing behind."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._model = Model(schedule)
+        self._clock = FakeClock()
+        self._clock.move(boot=boot() + 1000.0 - self._clock().boot)  # scopes count in real boot time
+        self._server = FaultServer(tls=schedule.tls, patience=10.0)
+        self._server.default = self._answer
+        policy = RetryPolicy(
+            wait=lambda _: 0.0, budget=BUDGET, statuses=frozenset({503}) if schedule.statuses else frozenset()
+        )
+        timed = type("Timed", (Timed,), {"_clock": staticmethod(self._clock)})
+        self._adapter: Timed = timed(
+            max_retries=policy,
+            idempotency_keys=schedule.keys,
+            timeouts=Timeouts(connect=5.0, write=5.0, response=5.0, idle=5.0),
+        )
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount(self._server.url, self._adapter)
+        self._session.verify = self._server.ca_path or True
+        self._ask = Ask("GET")
+        self._limit = 5.0
+        self._scope = CancelScope()
+        self._count = 0
+        self._seen: collections.Counter[str] = collections.Counter()
+
+    def run(self) -> None:
+        """Take all steps; raise Violation at the first that is not as it must be."""
+        try:
+            for number, step in enumerate(self._model.schedule.steps):
+                problem = self._take(step) or self._state()
+                if problem:
+                    raise Violation(f"step {number}, {step}: {problem}")
+        finally:
+            self._session.close()
+            self._server.wait_for(lambda server: server.open_connections == 0, 2.0)
+            left = self._server.open_connections
+            self._server.close()
+        if left or self._adapter.register.idle():
+            raise Violation(f"{left} connections are left open at the server")
+
+    def _take(self, step: Step) -> str | None:
+        model = self._model
+        match step:
+            case Ask():
+                return self._call(step)
+            case Fan():
+                if not (model.is_silent() or model.cut_handshakes):
+                    return self._fan(step.count)
+            case Idle():
+                self._strike(step.how)
+                model.misfortune(step.how)
+            case Handshakes() if model.schedule.tls:
+                self._server.on_handshake(*[Reply((Reset(),))] * step.cut)
+                model.cut_handshakes += step.cut
+            case Rotate():
+                outcome = self._adapter.rotate(self._adapter.generation if step.named else None)
+                if outcome is not (expected := model.rotate(named=step.named)):
+                    return f"{outcome}, not {expected}"
+            case Advance():
+                self._pass(step)
+        return None
+
+    def _strike(self, how: Misfortune) -> None:
+        if how == "black hole":
+            self._server.freeze_idle()
+        elif how == "bytes":
+            self._server.push_idle(POISON)
+        else:
+            self._server.kill_idle(how)
+
+    def _pass(self, step: Advance) -> None:
+        wall = step.seconds - (3600.0 if step.how == "set back" else 0.0)
+        rest = 0.0 if step.how == "paused" else step.seconds
+        self._clock.move(monotonic=rest, boot=rest, wall=wall)
+        self._model.now = self._model.now.after(wall, rest)
+
+    def _fan(self, count: int) -> str | None:
+        self._ask = Ask("GET")
+        paths = [self._new_path() for _ in range(count)]
+        responses = [self._session.get(self._server.url + path, stream=True) for path in paths]
+        texts = [response.content.decode() for response in responses]
+        self._model.fan(count)
+        return None if texts == [f"{path}:0" for path in paths] else f"{texts}, not those of {paths}"
+
+    def _new_path(self) -> str:
+        self._count += 1
+        return f"/{self._count}"
+
+    # -- a call -----------------------------------------------------------------------------------------------
+
+    def _call(self, ask: Ask) -> str | None:
+        model, path = self._model, self._new_path()
+        if ask.kind == "deadline":
+            fates: Any = tuple("silent" if fate in _SILENT else fate for fate in ask.fates)
+            ask = Ask("GET" if model.is_silent() else "deadline", fates)
+        is_silent = model.is_silent() or any(fate in _SILENT for fate in ask.fates)
+        self._ask, self._limit = ask, LIMIT if is_silent else 5.0
+        if ask.kind == "big POST":
+            self._server.route(path, Reply((Reset(),), read=100_000))
+        outcome, attempts = self._made(ask, self._server.url + path)
+        expected = model.ask(ask, self._limit)
+        seen = sum(1 for request in self._server.requests if request.path == path)
+        return self._compare(ask, path, expected, outcome, attempts, seen)
+
+    def _made(self, ask: Ask, url: str) -> tuple[Any, tuple[Any, ...]]:
+        """Make the call; return the status and the text, or the error, and what its attempts did."""
+        method, options = _arguments(ask.kind)
+        limit = self._limit
+        timeout = None
+        if ask.kind == "deadline":
+            timeout = self._clock().boot - boot() + (limit if limit == LIMIT else 60.0)
+        attempts: tuple[Any, ...] = ()
+        with CancelScope(timeout) as self._scope:
+            try:
+                read = 5.0 if ask.kind == "deadline" else limit
+                response = self._session.request(method, url, timeout=(5.0, read), **options)
+                attempts = response.attempts  # type: ignore[attr-defined]
+                with response:
+                    return (response.status_code, self._read(ask, response)), attempts
+            except (requests.RequestException, Cancelled) as error:
+                return error, getattr(error, "attempts", ()) or attempts
+
+    def _read(self, ask: Ask, response: requests.Response) -> str:
+        if ask.kind not in ("abandoned", "cancelled stream"):
+            return response.content.decode()
+        blocks = response.iter_content(None)
+        first = next(blocks, b"")
+        if ask.kind == "abandoned":
+            return first.decode()
+        self._scope.cancel()
+        return b"".join([first, *blocks]).decode()
+
+    def _compare(
+        self, ask: Ask, path: str, expected: Expected, outcome: Any, attempts: tuple[Any, ...], seen: int
+    ) -> str | None:
+        wanted, text = (expected.status, f"{path}:{len(_arguments(ask.kind)[1].get('data') or b'')}"), ""
+        if ask.kind == "generator":
+            wanted = (expected.status, f"{path}:8")
+        text = f"; expected {expected}, seen {seen} requests, {outcome!r} after {attempts}"
+        if seen != len(expected.tries):
+            return "wrong number of requests" + text
+        if [each.reused for each in attempts] != expected.reused:
+            return "wrong connections" + text
+        is_ok = isinstance(outcome, tuple) and outcome == wanted
+        if ask.kind == "abandoned" and isinstance(outcome, tuple):
+            is_ok = outcome[0] == wanted[0] and wanted[1].startswith(outcome[1])
+        if expected.error is not None:
+            # A stream that is over when it is cancelled may end well; one that was broken may say so.
+            others = (StreamBroken, StreamIdle) if ask.kind in ("cancelled stream", "abandoned") else ()
+            is_ok = isinstance(outcome, (expected.error, *others)) or (is_ok and ask.kind == "cancelled stream")
+        elif ask.kind == "abandoned":
+            is_ok = is_ok or isinstance(outcome, (StreamBroken, StreamIdle))
+        if not is_ok:
+            return "wrong outcome" + text
+        if expected.stopped_by is not None and attempts[-1].stopped_by != expected.stopped_by:
+            if not (ask.kind == "stream" and expected.error in (StreamBroken, StreamIdle)):
+                return "wrong reason" + text
+        if expected.is_vague:
+            self._settle()
+        return None
+
+    def _settle(self) -> None:
+        """Take over what the model cannot know: whether a connection was kept, and whether it was retired."""
+        model, adapter = self._model, self._adapter
+        if adapter.generation == model.generation + 1:
+            model.retire()
+        if model.idle:  # then it would not be known which of them are left
+            model.rotate(named=True)
+            adapter.rotate(adapter.generation)
+        elif adapter.register.idle() == 1:
+            model.places = [Lying(model.now)]
+
+    def _state(self) -> str | None:
+        """Return what is wrong about the adapter's state between two steps."""
+        model, adapter = self._model, self._adapter
+        bucket = adapter.bucket(origin_of(self._server.url), create=True)
+        assert bucket is not None
+        facts = {
+            "generation": (adapter.generation, model.generation),
+            "idle": (adapter.register.idle(), len(model.idle)),
+            "calls in flight": (len(adapter.register.calls()), 0),
+            "tokens": (bucket.tokens(self._clock().boot), model.tokens),
+        }
+        wrong = [f"{name} is {is_}, not {must}" for name, (is_, must) in facts.items() if is_ != must]
+        return ", ".join(wrong) or None
+
+    # -- the server -------------------------------------------------------------------------------------------
+
+    def _answer(self, request: ReceivedRequest) -> Reply:
+        """What becomes of one try."""
+        number = self._seen[request.path]
+        self._seen[request.path] += 1
+        ask = self._ask
+        fate: Fate = ask.fates[number] if number < len(ask.fates) else "ok"
+        if ask.kind == "cancelled":
+            self._scope.cancel()
+            return silence()
+        if passing := _passing(ask, fate, self._limit):
+            self._await_waiting()
+            self._clock.advance(passing)
+        return _reply(fate, f"{request.path}:{len(request.body)}".encode())
+
+    def _await_waiting(self) -> None:
+        """The client may not have noticed yet that its last byte is out."""
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            attempt = self._adapter.attempt
+            if attempt is not None and attempt.phase is Phase.WAIT:
+                return
+            time.sleep(0.001)
+
+
+def _arguments(kind: Kind) -> tuple[str, dict[str, Any]]:
+    """The method and the arguments of a call."""
+    bodies: dict[str, Any] = {"POST": b"question", "own key": b"question", "big POST": BIG}
+    options: dict[str, Any] = {"data": bodies.get(kind)}
+    if kind == "generator":
+        options["data"] = _Parts()
+    if kind == "own key":
+        options["headers"] = {"Idempotency-Key": "mine"}
+    options["stream"] = kind in ("stream", "abandoned", "cancelled stream")
+    return "POST" if kind in ("POST", "own key", "generator", "big POST") else "GET", options
+
+
+class _Parts:
+    """A body that can be read once."""
+
+    def __init__(self) -> None:
+        self._parts = iter((b"ques", b"tion"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._parts)
+
+    def __len__(self) -> int:
+        return 8
+
+
+def _reply(fate: Fate, body: bytes) -> Reply:
+    """The reply that brings a fate about."""
+    twice = respond(body).steps[0]
+    assert isinstance(twice, Send)
+    replies: dict[Fate, Callable[[], Reply]] = {
+        "ok": lambda: respond(body),
+        "chunked": lambda: respond(body, framing="chunked", chunks=(2,)),
+        "close": lambda: respond(body, framing="close"),
+        "hint 5": lambda: respond(body, keep_alive="timeout=5"),
+        "hint 1": lambda: respond(body, keep_alive="timeout=1"),
+        "twice": lambda: Reply((Send(twice.data, twice.body + POISON),)),  # in one write: later is no answer's fault
+        "413": lambda: respond(body, status=413),
+        "503": lambda: respond(body, status=503),
+        "reset": reset,
+        "reset unread": lambda: reset(applies=False),
+        "fin": fin,
+        "fin then reset": fin_then_reset,
+        "late": reset,
+        "head cut": lambda: respond(body, cut=("head", 20)),
+        "head silent": lambda: respond(body, cut=("head", 20), ending="silence"),
+        "body cut": lambda: respond(body, cut=1, ending="fin"),
+        "body silent": lambda: respond(body, cut=1, ending="silence"),
+        "silent": silence,
+    }
+    return replies[fate]()
+
+
+def check(schedule: Schedule) -> None:
+    """Run one schedule; raise Violation where something happens that is not allowed."""
+    Run(schedule).run()
+
+
+def campaign(count: int, number: int | None = None) -> None:
+    """Check so many schedules; the shortest one that fails is printed and raised."""
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=number is None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(schedules)
+    def every(schedule: Schedule) -> None:
+        check(schedule)
+
+    (every if number is None else seed(number)(every))()
+
+
+def main() -> int:
+    """Run a campaign from the command line; a traceback with the shortest failing schedule is its failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args()
+    since = time.monotonic()
+    campaign(options.count, options.seed)
+    print(f"{options.count} schedules, 0 violations, {time.monotonic() - since:.0f} s")  # noqa: T201  # its result
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -275,8 +275,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--least-faults", type=int, default=0)
     options = parser.parse_args()
-    figures = campaign(options.seconds, options.seed)
+    figures = campaign(options.seconds, options.seed, least_faults=options.least_faults)
     print(json.dumps(figures))  # noqa: T201  # the figures are what it is run for
     return 1 if figures["violations"] else 0
 

@@ -27,6 +27,7 @@ from resilient_requests import (
     Timeouts,
     complete_chat,
 )
+from resilient_requests._cancel import Call
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def test_what_is_permanent_passes_at_once(
 
     assert len(server.requests) == 1
     assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    if isinstance(caught.value, ChatAPIError):
+        assert caught.value.attempts[0].stopped_by == "policy"
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 3])
@@ -309,6 +312,15 @@ def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -
             complete_chat(session, fault_server.url, **ASK)
 
     assert len(fault_server.requests) == 1
+
+
+def test_a_cancel_between_two_attempts_is_seen_by_the_next() -> None:
+    """The earlier call may be ended while the later one takes its place."""
+    earlier, later = Call(), Call()
+    earlier.cancel()
+    later.inherit(earlier)
+    with pytest.raises(Cancelled):
+        later.check()
 
 
 def test_calls_are_independent(fault_server: FaultServer) -> None:

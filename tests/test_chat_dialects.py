@@ -17,6 +17,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
+from resilient_requests.chat._wire import JSONDocument
 from resilient_requests.testing import FaultServer, stream
 
 each_wire = pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -423,6 +424,17 @@ def test_an_oversized_event_is_a_protocol_error() -> None:
     ):
         with pytest.raises(StreamProtocolError, match="exceeds"):
             read([b"data: " + huge], dialect, kind)
+
+
+def test_white_space_before_a_document_takes_no_memory() -> None:
+    """DeepSeek sends it for as long as a buffered call takes."""
+    document = JSONDocument(most=4)
+    for _ in range(9):
+        assert document.feed(b"\n \n") == []
+    document.feed(b" [ ]")
+
+    assert document.is_pending
+    assert [each.data for each in document.flush()] == ["[ ]"]
 
 
 def test_the_marker_may_stick_to_the_last_chunk() -> None:

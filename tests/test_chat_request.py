@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import pickle
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -177,14 +178,16 @@ def test_a_refusal_whose_body_does_not_end_is_still_one(
         stream_chat(session, fault_server.url, **ASK)
 
 
+@pytest.mark.slow
 def test_a_refusal_that_drips_is_bounded_in_time(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that go on coming must not hold the caller."""
-    monkeypatch.setattr("resilient_requests.chat._refusal._SECONDS", 0.1)
-    fault_server.script(stream([b"x", 0.03] * 1000, status=500))
+    monkeypatch.setattr("resilient_requests.chat._refusal._SECONDS", 0.5)
+    fault_server.script(stream([b"x", 0.03] * 200, status=500))
+    began = time.monotonic()
     with mounted() as session, pytest.raises(requests.HTTPError, match=r"^500 Internal Server Error: x+$"):
         stream_chat(session, fault_server.url, **ASK)
 
-    assert fault_server.wait_for_disconnects(1, 1.0)
+    assert time.monotonic() - began < 3.0
 
 
 @pytest.mark.parametrize(

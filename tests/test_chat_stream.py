@@ -100,11 +100,12 @@ def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: re
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("linger", [DIALECTS["gemini"].linger, 0.6])
 def test_a_finish_reason_may_come_with_every_chunk(
-    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+    linger: float, server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Older Gemini models do that: each further part of the answer is awaited anew."""
-    monkeypatch.setitem(DIALECTS, "gemini", dataclasses.replace(DIALECTS["gemini"], linger=0.6))
+    monkeypatch.setitem(DIALECTS, "gemini", dataclasses.replace(DIALECTS["gemini"], linger=linger))
     parts = [{"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]} for text in "abc"]
     server.script(sse(parts[0], 0.4, parts[1], 0.4, parts[2], done=False))
 
@@ -537,6 +538,26 @@ def test_a_replay_keeps_the_scope_in_which_its_stream_began(fault_server: FaultS
             list(deltas)
 
     assert len(caught.value.attempts) == len(fault_server.requests) == 2
+
+
+def test_a_scope_that_was_left_can_still_cancel_a_replay(fault_server: FaultServer) -> None:
+    """It is the stream's, and the replay is a part of the stream."""
+    fault_server.script(sse(ROLE, ending="reset", done=False), silence())
+    with mounted() as session:
+        with CancelScope() as scope:
+            deltas = stream_chat(session, fault_server.url, **ASK)
+
+        def cancel() -> None:
+            fault_server.wait_for_requests(2)
+            scope.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with deltas, pytest.raises(Cancelled):
+            list(deltas)
+        thread.join()
+
+    assert len(fault_server.requests) == 2
 
 
 # -- cancelling, deadlines, closing --------------------------------------------------------------------------------

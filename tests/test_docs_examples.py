@@ -11,11 +11,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import requests
 from test_architecture import FLOORS
 
+import resilient_requests
+from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.cli.demo._incidents import INCIDENTS
 from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, respond, sse
 
@@ -73,6 +76,22 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
         for value in namespace.values():
             if hasattr(value, "mount"):
                 value.close()  # type: ignore[attr-defined]  # what has mount() is a Session
+
+
+@pytest.mark.slow
+def test_the_dialect_of_the_documentation_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page shows a module and the tests of it: with the line in the registry they pass."""
+    page = ROOT / "docs" / "chat.md"
+    *_, module, tests = (block.code for block in blocks_of(page.read_text(encoding="utf-8")) if block.is_run)
+    namespace: dict[str, Any] = {name: getattr(resilient_requests, name) for name in resilient_requests.__all__}
+    namespace["requests"] = requests
+    exec(compile(module + tests, str(page), "exec", dont_inherit=True), namespace)
+    monkeypatch.setitem(DIALECTS, "acme", namespace["ACME"])
+    found = [value for name, value in namespace.items() if name.startswith("test_")]
+    for test in found:
+        test()
+
+    assert len(found) == 3
 
 
 @pytest.mark.slow

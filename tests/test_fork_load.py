@@ -21,7 +21,7 @@ from resilient_requests import StreamBroken, _adapter, iter_events
 from resilient_requests.testing import respond, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from resilient_requests.testing import FaultServer, ReceivedRequest, Reply
 
@@ -153,6 +153,40 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
     assert load.adapter.stats().in_flight == 0
 
 
+@pytest.mark.parametrize("end", ["close", "shutdown", "rotate", "stats", "close response"])
+def test_what_ends_things_in_a_child_waits_for_no_lock_of_the_parent(
+    server: FaultServer, session: requests.Session, forgetting: None, end: str
+) -> None:
+    """A worker of uWSGI that is told to end before its first call has not looked at its process id yet."""
+    adapter = adapter_of(session)
+    (pool,) = adapter.register.pools()
+    with session.get(server.url, stream=True) as live, contextlib.ExitStack() as locks:
+        for lock in (adapter.register._lock, adapter.poolmanager.pools.lock, pool.pool.mutex):  # type: ignore[attr-defined]
+            locks.enter_context(held_elsewhere(lock))
+        with child(live.close if end == "close response" else getattr(adapter, end)):
+            pass
+        locks.close()
+        assert live.content == b"/"
+
+
+@contextlib.contextmanager
+def held_elsewhere(lock: Any) -> Iterator[None]:
+    """A lock held by another thread, since a re-entrant one stops nobody on its own."""
+    taken, enough = threading.Event(), threading.Event()
+
+    def hold(_: int) -> None:
+        with lock:
+            taken.set()
+            enough.wait(PATIENCE)
+
+    with in_threads(1, hold):
+        try:
+            assert taken.wait(5)
+            yield
+        finally:
+            enough.set()
+
+
 @pytest.mark.timeout(max(60, REQUESTS // 50))
 def test_a_warm_session_brings_both_processes_their_own_answers(
     server: FaultServer, session: requests.Session, forgetting: None
@@ -186,14 +220,14 @@ def test_threads_of_a_child_may_all_be_the_first_to_call(
             pass
 
 
-WAYS: dict[str, Callable[[requests.Response], object]] = {
-    "content": lambda response: response.content,
-    "iter_content": lambda response: next(response.iter_content(None)),
-    "iter_lines": lambda response: next(response.iter_lines()),
-    "iter_events": lambda response: next(iter_events(response)),
-    "raw.read": lambda response: response.raw.read(1),
-    "raw.read1": lambda response: response.raw.read1(1),
-    "raw.stream": lambda response: next(response.raw.stream(1)),
+WAYS: dict[str, Callable[[requests.Response], Iterable[object]]] = {
+    "content": lambda response: [response.content],
+    "iter_content": lambda response: response.iter_content(None),
+    "iter_lines": lambda response: response.iter_lines(),
+    "iter_events": iter_events,
+    "raw.read": lambda response: iter(lambda: response.raw.read(1), b""),
+    "raw.read1": lambda response: iter(lambda: response.raw.read1(1), b""),
+    "raw.stream": lambda response: response.raw.stream(1),
 }
 
 
@@ -202,15 +236,18 @@ WAYS: dict[str, Callable[[requests.Response], object]] = {
 def test_a_child_takes_no_byte_of_its_parents_stream(
     server: FaultServer, session: requests.Session, forgetting: None, way: str, framing: str
 ) -> None:
-    """What the child would read the parent would miss; under TLS neither could read on."""
+    """What the child would read the parent would miss; under TLS neither could read on.
+
+    What had come with the head is in the memory of both, and may be read by both.
+    """
     go_on = threading.Event()
-    # The first bytes wait in the socket: what is read here was not there when the head was.
     server.script(stream([b"data: one\n\n", b"data: ", go_on, b"two\n\n"], framing=framing))
     response = session.get(server.url, stream=True)
 
     def work() -> None:
         with pytest.raises(Exception, match="another process"):
-            WAYS[way](response)
+            for _ in WAYS[way](response):
+                pass
 
     with child(work):
         pass

@@ -102,9 +102,7 @@ def test_coded_bytes_that_give_nothing_are_no_silence(client: Client, server: Fa
 
 
 @pytest.mark.parametrize("limits", [{"idle_timeout": 0.05}, {"event_timeout": 0.05}, {"heartbeat": 0.05}])
-def test_the_consumers_time_counts_for_no_limit(
-    client: Client, server: FaultServer, limits: dict[str, float]
-) -> None:
+def test_the_consumers_time_counts_for_no_limit(client: Client, server: FaultServer, limits: dict[str, float]) -> None:
     """C5. The clocks stand still between an item and the next step."""
     stream_ = iter_events(opened(client, server, stream([b"".join(EVENTS[:2]), EVENTS[2]])), **limits)
     seen = []

@@ -76,9 +76,7 @@ def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) 
 @pytest.mark.parametrize("size", [1000, 65536])
 @pytest.mark.parametrize("coding", CODINGS[1:])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_blocks_are_of_decoded_bytes(
-    client: Client, server: FaultServer, framing: Any, coding: str, size: int
-) -> None:
+def test_blocks_are_of_decoded_bytes(client: Client, server: FaultServer, framing: Any, coding: str, size: int) -> None:
     """In every coding."""
     response = opened(client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN))
     blocks = list(response.iter_content(size))

@@ -139,7 +139,6 @@ def test_a_vector_in_the_middle_of_plain_events(vector: Vector) -> None:
     ("data", "pending", "flushed"),
     [
         (b"", False, None),
-        (b"data: a\n\n", False, None),
         (b"data: a\n", True, "a"),
         (b"data: a", True, "a"),
         (b"data: a\r", True, "a"),
@@ -202,7 +201,10 @@ def test_the_error_field_is_data_where_it_was_asked_for() -> None:
     data = b'error: {"code":1}\n\ndata: x\n\n'
 
     assert SSEDecoder().feed(data) == [ServerSentEvent(data="x")]
-    assert SSEDecoder(error_field=True).feed(data) == [ServerSentEvent("error", '{"code":1}'), ServerSentEvent(data="x")]
+    assert SSEDecoder(error_field=True).feed(data) == [
+        ServerSentEvent("error", '{"code":1}'),
+        ServerSentEvent(data="x"),
+    ]
 
 
 # -- the limit ------------------------------------------------------------------------------------------------------
@@ -358,7 +360,9 @@ def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
 def test_a_document_has_a_limit(decoder: Any) -> None:
     """One without an end, whatever the cuts."""
     for size in (1, 30, 200):
+        document = decoder(100)
+        document.feed(b"x" * 50)
+        document.feed(b"x" * 50)
         with pytest.raises(EventTooLarge):
-            for piece in cut(b"x" * 200, size):
-                decoder(100).feed(piece * 100)
-    decoder(100).feed(b"x" * 100)
+            for piece in cut(b"x" * 100, size):
+                document.feed(piece)

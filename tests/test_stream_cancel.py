@@ -71,9 +71,7 @@ def waits(response: requests.Response) -> bool:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_scope_ends_a_stream_that_waits(
-    client: Client, server: FaultServer, framing: Any, reader: str
-) -> None:
+def test_a_scope_ends_a_stream_that_waits(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
     """C6. Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
     scope = CancelScope()
     server.script(stream(EVENTS, framing=framing, ending="silence"))
@@ -215,9 +213,7 @@ def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, ser
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_shutdown_ends_streams_with_an_error(
-    client: Client, server: FaultServer, framing: Any, reader: str
-) -> None:
+def test_a_shutdown_ends_streams_with_an_error(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
     """E5. Neither a clean end nor a network's fault."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))

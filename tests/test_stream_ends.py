@@ -191,9 +191,7 @@ def test_an_oversized_event_names_its_limit(client: Client, server: FaultServer)
 
 
 @pytest.mark.parametrize("reader", ["iter_events", "iter_bytes"])
-def test_a_body_that_is_not_of_its_coding_is_a_protocol_error(
-    client: Client, server: FaultServer, reader: str
-) -> None:
+def test_a_body_that_is_not_of_its_coding_is_a_protocol_error(client: Client, server: FaultServer, reader: str) -> None:
     """The peer lied; nobody left."""
     for coding in CODINGS[1:]:
         headers = {"Content-Encoding": coding, "Content-Type": "text/event-stream"}

@@ -100,6 +100,7 @@ def _after_memory(stage: Stage, *, connections: int = 1, **call: Any) -> None:
 def _after_reboot(stage: Stage, **call: Any) -> None:
     """Idle for a moment, in which the NAT loses its memory."""
     stage.warm()
+    stage.lab.wait_until_acknowledged()
     stage.lab.forget()
     stage.ask(**call)
 

@@ -165,6 +165,18 @@ class Lab:
                 raise TimeoutError("the NAT still remembers a flow")
             time.sleep(0.05)
 
+    def wait_until_acknowledged(self, seconds: float = 5.0) -> None:
+        """Wait until nothing is under way: a late acknowledgement would be a stranger to a NAT that has forgotten."""
+        until = time.monotonic() + seconds
+        while any(self._unacknowledged(space) for space in (self.client, self.server)):
+            if time.monotonic() > until:
+                raise TimeoutError("something is still under way")
+            time.sleep(0.01)
+
+    @staticmethod
+    def _unacknowledged(space: Namespace) -> int:
+        return sum(int(line.split()[1]) for line in space.run("ss", "-Htn", "state", "established").splitlines())
+
     # -- the path -----------------------------------------------------------------------------------------------
 
     def half_open(self) -> None:

@@ -1,0 +1,23 @@
+"""The tests can tell a wrong rule from a right one."""
+
+from __future__ import annotations
+
+import planted
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)  # each run within is bounded
+@pytest.mark.parametrize("bug", [bug for bug in planted.BUGS if bug.rule in planted.FEW], ids=lambda bug: bug.rule)
+def test_a_planted_bug_is_found(bug: planted.Bug) -> None:
+    """A proof that cannot fail proves nothing; all bugs are planted by ``nox -s proof``."""
+    assert planted.hunt(bug).found_by is not None
+
+
+@pytest.mark.parametrize("bug", planted.BUGS, ids=lambda bug: bug.rule)
+def test_every_bug_can_still_be_planted(bug: planted.Bug) -> None:
+    """Code that is rewritten takes its bugs along."""
+    text = (planted.ROOT / planted.PACKAGE / bug.module).read_text(encoding="utf-8")
+
+    assert text.count(bug.old) == 1
+    assert bug.old != bug.new
