@@ -102,7 +102,7 @@ if __name__ == "__main__":
             UPSTREAM=server.url,
         )
         django.setup()
-        client = Client(headers={"Accept-Encoding": "gzip"}) if django.VERSION >= (4, 2) else Client()
+        client = Client(headers={"Accept-Encoding": "gzip"})
 
         body = b"".join(client.get("/chat?prompt=hello")).decode()
         print(body)

@@ -6,16 +6,19 @@ import importlib
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from clients import Client
+import pytest
 
 from resilient_requests import iter_bytes, iter_events
-from resilient_requests.testing import FaultServer, Reply, stream
+from resilient_requests.testing import Pause, Reply, Send, stream
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator
 
     import requests
+    from clients import Client
+
+    from resilient_requests.testing import FaultServer
 
 FRAMINGS: tuple[Any, ...] = ("chunked", "close", "length")
 EVENT_STREAM = "text/event-stream"
@@ -92,6 +95,21 @@ READERS: dict[str, Callable[[requests.Response], Iterator[bytes]]] = {
 def events(*datas: object) -> list[bytes]:
     """Server-sent events as bytes."""
     return [f"data: {data}\n\n".encode() for data in datas]
+
+
+def verbatim(*items: bytes | threading.Event) -> Reply:
+    """A reply that is sent as it is, head and framing included; an event is awaited."""
+    return Reply(tuple(Send(body=item) if isinstance(item, bytes) else Pause(item) for item in items))
+
+
+def until_error(kind: type[BaseException], pieces: Iterable[Any]) -> tuple[list[Any], Any]:
+    """What comes before an error of that kind, and the error."""
+    seen: list[Any] = []
+    try:
+        seen.extend(pieces)
+    except kind as error:
+        return seen, error
+    pytest.fail(f"no {kind.__name__}, but an end after {seen}")
 
 
 def opened(client: Client, server: FaultServer, reply: Reply, **options: Any) -> requests.Response:

@@ -34,39 +34,147 @@ class Bug:
 
 
 BUGS = (
-    Bug("2.1 refused: wait and repeat", "_failures.py", "Failure.NO_CONNECTION, _Row(_When.ALWAYS", "Failure.NO_CONNECTION, _Row(_When.IDEMPOTENT"),
-    Bug("2.2 an unknown host is final", "_failures.py", "Failure.UNKNOWN_HOST, _Row(_When.NEVER", "Failure.UNKNOWN_HOST, _Row(_When.ALWAYS"),
-    Bug("2.3 a cut handshake retires", "_failures.py", "Failure.HANDSHAKE_CUT, _Row(_When.ALWAYS, 1, retires=True)", "Failure.HANDSHAKE_CUT, _Row(_When.ALWAYS, 1, retires=False)"),
-    Bug("2.4 what is past the window is not reused", "_register.py", "if idle_for >= policy.window(conn.hint) or", "if idle_for >= 2 * policy.window(conn.hint) or"),
-    Bug("2.4 what is retired is not reused", "_register.py", "if conn.generation < self._floor or conn.generation < origin.floor:", "if False:", ("tests/test_recycling.py",)),
-    Bug("2.4 what is readable is not reused", "_connection.py", "            return super().is_connected\n", "            return True\n"),
-    Bug("2.5-7 a failed send proves that nothing was done", "_connection.py", "attempt.fault, attempt.send_failed, self.is_spoilt = error, True, True", "attempt.fault, attempt.send_failed, self.is_spoilt = error, False, True", (SCHEDULES, "tests/test_fault_matrix.py")),
-    Bug("2.8 a stale reuse costs nothing, once", "_send.py", "is_free = verdict.at_once and (verdict.cost == 0 or not self._has_retried_free)", "is_free = verdict.at_once and verdict.cost == 0"),
+    Bug(
+        "2.1 refused: wait and repeat",
+        "_failures.py",
+        "Failure.NO_CONNECTION, _Row(_When.ALWAYS",
+        "Failure.NO_CONNECTION, _Row(_When.IDEMPOTENT",
+    ),
+    Bug(
+        "2.2 an unknown host is final",
+        "_failures.py",
+        "Failure.UNKNOWN_HOST, _Row(_When.NEVER",
+        "Failure.UNKNOWN_HOST, _Row(_When.ALWAYS",
+    ),
+    Bug(
+        "2.3 a cut handshake retires",
+        "_failures.py",
+        "Failure.HANDSHAKE_CUT, _Row(_When.ALWAYS, 1, retires=True)",
+        "Failure.HANDSHAKE_CUT, _Row(_When.ALWAYS, 1, retires=False)",
+    ),
+    Bug(
+        "2.4 what is past the window is not reused",
+        "_register.py",
+        "if idle_for >= policy.window(conn.hint) or",
+        "if idle_for >= 2 * policy.window(conn.hint) or",
+    ),
+    Bug(
+        "2.4 what is retired is not reused",
+        "_register.py",
+        "if conn.generation < self._floor or conn.generation < origin.floor:",
+        "if False:",
+        ("tests/test_recycling.py",),
+    ),
+    Bug(
+        "2.4 what is readable is not reused",
+        "_connection.py",
+        "            return super().is_connected\n",
+        "            return True\n",
+    ),
+    Bug(
+        "2.5-7 a failed send proves that nothing was done",
+        "_connection.py",
+        "attempt.fault, attempt.send_failed, self.is_spoilt = error, True, True",
+        "attempt.fault, attempt.send_failed, self.is_spoilt = error, False, True",
+        (SCHEDULES, "tests/test_fault_matrix.py"),
+    ),
+    Bug(
+        "2.8 a stale reuse costs nothing, once",
+        "_send.py",
+        "is_free = verdict.at_once and (verdict.cost == 0 or not self._has_retried_free)",
+        "is_free = verdict.at_once and verdict.cost == 0",
+    ),
     Bug("2.8 a later death is not stale", "_failures.py", "now - attempt.sent_at <= _STALE_WITHIN", "True"),
-    Bug("2.10 no second execution without a key", "_failures.py", "Failure.DIED,\n        _Row(_When.IDEMPOTENT", "Failure.DIED,\n        _Row(_When.ALWAYS"),
-    Bug("2.11 a cut head needs idempotence", "_failures.py", "Failure.HEAD_CUT, _Row(_When.IDEMPOTENT", "Failure.HEAD_CUT, _Row(_When.ALWAYS"),
-    Bug("2.12 silence is not repeated", "_failures.py", "Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED", "Failure.RESPONSE_TIMEOUT, _Row(_When.IDEMPOTENT"),
+    Bug(
+        "2.10 no second execution without a key",
+        "_failures.py",
+        "Failure.DIED,\n        _Row(_When.IDEMPOTENT",
+        "Failure.DIED,\n        _Row(_When.ALWAYS",
+    ),
+    Bug(
+        "2.11 a cut head needs idempotence",
+        "_failures.py",
+        "Failure.HEAD_CUT, _Row(_When.IDEMPOTENT",
+        "Failure.HEAD_CUT, _Row(_When.ALWAYS",
+    ),
+    Bug(
+        "2.12 silence is not repeated",
+        "_failures.py",
+        "Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED",
+        "Failure.RESPONSE_TIMEOUT, _Row(_When.IDEMPOTENT",
+    ),
     Bug("2.13 a broken stream retires", "_send.py", "    if is_dead and attempt.place is not None:", "    if False:"),
-    Bug("2.14 a cut body costs two", "_failures.py", "Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 2", "Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 1"),
-    Bug("2.17 a status is repeated where it was asked for", "_send.py", "if response.status_code not in self._policy.statuses:", "if True:"),
+    Bug(
+        "2.14 a cut body costs two",
+        "_failures.py",
+        "Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 2",
+        "Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 1",
+    ),
+    Bug(
+        "2.17 a status is repeated where it was asked for",
+        "_send.py",
+        "if response.status_code not in self._policy.statuses:",
+        "if True:",
+    ),
     Bug("2 the retry dials", "_pool.py", "if reason is None and attempt is not None and attempt.fresh:", "if False:"),
-    Bug("2 at most so many retries", "_send.py", "if self._operation.retries >= self._policy.max_retries:", "if self._operation.retries > self._policy.max_retries:"),
+    Bug(
+        "2 at most so many retries",
+        "_send.py",
+        "if self._operation.retries >= self._policy.max_retries:",
+        "if self._operation.retries > self._policy.max_retries:",
+    ),
     Bug("2 a body that was touched is not repeated", "_send.py", "if not self._rewind(self._attempt):", "if False:"),
-    Bug("2 cancelled is decided by the flag", "_send.py", "            self._call.check()\n        except (Cancelled, requests.RequestException) as ended:", "            pass\n        except (Cancelled, requests.RequestException) as ended:"),
-    Bug("2 a deadline in silence retires", "_send.py", "if is_silence or (verdict is not None and verdict.retires):", "if verdict is not None and verdict.retires:"),
-    Bug("2 a failure retires once", "_register.py", "if generation < max(origin.floor, self._floor):", "if False:", ("tests/test_recycling.py",)),
-    Bug("2 a key for every POST", "_send.py", 'if request.method not in ("POST", "PATCH") or', 'if request.method not in ("PATCH",) or'),
+    Bug(
+        "2 cancelled is decided by the flag",
+        "_send.py",
+        "            self._call.check()\n        except (Cancelled, requests.RequestException) as ended:",
+        "            pass\n        except (Cancelled, requests.RequestException) as ended:",
+    ),
+    Bug(
+        "2 a deadline in silence retires",
+        "_send.py",
+        "if is_silence or (verdict is not None and verdict.retires):",
+        "if verdict is not None and verdict.retires:",
+    ),
+    Bug(
+        "2 a failure retires once",
+        "_register.py",
+        "if generation < max(origin.floor, self._floor):",
+        "if False:",
+        ("tests/test_recycling.py",),
+    ),
+    Bug(
+        "2 a key for every POST",
+        "_send.py",
+        'if request.method not in ("POST", "PATCH") or',
+        'if request.method not in ("PATCH",) or',
+    ),
     Bug("4 the budget denies", "_budget.py", "if self._tokens < cost:", "if self._tokens < 0:"),
-    Bug("4 a clock that steps back adds nothing", "_budget.py", "max(now - self._since, 0.0), now", "abs(now - self._since), now"),
+    Bug(
+        "4 a clock that steps back adds nothing",
+        "_budget.py",
+        "max(now - self._since, 0.0), now",
+        "abs(now - self._since), now",
+    ),
     Bug("4 a success earns", "_budget.py", "self._tokens + self._budget.deposit", "self._tokens"),
-    Bug("7 the age is the largest of three", "_clock.py", "return max(now.monotonic - self.monotonic, now.boot - self.boot, now.wall - self.wall, 0.0)", "return max(now.monotonic - self.monotonic, 0.0)"),
-    Bug("window: a hint shortens", "_keepalive.py", "min(self.expiry, max(hint - self.hint_margin, 0.0))", "max(hint - self.hint_margin, self.expiry)"),
+    Bug(
+        "7 the age is the largest of three",
+        "_clock.py",
+        "return max(now.monotonic - self.monotonic, now.boot - self.boot, now.wall - self.wall, 0.0)",
+        "return max(now.monotonic - self.monotonic, 0.0)",
+    ),
+    Bug(
+        "window: a hint shortens",
+        "_keepalive.py",
+        "min(self.expiry, max(hint - self.hint_margin, 0.0))",
+        "max(hint - self.hint_margin, self.expiry)",
+    ),
     Bug("window: a stale reuse narrows", "_register.py", "origin.window.stale(idle_for, self.clock().boot)", "pass"),
     Bug("window: a good reuse is remembered", "_register.py", "        origin.window.good(idle_for)\n", ""),
     Bug("window: a lesson is forgotten", "_keepalive.py", "self._limit * 2.0 **", "self._limit * 1.0 **"),
     Bug("rotate: idle connections go", "_register.py", '"rotate()", None, self._close_idle()', '"rotate()", None, 0'),
     Bug("rotate: two within a second are one", "_register.py", "0 <= now - self._rotated_at < _COALESCE", "False"),
-)  # fmt: skip
+)
 FEW = ("2.10 no second execution without a key", "2.8 a later death is not stale", "4 the budget denies")
 
 
@@ -108,7 +216,7 @@ def _tested(directory: Path, tests: tuple[str, ...]) -> str | None:
     )
     assert Path(seen.stdout.strip()).resolve().is_relative_to(directory.resolve()), seen.stdout
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--show-capture=no", "--tb=no"]
-    # The quick ones first; shrinking would only cost time, and the first test that fails is enough.
+    # The first test that fails is enough.
     command += ["-c", str(ROOT / "pyproject.toml"), *[str(ROOT / each) for each in tests]]
     try:
         done = subprocess.run(

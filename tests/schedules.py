@@ -50,7 +50,16 @@ if TYPE_CHECKING:
     from resilient_requests._attempt import Attempt
 
 Kind = Literal[
-    "GET", "POST", "own key", "generator", "big POST", "stream", "abandoned", "cancelled", "cancelled stream", "deadline"
+    "GET",
+    "POST",
+    "own key",
+    "generator",
+    "big POST",
+    "stream",
+    "abandoned",
+    "cancelled",
+    "cancelled stream",
+    "deadline",
 ]
 Fate = Literal[
     "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503",
@@ -552,7 +561,18 @@ class Run:
         outcome, attempts = self._made(ask, self._server.url + path)
         expected = model.ask(ask, self._limit)
         seen = sum(1 for request in self._server.requests if request.path == path)
-        return self._compare(ask, path, expected, outcome, attempts, seen)
+        is_length_8 = ask.kind in ("POST", "own key", "generator")
+        answer = (expected.status, f"{path}:{8 if is_length_8 else 0}")
+        checks = {
+            "number of requests": seen == len(expected.tries),
+            "connections": [each.reused for each in attempts] == expected.reused,
+            "outcome": _is_right(ask.kind, expected, outcome, answer),
+            "reason": _is_reason_right(expected, attempts),
+        }
+        if expected.is_vague:
+            self._settle()
+        wrong = ", ".join(name for name, is_right in checks.items() if not is_right)
+        return f"wrong {wrong}; {expected}; {seen} requests, {outcome!r}, {attempts}" if wrong else None
 
     def _made(self, ask: Ask, url: str) -> tuple[Any, tuple[Any, ...]]:
         """Make the call; return the status and the text, or the error, and what its attempts did."""
@@ -581,35 +601,6 @@ class Run:
             return first.decode()
         self._scope.cancel()
         return b"".join([first, *blocks]).decode()
-
-    def _compare(
-        self, ask: Ask, path: str, expected: Expected, outcome: Any, attempts: tuple[Any, ...], seen: int
-    ) -> str | None:
-        wanted, text = (expected.status, f"{path}:{len(_arguments(ask.kind)[1].get('data') or b'')}"), ""
-        if ask.kind == "generator":
-            wanted = (expected.status, f"{path}:8")
-        text = f"; expected {expected}, seen {seen} requests, {outcome!r} after {attempts}"
-        if seen != len(expected.tries):
-            return "wrong number of requests" + text
-        if [each.reused for each in attempts] != expected.reused:
-            return "wrong connections" + text
-        is_ok = isinstance(outcome, tuple) and outcome == wanted
-        if ask.kind == "abandoned" and isinstance(outcome, tuple):
-            is_ok = outcome[0] == wanted[0] and wanted[1].startswith(outcome[1])
-        if expected.error is not None:
-            # A stream that is over when it is cancelled may end well; one that was broken may say so.
-            others = (StreamBroken, StreamIdle) if ask.kind in ("cancelled stream", "abandoned") else ()
-            is_ok = isinstance(outcome, (expected.error, *others)) or (is_ok and ask.kind == "cancelled stream")
-        elif ask.kind == "abandoned":
-            is_ok = is_ok or isinstance(outcome, (StreamBroken, StreamIdle))
-        if not is_ok:
-            return "wrong outcome" + text
-        if expected.stopped_by is not None and attempts[-1].stopped_by != expected.stopped_by:
-            if not (ask.kind == "stream" and expected.error in (StreamBroken, StreamIdle)):
-                return "wrong reason" + text
-        if expected.is_vague:
-            self._settle()
-        return None
 
     def _settle(self) -> None:
         """Take over what the model cannot know: whether a connection was kept, and whether it was retired."""
@@ -672,6 +663,27 @@ def _arguments(kind: Kind) -> tuple[str, dict[str, Any]]:
         options["headers"] = {"Idempotency-Key": "mine"}
     options["stream"] = kind in ("stream", "abandoned", "cancelled stream")
     return "POST" if kind in ("POST", "own key", "generator", "big POST") else "GET", options
+
+
+def _is_right(kind: Kind, expected: Expected, outcome: Any, answer: tuple[int, str]) -> bool:
+    """Whether a call ended as it must; ``answer``: the status and the text where it is answered."""
+    is_left = kind in ("abandoned", "cancelled stream")
+    if is_left and expected.is_vague and isinstance(outcome, (StreamBroken, StreamIdle)):
+        return True  # it was broken before its reader left it
+    if isinstance(outcome, BaseException):
+        return expected.error is not None and isinstance(outcome, expected.error)
+    status, text = outcome
+    if kind == "abandoned":
+        return expected.error is None and status == answer[0] and answer[1].startswith(text)
+    # A stream that is over when it is cancelled may end well.
+    return (expected.error is None or (kind == "cancelled stream" and expected.is_vague)) and outcome == answer
+
+
+def _is_reason_right(expected: Expected, attempts: tuple[Any, ...]) -> bool:
+    """Whether the last attempt says why no further one followed; that of a stream was over before it failed."""
+    if expected.stopped_by is None or expected.error in (StreamBroken, StreamIdle):
+        return True
+    return bool(attempts[-1].stopped_by == expected.stopped_by)
 
 
 class _Parts:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from clients import Client
-from coded import CODINGS, EVENT_STREAM, FRAMINGS, coded_stream, opened
+from coded import CODINGS, EVENT_STREAM, FRAMINGS, coded_stream, opened, until_error
 
 from resilient_requests import StreamBroken, StreamIdle, iter_bytes
 from resilient_requests._response import _lines, _split
@@ -113,12 +113,13 @@ def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(client: Client, serve
 
 def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> None:
     """Frameworks close what they iterate over."""
-    for loop_of in (
+    loops: tuple[Callable[[requests.Response], Any], ...] = (
         lambda response: response.iter_content(3),
         lambda response: response.iter_content(None),
         lambda response: response.iter_content(None, decode_unicode=True),
         lambda response: response.iter_lines(),
-    ):
+    )
+    for loop_of in loops:
         response = opened(client, server, stream([b"0123\n4567\n89"], content_type=PLAIN, ending="silence"))
         loop = loop_of(response)
         next(loop)
@@ -160,7 +161,7 @@ def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServe
 def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> None:
     """The same result, or the same error."""
     with both(server, respond(b"0123456789")) as (theirs, ours):
-        outcomes = []
+        outcomes: list[Any] = []
         for response in (theirs, ours):
             try:
                 outcomes.append((list(response.iter_content(size)), None))
@@ -179,7 +180,8 @@ def test_text_is_decoded_across_cuts(client: Client, server: FaultServer, size: 
     response = opened(client, server, respond(text.encode(encoding), framing="chunked", chunks=[3]))
     response.encoding = encoding
 
-    assert "".join(response.iter_content(size, decode_unicode=True)) == text
+    pieces: list[Any] = list(response.iter_content(size, decode_unicode=True))
+    assert "".join(pieces) == text
 
 
 # -- iter_lines -----------------------------------------------------------------------------------------------------
@@ -248,10 +250,7 @@ def test_decoded_lines_end_at_line_ends_only(client: Client, server: FaultServer
 def test_a_stall_leaves_a_legacy_loop_as_idle(client: Client, server: FaultServer) -> None:
     """And what came before it has been delivered, but for half a line."""
     response = opened(client, server, stream([b"one\ntwo\nthr"], ending="silence"), timeout=(5, 0.03))
-    seen = []
-    with pytest.raises(StreamIdle):
-        for line in response.iter_lines():
-            seen.append(line)
+    seen, _ = until_error(StreamIdle, response.iter_lines())
 
     assert seen == [b"one", b"two"]
 
@@ -259,10 +258,7 @@ def test_a_stall_leaves_a_legacy_loop_as_idle(client: Client, server: FaultServe
 def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServer) -> None:
     """Half a line is not the last one."""
     response = opened(client, server, stream([b"one\ntw"], ending="reset"))
-    seen = []
-    with pytest.raises(StreamBroken):
-        for line in response.iter_lines():
-            seen.append(line)
+    seen, _ = until_error(StreamBroken, response.iter_lines())
 
     assert seen == [b"one"]
 

@@ -50,7 +50,9 @@ CORPUS = {
     "handshakes are cut": Schedule((Handshakes(2), Ask("generator")), tls=True),
     "a generator cannot be repeated": Schedule((Ask("GET"), Ask("generator", ("reset",)))),
     "a request is cut while it is sent": Schedule((Ask("GET"), Ask("big POST")), keys=False),
-    "rotations": Schedule((Fan(2), Rotate(False), Rotate(False), Rotate(True), Advance(1.0), Rotate(False), Ask("GET"))),
+    "rotations": Schedule(
+        (Fan(2), Rotate(False), Rotate(False), Rotate(True), Advance(1.0), Rotate(False), Ask("GET"))
+    ),
     "a status is repeated, and the last one stands": Schedule(
         (Fan(2), Ask("POST", ("503", "503", "503")), Ask("generator", ("503",))), keys=False, statuses=True
     ),
@@ -68,7 +70,7 @@ def test_a_violation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is wrong about one connection is contradicted, and the step is named."""
     monkeypatch.setattr(schedules, "EXPIRY", 5.0)
 
-    with pytest.raises(Violation, match="step 2, .*wrong connections"):
+    with pytest.raises(Violation, match=r"step 2, .*wrong connections"):
         schedules.check(Schedule((Ask("GET"), Advance(6.0), Ask("GET"))))
 
 
@@ -192,7 +194,7 @@ def test_there_are_as_many_random_cases_as_promised() -> None:
     assert 4 * len(_chances("")) + 16 * len(RULES) >= 0.8 * CASES
 
 
-# -- the sockets, at last, since it takes longest -----------------------------------------------------------------------
+# -- the sockets, at last, since it takes longest ---------------------------------------------------------------------
 
 
 @pytest.mark.slow
