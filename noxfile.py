@@ -55,6 +55,15 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def proof(session: nox.Session) -> None:
+    """Run ten thousand random fault schedules, and see each planted bug found; the figures are in docs/proof.md."""
+    session.install("--upgrade", "--editable", ".[test]")
+    schedules = {"SCHEDULES": "10000", "SCHEDULES_SEED": "1"}
+    session.run("pytest", "tests/test_schedules.py", *session.posargs, env=schedules)
+    session.run("python", "tests/planted.py")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Lint, and check the format."""
     session.install("--upgrade", "ruff")

@@ -291,7 +291,7 @@ def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _new_key() -> str:
-    """Return a random UUID (RFC 9562, version 4): text only, since `uuid.uuid4` takes three times as long to make it."""
+    """Return a random UUID (RFC 9562, version 4) as text, for a third of the time that ``uuid.uuid4`` takes."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 

@@ -37,7 +37,7 @@ def origin_of(url: str) -> str:
 class TransportAdapter(requests.adapters.HTTPAdapter):
     """Makes pools, proxies' pools and responses; does not retry.
 
-    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__`` calls the hooks below.
+    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__``: it calls the hooks.
     """
 
     _register: Register

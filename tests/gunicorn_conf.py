@@ -17,7 +17,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def _end_streams(worker: Any) -> None:
-    from served import adapter  # noqa: PLC0415  # your application
+    from served import adapter  # your application
 
     while worker.alive:
         time.sleep(0.1)

@@ -215,7 +215,19 @@ def _tested(directory: Path, tests: tuple[str, ...]) -> str | None:
         [sys.executable, "-c", where], cwd=directory, env=environment, capture_output=True, text=True, check=True
     )
     assert Path(seen.stdout.strip()).resolve().is_relative_to(directory.resolve()), seen.stdout
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--show-capture=no", "--tb=no"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--show-capture=no",
+        "--tb=no",
+        "-rf",
+    ]
+    command += ["-o", "addopts=--import-mode=importlib"]  # one process: bugs are hunted in parallel themselves
     # The first test that fails is enough.
     command += ["-c", str(ROOT / "pyproject.toml"), *[str(ROOT / each) for each in tests]]
     try:

@@ -165,10 +165,10 @@ class Caller:
             response = session.get(url, stream=True)
             attempts = response.attempts  # type: ignore[attr-defined]
             try:
+                seen: list[str] = []
                 if kind == "legacy stream":
-                    seen = [line[6:] for line in response.iter_lines() if line]
+                    seen += [line[6:].decode() for line in response.iter_lines() if line]
                 else:
-                    seen = []
                     for event in iter_events(response):
                         seen.append(event.data)  # type: ignore[union-attr]
                         if kind == "cancelled stream" and len(seen) == 2:
@@ -180,9 +180,9 @@ class Caller:
                 raise
             finally:
                 response.close()
-        *events, end = [json.loads(item) if item not in ("[DONE]", b"[DONE]") else None for item in seen] or [None]
-        is_whole = seen[-1:] in (["[DONE]"], [b"[DONE]"])
-        read = [(event["id"], event["n"]) for event in ([*events, end] if not is_whole else events) if event]
+        is_whole = seen[-1:] == ["[DONE]"]
+        events = [json.loads(item) for item in (seen[:-1] if is_whole else seen)]
+        read = [(event["id"], event["n"]) for event in events]
         if read != expected[: len(read)] or (is_whole and read != expected):
             return f"{name}: {seen}", attempts
         return None, attempts
@@ -245,7 +245,7 @@ def _run(
     until, start = time.monotonic() + seconds, 0
     while time.monotonic() < until or tally.faults < least_faults:
         over.wait(0.05)
-        misfortune = chance.choice(("reset", "fin", "rotate", "nothing", "nothing"))
+        misfortune: Any = chance.choice(("reset", "fin", "rotate", "nothing", "nothing"))
         if misfortune == "rotate":
             sessions[True].get_adapter("http://").rotate()
         elif misfortune != "nothing":

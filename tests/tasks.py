@@ -31,7 +31,7 @@ session = requests.Session()
 session.mount("http://", adapter)
 
 
-@signals.worker_init.connect
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
 def warm(**_: Any) -> None:
     """Use the session in the process that is about to fork."""
     session.get(UPSTREAM, timeout=5)
@@ -42,13 +42,13 @@ GRACE = 1.0
 reading, writing = os.pipe()  # all children inherit it; when its other end closes, the worker is ending
 
 
-@signals.worker_shutting_down.connect
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def tell_the_children(**_: Any) -> None:
     """Celery waits for the tasks that run, and tells them nothing."""
     os.close(writing)
 
 
-@signals.worker_process_init.connect
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def listen(**_: Any) -> None:
     """Wait beside the tasks. By a thread and not by a signal, whose handlers billiard sets itself."""
     os.close(writing)
@@ -60,7 +60,7 @@ def _end_streams() -> None:
     adapter.shutdown(GRACE)
 
 
-@signals.worker_process_shutdown.connect
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def end(**_: Any) -> None:
     """The last task of this process is over: close what is idle."""
     adapter.shutdown()
@@ -89,10 +89,8 @@ def stream() -> str:
 
 def main(what: str) -> None:
     """Send tasks, print what came of them."""
-    if what == "stream":
-        sent = [stream.delay()]
-    else:
-        sent = [ask.delay(f"/task-{number}") for number in range(int(what))]
+    targets = [] if what == "stream" else [f"/task-{number}" for number in range(int(what))]
+    sent = [ask.delay(target) for target in targets] or [stream.delay()]
     print(json.dumps([one.get(timeout=40, interval=0.05) for one in sent]))  # noqa: T201
 
 

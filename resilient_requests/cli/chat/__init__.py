@@ -70,13 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(question: Question, arguments: argparse.Namespace, cleanup: contextlib.ExitStack) -> int:
-    observers = []
-    if arguments.trace:
-        trace = Trace(sys.stderr)
-        cleanup.callback(trace.close)
-        observers.append(trace)
+    trace = Trace(sys.stderr)
     session = cleanup.enter_context(KeyedSession(question.key))
-    adapter = _adapter(arguments.idle, observers)
+    adapter = _adapter(arguments.idle, [trace] if arguments.trace else [])
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     url = question.url
@@ -84,7 +80,7 @@ def _ask(question: Question, arguments: argparse.Namespace, cleanup: contextlib.
         embedded = cleanup.enter_context(Embedded())
         embedded.warm(session)
         url = embedded.url
-    return _answer.show(session, url, question)
+    return _answer.show(session, url, question, trace)
 
 
 def _adapter(idle: float | None, observers: Sequence[Observer]) -> ResilientAdapter:

@@ -11,8 +11,9 @@ from resilient_requests import ChatAPIError, StreamError, StreamIdle, Usage, _cl
 from resilient_requests.cli._words import in_words
 
 if TYPE_CHECKING:
-    from resilient_requests import ChatCompletion
+    from resilient_requests import ChatCompletion, ChatStream
     from resilient_requests.cli.chat._question import Question
+    from resilient_requests.cli.chat._trace import Trace
 
 __all__ = ["show"]
 
@@ -34,25 +35,18 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def show(session: requests.Session, url: str, question: Question) -> int:
+def show(session: requests.Session, url: str, question: Question, trace: Trace) -> int:
     """Ask, print the answer and its end, and return the exit code. Raises KeyboardInterrupt, once both are closed."""
-    told = _Told()
+    told = _Told(trace)
     try:
-        with stream_chat(
-            session,
-            url,
-            model=question.model,
-            messages=question.messages,
-            dialect=question.dialect,
-            **question.more,
-        ) as stream:
+        with _open(session, url, question) as stream:
             try:
                 for text in stream.iter_text():
                     told.write(text)
             finally:
                 told.completion = stream.completion
         told.end(told.completion.finish_reason or "complete")
-    except (requests.RequestException, ChatAPIError) as error:
+    except requests.RequestException as error:
         told.attempts = len(getattr(error, "attempts", ()))
         told.end(type(error).__name__, in_words(error))
         return next(code for kind, code in _CODES if isinstance(error, kind))
@@ -62,10 +56,28 @@ def show(session: requests.Session, url: str, question: Question) -> int:
     return _COMPLETE
 
 
+def _open(session: requests.Session, url: str, question: Question) -> ChatStream:
+    try:
+        return stream_chat(
+            session,
+            url,
+            model=question.model,
+            messages=question.messages,
+            dialect=question.dialect,
+            **question.more,
+        )
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise
+        # A file of certificates that is not there: requests raises a bare OSError for it.
+        raise requests.ConnectionError(str(error)) from error
+
+
 class _Told:
     """What has been printed so far, and what is to be said at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
         self.completion: ChatCompletion | None = None
         self.attempts = 0
         self._since = _clock.now().boot
@@ -81,9 +93,10 @@ class _Told:
         sys.stdout.flush()
 
     def end(self, how: str, why: str = "") -> None:
-        """Print why it ended, where there is more to say than how, and the line with the figures."""
+        """Print why it ended, where there is more to say than how, and the line with the figures, which is the last."""
         if self._is_watched and not self._last.endswith("\n"):
             print(flush=True)  # a pipe gets the answer and nothing else
+        self._trace.close()
         if why:
             print(f"resilient-requests chat: {why}", file=sys.stderr)
         found = self.completion
