@@ -49,7 +49,7 @@ class ResilientAdapter(TransportAdapter):
     arguments win. Raises TypeError or ValueError naming the parameter.
     """
 
-    # Seams for tests: what tells the time, and how a call waits before a retry.
+    # A seam for tests: what tells the time.
     _clock: _clock.Clock = staticmethod(_clock.now)
 
     __attrs__ = [  # noqa: RUF012  # requests' own name and form

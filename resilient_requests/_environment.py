@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from resilient_requests import _checks
 from resilient_requests._events import warn_bad_environment
 from resilient_requests._keepalive import KeepAlivePolicy
 from resilient_requests._retry import RetryPolicy
@@ -56,9 +56,8 @@ def _read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError
+    value = _checks.duration("value", float(text))
+    assert value is not None
     return value
 
 

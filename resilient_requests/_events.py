@@ -220,11 +220,6 @@ class Emitter:
             if not callable(observer):
                 raise TypeError(f"observers must be callables, not {type(observer).__name__}")
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody would see the event of an attempt."""
-        return not self.wants(AttemptStarted)
-
     def wants(self, kind: type[Event]) -> bool:
         """Return whether anybody would see an event of this kind: else it need not be built."""
         if self.observers:

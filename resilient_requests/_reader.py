@@ -280,7 +280,7 @@ class Reader:
             self._idle = None
             with suppress(requests.RequestException, Cancelled):
                 while self.error is None and not self.is_done and most_bytes > 0:
-                    self._heartbeat = until - _clock.now().boot - self.unyielded
+                    self.unyielded, self._heartbeat = 0.0, until - _clock.now().boot
                     data = self.read() if self._heartbeat > 0 else HEARTBEAT
                     if isinstance(data, Heartbeat):
                         break

@@ -159,7 +159,7 @@ class Register:
         for call in self.calls():
             call.disown()
         self._forget()
-        self.tls = TLSContexts()
+        self.tls.after_fork()
         for manager in [found for ref in self._managers if (found := ref()) is not None]:
             manager.pools = type(manager.pools)(manager.num_pools, manager.pools.dispose_func)
         for pool in pools:

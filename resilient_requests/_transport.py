@@ -65,9 +65,9 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         manager = self.proxy_manager.get(proxy)
         if manager is None:
             made = self._make_proxy_manager(proxy, self._with_options(proxy_kwargs))
+            # Before another thread can find it: a pool that it made earlier would be urllib3's own, for good.
+            made.enroll(self._register, self._pool_connections)
             manager = self.proxy_manager.setdefault(proxy, made)
-            if manager is made:
-                manager.enroll(self._register, self._pool_connections)
         return manager
 
     def _make_proxy_manager(self, proxy: str, kwargs: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,11 @@ def until_error(kind: type[BaseException], pieces: Iterable[Any]) -> tuple[list[
     pytest.fail(f"no {kind.__name__}, but an end after {seen}")
 
 
-def opened(client: Client, server: FaultServer, reply: Reply, **options: Any) -> requests.Response:
-    """The streamed response to one GET that is answered so."""
+def opened(
+    client: Client, server: FaultServer, reply: Reply, *, idle: float | None = None, **options: Any
+) -> requests.Response:
+    """The streamed response to one GET that is answered so; ``idle`` is the adapter's limit from now on."""
     server.script(reply)
+    if idle is not None:
+        client.adapter._timeouts = dataclasses.replace(client.adapter._timeouts, idle=idle)
     return client.get(stream=True, **options)

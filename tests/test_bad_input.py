@@ -245,7 +245,7 @@ def read(name: str) -> float | None:
         *[(RETRIES, blank, 2, 0) for blank in ("", " ")],
         (RETRIES, "0", 0, 0),
         (RETRIES, "6", 6, 0),
-        *[(IDLE, bad, 300.0, 1) for bad in ("0", "-1", "abc", "inf")],
+        *[(IDLE, bad, 300.0, 1) for bad in ("0", "-1", "abc", "inf", "2147484")],
         (IDLE, "", 300.0, 0),
         (IDLE, "60", 60.0, 0),
     ],

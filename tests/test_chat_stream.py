@@ -32,6 +32,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
+from resilient_requests._reader import Reader
 from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.testing import FaultServer, Reply, Reset, Send, fin, reset, respond, silence, sse, stream
 
@@ -660,6 +661,17 @@ def test_a_body_that_never_ends_after_done_is_closed(server: FaultServer, sessio
 
     assert elapsed < 0.3
     assert server.wait_for_disconnects(1)
+
+
+def test_a_wait_before_the_end_costs_no_connection(server: FaultServer, session: requests.Session) -> None:
+    """The time for the rest of a body begins with the draining, however long nothing was handed out before."""
+    server.script(stream([b"a", 0.02, b"b"]), good())
+    reader = Reader(session.get(server.url, stream=True))
+    reader.unyielded = 60.0
+    reader.drain(1024, 5.0)
+    session.get(server.url)
+
+    assert server.accepted == 1
 
 
 def test_the_last_delta_comes_before_the_rest_is_drained(server: FaultServer, session: requests.Session) -> None:

@@ -206,6 +206,7 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("--idle", "0", "hello"), "above 0"),
         (("--idle", "soon", "hello"), "--idle"),
         (("--idle", "nan", "hello"), "above 0"),
+        (("--idle", "86401", "hello"), "at most"),
         (("--dialect", "klingon", "--url", "http://127.0.0.1:1", "hello"), "klingon"),
         (("--dialect", "ollama", "hello"), "--url"),
         (("--key-env", "NO_SUCH_KEY", "--url", "http://127.0.0.1:1", "hello"), "NO_SUCH_KEY is not set"),
@@ -565,6 +566,8 @@ def test_an_error_is_told_without_credentials_and_query() -> None:
     error = requests.ConnectionError(f"no way to http://me:{KEY}@host/path?key={KEY} (Caused by x)")
 
     assert in_words(error) == "ConnectionError: no way to http://host/path?… (Caused by x)"
+    error = requests.ConnectionError("no way to http://me:se@cret@host/path")
+    assert in_words(error) == "ConnectionError: no way to http://host/path"
 
 
 def test_a_terminal_is_not_steered_by_an_answer(

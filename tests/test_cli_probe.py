@@ -375,6 +375,22 @@ def test_a_proxy_is_used_and_shown_without_its_password(
     assert "hunter2" not in told.out + told.err
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("http://someone:hunter2@127.0.0.1:3128", "http://127.0.0.1:3128"),
+        ("http://someone:hun@ter2@127.0.0.1:3128", "http://127.0.0.1:3128"),
+        ("127.0.0.1:3128", "127.0.0.1:3128"),
+    ],
+)
+def test_a_proxys_credentials_are_shown_in_no_form(monkeypatch: pytest.MonkeyPatch, given: str, shown: str) -> None:
+    """Requests takes a password with an "@" in it."""
+    monkeypatch.setenv("http_proxy", given)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Target("http://api.example.invalid/") as target:
+        assert target.proxy == shown
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [HTTPProxy, SOCKS5Proxy])
 def test_a_proxy_that_forgets_tunnels_is_found_out(

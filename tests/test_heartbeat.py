@@ -66,7 +66,7 @@ def test_pings_feed_the_bytes_clock_only(client: Client, server: FaultServer, pi
 @pytest.mark.parametrize("reader", READERS)
 def test_pings_keep_a_stream_alive(client: Client, server: FaultServer, reader: str) -> None:
     """C3. A healthy slow model sends comments only."""
-    response = opened(client, server, stream([*paced([b": ping\n\n"] * 8, 0.03), *EVENTS]), timeout=(5, 0.2))
+    response = opened(client, server, stream([*paced([b": ping\n\n"] * 8, 0.03), *EVENTS]), idle=0.2)
 
     assert b"data: 2\n\n" in b"".join(READERS[reader](response))
 
@@ -117,12 +117,12 @@ def test_the_consumers_time_counts_for_no_limit(client: Client, server: FaultSer
 
 def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer) -> None:
     """Of ``timeout=(c, r)`` the second; one given to the stream goes before it, and ends with it."""
-    response = opened(client, server, stream(EVENTS, ending="silence"), timeout=(5, 0.04))
+    response = opened(client, server, stream(EVENTS, ending="silence"), idle=0.04)
     with pytest.raises(StreamIdle) as caught:
         list(iter_bytes(response))
     assert caught.value.idle_timeout == 0.04
 
-    response = opened(client, server, stream(EVENTS, ending="silence"), timeout=(5, 60))
+    response = opened(client, server, stream(EVENTS, ending="silence"), idle=60)
     with pytest.raises(StreamIdle) as caught:
         list(iter_bytes(response, idle_timeout=0.04))
     assert caught.value.idle_timeout == 0.04

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import http.client
 import os
 import pickle
@@ -72,7 +71,7 @@ def is_over(client: Client, server: FaultServer) -> bool:
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
     """C1. After the limit, not much later, and the connection is closed."""
-    response = opened(client, server, endless(framing=framing), timeout=(5, 0.1))
+    response = opened(client, server, endless(framing=framing), idle=0.1)
     pieces = READERS[reader](response)
     begun = time.monotonic()
     with pytest.raises(StreamIdle) as caught:
@@ -89,14 +88,14 @@ def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, read
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", CODINGS[:2])
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_silent_body_has_brought_nothing(
     client: Client, server: FaultServer, framing: Any, coding: str, reader: str
 ) -> None:
     """C2. The head is no part of the body."""
     reply = coded_stream([], framing=framing, coding=coding, ending="silence")
-    response = opened(client, server, reply, timeout=(5, 0.02))
+    response = opened(client, server, reply, idle=0.02)
     with pytest.raises(StreamIdle) as caught:
         list(READERS[reader](response))
 
@@ -213,7 +212,7 @@ FAILURES: dict[str, Any] = {
 def test_an_error_stays(client: Client, server: FaultServer, reader: str, failure: str) -> None:
     """C9. The same object at each further step: never a clean-looking end."""
     kind, reply, prepare = FAILURES[failure]
-    response = opened(client, server, reply, timeout=(5, 0.05))
+    response = opened(client, server, reply, idle=0.05)
     # Not the generators that stand around two of them there.
     bare: dict[str, Any] = {"iter_events": iter_events, "iter_lines": lambda response: response.iter_lines()}
     pieces = bare.get(reader, READERS[reader])(response)
@@ -285,7 +284,7 @@ def test_errors_cross_processes(error: Any, protocol: int) -> None:
 def test_a_real_error_pickles(client: Client, server: FaultServer, reader: str) -> None:
     """With all that it refers to: a response in mid-body, a cause with sockets behind it."""
     with pytest.raises(StreamIdle) as caught:
-        list(READERS[reader](opened(client, server, endless(), timeout=(5, 0.02))))
+        list(READERS[reader](opened(client, server, endless(), idle=0.02)))
     again = pickle.loads(pickle.dumps(caught.value))
 
     assert (again.idle_timeout, again.bytes_received) == (0.02, caught.value.bytes_received)
@@ -384,7 +383,6 @@ def test_a_dropped_stream_closes_its_socket_and_warns(
         if started:
             next(stream_)
         del stream_
-        gc.collect()
 
     assert len(caught) == 1
     assert is_over(client, server)
@@ -399,7 +397,6 @@ def test_a_dropped_stream_is_closed_where_warnings_are_errors(client: Client, se
         warnings.simplefilter("error")
         patch.setattr("sys.unraisablehook", lambda args: unraisable.append(args.exc_type))
         del stream_
-        gc.collect()
 
     assert unraisable == [ResourceWarning]
     assert is_over(client, server)
@@ -418,7 +415,6 @@ def test_a_stream_that_has_ended_is_dropped_without_a_word(
     else:
         with pytest.raises(StreamBroken):
             list(iterate(opened(client, server, stream(EVENTS, ending="reset"))))
-    gc.collect()
 
     assert client.adapter.stats().in_flight == 0
 
@@ -450,7 +446,6 @@ def test_a_response_that_is_dropped_with_its_loop_closes(
     if started:
         next(pieces)
     del response, pieces
-    gc.collect()
 
     assert is_over(client, server)
 

@@ -101,8 +101,8 @@ class ChatStream:
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
         if answer is not None and not self._is_over and self._error is None:
-            warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
             answer.events.abandon()
+            warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
     def _read(self) -> list[ChatDelta] | Heartbeat | None:
         try:

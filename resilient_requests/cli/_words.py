@@ -10,7 +10,7 @@ from resilient_requests._failures import causes, describe
 
 __all__ = ["in_words"]
 
-_USERINFO = re.compile(r"//[^/@\s]*@")
+_USERINFO = re.compile(r"//[^/\s]*@")
 _QUERY = re.compile(r"\?[^\s'\")]+")
 _LONGEST = 300
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 _USAGE = 2
+_LONGEST = 86_400.0
 
 
 def add_parser(commands: Any) -> None:
@@ -50,8 +51,8 @@ def add_parser(commands: Any) -> None:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"must be seconds above 0, not {text!r}")
+    if not (math.isfinite(value) and 0 < value <= _LONGEST):
+        raise argparse.ArgumentTypeError(f"must be seconds above 0, at most {_LONGEST:g}, not {text!r}")
     return value
 
 

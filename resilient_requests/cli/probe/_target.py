@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Target"]
 
-_USERINFO = re.compile(r"//[^/@\s]*@")
+# Up to the last "@": a password may hold one too.
+_USERINFO = re.compile(r"^([\w+.-]+://)?.*@")
 
 
 class Target:
@@ -56,7 +57,7 @@ class Target:
     @property
     def proxy(self) -> str | None:
         """The proxy in use, without its credentials; None where there is none."""
-        return None if self._proxy is None else _USERINFO.sub("//", self._proxy)
+        return None if self._proxy is None else _USERINFO.sub(r"\1", self._proxy)
 
     @property
     def trust(self) -> str:
