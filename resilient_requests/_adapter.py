@@ -151,9 +151,9 @@ class ResilientAdapter(TransportAdapter):
         register = self.register
         register.is_shut_down = True
         self.close()
-        until = time.monotonic() + grace
+        until = self._clock().boot + grace
         # Polled: no lock or condition may be waited for in a signal handler, which may have interrupted its holder.
-        while register.calls() and time.monotonic() < until:
+        while register.calls() and self._clock().boot < until:
             time.sleep(0.01)
         for call in register.calls():
             call.abort()
@@ -183,7 +183,9 @@ class ResilientAdapter(TransportAdapter):
         if self.register.is_shut_down:
             # After joining: a shutdown that is under way either sees this call or is seen by it.
             call.leave()
-            raise requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
+            refused = requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
+            refused.attempts = ()  # type: ignore[attr-defined]
+            raise refused
         sent_timeout = (limits.connect, limits.response) if timeout is None else timeout
         kwargs = {"timeout": sent_timeout, "verify": verify, "cert": cert, "proxies": proxies}
         return _send.Send(

@@ -54,8 +54,8 @@ class AttemptRecord(NamedTuple):
     seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP status (None without one);
     ``error`` is text, the class and the errno's name, never the exception, which would keep frames and prompts
     alive; ``elapsed`` seconds; ``stopped_by`` says why no further attempt followed ("not replayable", "policy",
-    "budget", "deadline", "cancelled", "exhausted"; None where one did follow, or on success). A tuple, because
-    each call makes one, and a frozen dataclass takes four times as long.
+    "budget", "deadline", "cancelled", "shut down", "exhausted"; None where one did follow, or on success). A tuple,
+    because each call makes one, and a frozen dataclass takes four times as long.
     """
 
     number: int

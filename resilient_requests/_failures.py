@@ -161,11 +161,16 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         queue += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
 
 
+# What a socket without a timeout of its own says when there is nothing to do.
+_NO_FAILURES = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
 def errno_of(error: BaseException) -> int | None:
     """Return the system's error number from anywhere behind an exception, None where there is none."""
     for each in causes(error):
         # gaierror and SSLError keep numbers of their own in the same attribute.
-        if isinstance(each, OSError) and not isinstance(each, (socket.gaierror, ssl.SSLError)) and each.errno:
+        has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
+        if isinstance(each, OSError) and not has_own and each.errno and each.errno not in _NO_FAILURES:
             return each.errno
     return None
 
@@ -263,7 +268,7 @@ _BY_PHASE: dict[Phase, Callable[[list[BaseException]], Failure]] = {
 }
 
 
-def is_transient(error: BaseException) -> bool:
+def is_transient(exc: BaseException) -> bool:
     """Return whether a repetition of the call might succeed and would have been made before the response.
 
     For loops of your own (Celery, tenacity) around a call: True for refused, reset and timed-out connections and
@@ -272,12 +277,13 @@ def is_transient(error: BaseException) -> bool:
     carries ``attempts``, the last of them decides. Takes any exception; raises nothing.
     """
     answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)  # the last is a status
-    if not isinstance(error, requests.RequestException) or isinstance(error, answers):
+    if not isinstance(exc, requests.RequestException) or isinstance(exc, answers):
         return False
-    attempts = getattr(error, "attempts", ())
-    if attempts:
-        return attempts[-1].stopped_by in ("exhausted", "budget", "deadline")
-    return _is_transient_unrecorded(error)
+    attempts = getattr(exc, "attempts", None)
+    if attempts is None:
+        return _is_transient_unrecorded(exc)
+    # None at all: the adapter was shut down before the first.
+    return bool(attempts) and attempts[-1].stopped_by in ("exhausted", "budget", "deadline")
 
 
 def _is_transient_unrecorded(error: requests.RequestException) -> bool:

@@ -46,7 +46,9 @@ class RetryPolicy:
     at most 60 s. ``budget``: what retries may cost per origin (None: no limit). ``allowed_methods``: the methods
     that count as idempotent (None: those of RFC 9110, and whatever carries an ``Idempotency-Key``).
     ``raise_on_status``: raise ``requests.RetryError`` where retries on ``statuses`` are used up, instead of
-    returning the last response.
+    returning the last response. ``status_methods``: repeat after a status these methods only (None: the rule of
+    ``statuses``). ``retry_after_statuses``: statuses that are repeated where a ``Retry-After`` came with them.
+    ``respect_retry_after``: False lets ``wait`` alone decide. The last six are what a urllib3 ``Retry`` brings along.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -58,6 +60,9 @@ class RetryPolicy:
     budget: RetryBudget | None = RetryBudget()  # noqa: RUF009  # frozen
     allowed_methods: frozenset[str] | None = None
     raise_on_status: bool = False
+    status_methods: frozenset[str] | None = None
+    retry_after_statuses: frozenset[int] = frozenset()
+    respect_retry_after: bool = True
 
     def __post_init__(self) -> None:
         _checks.count("max_retries", self.max_retries)
@@ -66,18 +71,27 @@ class RetryPolicy:
         _checks.flag("retry_response_timeout", self.retry_response_timeout)
         _checks.instance("budget", self.budget, RetryBudget, optional=True)
         _checks.flag("raise_on_status", self.raise_on_status)
+        _checks.flag("respect_retry_after", self.respect_retry_after)
         # A set or a list is what people write.
-        object.__setattr__(self, "statuses", _checks.statuses("statuses", self.statuses))
-        if self.allowed_methods is not None:
-            methods = _checks.names("allowed_methods", self.allowed_methods)
-            object.__setattr__(self, "allowed_methods", frozenset(method.upper() for method in methods))
+        for name in ("statuses", "retry_after_statuses"):
+            object.__setattr__(self, name, _checks.statuses(name, getattr(self, name)))
+        for name in ("allowed_methods", "status_methods"):
+            if (methods := getattr(self, name)) is not None:
+                upper = frozenset(method.upper() for method in _checks.names(name, methods))
+                object.__setattr__(self, name, upper)
+
+    def repeats(self, method: str, status: int, *, retry_after: bool) -> bool:
+        """Return whether a response with this status is to be followed by another attempt."""
+        if self.status_methods is not None and method not in self.status_methods:
+            return False
+        return status in self.statuses or (retry_after and status in self.retry_after_statuses)
 
 
 def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
     """Return the policy that does for a call what the given urllib3 Retry was meant to do.
 
-    Count, statuses, backoff, methods and ``raise_on_status`` carry over; ``redirect`` does not (requests follows
-    redirects itself).
+    Count, statuses, backoff, methods, ``Retry-After`` and ``raise_on_status`` carry over; ``redirect`` does not
+    (requests follows redirects itself), and of the counts by kind only whether they are 0.
     """
     counts = [retry.total] if retry.total is not None else [retry.connect, retry.read, retry.status, retry.other]
     most = max((int(each) for each in counts if each is not None), default=0)
@@ -87,6 +101,10 @@ def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
         allowed = _EVERY
     elif methods != urllib3.Retry.DEFAULT_ALLOWED_METHODS:
         allowed = _checks.names("allowed_methods", methods)
+    has_all = methods is None or methods is False
+    repeated = _EVERY if has_all else _checks.names("allowed_methods", methods)
+    if retry.status is not None and not retry.status:
+        repeated = frozenset()  # status=0: no status is a reason
     if retry.read is not None and not retry.read:
         allowed = frozenset()  # read=0 or False: nothing that may have been received is sent again
     return RetryPolicy(
@@ -94,10 +112,14 @@ def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
         wait=_Backoff(retry),
         statuses=frozenset(retry.status_forcelist or ()),
         allowed_methods=allowed,
-        raise_on_status=bool(retry.raise_on_status and retry.status_forcelist),
+        raise_on_status=bool(retry.raise_on_status),
+        status_methods=repeated,
+        retry_after_statuses=_ON_REQUEST if retry.respect_retry_after_header else frozenset(),
+        respect_retry_after=bool(retry.respect_retry_after_header),
     )
 
 
+_ON_REQUEST = urllib3.Retry.RETRY_AFTER_STATUS_CODES
 _EVERY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY", "POST", "PATCH"})
 
 

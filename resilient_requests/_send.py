@@ -86,7 +86,7 @@ class Send:
         except Exception as error:  # noqa: BLE001  # the loop raises it again
             first = functools.partial(_outcome, None, error)
         else:
-            if response.status_code not in self._policy.statuses:
+            if not self._is_unwanted(response):
                 return response
             first = functools.partial(_outcome, response, None)
         response = _retry.replay(
@@ -96,12 +96,20 @@ class Send:
             wait=lambda _: self._pause,
             sleep=functools.partial(self._sender.sleep, self._call),
         )
-        if self._policy.raise_on_status and response.status_code in self._policy.statuses:
+        is_listed = self._policy.raise_on_status and response.status_code in self._policy.statuses
+        if is_listed and self._records[-1].stopped_by == "exhausted":
             reason = urllib3.exceptions.ResponseError(f"too many {response.status_code} error responses")
-            pool: Any = None
-            exhausted = urllib3.exceptions.MaxRetryError(pool, self._request.path_url, reason)
+            origin: Any = self._origin  # where urllib3 names its pool
+            path = self._request.path_url.partition("?")[0]
+            exhausted = urllib3.exceptions.MaxRetryError(origin, path, reason)
             raise requests.exceptions.RetryError(exhausted, request=self._request, response=response)
         return response
+
+    def _is_unwanted(self, response: requests.Response) -> bool:
+        policy, method = self._policy, (self._request.method or "").upper()
+        if not (policy.statuses or policy.retry_after_statuses):
+            return False
+        return policy.repeats(method, response.status_code, retry_after="Retry-After" in response.headers)
 
     # -- one attempt --------------------------------------------------------------------------------------------
 
@@ -133,7 +141,7 @@ class Send:
         self._records.append(attempt.record(elapsed))
         if attempt.idle_for is not None:
             self._sender.register.good(attempt.place, attempt.idle_for)
-        is_wanted = status not in self._policy.statuses
+        is_wanted = not self._is_unwanted(response)
         if is_wanted and (bucket := self._sender.bucket(self._origin, create=False)) is not None:
             bucket.deposit(self._call.boot())
         if not is_wanted:
@@ -164,7 +172,8 @@ class Send:
             self._call.check()
         except (Cancelled, requests.RequestException) as ended:
             # The same class comes up from below when nothing stands in between: keep that object.
-            return error if type(error) is type(ended) else ended
+            is_same = type(error) is type(ended) and isinstance(ended, (Cancelled, DeadlineExceeded))
+            return error if is_same else ended
         return None
 
     def _judged(self, failure: Failure, attempt: Attempt) -> Verdict:
@@ -179,7 +188,7 @@ class Send:
             stale=_failures.is_stale(attempt, self._call.boot()),
             idempotent=is_idempotent,
             response_timeouts=self._policy.retry_response_timeout and not self._has_retried_timeout,
-            for_all=attempt.status in _NOT_HANDLED and allowed is None,
+            for_all=self._policy.status_methods is not None or (attempt.status in _NOT_HANDLED and allowed is None),
         )
 
     def _learn(self, attempt: Attempt, ended: BaseException | None) -> None:
@@ -241,7 +250,7 @@ class Send:
     def _wait(self, state: tenacity.RetryCallState) -> float:
         strategy = self._policy.wait or _retry.FullJitter()
         pause = float(strategy(state))
-        if state.outcome is not None and not state.outcome.failed:
+        if state.outcome is not None and not state.outcome.failed and self._policy.respect_retry_after:
             header = state.outcome.result().headers.get("Retry-After")
             pause = max(pause, _retry.retry_after(header) or 0.0)
         return pause
@@ -276,7 +285,11 @@ class Send:
         self._story.scheduled(self._call.id, record, wait=self._pause, reason=reason, errno=number)
 
 
-_ENDED_BY: dict[type, str] = {Cancelled: "cancelled", DeadlineExceeded: "deadline"}
+_ENDED_BY: dict[type, str] = {
+    Cancelled: "cancelled",
+    DeadlineExceeded: "deadline",
+    requests.ConnectionError: "shut down",
+}
 
 
 def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:

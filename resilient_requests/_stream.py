@@ -169,7 +169,7 @@ def iter_events(
     if kind.partition(";")[0].strip().lower() != "text/event-stream":
         data = reader.read()
         excerpt = data[:_EXCERPT] if isinstance(data, bytes) else b""
-        message = f"Content-Type is {kind or 'missing'!r}, not 'text/event-stream'; the body begins {excerpt!r}"
+        message = f"Content-Type is {kind or None!r}, not 'text/event-stream'; the body begins {excerpt!r}"
         reader.fail(StreamProtocolError(message, **reader.facts()))
     return EventStream(reader, max_event_bytes)
 

@@ -60,6 +60,8 @@ class Timeouts:
             read = _checks.duration("timeout (read)", read)
         except TypeError as error:
             raise ValueError(f"{error}: a timeout must be an int, float or None, or a pair of them") from None
+        if isinstance(timeout, urllib3.Timeout) and timeout._read is urllib3.Timeout.DEFAULT_TIMEOUT:
+            return Limits(connect=connect, write=self.write, response=read, idle=_least(self.idle, timeout.total))
         return Limits(connect=connect, write=self.write, response=read, idle=read)
 
     @functools.cached_property

@@ -38,8 +38,8 @@ def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[A
 class StreamError(requests.RequestException):
     """A response failed after it had begun; nothing was sent again.
 
-    Attributes: ``bytes_received`` and ``events_received`` up to the failure, ``elapsed`` seconds since the
-    response began, ``response``, ``partial`` (the completion so far, from the chat helpers; else None) and
+    Attributes: ``bytes_received`` and ``events_received`` up to the failure, ``elapsed`` seconds since its
+    reading began, ``response``, ``partial`` (the completion so far, from the chat helpers; else None) and
     ``attempts`` (as on every error of a call). Pickles, without ``response``.
     """
 
@@ -83,7 +83,7 @@ class StreamIdle(StreamError):
         **facts: Any,
     ) -> None:
         if message is None:
-            knob = "idle_timeout=" if clock == "bytes" else "event_timeout="
+            knob = "idle_timeout=, or the call's timeout=," if clock == "bytes" else "event_timeout="
             what = "byte" if clock == "bytes" else "event"
             message = (
                 f"no {what} for {idle_timeout:g} s, after {bytes_received} bytes and {events_received} events "

@@ -114,7 +114,9 @@ class OpenTelemetryObserver:
             self._duration.record(event.elapsed, attributes)
 
     def _count_retry(self, event: RetryScheduled, where: dict[str, AttributeValue]) -> None:
-        self._retries.add(1, {**where, "error.type": event.reason, f"{_NAME}.reused": event.reused})
+        self._retries.add(
+            1, {**where, "error.type": event.reason.removeprefix("status "), f"{_NAME}.reused": event.reused}
+        )
 
 
 def _of_error(event: Any) -> dict[str, AttributeValue]:

@@ -213,6 +213,13 @@ def test_a_refusal_does_not_repeat_secrets(headers: dict[str, Any], fault_server
     assert "is wrong" in str(caught.value)
 
 
+def test_a_refusal_names_the_model(fault_server: FaultServer) -> None:
+    """A name that is long enough for a sentence of a prompt is none."""
+    fault_server.script(respond(b'{"error": {"message": "model: some-model-2025-01-01"}}', status=404))
+    with mounted() as session, pytest.raises(requests.HTTPError, match=r"model: some-model-2025-01-01$"):
+        stream_chat(session, fault_server.url, **{**ASK, "model": "some-model-2025-01-01"})
+
+
 @pytest.mark.parametrize(
     "secret", ["sk-proj-abcdef123456", "AIzaSyA1234567890abcdefghijk", "hf_abcdefghijkl", "gsk_abcdefghijk"]
 )

@@ -77,7 +77,7 @@ def flushed(texts: list[bytes], wbits: int, level: int) -> tuple[bytes, set[int]
 @pytest.mark.parametrize("texts", TEXTS.values(), ids=list(TEXTS))
 @pytest.mark.parametrize("coding", INFLATED)
 def test_a_framed_body_is_whole_between_blocks_only(coding: str, texts: list[bytes], level: int) -> None:
-    """C11. Where the framing vouches for the end, a body that was only flushed is whole; half a block never is."""
+    """Where the framing vouches for the end, a body that was only flushed is whole; half a block never is."""
     wbits, header = {"gzip": (31, 10), "deflate": (15, 2), "raw deflate": (-15, 0)}[coding]
     body, boundaries = flushed(texts, wbits, level)
     whole = {size for size in range(len(body) + 1) if decoded(coding, [body[:size]])[1].is_whole(framed=True)}
@@ -93,7 +93,7 @@ def test_a_framed_body_is_whole_between_blocks_only(coding: str, texts: list[byt
 @pytest.mark.parametrize("texts", TEXTS.values(), ids=list(TEXTS))
 @pytest.mark.parametrize("coding", INFLATED)
 def test_a_body_without_framing_is_whole_at_its_end_only(coding: str, texts: list[bytes]) -> None:
-    """C11. Nothing else vouches for it."""
+    """Nothing else vouches for it."""
     body = packed(texts, coding)
     whole = [size for size in range(len(body) + 1) if decoded(coding, [body[:size]])[1].is_whole(framed=False)]
 
@@ -126,7 +126,7 @@ def test_the_cuts_between_reads_change_nothing(coding: str, size: int) -> None:
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("coding", CODINGS[1:])
 def test_a_cut_body_is_broken_on_the_wire(client: Client, fault_server: FaultServer, framing: Any, coding: str) -> None:
-    """C11. What could be decoded is delivered first; read as a whole, it is no success."""
+    """What could be decoded is delivered first; read as a whole, it is no success."""
     body = packed([b"data: first\n\n", RANDOM.randbytes(400)], coding)
     cut = respond(body[:-100], framing=framing, headers={"Content-Encoding": coding})
     if coding == "br" and framing != "close":
@@ -145,7 +145,7 @@ def test_a_cut_body_is_broken_on_the_wire(client: Client, fault_server: FaultSer
 def test_a_flushed_body_is_whole_on_the_wire(
     client: Client, fault_server: FaultServer, framing: Any, coding: str
 ) -> None:
-    """C11. Servers that stream leave out the trailer."""
+    """Servers that stream leave out the trailer."""
     body = packed([b"data: only\n\n"], coding)
     unfinished = body[: -(8 if coding == "gzip" else 4) - 2]
     fault_server.script(respond(unfinished, framing=framing, headers={"Content-Encoding": coding}))

@@ -113,7 +113,7 @@ def child(work: Callable[[], object], patience: float = PATIENCE) -> Iterator[No
 def test_parent_and_child_get_their_own_answers(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """B8: plain requests hands each the other's answers, with status 200."""
+    """Plain requests hands each the other's answers, with status 200."""
     with child(lambda: ask(session, server.url, "child", 100)):
         ask(session, server.url, "parent", 100)
 

@@ -117,7 +117,7 @@ def reference(data: bytes) -> tuple[list[tuple[str, str, str, int | None]], str,
 @FUZZ
 @given(st.data())
 def test_no_cut_changes_what_a_vector_says(data: Any) -> None:
-    """C12. At random places, as a network makes them."""
+    """At random places, as a network makes them."""
     vector = data.draw(st.sampled_from(vectors()))
     decoder = SSEDecoder()
 

@@ -46,7 +46,7 @@ def paced(pieces: list[bytes], seconds: float) -> list[Any]:
 
 @pytest.mark.parametrize("ping", PINGS, ids=repr)
 def test_pings_feed_the_bytes_clock_only(client: Client, server: FaultServer, ping: bytes) -> None:
-    """C3. The peer is there, and brings nothing: the error says which limit it was."""
+    """The peer is there, and brings nothing: the error says which limit it was."""
     response = opened(client, server, stream([EVENTS[0], *paced([ping] * 100, 0.02)]))
     stream_ = iter_events(response, idle_timeout=0.5, event_timeout=0.15)
     next(stream_)
@@ -65,14 +65,14 @@ def test_pings_feed_the_bytes_clock_only(client: Client, server: FaultServer, pi
 
 @pytest.mark.parametrize("reader", READERS)
 def test_pings_keep_a_stream_alive(client: Client, server: FaultServer, reader: str) -> None:
-    """C3. A healthy slow model sends comments only."""
+    """A healthy slow model sends comments only."""
     response = opened(client, server, stream([*paced([b": ping\n\n"] * 8, 0.03), *EVENTS]), idle=0.2)
 
     assert b"data: 2\n\n" in b"".join(READERS[reader](response))
 
 
 def test_events_feed_both_clocks(client: Client, server: FaultServer) -> None:
-    """C4. Each within its limit, together far beyond it."""
+    """Each within its limit, together far beyond it."""
     response = opened(client, server, stream(paced(EVENTS * 4, 0.03)))
     stream_ = iter_events(response, idle_timeout=0.2, event_timeout=0.2)
 
@@ -93,7 +93,7 @@ def test_silence_meets_the_shorter_limit(client: Client, server: FaultServer) ->
 
 @pytest.mark.parametrize("coding", CODINGS[1:])
 def test_coded_bytes_that_give_nothing_are_no_silence(client: Client, server: FaultServer, coding: str) -> None:
-    """C4. A decoder may swallow a read: the peer has spoken, and there was no event."""
+    """A decoder may swallow a read: the peer has spoken, and there was no event."""
     body = packed([b"data: " + random.Random(1).randbytes(400).hex().encode() + b"\n\n"], coding)
     pieces = [body[at : at + 20] for at in range(0, 160, 20)]
     cut = stream(paced(pieces, 0.03), headers={"Content-Encoding": coding}, ending="silence")
@@ -104,7 +104,7 @@ def test_coded_bytes_that_give_nothing_are_no_silence(client: Client, server: Fa
 
 @pytest.mark.parametrize("limits", [{"idle_timeout": 0.05}, {"event_timeout": 0.05}, {"heartbeat": 0.05}])
 def test_the_consumers_time_counts_for_no_limit(client: Client, server: FaultServer, limits: dict[str, Any]) -> None:
-    """C5. The clocks stand still between an item and the next step."""
+    """The clocks stand still between an item and the next step."""
     stream_ = iter_events(opened(client, server, stream([b"".join(EVENTS[:2]), EVENTS[2]])), **limits)
     seen = []
     for event in stream_:
@@ -134,7 +134,7 @@ def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer)
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_the_heart_beats_in_silence(client: Client, server: FaultServer, framing: Any, coding: str) -> None:
-    """C10. As often as there are intervals in the silence; then the event, intact."""
+    """As often as there are intervals in the silence; then the event, intact."""
     go_on = threading.Event()
     items: list[Any] = [EVENTS[0], go_on, EVENTS[1]]
     stream_ = iter_events(
@@ -151,7 +151,7 @@ def test_the_heart_beats_in_silence(client: Client, server: FaultServer, framing
 
 
 def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None:
-    """C10. In the middle of a chunk as between chunks."""
+    """In the middle of a chunk as between chunks."""
     go_on = threading.Event()
     stream_ = iter_bytes(opened(client, server, stream([b"a", go_on, b"b"])), heartbeat=0.02)
 
@@ -162,7 +162,7 @@ def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, cut: int) -> None:
-    """C10. Between a size and its data, in the middle of either, behind the data: a file object would be poisoned."""
+    """Between a size and its data, in the middle of either, behind the data: a file object would be poisoned."""
     wire = b"9\r\ndata: 0\n\n\r\n0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     go_on = threading.Event()
@@ -179,7 +179,7 @@ def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, 
 
 @pytest.mark.parametrize("limits", [{"idle_timeout": 0.15}, {"event_timeout": 0.15}])
 def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limits: dict[str, Any]) -> None:
-    """C10. A dead stream is found dead however often it was said that nothing came."""
+    """A dead stream is found dead however often it was said that nothing came."""
     stream_ = iter_events(opened(client, server, stream(EVENTS[:1], ending="silence")), heartbeat=0.02, **limits)
     begun = time.monotonic()
     seen, _ = until_error(StreamIdle, stream_)
@@ -189,7 +189,7 @@ def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limit
 
 
 def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> None:
-    """C10. Nothing is handed out while comments flow: a view could not notice that its browser has left."""
+    """Nothing is handed out while comments flow: a view could not notice that its browser has left."""
     stream_ = iter_events(opened(client, server, stream(paced([b": ping\n\n"] * 200, 0.002))), heartbeat=0.02)
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3
@@ -197,7 +197,7 @@ def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> Non
 
 
 def test_the_heart_beats_from_the_start(client: Client, server: FaultServer) -> None:
-    """C10. Before the first event the wait is longest."""
+    """Before the first event the wait is longest."""
     stream_ = iter_events(opened(client, server, stream([], ending="silence")), heartbeat=0.01)
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3

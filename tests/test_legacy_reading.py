@@ -54,7 +54,7 @@ def both(server: FaultServer, *reply: Any) -> Iterator[list[requests.Response]]:
 @pytest.mark.parametrize("size", [1, 7, 1024, 10240, 65536, 1 << 20])
 @pytest.mark.parametrize("framing", ["length", "close"])
 def test_blocks_have_the_size_that_was_asked_for(server: FaultServer, framing: Any, size: int) -> None:
-    """C8. Uploads in parts and ciphers rely on it; only the last may be shorter."""
+    """Uploads in parts and ciphers rely on it; only the last may be shorter."""
     body = BODY if size > 1 else BODY[:500]
     with both(server, respond(body, framing=framing, chunks=[900, 7, 13000])) as (theirs, ours):
         blocks = list(ours.iter_content(size))
@@ -203,7 +203,7 @@ LINES = [
 
 @pytest.mark.parametrize("body", LINES, ids=repr)
 def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
-    """C13. A CRLF between two reads is one line end; requests makes two of it."""
+    """A CRLF between two reads is one line end; requests makes two of it."""
     for size in range(1, len(body) + 1):
         pieces = [body[at : at + size] for at in range(0, len(body), size)]
         assert list(_lines(iter(pieces))) == body.splitlines()
@@ -236,7 +236,7 @@ def test_lines_are_requests_lines(server: FaultServer, framing: Any, options: di
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "utf-32-le", None])
 def test_decoded_lines_end_at_line_ends_only(client: Client, server: FaultServer, encoding: str | None) -> None:
-    """C13. A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
+    """A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
     lines = ["a\x85b", "", "ਊ c"] if encoding != "latin-1" else ["a\x85b", "", "c"]
     text = "\r\n".join(lines) + "\n"
     data = text.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF16 if encoding == "utf-16-le" else b"\xff\xff")
@@ -269,7 +269,7 @@ def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServ
     ids=["lines", "CRLF", "LF"],
 )
 def test_a_long_line_is_held_once(run: Any) -> None:
-    """C13. In its pieces until it is whole: joining at each read would be quadratic."""
+    """In its pieces until it is whole: joining at each read would be quadratic."""
     held = b"x" * 1024
     pieces = [held] * 4000
     generator = run(iter(pieces))

@@ -88,7 +88,7 @@ def without_waits(**options: Any) -> RetryPolicy:
 
 @pytest.mark.parametrize(("idle_for", "connections"), [(9.9, 1), (10.0, 2)])
 def test_the_window_holds(way: Way, clock: FakeClock, idle_for: float, connections: int) -> None:
-    """B9: it is the connection to the proxy that a path forgets."""
+    """It is the connection to the proxy that a path forgets."""
     with way.session(clock) as session:
         session.get(way.server.url)
         clock.advance(idle_for)
@@ -138,7 +138,7 @@ def test_the_bottom_is_swept(way: Way, clock: FakeClock) -> None:
 def test_a_proxy_that_forgets_harms_nobody_with_the_window(
     way: Way, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
-    """B9: no failed attempt, though the proxy forgets every connection at once."""
+    """No failed attempt, though the proxy forgets every connection at once."""
     monkeypatch.setattr(way.proxy, "_idle_limit", 0.05)
     monkeypatch.setattr(way.proxy, "_idle_fault", fault)
     events: list[Any] = []

@@ -552,7 +552,7 @@ def test_many_calls_leave_no_descriptors_behind(fault_server_factory: Factory, m
 
 
 def test_rotation_lets_streams_finish_and_then_closes_them(server: FaultServer, mount: Mount) -> None:
-    """E1: a checked-out connection is the lease; what returns retired is closed, once, and not pooled."""
+    """A checked-out connection is the lease; what returns retired is closed, once, and not pooled."""
     session = mount()
     adapter = adapter_of(session)
     go_on = threading.Event()
@@ -570,7 +570,7 @@ def test_rotation_lets_streams_finish_and_then_closes_them(server: FaultServer, 
 
 
 def test_two_who_saw_the_same_generation_rotate_once(mount: Mount) -> None:
-    """E2: compare and swap."""
+    """Compare and swap."""
     adapter = adapter_of(mount())
     outcomes: list[Rotation] = []
     with in_threads(2, lambda _: outcomes.append(adapter.rotate(0))) as errors:
@@ -587,7 +587,7 @@ def test_two_who_saw_the_same_generation_rotate_once(mount: Mount) -> None:
 def test_reports_without_a_generation_coalesce_for_a_second(
     mount: Mount, clock: FakeClock, seconds: float, second: Rotation
 ) -> None:
-    """E3: several watchers notice the same change of network."""
+    """Several watchers notice the same change of network."""
     adapter = adapter_of(mount(clock))
     first = adapter.rotate()
     clock.advance(seconds)
@@ -630,7 +630,7 @@ def _shut_down(session: requests.Session) -> None:
 def test_idle_connections_close_at_once_while_responses_live(
     server: FaultServer, mount: Mount, end: Callable[[requests.Session], None]
 ) -> None:
-    """E4: requests closes no socket while a response refers to its pool; the server then sees it open for ever."""
+    """Requests closes no socket while a response refers to its pool; the server then sees it open for ever."""
     session = mount()
     kept = pool_up(session, server, 3)
     end(session)
@@ -670,7 +670,7 @@ def test_a_connection_put_back_while_all_are_retired_is_closed(
 
 @pytest.mark.parametrize("grace", [0.0, 0.05])
 def test_shutdown_ends_streams_of_all_generations(server: FaultServer, mount: Mount, grace: float) -> None:
-    """E5: a current one and a retired one; later endings are harmless."""
+    """A current one and a retired one; later endings are harmless."""
     session = mount()
     adapter = adapter_of(session)
     server.script(*[stream([b"one", threading.Event()]) for _ in range(2)])
@@ -743,7 +743,7 @@ def test_close_lets_streams_finish_and_the_adapter_be_used_again(server: FaultSe
 
 
 def test_endings_may_be_repeated(fault_server: FaultServer, mount: Mount) -> None:
-    """E6: close, release and shutdown twice are harmless; after shutdown errors are clear."""
+    """close, release and shutdown twice are harmless; after shutdown errors are clear."""
     session = mount()
     adapter = adapter_of(session)
     response = get(session, fault_server, stream=True)
@@ -763,7 +763,7 @@ def test_endings_may_be_repeated(fault_server: FaultServer, mount: Mount) -> Non
 
 
 def test_a_failure_retires_its_origin_only(fault_server_factory: Factory, mount: Mount) -> None:
-    """E8: other origins keep their connections; two requests, one rotation."""
+    """Other origins keep their connections; two requests, one rotation."""
     bad, good = fault_server_factory(), fault_server_factory()
     events: list[Any] = []
     session = mount(observers=[events.append])
@@ -794,7 +794,7 @@ def test_what_is_in_flight_when_its_origin_fails_is_not_pooled(server: FaultServ
 
 
 def test_ten_threads_that_fail_together_rotate_once(fault_server: FaultServer, mount: Mount) -> None:
-    """E8: each knows the generation in which its own connection was dialled."""
+    """Each knows the generation in which its own connection was dialled."""
     events: list[Any] = []
     budget = None
     session = mount(observers=[events.append], max_retries=RetryPolicy(budget=budget, wait=lambda _: 0.0))
@@ -818,7 +818,7 @@ def test_ten_threads_that_fail_together_rotate_once(fault_server: FaultServer, m
 
 
 def test_a_failure_of_the_new_generation_rotates_again(fault_server: FaultServer, mount: Mount) -> None:
-    """E8: only the same generation is not retired twice."""
+    """Only the same generation is not retired twice."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
     fault_server.script(reset(), reset())
     get(session, fault_server)
@@ -838,7 +838,7 @@ def test_a_retry_never_takes_a_pooled_connection(fault_server: FaultServer, moun
 
 
 def test_statuses_and_clean_ends_retire_nothing(fault_server: FaultServer, mount: Mount) -> None:
-    """E9: they say nothing about connections."""
+    """They say nothing about connections."""
     session = mount(max_retries=0)
     for status in (401, 429, 500, 503):
         fault_server.script(respond(b"no", status=status))
@@ -851,7 +851,7 @@ def test_statuses_and_clean_ends_retire_nothing(fault_server: FaultServer, mount
 def test_a_response_timeout_retires_but_teaches_nothing(
     fault_server: FaultServer, mount: Mount, clock: FakeClock
 ) -> None:
-    """E9: silence is how a path that drops shows itself; a slow answer says nothing about idleness."""
+    """Silence is how a path that drops shows itself; a slow answer says nothing about idleness."""
     session = mount(clock)
     pool_up(session, fault_server, 3)
     fault_server.script(silence())

@@ -74,7 +74,7 @@ def test_no_vector_is_missing() -> None:
 
 @every_vector
 def test_a_vector_as_it_arrived(vector: Vector) -> None:
-    """C12. The events, and what is known at the end."""
+    """The events, and what is known at the end."""
     decoder = SSEDecoder()
     assert decoded(decoder, vector.pieces) == vector.events
 
@@ -85,7 +85,7 @@ def test_a_vector_as_it_arrived(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_size(vector: Vector) -> None:
-    """C12. From single bytes to one piece; no cut changes anything."""
+    """From single bytes to one piece; no cut changes anything."""
     data = vector.data
     sizes = range(1, len(data) + 1) if len(data) < 600 else [1, 2, 3, 5, 7, 64, 100, 1000, 4096, len(data)]
     for size in sizes:
@@ -97,7 +97,7 @@ def test_a_vector_cut_at_every_size(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_place(vector: Vector) -> None:
-    """C12. In two, with an empty piece between."""
+    """In two, with an empty piece between."""
     data = vector.data
     for at in range(len(data) + 1) if len(data) < 2000 else range(0, len(data), 97):
         assert decoded(SSEDecoder(), [data[:at], b"", data[at:]]) == vector.events, at
@@ -277,7 +277,7 @@ def seconds(decoder: Any, count: int, end: bytes) -> float:
 
 @pytest.mark.parametrize(("decoder", "end"), [(SSEDecoder, b"\n\n"), (SSEDecoder, b"\r\r"), (JSONLines, b"\n")])
 def test_a_long_line_takes_linear_time(decoder: Any, end: bytes) -> None:
-    """C13. Ten times the line, some ten times the time; quadratic it would be a hundred."""
+    """Ten times the line, some ten times the time; quadratic it would be a hundred."""
     most = 64 * MIB
     short = min(seconds(decoder(most), 2000, end) for _ in range(3))
 
@@ -285,7 +285,7 @@ def test_a_long_line_takes_linear_time(decoder: Any, end: bytes) -> None:
 
 
 def test_a_long_line_is_held_little_more_than_once() -> None:
-    """C13. While it comes; and the text beside it for a moment when it is whole."""
+    """While it comes; and the text beside it for a moment when it is whole."""
     decoder = SSEDecoder(64 * MIB)
     tracemalloc.start()
     try:

@@ -72,7 +72,7 @@ def waits(response: requests.Response) -> bool:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_scope_ends_a_stream_that_waits(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
-    """C6. Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
+    """Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
     scope = CancelScope()
     server.script(stream(EVENTS, framing=framing, ending="silence"))
     response = inside(scope, lambda: client.get(stream=True))()
@@ -95,7 +95,7 @@ def test_a_scope_ends_a_stream_that_waits(client: Client, server: FaultServer, f
 def test_a_stream_is_ended_from_another_thread(
     client: Client, server: FaultServer, framing: Any, clocks: dict[str, Any], how: str
 ) -> None:
-    """C6. Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
+    """Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
     stream_ = iter_events(opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks)
     reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)  # type: ignore[union-attr]
     reading.wait()
@@ -110,7 +110,7 @@ def test_a_stream_is_ended_from_another_thread(
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServer, how: str) -> None:
-    """C6. Its socket is as good as ours."""
+    """Its socket is as good as ours."""
     server.script(stream(EVENTS, framing="close", ending="silence"))
     with requests.Session() as session:
         response = session.get(server.url, stream=True, timeout=SLOW, verify=server.ca_path or True)
@@ -209,7 +209,7 @@ def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, ser
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_shutdown_ends_streams_with_an_error(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
-    """E5. Neither a clean end nor a network's fault."""
+    """Neither a clean end nor a network's fault."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
     reading.wait()
@@ -226,7 +226,7 @@ def test_a_shutdown_ends_streams_with_an_error(client: Client, server: FaultServ
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, reader: str) -> None:
-    """C14. It is no silence of the peer's: nobody is to blame."""
+    """It is no silence of the peer's: nobody is to blame."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
         server.script(stream(EVENTS, framing=framing, ending="silence"))
         response = hurried.get(stream=True)
@@ -242,7 +242,7 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None:
-    """C4. Though no wait was ever long."""
+    """Though no wait was ever long."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.1)) as hurried:
         items: list[Any] = [item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair]
         begun = time.monotonic()
@@ -254,7 +254,7 @@ def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_scopes_timeout_bounds_its_streams(client: Client, server: FaultServer, reader: str) -> None:
-    """C14. Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
+    """Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
     server.script(stream(EVENTS, ending="silence"))
     response = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))()
 
@@ -263,7 +263,7 @@ def test_a_scopes_timeout_bounds_its_streams(client: Client, server: FaultServer
 
 
 def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: FaultServer) -> None:
-    """C14. One request, whatever the retries."""
+    """One request, whatever the retries."""
     server.default = silence()
     begun = time.monotonic()
     with pytest.raises(DeadlineExceeded):
@@ -275,7 +275,7 @@ def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: Fau
 
 @pytest.mark.parametrize("clocks", [{"event_timeout": SLOW}, {"heartbeat": SLOW}])
 def test_a_deadline_counts_beside_the_clocks(server: FaultServer, clocks: dict[str, Any]) -> None:
-    """C14. The earliest of all limits is waited for."""
+    """The earliest of all limits is waited for."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
         response = opened(hurried, server, stream(EVENTS, ending="silence"))
         with pytest.raises(DeadlineExceeded):

@@ -70,7 +70,7 @@ def is_over(client: Client, server: FaultServer) -> bool:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
-    """C1. After the limit, not much later, and the connection is closed."""
+    """After the limit, not much later, and the connection is closed."""
     response = opened(client, server, endless(framing=framing), idle=0.1)
     pieces = READERS[reader](response)
     begun = time.monotonic()
@@ -93,7 +93,7 @@ def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, read
 def test_a_silent_body_has_brought_nothing(
     client: Client, server: FaultServer, framing: Any, coding: str, reader: str
 ) -> None:
-    """C2. The head is no part of the body."""
+    """The head is no part of the body."""
     reply = coded_stream([], framing=framing, coding=coding, ending="silence")
     response = opened(client, server, reply, idle=0.02)
     with pytest.raises(StreamIdle) as caught:
@@ -107,7 +107,7 @@ def test_a_silent_body_has_brought_nothing(
 def test_a_cut_is_broken_after_all_that_came(
     client: Client, server: FaultServer, framing: Any, ending: Any, reader: str
 ) -> None:
-    """A8. Nothing that arrived is lost, and it is the class that requests' users catch."""
+    """Nothing that arrived is lost, and it is the class that requests' users catch."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending=ending))
     pieces, error = until_error(StreamBroken, READERS[reader](response))
 
@@ -121,7 +121,7 @@ def test_a_cut_is_broken_after_all_that_came(
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_one_missing_byte_is_a_cut(client: Client, server: FaultServer, framing: Any) -> None:
-    """C11. Of a body with a length; of a chunk it is the last of its data."""
+    """Of a body with a length; of a chunk it is the last of its data."""
     cut = 4 if framing == "length" else 7
     response = opened(client, server, respond(b"12345", framing=framing, cut=cut, ending="fin"))
     pieces, error = until_error(StreamBroken, iter_bytes(response))
@@ -210,7 +210,7 @@ FAILURES: dict[str, Any] = {
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("reader", READERS)
 def test_an_error_stays(client: Client, server: FaultServer, reader: str, failure: str) -> None:
-    """C9. The same object at each further step: never a clean-looking end."""
+    """The same object at each further step: never a clean-looking end."""
     kind, reply, prepare = FAILURES[failure]
     response = opened(client, server, reply, idle=0.05)
     # Not the generators that stand around two of them there.
@@ -291,7 +291,7 @@ def test_a_real_error_pickles(client: Client, server: FaultServer, reader: str) 
 
 
 def test_the_classes_say_who_must_act() -> None:
-    """C9. Loops that retry on requests' own errors must not replay half of a stream."""
+    """Loops that retry on requests' own errors must not replay half of a stream."""
     for kind in (StreamIdle, StreamBroken, StreamTruncated, StreamProtocolError):
         assert issubclass(kind, requests.RequestException)
         assert not issubclass(kind, (requests.ConnectionError, requests.Timeout))
@@ -309,7 +309,7 @@ LEGACY: dict[str, Any] = {name: reader for name, reader in READERS.items() if na
 @pytest.mark.parametrize("iterate", ITERATE)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_break_closes_the_connection(client: Client, server: FaultServer, framing: Any, iterate: Any) -> None:
-    """C7. Unread bytes are poison to whoever would get it next; the response may well be kept."""
+    """Unread bytes are poison to whoever would get it next; the response may well be kept."""
     response = opened(client, server, endless(framing=framing))
     with iterate(response) as stream_:
         for _ in stream_:
@@ -325,7 +325,7 @@ def test_a_break_closes_the_connection(client: Client, server: FaultServer, fram
 def test_a_stream_that_was_never_started_is_closed(
     client: Client, server: FaultServer, framing: Any, iterate: Any
 ) -> None:
-    """C7. A generator's close() would do nothing then."""
+    """A generator's close() would do nothing then."""
     response = opened(client, server, endless(framing=framing))
     stream_ = iterate(response)
     stream_.close()
@@ -343,7 +343,7 @@ class _Oops(BaseException):
 def test_an_error_of_the_consumer_closes_the_connection(
     client: Client, server: FaultServer, error: type[BaseException], iterate: Any
 ) -> None:
-    """C7. It passes untouched."""
+    """It passes untouched."""
     response = opened(client, server, endless())
     with pytest.raises(error), iterate(response) as stream_:  # noqa: PT012  # the loop's body is what raises
         next(stream_)
@@ -376,7 +376,7 @@ def test_a_generator_around_a_stream_closes_it(client: Client, server: FaultServ
 def test_a_dropped_stream_closes_its_socket_and_warns(
     client: Client, server: FaultServer, framing: Any, started: bool, iterate: Any
 ) -> None:
-    """C7. The last net: nothing is given back to a pool from there, whose lock this thread may hold."""
+    """The last net: nothing is given back to a pool from there, whose lock this thread may hold."""
     response = opened(client, server, endless(framing=framing))
     with pytest.warns(ResourceWarning, match="dropped without close") as caught:  # noqa: PT031  # from the making on
         stream_ = iterate(response)
@@ -424,7 +424,7 @@ def test_a_stream_that_has_ended_is_dropped_without_a_word(
 def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
     client: Client, server: FaultServer, framing: Any, loop: Any
 ) -> None:
-    """C7. Without a warning, since no legacy code closes its loops; the response is still there."""
+    """Without a warning, since no legacy code closes its loops; the response is still there."""
     response = opened(client, server, endless(framing=framing))
     for _ in loop(response):
         break
@@ -440,7 +440,7 @@ def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
 def test_a_response_that_is_dropped_with_its_loop_closes(
     client: Client, server: FaultServer, framing: Any, started: bool, loop: Any
 ) -> None:
-    """C7. Whatever its type, whether or not the loop had begun."""
+    """Whatever its type, whether or not the loop had begun."""
     response = opened(client, server, endless(framing=framing, content_type="a/b"))
     pieces = loop(response)
     if started:
@@ -565,7 +565,7 @@ def ends_well(client: Client, server: FaultServer) -> None:
     ],
 )
 def test_a_dead_path_retires_its_generation(client: Client, server: FaultServer, end: Any, retired: int) -> None:
-    """E8, E9. Byte silence and breaks implicate the other connections to that origin; nothing else does."""
+    """Byte silence and breaks implicate the other connections to that origin; nothing else does."""
     end(client, server)
 
     assert client.adapter.generation == retired
@@ -592,7 +592,7 @@ def test_the_end_of_a_stream_is_told_once(client: Client, server: FaultServer, e
 
 
 def test_rotating_does_not_touch_a_stream(client: Client, server: FaultServer) -> None:
-    """E1. It runs to its end; its connection is closed then, not pooled."""
+    """It runs to its end; its connection is closed then, not pooled."""
     rest = threading.Event()
     stream_ = iter_events(opened(client, server, stream([EVENTS[0], rest, *EVENTS[1:]])))
     next(stream_)

@@ -74,7 +74,7 @@ def follow(pieces: Iterator[bytes], arrived: list[threading.Event]) -> bytes:
 def test_each_event_comes_when_it_was_sent(
     client: Client, server: FaultServer, framing: Any, coding: str, reader: str
 ) -> None:
-    """C8. The server sends an event only when the reader has the one before: one withheld would never come."""
+    """The server sends an event only when the reader has the one before: one withheld would never come."""
     arrived = [threading.Event() for _ in EVENTS]
     items = [item for pair in zip(EVENTS, arrived, strict=True) for item in pair]
     response = opened(client, server, coded_stream(items, framing=framing, coding=coding))
@@ -86,7 +86,7 @@ def test_each_event_comes_when_it_was_sent(
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_responses_of_another_adapter_are_prompt_too(server: FaultServer, framing: Any, coding: str) -> None:
-    """C8. What is done for ours can be done for the socket of any."""
+    """What is done for ours can be done for the socket of any."""
     arrived = [threading.Event() for _ in EVENTS]
     server.script(
         coded_stream([i for p in zip(EVENTS, arrived, strict=True) for i in p], framing=framing, coding=coding)
@@ -105,7 +105,7 @@ def test_responses_of_another_adapter_are_prompt_too(server: FaultServer, framin
 def test_streams_through_a_proxy_are_prompt(
     fault_server_factory: Factory, framing: Any, reader: str, tls: bool
 ) -> None:
-    """C8. A proxy's answer to CONNECT goes through the same tap, and is no part of the body."""
+    """A proxy's answer to CONNECT goes through the same tap, and is no part of the body."""
     server = fault_server_factory(tls=tls)
     arrived = [threading.Event() for _ in EVENTS]
     items = [item for pair in zip(EVENTS, arrived, strict=True) for item in pair]
@@ -117,7 +117,7 @@ def test_streams_through_a_proxy_are_prompt(
         assert proxy.connects == int(tls)
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", ["iter_events", "iter_lines"])
 def test_events_that_come_one_byte_at_a_time_are_whole(client: Client, server: FaultServer, reader: str) -> None:
     """Every cut there can be between reads, in the framing as in the coding."""
     server.script(
@@ -177,7 +177,7 @@ def test_a_large_body_arrives_unchanged(
 
 @pytest.mark.parametrize("reader", [*READERS, "by clocks"])
 def test_the_consumers_time_counts_for_no_clock(client: Client, server: FaultServer, reader: str) -> None:
-    """C5. What was sent meanwhile is delivered, however long the pause was."""
+    """What was sent meanwhile is delivered, however long the pause was."""
     sent = threading.Event()
     response = opened(client, server, stream([EVENTS[0], sent, *EVENTS[1:]]), idle=0.05)
     if reader == "by clocks":
@@ -227,12 +227,12 @@ def test_another_adapters_stall_is_idle(server: FaultServer, framing: Any) -> No
     """Its own read timeout is the limit, and plain requests' retryable error does not leave."""
     server.script(stream(EVENTS[:1], framing=framing, ending="silence"))
     with plain_session(server) as session:
-        events_ = iter_events(session.get(server.url, stream=True, timeout=(5, 0.05)))
+        events_ = iter_events(session.get(server.url, stream=True, timeout=(5, 0.2)))
         assert next(events_) == ServerSentEvent(data="0")
         with pytest.raises(StreamIdle) as caught:
             next(events_)
 
-        assert caught.value.idle_timeout == 0.05
+        assert caught.value.idle_timeout == 0.2
         assert not isinstance(caught.value, (requests.ConnectionError, requests.Timeout))
         assert server.wait_for_disconnects(1)
 

@@ -91,7 +91,7 @@ def ca(server: FaultServer) -> str:
 
 
 def test_twenty_connections_load_the_bundle_once(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """B11: loading it costs 33 ms of CPU, the handshake 1; plain requests pays for both, each time."""
+    """Loading it costs 33 ms of CPU, the handshake 1; plain requests pays for both, each time."""
     session = mount()
     for _ in range(20):
         session.get(server.url, verify=ca(server))

@@ -30,7 +30,9 @@ class Censor:
     """Takes secrets and the prompt out of what a provider says."""
 
     def __init__(self, request: requests.PreparedRequest | None, body: Mapping[str, Any]) -> None:
-        self._hidden = sorted({*_secrets(request), *_prompt(body)}, key=len, reverse=True)
+        # The model's name is no secret, and what the commonest refusal is about.
+        words = _prompt({name: each for name, each in body.items() if name != "model"})
+        self._hidden = sorted({*_secrets(request), *words}, key=len, reverse=True)
 
     def line(self, text: str) -> str:
         """Return a text as one line of at most 300 characters, with nothing in it that must stay private."""
