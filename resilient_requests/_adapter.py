@@ -97,6 +97,7 @@ class ResilientAdapter(TransportAdapter):
         self.emitter = Emitter(self._observers)
         self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
         self._buckets: dict[str, TokenBucket] = {}
+        self._keys = _send.Keys()
         self._pid = os.getpid()
         self._forked = threading.RLock()
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
@@ -177,8 +178,8 @@ class ResilientAdapter(TransportAdapter):
         self._ensure_process()
         limits = self._timeouts.limits(timeout)
         if self._idempotency_keys:
-            request = _send.with_key(request)
-        call = Call(clock=self._clock, total=self._timeouts.total)
+            request = _send.with_key(request, self._keys)
+        call = Call(clock=self._clock, total=self._timeouts.total, pid=self._pid)
         call.join(self.register.in_flight)
         if self.register.is_shut_down:
             # After joining: a shutdown that is under way either sees this call or is seen by it.
@@ -186,7 +187,9 @@ class ResilientAdapter(TransportAdapter):
             refused = requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
             refused.attempts = ()  # type: ignore[attr-defined]
             raise refused
-        sent_timeout = (limits.connect, limits.response) if timeout is None else timeout
+        # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a
+        # reused socket before it sends, and each change of a socket's timeout is a system call.
+        sent_timeout = (limits.write, limits.response) if timeout is None else timeout
         kwargs = {"timeout": sent_timeout, "verify": verify, "cert": cert, "proxies": proxies}
         return _send.Send(
             self, request, call, origin=origin_of(request.url or ""), limits=limits, stream=stream, kwargs=kwargs
@@ -219,6 +222,7 @@ class ResilientAdapter(TransportAdapter):
 
     def _after_fork(self) -> None:
         self._buckets = {}
+        self._keys = _send.Keys()
         self._pools = weakref.WeakValueDictionary()
         self.register.after_fork()
         self._pid = os.getpid()  # last: from now on other threads pass

@@ -177,7 +177,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def _arm_writing(self, attempt: Attempt) -> None:
         attempt.call.watch(self.sock)
-        self.sock.settimeout(attempt.call.clip(attempt.limits.write))
+        limit = attempt.call.clip(attempt.limits.write)
+        if limit != self.sock.gettimeout():  # to set it is a system call
+            self.sock.settimeout(limit)
 
     def send(self, data: Any) -> None:
         """Send a piece of the request, in slices that each have the whole write limit.

@@ -13,6 +13,7 @@ from resilient_requests._attempt import Attempt, Phase
 
 __all__ = ["Exchange", "Tap"]
 
+_MOMENT = 0.01
 _MOST_BUFFERED = 1 << 20
 
 
@@ -31,7 +32,7 @@ class Tap(io.RawIOBase):
         self.ends_with_the_connection = False  # the body has no framing that tells its end
         self.is_told = False  # the end of the response: it is told once
         self.pace: Any = None  # how the body comes, over all loops that read it
-        self._armed: float | None = -1.0
+        self._armed: float | None = sock.gettimeout()
         self._is_dry = False
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
@@ -101,8 +102,10 @@ class Tap(io.RawIOBase):
 
     def _arm(self) -> None:
         limit = self.limit
-        if self.until is not None:
-            limit = max(self.until - self.attempt.call.boot(), 0.001)
+        if self.until is not None and limit is not None:
+            left = self.until - self.attempt.call.boot()
+            # The first read has the whole limit, which urllib3 has just set: to set it again is a system call.
+            limit = limit if limit - left < _MOMENT else max(left, 0.001)
         limit = self.attempt.call.clip(limit)
         if limit != self._armed:
             self._sock.settimeout(limit)

@@ -59,8 +59,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         register = self.register
-        register.ensure_process()
         attempt = _attempt.current.get()
+        if attempt is None:
+            register.ensure_process()  # else the adapter has
         if attempt is not None and self.block and timeout is None:
             conn = self._awaited(attempt.call)
         else:
@@ -115,11 +116,13 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
                 self.register.recycled(conn, reason, now)
 
     def _put_conn(self, conn: Any) -> None:
-        if isinstance(conn, RecyclingConnection) and conn.born is not None and conn.pid != os.getpid():
+        is_ours = isinstance(conn, RecyclingConnection)
+        # A process id is a system call: whoever sends has just asked for it.
+        if is_ours and conn.born is not None and _attempt.current.get() is None and conn.pid != os.getpid():
             # The parent's, as its place is; and where no at-fork hook ran, the queue may be locked for ever.
             conn.close()
             return
-        if isinstance(conn, RecyclingConnection) and conn.sock is not None:
+        if is_ours and conn.sock is not None:
             register = self.register
             now = conn.idle_since = register.clock()
             # First listed, then judged: a rotation in between finds it in the list, or is found here.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -292,21 +294,33 @@ _ENDED_BY: dict[type, str] = {
 }
 
 
-def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
+class Keys:
+    """Makes Idempotency-Keys for one adapter in one process: random once, then counted; from any thread.
+
+    Random bytes for each would be a system call for each, 2 % of a short POST.
+    """
+
+    def __init__(self) -> None:
+        digits = os.urandom(10).hex()
+        self._prefix = f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-"  # RFC 9562, version 8
+        self._count = itertools.count(1)
+
+    def new(self) -> str:
+        """Return the next."""
+        return f"{self._prefix}{next(self._count):012x}"
+
+
+def with_key(request: requests.PreparedRequest, keys: Keys) -> requests.PreparedRequest:
     """Return a POST or PATCH with an Idempotency-Key: a copy, since the same request sent twice is two operations."""
     if request.method not in ("POST", "PATCH") or IDEMPOTENCY_KEY in request.headers:
         return request
     keyed = type(request).__new__(type(request))
     keyed.__dict__.update(request.__dict__)  # as copy.copy does, in a quarter of its time
-    keyed.headers = request.headers.copy()
-    keyed.headers[IDEMPOTENCY_KEY] = _new_key()
+    # Not headers.copy(), which takes every item apart: 3 % of a short POST.
+    keyed.headers = copy.copy(request.headers)
+    keyed.headers._store = request.headers._store.copy()
+    keyed.headers[IDEMPOTENCY_KEY] = keys.new()
     return keyed
-
-
-def _new_key() -> str:
-    """Return a random UUID (RFC 9562, version 4) as text, for a third of the time that ``uuid.uuid4`` takes."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 def _outcome(response: requests.Response | None, error: Exception | None) -> requests.Response:

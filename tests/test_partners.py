@@ -161,6 +161,7 @@ def test_vcr_records_once_and_replays_without_a_hit(
         assert other.get(server.url, verify=server.ca_path or True).content == b"not recorded"
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # betamax's own
 def test_betamax_records_through_us(session: requests.Session, fault_server: FaultServer, tmp_path: Path) -> None:
     """It mounts its adapter over ours; a session of ours replays what was recorded."""
     betamax = pytest.importorskip("betamax", reason="betamax is not installed")

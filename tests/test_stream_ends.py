@@ -391,7 +391,8 @@ def test_a_dropped_stream_closes_its_socket_and_warns(
 
 def test_a_dropped_stream_is_closed_where_warnings_are_errors(client: Client, server: FaultServer) -> None:
     """First closed, then warned."""
-    stream_ = iter_events(opened(client, server, endless()))
+    response = opened(client, server, endless())
+    stream_ = iter_events(response)
     unraisable = []
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
@@ -400,6 +401,7 @@ def test_a_dropped_stream_is_closed_where_warnings_are_errors(client: Client, se
 
     assert unraisable == [ResourceWarning]
     assert is_over(client, server)
+    assert response.raw.closed
 
 
 @pytest.mark.parametrize("iterate", ITERATE)

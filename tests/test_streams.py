@@ -246,6 +246,7 @@ def test_another_adapters_silent_body_is_idle_from_its_start(server: FaultServer
         with pytest.raises(StreamIdle) as caught:
             next(stream_)
 
+    assert caught.value.elapsed < 1
     assert (caught.value.idle_timeout, caught.value.bytes_received) == (0.05, 0)
 
 
@@ -261,6 +262,19 @@ def test_another_adapters_stream_closes_its_connection(server: FaultServer, how:
 
         assert server.wait_for_disconnects(1)
         stream_.close()
+
+
+def test_a_stream_at_its_end_holds_no_socket_of_another_adapter(server: FaultServer) -> None:
+    """Whoever closes the connection then, closes it for good, while the stream is still referred to."""
+    server.script(stream(EVENTS))
+    with plain_session(server) as session:
+        stream_ = iter_events(session.get(server.url, stream=True, timeout=5))
+        assert len(list(stream_)) == 3
+        adapter: Any = session.get_adapter(server.url)
+        for pool in adapter.poolmanager.pools._container.values():
+            pool.close()
+
+        assert server.wait_for_disconnects(1)
 
 
 def test_a_cut_of_another_adapters_body_is_broken(server: FaultServer) -> None:
@@ -305,7 +319,7 @@ def test_anything_else_is_no_event_stream(client: Client, server: FaultServer, k
     with pytest.raises(StreamProtocolError, match="<html>sorry") as caught:
         iter_events(response)
 
-    assert repr(kind or "missing") in str(caught.value)
+    assert repr(kind or None) in str(caught.value)
     assert caught.value.bytes_received == 11
     assert server.wait_for_disconnects(1)
     assert client.adapter.stats().in_flight == 0
