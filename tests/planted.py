@@ -113,7 +113,7 @@ BUGS = (
     Bug(
         "2.17 a status is repeated where it was asked for",
         "_send.py",
-        "if response.status_code not in self._policy.statuses:",
+        "if not self._is_unwanted(response):",
         "if True:",
     ),
     Bug("2 the retry dials", "_pool.py", "if reason is None and attempt is not None and attempt.fresh:", "if False:"),
