@@ -229,10 +229,9 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
     """It is no silence of the peer's: nobody is to blame."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
         server.script(stream(EVENTS, framing=framing, ending="silence"))
-        response = hurried.get(stream=True)
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=r"Timeouts\.total"):
-            list(READERS[reader](response))
+            list(READERS[reader](hurried.get(stream=True)))
 
         assert time.monotonic() - begun < 0.08 + AT_ONCE
         assert len(server.requests) == 1
@@ -256,10 +255,10 @@ def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None
 def test_a_scopes_timeout_bounds_its_streams(client: Client, server: FaultServer, reader: str) -> None:
     """Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
     server.script(stream(EVENTS, ending="silence"))
-    response = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))()
+    get = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))
 
     with pytest.raises(DeadlineExceeded, match="CancelScope"):
-        list(READERS[reader](response))
+        list(READERS[reader](get()))
 
 
 def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: FaultServer) -> None:
@@ -277,9 +276,9 @@ def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: Fau
 def test_a_deadline_counts_beside_the_clocks(server: FaultServer, clocks: dict[str, Any]) -> None:
     """The earliest of all limits is waited for."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
-        response = opened(hurried, server, stream(EVENTS, ending="silence"))
+        server.script(stream(EVENTS, ending="silence"))
         with pytest.raises(DeadlineExceeded):
-            list(iter_events(response, **clocks))
+            list(iter_events(hurried.get(stream=True), **clocks))
 
 
 def test_another_adapters_stream_obeys_the_scope_it_is_read_in(server: FaultServer) -> None:

@@ -238,7 +238,8 @@ def test_children_of_celery_get_their_own_answers(upstream: FaultServer, tmp_pat
 
     answers = json.loads(printed)
     assert [answer for _, answer in answers] == [f"/task-{number}" for number in range(40)]
-    assert len({child for child, _ in answers}) == 2
+    # Which child takes a task is Celery's matter; the parent takes none.
+    assert len({child for child, _ in answers}) in {1, 2}
     assert [request.target for request in upstream.requests if request.connection == 1] == ["/"]
 
 
