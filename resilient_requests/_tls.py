@@ -13,8 +13,6 @@ from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_ce
 
 __all__ = ["TLSContexts"]
 
-# requests 2.32.2 hands this module-global context to pools with verify=True; it is nobody's explicit wish.
-_PRELOADED = getattr(requests.adapters, "_preloaded_ssl_context", None)
 _FILES = ("ca_certs", "ca_cert_dir", "cert_file", "key_file")
 
 
@@ -46,8 +44,9 @@ class TLSContexts:
         Left alone: plain connections, a context of the caller's own, and host name or fingerprint checks, for
         which urllib3 changes the context. Raises ssl.SSLError when a file cannot be loaded.
         """
-        own = getattr(conn, "ssl_context", _PRELOADED)
-        if not hasattr(conn, "cert_reqs") or own not in (None, _PRELOADED):
+        # requests 2.32.2 hands this global to pools with verify=True: nobody's own wish; truststore replaces it.
+        preloaded = getattr(requests.adapters, "_preloaded_ssl_context", None)
+        if not hasattr(conn, "cert_reqs") or conn.ssl_context not in (None, preloaded):
             return
         if conn.assert_hostname is not None or conn.assert_fingerprint or conn.ca_cert_data or conn.key_password:
             return

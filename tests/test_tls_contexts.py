@@ -469,16 +469,20 @@ def test_truststore_is_honoured(server: FaultServer, mount: Mount, monkeypatch: 
     """It replaces the class that contexts are made from, after our import."""
     truststore = pytest.importorskip("truststore")
     monkeypatch.setenv("SSL_CERT_FILE", ca(server))
+    if hasattr(requests.adapters, name := "_preloaded_ssl_context"):  # truststore replaces it, and does not put it back
+        monkeypatch.setattr(requests.adapters, name, getattr(requests.adapters, name))
     truststore.inject_into_ssl()
     try:
         session = mount()
         for _ in range(2):
             assert session.get(server.url, verify=ca(server)).content == b"ok"
+            with contextlib.suppress(requests.exceptions.SSLError):
+                session.get(server.url, verify=True)
         contexts = list(adapter_of(session).register.tls._contexts.values())
     finally:
         truststore.extract_from_ssl()
 
-    assert [type(context) for context in contexts] == [truststore.SSLContext]
+    assert [type(context) for context in contexts] == [truststore.SSLContext, truststore.SSLContext]
 
 
 def test_protocols_are_offered_once(server: FaultServer, mount: Mount) -> None:
