@@ -112,7 +112,7 @@ class Body:
             raise http.client.IncompleteRead(b"")
         rest = self._coding.finish()
         self.is_done = True
-        if self._ahead or (self._chunks is not None and self._chunks.rest):
+        if self._ahead or self.tap.has_unread or (self._chunks is not None and self._chunks.rest):
             self._raw.close()  # bytes behind the body would be taken for the next response
         self._exchange.close()
         self.tap.close()

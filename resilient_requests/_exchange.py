@@ -10,11 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from resilient_requests._attempt import Attempt, Phase
+from resilient_requests._head import Head, parse_head
 
 __all__ = ["Exchange", "Tap"]
 
 _MOMENT = 0.01
 _MOST_BUFFERED = 1 << 20
+_HEAD_SIZE = 16 * 1024
+_BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 
 
 class Tap(io.RawIOBase):
@@ -75,14 +78,23 @@ class Tap(io.RawIOBase):
                 call.check()
                 attempt.fault = error
                 raise
+            attempt.bytes_received += len(data)
         if call.is_ended:
             call.check()
         if not data:
             self.eof = True
         elif attempt.phase in (Phase.SEND, Phase.WAIT):
             attempt.phase = Phase.HEAD
-        attempt.bytes_received += len(data)
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Take back bytes that `recv` has returned: the next one returns them."""
+        self._early = data + self._early
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are bytes that nobody has taken."""
+        return bool(self._early)
 
     def buffered(self, reader: io.BufferedReader) -> bytes:
         """Return, without waiting, what the reader of the response has read ahead. Raises what ended the call."""
@@ -143,7 +155,13 @@ class Exchange(http.client.HTTPResponse):
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """Read the head. Raises IncompleteRead where the peer leaves inside it."""
-        super().begin(*args, **kwargs)
+        data = self.tap.recv(_HEAD_SIZE)
+        head = parse_head(data) if not (args or kwargs) else None
+        self.tap.unread(data if head is None else data[head.size :])
+        if head is None:
+            super().begin(*args, **kwargs)
+        else:
+            self._take(head)
         if self.tap.eof:
             # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
             raise http.client.IncompleteRead(b"")
@@ -151,6 +169,18 @@ class Exchange(http.client.HTTPResponse):
         self.tap.ends_with_the_connection = self.length is None and not self.chunked
         attempt.phase, attempt.status = Phase.BODY, self.status
         self.tap.until, self.tap.limit = None, attempt.limits.idle
+
+    def _take(self, head: Head) -> None:
+        """Have read this head, as http.client would have."""
+        self.code = self.status = head.status
+        self.reason, self.version = head.reason, 11
+        self.headers = self.msg = head.fields
+        self.chunked, self.length = head.is_chunked, head.length
+        if self.chunked:
+            self.chunk_left = self.length = None
+        if self.status in _BODILESS or self._method == "HEAD":  # type: ignore[attr-defined]
+            self.length = 0
+        self.will_close = head.closes or not (self.chunked or self.length is not None)
 
 
 def deadline_of(attempt: Attempt, limit: float | None) -> float | None:

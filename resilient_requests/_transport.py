@@ -106,6 +106,12 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             self._pools[key] = pool
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """Return what to ask for: without proxies that is the path, and the URL need not be taken apart for it."""
+        path = "" if proxies else request.path_url
+        # Of two slashes each release of requests makes something else.
+        return path if path[:1] == "/" != path[1:2] else super().request_url(request, proxies)
+
     @property
     def _has_stock_keys(self) -> bool:
         """Whether only the look-up's own arguments decide: a subclass may choose pools by anything in a request."""

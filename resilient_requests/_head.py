@@ -1,0 +1,58 @@
+"""Parses the head of a response that is in perfect order, in a fraction of the time that the email package takes."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from typing import NamedTuple
+
+__all__ = ["Head", "parse_head"]
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+# As many fields as http.client takes; another version, an interim answer or a folded line is left to it.
+_HEAD = re.compile(rb"HTTP/1\.1 ([2-9]\d\d)(?: (%b))?\r\n((?:%b:%b\r\n){0,100})\r\n" % (_TEXT, _TOKEN, _TEXT))
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
+_MOST_DIGITS = 18
+
+
+class Head(NamedTuple):
+    """The head of a final HTTP/1.1 response, and what follows from it for the body (RFC 9112 6.3)."""
+
+    status: int
+    reason: str
+    fields: http.client.HTTPMessage
+    is_chunked: bool
+    length: int | None
+    closes: bool
+    size: int  # in bytes, the blank line included
+
+
+def parse_head(data: bytes) -> Head | None:
+    """Return the head that ``data`` begins with; None where it is not whole, or where its framing is in doubt."""
+    match = _HEAD.match(data)
+    if match is None:
+        return None
+    status, reason, lines = match.groups(b"")
+    fields = http.client.HTTPMessage()
+    framing: dict[str, str] = {}
+    for line in lines.decode("latin-1").split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        value = value.lstrip("\t ")
+        fields.set_raw(name, value)
+        if (lower := name.lower()) in _FRAMING:
+            if lower in framing:
+                return None
+            framing[lower] = value
+    length = framing.get("content-length")
+    if length and not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
+        return None
+    return Head(
+        int(status),
+        reason.decode("latin-1").strip(),
+        fields,
+        framing.get("transfer-encoding", "").lower() == "chunked",
+        int(length) if length else None,
+        "close" in framing.get("connection", "").lower(),
+        match.end(),
+    )
