@@ -210,6 +210,21 @@ class Burst(Measure):
         return _timed(lambda: _exhaust(contender.events(self._path)), self._events)
 
 
+class ChatBurst(Measure):
+    """A long chat answer as fast as it can be read, one chunk per event: what typed deltas cost."""
+
+    name = "burst-chat"
+    title = "deltas of a chat answer in a burst, one chunk per event"
+    contenders = ("plain", "ours", "ours_chat", "openai")
+    goals = (
+        Goal("stream_chat / requests' iter_lines + json", 1.60, 1.25, ours="ours_chat", against="plain"),
+        Goal("stream_chat / OpenAI SDK", 0.10, 0.07, ours="ours_chat", against="openai"),
+    )
+
+    def run(self, contender: Contender) -> Sample:
+        return _timed(lambda: _exhaust(contender.events("/burst/each/10000")), 10_000)
+
+
 class Paced(Measure):
     """An event every 2 ms: system calls count for more than parsing."""
 
@@ -348,13 +363,14 @@ class Chats(Measure):
 
     name = "chats"
     title = "20 chat streams, each read to [DONE]"
-    contenders = ("plain", "ours", "httpx", "openai", "niquests")
+    contenders = ("plain", "ours", "ours_chat", "httpx", "openai", "niquests")
     needs = "chat"
     unit = "connections opened"
     shown = ("opened", 1.0)
     most_rounds = 9
     goals = (
         Goal("new connections in 20 streams", 1, 0, of="opened"),
+        Goal("the same, stream_chat", 0, 0, of="opened", ours="ours_chat"),
         Goal("time per stream / plain's, which leaves at once", 1.5, 1.1, of="wall", against="plain"),
     )
 
@@ -389,6 +405,7 @@ _ALL: tuple[Measure, ...] = (
     Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, goal=0.10, hard=0.07),
     Layers(),
     *(Burst(framing, 1.20 if framing == "each" else 1.10) for framing in _FRAMINGS),
+    ChatBurst(),
     Paced(),
     *(Latency(framing) for framing in ("each", "close", "gzip", "tls")),
     LongLine("line-2", 2, ("raw", "plain", "ours", "ours_lines", "httpx"), _LINE_GOALS),

@@ -25,6 +25,7 @@ _NAMES = {
     "tenacity": "requests + tenacity",
     "ours": "resilient_requests",
     "ours_lines": "resilient_requests, iter_lines",
+    "ours_chat": "resilient_requests, stream_chat",
     "sseclient": "requests + sseclient-py",
     "requests_sse": "requests + requests-sse",
     "httpx": "httpx + httpx-sse",

@@ -10,6 +10,7 @@ from resilient_requests._events import (
     AttemptSucceeded,
     ConnectionOpened,
     ConnectionRecycled,
+    Event,
     PoolRotated,
     RetryDenied,
     RetryScheduled,
@@ -18,10 +19,11 @@ from resilient_requests._events import (
 from resilient_requests._failures import is_transient
 from resilient_requests._keepalive import KeepAlivePolicy
 from resilient_requests._register import Rotation
+from resilient_requests._response import ResilientResponse
 from resilient_requests._retry import RetryPolicy
 from resilient_requests._sse import ServerSentEvent
-from resilient_requests._stats import AdapterStats
-from resilient_requests._stream import HEARTBEAT, ByteStream, EventStream, iter_bytes, iter_events
+from resilient_requests._stats import AdapterStats, OriginStats
+from resilient_requests._stream import HEARTBEAT, ByteStream, EventStream, Heartbeat, iter_bytes, iter_events
 from resilient_requests._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.chat import (
     ChatCompletion,
@@ -62,10 +64,14 @@ __all__ = [
     "ConnectionOpened",
     "ConnectionRecycled",
     "DeadlineExceeded",
+    "Event",
     "EventStream",
+    "Heartbeat",
     "KeepAlivePolicy",
+    "OriginStats",
     "PoolRotated",
     "ResilientAdapter",
+    "ResilientResponse",
     "RetryBudget",
     "RetryDenied",
     "RetryPolicy",

@@ -218,13 +218,17 @@ class ResilientAdapter(TransportAdapter):
         if self._pid != os.getpid():
             with self._forked:  # held nowhere else; several threads of the child may come first
                 if self._pid != os.getpid():
-                    self._after_fork()
+                    self.register.ensure_process()  # a stream of the parent's may have come to it first
+                    self._forget()
 
     def _after_fork(self) -> None:
+        self.register.after_fork()
+        self._forget()
+
+    def _forget(self) -> None:
         self._buckets = {}
         self._keys = _send.Keys()
         self._pools = weakref.WeakValueDictionary()
-        self.register.after_fork()
         self._pid = os.getpid()  # last: from now on other threads pass
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import errno
 import functools
 import http.client
 import os
@@ -222,8 +221,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         except OSError as error:
             attempt.fault, attempt.send_failed, self.is_spoilt = error, True, True
             if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-                # Python 3.10 to 3.12.1 report a reset over TLS so; only EPIPE makes urllib3 look for an early answer.
-                raise BrokenPipeError(errno.EPIPE, "the TLS connection ended") from error
+                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
+                raise BrokenPipeError("the TLS connection ended") from error
             raise
 
     def _send_sliced(self, view: memoryview, attempt: Attempt) -> None:
@@ -260,7 +259,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt.early += data
         attempt.bytes_received += len(data)
         if not data or _REFUSAL.search(attempt.early):
-            raise BrokenPipeError(errno.EPIPE, "the server has ended the request")
+            raise BrokenPipeError("the server has ended the request")
         return len(attempt.early) < _SLICE
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself
@@ -274,6 +273,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             response = super().getresponse()
         except BaseException as error:
+            if attempt.send_failed and error.__context__ is None and error is not attempt.fault:
+                # urllib3 has dropped what the send raised, and the end that follows it has no errno.
+                error.__context__ = attempt.fault
             attempt.fault = error
             raise
         self.hint = parse_hint(response.headers["Keep-Alive"]) if "Keep-Alive" in response.headers else None

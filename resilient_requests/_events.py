@@ -33,8 +33,9 @@ _ROOT.addHandler(logging.NullHandler())
 class Event:
     """Something happened. ``call_id`` names the call within this process, ``origin`` is "scheme://host:port".
 
-    ``call_id`` is None where no call is the cause (a rotation by hand). Durations are seconds. No event holds a
-    path, a query, a header or a body.
+    ``origin`` is the request's, also through a proxy; a proxy that forwards is named where its connections are meant
+    and not one call: when they are retired, or recycled without a call. ``call_id`` is None where no call is the
+    cause (a rotation by hand). Durations are seconds. No event holds a path, a query, a header or a body.
     """
 
     call_id: str | None

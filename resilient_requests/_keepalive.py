@@ -58,7 +58,7 @@ class AdaptiveWindow:
         self._expiry = expiry
         self._limit = expiry
         self._since = 0.0
-        self._longest_good = 0.0  # idle age at which a connection was alive
+        self.longest_good = 0.0  # idle age at which a connection was alive
 
     def limit(self, now: float) -> float:
         """Return the window in seconds: the last lesson, doubled per minute since, never above ``expiry``."""
@@ -69,15 +69,14 @@ class AdaptiveWindow:
 
     def good(self, idle_for: float) -> None:
         """A reused connection that had been idle for ``idle_for`` seconds was alive."""
-        if idle_for > self._longest_good:  # noqa: PLR1730  # twice as fast as max(), and on every call
-            self._longest_good = idle_for
+        self.longest_good = max(idle_for, self.longest_good)
 
     def stale(self, idle_for: float, now: float) -> None:
         """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink below that age.
 
         To the longest age that was good, or else to half, from where a minute leads back to the deadly age.
         """
-        if self._longest_good >= idle_for:
-            self._longest_good = 0.0  # the path has changed: what it allowed once says nothing
-        self._limit = min(max(idle_for / 2, self._longest_good, _FLOOR), self.limit(now))
+        if self.longest_good >= idle_for:
+            self.longest_good = 0.0  # the path has changed: what it allowed once says nothing
+        self._limit = min(max(idle_for / 2, self.longest_good, _FLOOR), self.limit(now))
         self._since = now

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 import http.client
 import ssl
-from contextlib import suppress
-from typing import Any, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 import urllib3.exceptions
@@ -16,6 +16,9 @@ from resilient_requests._body import body_of
 from resilient_requests._failures import errno_of
 from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, StreamProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["HEARTBEAT", "Heartbeat", "Reader"]
 
@@ -67,7 +70,7 @@ class Reader:
         self._event_timeout = event_timeout
         self._heartbeat = heartbeat
         self.silence = self.eventless = self.unyielded = 0.0
-        self._since = _clock.now().boot
+        self._since = _clock.boot()
         self._is_cancelled = self._is_reading = False
         self.tells_late = False  # its last bytes may hold events: the end is told by `close`, when they are handed out
         # A response may be read by several loops, one after the other: it is one story.
@@ -152,19 +155,19 @@ class Reader:
                 waits += (alarm - self.silence,)
             if tap is not None:
                 tap.limit = max(min((left for left in waits if left is not None), default=None) or 0.0, 0.001)
-            began = _clock.now().boot
+            began = _clock.boot()
             try:
                 data = source.read()
             except TimeoutError as error:
                 if errno_of(error) is not None:
                     raise
-                self._wait(_clock.now().boot - began)
+                self._wait(_clock.boot() - began)
                 if alarm is not None and self.silence >= alarm:
                     self._ring(self.silence)
                 if (beat := self._expired(error)) is not None:
                     return beat
                 continue
-            self._wait(_clock.now().boot - began)
+            self._wait(_clock.boot() - began)
             self.silence = 0.0
             if data or source.is_done:
                 return data
@@ -252,7 +255,7 @@ class Reader:
         return {
             "bytes_received": self.bytes_received,
             "events_received": self.events_received,
-            "elapsed": _clock.now().boot - self._since,
+            "elapsed": _clock.boot() - self._since,
             "response": self.response,
         }
 
@@ -273,14 +276,24 @@ class Reader:
         elif self.error is None:
             self._tell(None, complete=True)
 
+    @contextmanager
+    def waiting_only(self, seconds: float) -> Iterator[None]:
+        """Inside, HEARTBEAT comes after so many silent seconds, and no other limit holds."""
+        limits = self._idle, self._event_timeout, self._heartbeat
+        self._idle, self._event_timeout, self._heartbeat, self.unyielded = None, None, seconds, 0.0
+        try:
+            yield
+        finally:
+            self._idle, self._event_timeout, self._heartbeat = limits
+
     def drain(self, most_bytes: int, seconds: float) -> None:
         """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
-        until = _clock.now().boot + seconds
+        until = _clock.boot() + seconds
         if self._tap is not None:
             self._idle = None
             with suppress(requests.RequestException, Cancelled):
                 while self.error is None and not self.is_done and most_bytes > 0:
-                    self.unyielded, self._heartbeat = 0.0, until - _clock.now().boot
+                    self.unyielded, self._heartbeat = 0.0, until - _clock.boot()
                     data = self.read() if self._heartbeat > 0 else HEARTBEAT
                     if isinstance(data, Heartbeat):
                         break
@@ -301,7 +314,7 @@ class Reader:
     def _age(self) -> float:
         """Return the seconds since the attempt began; since reading began where it was not ours."""
         since = self._since if self._story is None or self._tap is None else self._tap.attempt.since
-        return _clock.now().boot - since
+        return _clock.boot() - since
 
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
         if self._tap is not None and not self._tap.is_told:

@@ -79,8 +79,9 @@ class Register:
     """All connections of one adapter: which may be reused, which generation they are, which calls are in flight.
 
     Mutable state: generation, floors, origins and counters, guarded by one re-entrant lock, because ``rotate``,
-    ``close`` and ``shutdown`` may run in a signal handler on the thread that holds it. Each pool's ``idle`` dict
-    needs none: taking an entry out of it is atomic, and whoever takes it owns the connection.
+    ``close`` and ``shutdown`` may run in a signal handler on the thread that holds it; a single value is read
+    without it. Each pool's ``idle`` dict needs none: taking an entry out of it is atomic, and whoever takes it owns
+    the connection. A second lock, held nowhere else, lets one thread of a forked child forget the parent's.
     """
 
     def __init__(self, policy: KeepAlivePolicy, emitter: Emitter, clock: Clock = _clock.now) -> None:
@@ -93,11 +94,12 @@ class Register:
         # Weak: urllib3's finalizer of a pool holds its queue, and so its connections and their register, for ever.
         self._managers: list[weakref.ref[Any]] = []
         self._rotated_at: float | None = None
+        self._forked = threading.RLock()
+        self._pid = os.getpid()
         self._forget()
 
     def _forget(self) -> None:
         """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
-        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._floor = self.generation
         self._origins: dict[Hashable, _Origin] = {}
@@ -129,7 +131,9 @@ class Register:
 
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
-        self._origin(conn.place).opened += 1
+        origin = self._origin(conn.place)
+        with self._lock:
+            origin.opened += 1
         if self._emitter.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
             # Without a socket of ours to dial, the whole counts as connecting.
@@ -137,7 +141,7 @@ class Register:
             self._emitter.emit(
                 ConnectionOpened(
                     call_id=attempt.call.id,
-                    origin=str(conn.place),
+                    origin=attempt.call.story.origin,
                     attempt=attempt.number,
                     elapsed=elapsed,
                     connect=connect,
@@ -151,7 +155,9 @@ class Register:
     def ensure_process(self) -> None:
         """Forget the parent's connections in a child that ran no at-fork hook (uWSGI runs none)."""
         if self._pid != os.getpid():
-            self.after_fork()
+            with self._forked:
+                if self._pid != os.getpid():
+                    self.after_fork()
 
     def after_fork(self) -> None:
         """In the child: forget every connection without shutting it down, since the parent goes on using it."""
@@ -164,6 +170,7 @@ class Register:
             manager.pools = type(manager.pools)(manager.num_pools, manager.pools.dispose_func)
         for pool in pools:
             pool.after_fork()
+        self._pid = os.getpid()  # last: from now on other threads pass
 
     def reason_to_close(self, conn: RecyclingConnection, now: _clock.Instant) -> str | None:  # noqa: PLR0911
         """Return why an idle connection must not be used again; None where it may."""
@@ -173,10 +180,12 @@ class Register:
             return "another process"
         if self.is_shut_down:
             return "shut down"
-        origin, policy = self._origin(conn.place), self.policy
+        origin, policy = self._origins.get(conn.place) or self._origin(conn.place), self.policy
         if conn.generation < self._floor or conn.generation < origin.floor:
             return "retired"
-        idle_for = conn.idle_since.age(now) if conn.idle_since is not None else math.inf
+        since = conn.idle_since
+        # It is this very instant where the connection is about to be pooled.
+        idle_for = 0.0 if since is now else since.age(now) if since is not None else math.inf
         if idle_for >= policy.window(conn.hint) or (policy.adaptive and idle_for >= origin.window.limit(now.boot)):
             return "idle window"
         if policy.max_age is not None and conn.born is not None and conn.born.age(now) >= policy.max_age:
@@ -186,13 +195,15 @@ class Register:
     def recycled(self, conn: RecyclingConnection, reason: str, now: _clock.Instant) -> None:
         """Close a connection instead of using it, and tell."""
         conn.close()
-        self._origin(conn.place).recycled += 1
+        origin = self._origin(conn.place)
+        with self._lock:
+            origin.recycled += 1
         if self._emitter.wants(ConnectionRecycled):
             attempt = _attempt.current.get()
             self._emitter.emit(
                 ConnectionRecycled(
                     call_id=attempt.call.id if attempt else None,
-                    origin=str(conn.place),
+                    origin=attempt.call.story.origin if attempt else str(conn.place),
                     reason=reason,
                     idle_for=conn.idle_since.age(now) if conn.idle_since else None,
                 )
@@ -200,17 +211,23 @@ class Register:
 
     def reused(self, conn: RecyclingConnection) -> None:
         """A pooled connection is about to be used again."""
-        self._origin(conn.place).reused += 1
+        origin = self._origins.get(conn.place) or self._origin(conn.place)
+        with self._lock:
+            origin.reused += 1
 
     def good(self, place: Hashable, idle_for: float) -> None:
         """A reused connection brought a response."""
-        origin = self._origin(place)
-        origin.window.good(idle_for)
-        origin.ages.append((idle_for, False))
+        origin = self._origins.get(place) or self._origin(place)
+        origin.ages.append((idle_for, False))  # a deque takes it from any thread
+        if idle_for > origin.window.longest_good:  # seldom, and this is on every call
+            with self._lock:
+                origin.window.good(idle_for)
 
     def retried(self, place: Hashable) -> None:
         """An attempt will be repeated."""
-        self._origin(place).retries += 1
+        origin = self._origin(place)
+        with self._lock:
+            origin.retries += 1
 
     def _origin(self, place: Hashable) -> _Origin:
         origin = self._origins.get(place)

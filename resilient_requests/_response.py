@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
 import urllib3.exceptions
 from requests.utils import stream_decode_response_unicode
 
-from resilient_requests._stream import Reader
+from resilient_requests._stream import EVENT_STREAM, NDJSON, Reader, media_type
 from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resilient_requests._attempt import AttemptRecord
     from resilient_requests._body import Source
 
 __all__ = ["ResilientResponse"]
 
-_PROMPT = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
+_PROMPT = NDJSON | {EVENT_STREAM}
 
 
 class ResilientResponse(requests.Response):
@@ -30,30 +31,29 @@ class ResilientResponse(requests.Response):
     `StreamBroken`, `DeadlineExceeded` and `Cancelled`. ``raw`` is urllib3's, with urllib3's exceptions.
     """
 
-    attempts: tuple[Any, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
     _source: Source | None = None  # kept by `body_of`, so that one loop can go on where another has stopped
 
     @classmethod
     def of(cls, response: requests.Response) -> ResilientResponse:
         """Return the same response as one of ours."""
-        ours = cls.__new__(cls)  # its __init__ would make a second jar of cookies
-        ours.__dict__.update(response.__dict__)
-        return ours
+        response.__class__ = cls  # a second object would be filled for nothing, and make a second jar of cookies
+        return cast("ResilientResponse", response)
 
     @property
     def content(self) -> Any:
         """The whole body, as bytes."""
-        # Not through blocks of some size, which would only be joined again.
         if self._content is False and not self._content_consumed and hasattr(self.raw, "stream"):
+            # Not through blocks of some size, which would only be joined again.
             self._content = b"".join(_Arriving(self))
-        return super().content
+        return self._content if self._content and self._content_consumed else super().content
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """Iterate over the body, decoded; see the class."""
         is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
         if self._content_consumed or not is_ours or not hasattr(self.raw, "stream"):
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
-        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        kind = media_type(self)
         arriving = _Arriving(self, closes=kind in _PROMPT)
         is_prompt = chunk_size is None or kind in _PROMPT
         chunks = arriving if chunk_size is None or is_prompt else _Loop(_blocks(arriving, chunk_size), arriving)

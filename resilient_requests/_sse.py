@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["EventTooLarge", "SSEDecoder", "ServerSentEvent"]
+__all__ = ["MAX_EVENT_BYTES", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
+MAX_EVENT_BYTES = 16 * 1024 * 1024  # what no honest event comes near to, and every process can spare
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _SEPARATOR = "\n\ndata: "
 _MOST_DIGITS = 20  # int() refuses thousands of digits
@@ -54,7 +55,7 @@ class SSEDecoder:
     ``error_field``: take the non-standard field ``error`` of some servers for the data of an event of that name.
     """
 
-    def __init__(self, max_event_bytes: int = 16 * 1024 * 1024, *, error_field: bool = False) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, error_field: bool = False) -> None:
         self.last_event_id = ""
         self.retry: int | None = None
         self._max = max_event_bytes

@@ -40,11 +40,11 @@ class Pace:
 class Story:
     """Tells observers and the log of one call; immutable, and builds nothing where nobody listens."""
 
-    __slots__ = ("_emitter", "_method", "_origin")
+    __slots__ = ("_emitter", "_method", "origin")
 
     def __init__(self, emitter: Emitter, origin: str, method: str = "") -> None:
         self._emitter = emitter
-        self._origin = origin
+        self.origin = origin  # of the request, whatever proxy it goes through
         self._method = method
 
     @property
@@ -87,7 +87,7 @@ class Story:
         self._emitter.emit(
             RetryScheduled(
                 call_id=call_id,
-                origin=self._origin,
+                origin=self.origin,
                 attempt=record.number,
                 wait=wait,
                 reason=reason,
@@ -100,7 +100,7 @@ class Story:
 
     def denied(self, call_id: str, number: int, reason: str) -> None:
         """No other attempt follows."""
-        self._emitter.emit(RetryDenied(call_id=call_id, origin=self._origin, attempt=number, reason=reason))
+        self._emitter.emit(RetryDenied(call_id=call_id, origin=self.origin, attempt=number, reason=reason))
 
     def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
         """No byte of a body has come for a part of its limit."""
@@ -125,7 +125,7 @@ class Story:
             )
 
     def _of(self, attempt: Attempt) -> dict[str, Any]:
-        return {"call_id": attempt.call.id, "origin": self._origin, "attempt": attempt.number}
+        return {"call_id": attempt.call.id, "origin": self.origin, "attempt": attempt.number}
 
     def _of_sending(self, attempt: Attempt) -> dict[str, Any]:
         names = ("reused", "idle_for", "bytes_sent", "bytes_received")

@@ -10,7 +10,7 @@ import requests
 from resilient_requests import _checks
 from resilient_requests._body import is_used
 from resilient_requests._reader import HEARTBEAT, Heartbeat, Reader
-from resilient_requests._sse import EventTooLarge, ServerSentEvent, SSEDecoder
+from resilient_requests._sse import MAX_EVENT_BYTES, EventTooLarge, ServerSentEvent, SSEDecoder
 from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
@@ -19,9 +19,28 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["HEARTBEAT", "ByteStream", "Decoder", "EventStream", "Heartbeat", "Reader", "iter_bytes", "iter_events"]
+__all__ = [
+    "EVENT_STREAM",
+    "HEARTBEAT",
+    "NDJSON",
+    "ByteStream",
+    "Decoder",
+    "EventStream",
+    "Heartbeat",
+    "Reader",
+    "iter_bytes",
+    "iter_events",
+    "media_type",
+]
 
+EVENT_STREAM = "text/event-stream"
+NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 _EXCERPT = 200
+
+
+def media_type(response: requests.Response) -> str:
+    """Return what kind of body a response has, in lower case and without parameters; "" where it does not say."""
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 class _Stream:
@@ -153,7 +172,7 @@ def iter_events(
     idle_timeout: float | None = None,
     event_timeout: float | None = None,
     heartbeat: float | None = None,
-    max_event_bytes: int = 16 * 1024 * 1024,
+    max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> EventStream:
     """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
 
@@ -165,13 +184,20 @@ def iter_events(
     _checks.duration("event_timeout", event_timeout)
     _checks.count("max_event_bytes", max_event_bytes, least=1)
     reader = Reader(response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat)
-    kind = response.headers.get("Content-Type", "")
-    if kind.partition(";")[0].strip().lower() != "text/event-stream":
+    if media_type(response) != EVENT_STREAM:
         data = reader.read()
         excerpt = data[:_EXCERPT] if isinstance(data, bytes) else b""
-        message = f"Content-Type is {kind or None!r}, not 'text/event-stream'; the body begins {excerpt!r}"
-        reader.fail(StreamProtocolError(message, **reader.facts()))
+        reader.fail(StreamProtocolError(_refusal(response, excerpt), **reader.facts()))
     return EventStream(reader, max_event_bytes)
+
+
+def _refusal(response: requests.Response, excerpt: bytes) -> str:
+    kind = response.headers.get("Content-Type")
+    return (
+        (f"Content-Type is {kind!r}, not {EVENT_STREAM!r}" if kind else f"no Content-Type, so not {EVENT_STREAM!r}")
+        + f"; the body begins {excerpt!r} (iter_bytes reads any body; if these are events all the same,"
+        f" set response.headers['Content-Type'] first)"
+    )
 
 
 def _check(response: requests.Response, idle_timeout: object, heartbeat: object) -> None:

@@ -27,6 +27,7 @@ E = TypeVar("E")
 
 # No limit of a test is meant to be reached unless the test sets it.
 PATIENT = Timeouts(connect=5.0, write=5.0, response=5.0, idle=5.0)
+BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
 
 
 class Client:
@@ -94,6 +95,11 @@ def refusing() -> Iterator[str]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def counts(server: FaultServer) -> tuple[int, int, int]:
+    """Connections, requests and applied requests at the server."""
+    return server.accepted, len(server.requests), server.applied
 
 
 class Running:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3.response
 
 from resilient_requests import iter_bytes, iter_events
 from resilient_requests.testing import Pause, Reply, Send, stream
@@ -34,18 +36,29 @@ def _brotli() -> Any:
     return None
 
 
+def _zstd() -> Any:
+    if not getattr(urllib3.response, "HAS_ZSTD", False):  # since 2.6; before it another package did it
+        return None
+    return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+
+
 BROTLI = _brotli()
+ZSTD = _zstd()
 CODINGS = ("identity", "gzip", "deflate", *(("br",) if BROTLI is not None else ()))
+ALL_CODINGS = (*CODINGS, *(("zstd",) if ZSTD is not None else ()))
 
 
-def packer(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """What packs a piece so that it can be unpacked when it arrives, and what ends the body."""
+def packer(coding: str, quality: int = 1) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """What packs a piece so that it can be unpacked when it arrives, and what ends the body; ``quality`` of brotli."""
     if coding == "identity":
         return lambda piece: piece, bytes
     if coding == "br":
-        brotli = BROTLI.Compressor(quality=1)
+        brotli = BROTLI.Compressor(quality=quality)
         process = getattr(brotli, "compress", None) or brotli.process
         return lambda piece: process(piece) + brotli.flush(), brotli.finish
+    if coding == "zstd":
+        zstd = ZSTD.ZstdCompressor()
+        return lambda piece: zstd.compress(piece, zstd.FLUSH_BLOCK), zstd.flush
     deflate = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[coding])
     return lambda piece: deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH), deflate.flush
 

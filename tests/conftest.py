@@ -9,9 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from clients import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from resilient_requests.testing import FaultServer
 
 pytest_plugins = ["resilient_requests.testing.plugin"]
 
@@ -91,3 +94,16 @@ def own_environment(nothing_leaks: None) -> Iterator[None]:
         for name in [name for name in os.environ if _is_foreign(name)]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
+    """A server with and without TLS; a module may have one of its own."""
+    return fault_server_factory(tls=request.param == "tls")
+
+
+@pytest.fixture
+def client(server: FaultServer) -> Iterator[Client]:
+    """Ours, on that server."""
+    with Client(server) as client:
+        yield client

@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
-
-
 @pytest.mark.parametrize(("place", "tls"), cells())
 def test_a_call_is_cancelled_wherever_it_hangs(place: str, tls: bool) -> None:
     """All limits are a minute or an hour; a cancelled exchange looks retryable, so our own flag decides."""

@@ -26,6 +26,7 @@ from resilient_requests import (
     StreamTruncated,
     Timeouts,
     complete_chat,
+    stream_chat,
 )
 from resilient_requests._cancel import Call
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
@@ -166,15 +167,54 @@ def test_the_best_partial_is_carried(server: FaultServer, session: requests.Sess
         complete_chat(session, server.url, **ASK)
 
     assert caught.value.partial.content == "abcdef"
+    assert caught.value.partial.attempts == caught.value.attempts
 
 
 def test_arguments_that_stay_broken_are_handed_over(server: FaultServer, session: requests.Session) -> None:
-    """As text: the caller may know how to mend them."""
+    """As text, since the caller may know how to mend them; but not as if all were well."""
     server.default = BAD_TOOL
     completion = complete_chat(session, server.url, **ASK)
 
     assert completion.tool_calls[0].arguments == '{"city": "Par'
+    assert completion.truncated
     assert len(server.requests) == len(completion.attempts) == 3
+    assert [each.error for each in completion.attempts] == ["StreamProtocolError"] * 3
+    assert [each.stopped_by for each in completion.attempts] == [None, None, "exhausted"]
+
+
+@pytest.mark.parametrize(("text", "kept"), [("abc", ""), ("a longer answer", "a longer answer")])
+def test_a_call_with_broken_arguments_is_a_part_of_the_answer(
+    text: str, kept: str, server: FaultServer, session: requests.Session
+) -> None:
+    """The error is that of the last attempt; what is kept is the most that came of any."""
+    server.script(BAD_TOOL, sse(chunk(text), done=False), sse(chunk("ab"), done=False))
+    with pytest.raises(StreamTruncated) as caught:
+        complete_chat(session, server.url, **ASK)
+
+    assert [each.error for each in caught.value.attempts] == ["StreamProtocolError", *["StreamTruncated"] * 2]
+    assert caught.value.partial.content == kept
+    assert bool(caught.value.partial.tool_calls) is not bool(kept)
+
+
+def test_one_choice_with_broken_arguments_is_enough(server: FaultServer, session: requests.Session) -> None:
+    """Each choice says for itself whether it is whole."""
+    broken = chunk(finish="tool_calls", tool_calls=[call(0, '{"a', call_id="a", name="f")])
+    broken["choices"][0]["index"] = 1
+    server.default = sse(chunk("good", "stop"), broken)
+    completion = complete_chat(session, server.url, n=2, **ASK)
+
+    assert len(server.requests) == 3
+    assert [each.truncated for each in (completion, *completion.alternatives)] == [False, True]
+
+
+def test_a_stream_says_of_broken_arguments_that_they_are(server: FaultServer, session: requests.Session) -> None:
+    """It has shown them already: they are handed over at once."""
+    server.script(BAD_TOOL)
+    with stream_chat(session, server.url, **ASK) as deltas:
+        list(deltas)
+
+    assert deltas.completion.tool_calls[0].arguments == '{"city": "Par'
+    assert deltas.completion.truncated
 
 
 @pytest.mark.parametrize(
@@ -188,6 +228,7 @@ def test_these_arguments_are_no_reason_to_ask_again(
     completion = complete_chat(session, server.url, **ASK)
 
     assert completion.tool_calls[0].arguments == arguments
+    assert completion.truncated is (finish == "length")
     assert len(server.requests) == 1
 
 

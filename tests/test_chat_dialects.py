@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from resilient_requests import (
     ChatCompletion,
     StreamProtocolError,
     StreamTruncated,
+    ToolCall,
     complete_chat,
     stream_chat,
 )
@@ -150,6 +152,12 @@ def test_an_error_in_any_place_is_one(pieces: list[bytes]) -> None:
     ("dialect", "content_type", "pieces", "transient"),
     [
         ("anthropic", "text/event-stream", lines({"type": "error", "error": {"type": "overloaded_error"}}), True),
+        (
+            "anthropic",
+            "text/event-stream",
+            lines({"type": "error", "error": {"type": "invalid_request_error"}}, event="error"),
+            False,
+        ),
         ("anthropic", "application/json", [b'{"type":"error","error":{"type":"api_error","message":"x"}}'], True),
         (
             "openai-responses",
@@ -297,12 +305,16 @@ def test_a_document_that_was_cut_is_truncated() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["openai", "anthropic", "openai-responses", "ollama"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "openai-responses", "ollama", "gemini"])
 def test_every_beginning_of_an_answer_is_truncated(name: str) -> None:
     """A clean end proves nothing: only the terminal marker does, wherever the cut falls."""
     path = next(DATA.glob(f"{name}.*"))
     body, expected = path.read_bytes(), EXPECTED[path.name]
-    ends = {"openai": b'"finish_reason":"stop"', "anthropic": b'"stop_reason":"tool_use"'}
+    ends = {
+        "openai": b'"finish_reason":"stop"',
+        "anthropic": b'"stop_reason":"tool_use"',
+        "gemini": b'"finishReason":"STOP"',
+    }
     # From here on the finish reason has come, in a block that may still lack its end.
     last = body.find(ends[name]) if name in ends else len(body.rstrip()) - 1
     for size in range(0, last, 3):
@@ -310,6 +322,42 @@ def test_every_beginning_of_an_answer_is_truncated(name: str) -> None:
             read([body[:size]], expected["dialect"], expected["content_type"])
         assert expected["content"].startswith(caught.value.partial.content), size
         assert caught.value.partial.tool_calls == ()
+
+
+@pytest.mark.parametrize("name", ["anthropic.sse", "openai-responses.sse"])
+def test_the_name_of_an_event_will_do_where_its_data_have_no_type(name: str) -> None:
+    """Both say the same; gateways that rewrite the data may drop one of them."""
+    body = re.sub(rb'^data: \{"type":"[\w.]+",?', b"data: {", (DATA / name).read_bytes(), flags=re.MULTILINE)
+
+    assert summary(read([body], EXPECTED[name]["dialect"])) == wanted(name)
+
+
+@pytest.mark.parametrize(("done", "item_done"), [('{"a":1}', ""), ("", '{"a":1}'), ('{"a":1}', '{"a":1}')])
+def test_arguments_that_come_at_once_are_not_lost(done: str, item_done: str) -> None:
+    """A response may say what the arguments are only when they are done, in one place or in two."""
+    place = {"output_index": 0}
+    item = {"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}
+    found = read(
+        lines(
+            {"type": "response.output_item.added", "item": item, **place},
+            {"type": "response.function_call_arguments.done", "arguments": done, **place},
+            {"type": "response.output_item.done", "item": {**item, "arguments": item_done}, **place},
+            {"type": "response.completed", "response": {"status": "completed"}},
+        ),
+        "openai-responses",
+    )
+
+    assert found.tool_calls == (ToolCall(0, "a", "f", '{"a":1}'),)
+
+
+@pytest.mark.parametrize(("finish", "calls"), [("SAFETY", 0), ("PROHIBITED_CONTENT", 0), ("STOP", 1)])
+def test_an_answer_that_gemini_blocks_has_no_calls(finish: str, calls: int) -> None:
+    """Its finish reason is all that tells of a refusal."""
+    part = {"functionCall": {"name": "f", "args": {"a": 1}}}
+    found = read(lines({"candidates": [{"content": {"parts": [part]}, "finishReason": finish}]}), "gemini")
+
+    assert len(found.tool_calls) == calls
+    assert found.finish_reason == finish
 
 
 @pytest.mark.parametrize(

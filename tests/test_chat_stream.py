@@ -21,9 +21,11 @@ from resilient_requests import (
     ChatAPIError,
     ChatCompletion,
     ChatDelta,
+    ChatStream,
     DeadlineExceeded,
     RetryPolicy,
     StreamBroken,
+    StreamEnded,
     StreamIdle,
     StreamTruncated,
     Timeouts,
@@ -33,13 +35,12 @@ from resilient_requests import (
     stream_chat,
 )
 from resilient_requests._reader import Reader
+from resilient_requests.chat._dialect import Dialect, Parser
 from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.testing import FaultServer, Reply, Reset, Send, fin, reset, respond, silence, sse, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from resilient_requests import ChatStream
 
     Factory = Callable[..., FaultServer]
 
@@ -188,6 +189,7 @@ CUT: dict[str, Reply] = {
     "half a line, clean chunked end": sse(chunk("a"), HALF, done=False),
     "half a line, clean end by length": sse(chunk("a"), HALF, framing="length", done=False),
     "half a field name": sse(chunk("a"), b"dat", done=False),
+    "comments, then the end": sse(chunk("a"), b": keep-alive\n\n", b"\n\n", done=False),
 }
 
 
@@ -301,6 +303,19 @@ def test_an_error_inside_the_stream_ends_it_at_once(
     assert server.wait_for_disconnects(1)
 
 
+@pytest.mark.parametrize(
+    ("item", "name"), [({"error": "busy"}, "ChatAPIError"), (b"data: {nonsense\n\n", "StreamProtocolError")]
+)
+def test_observers_are_told_what_a_stream_came_to(item: Any, name: str, fault_server: FaultServer) -> None:
+    """Its status was 200, and nothing was wrong with the connection."""
+    events: list[Any] = []
+    fault_server.script(sse(chunk("a"), item))
+    with mounted(observers=[events.append]) as session, pytest.raises(requests.RequestException):
+        list(stream_chat(session, fault_server.url, **ASK))
+
+    assert [(each.error, each.complete) for each in events if isinstance(each, StreamEnded)] == [(name, False)]
+
+
 def test_done_after_an_error_changes_nothing(server: FaultServer, session: requests.Session) -> None:
     """Both come from vLLM, the error first."""
     server.script(sse({"error": "out of memory"}))
@@ -326,6 +341,19 @@ def test_a_stall_is_never_replayed_by_a_stream(
     assert caught.value.partial.content == ("a" if before == [chunk("a")] else "")
     assert len(caught.value.attempts) == len(server.requests) == 1
     assert caught.value.attempts[0].error == "StreamIdle"
+
+
+def test_the_limits_hold_again_where_more_follows_a_finish_reason(
+    server: FaultServer, session: requests.Session
+) -> None:
+    """A choice that nobody expected may begin behind the end of another, and stall."""
+    other = chunk("b")
+    other["choices"][0]["index"] = 1
+    server.script(sse(chunk("a", "stop"), other, threading.Event(), done=False))
+    with stream_chat(session, server.url, idle_timeout=0.3, **ASK) as deltas, pytest.raises(StreamIdle) as caught:
+        list(deltas)
+
+    assert (caught.value.clock, caught.value.idle_timeout) == ("bytes", 0.3)
 
 
 NO_PROGRESS: dict[str, Any] = {
@@ -496,6 +524,7 @@ def test_no_replay_without_retries(server: FaultServer) -> None:
         list(deltas)
 
     assert caught.value.attempts[0].stopped_by == "exhausted"
+    assert caught.value.partial.attempts == caught.value.attempts
     assert len(server.requests) == 1
 
 
@@ -634,7 +663,7 @@ def test_the_end_is_not_waited_for_where_it_is_there(
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     server.script(Reply((Send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)),)), good())
     with stream_chat(session, server.url, **ASK) as deltas:
-        tap: Any = deltas._answer.events._reader._tap
+        tap: Any = deltas._answer.reader._tap
         recv, reads = tap.recv, []
 
         def counted(size: int) -> bytes:
@@ -653,14 +682,16 @@ def test_the_end_is_not_waited_for_where_it_is_there(
 
 def test_a_body_that_never_ends_after_done_is_closed(server: FaultServer, session: requests.Session) -> None:
     """An upstream that keeps the stream open must not hold the caller."""
-    server.script(sse(chunk("a"), "[DONE]", threading.Event(), done=False))
-    with stream_chat(session, server.url, **ASK) as deltas:
-        began = time.monotonic()
-        assert texts(deltas) == ["a"]
-        elapsed = time.monotonic() - began
+    elapsed = []
+    for _ in range(3):  # a machine that is busy with other things may be late once
+        server.script(sse(chunk("a"), "[DONE]", threading.Event(), done=False))
+        with stream_chat(session, server.url, **ASK) as deltas:
+            began = time.monotonic()
+            assert texts(deltas) == ["a"]
+            elapsed.append(time.monotonic() - began)
 
-    assert elapsed < 0.3
-    assert server.wait_for_disconnects(1)
+    assert min(elapsed) < 0.3
+    assert server.wait_for_disconnects(3)
 
 
 def test_a_wait_before_the_end_costs_no_connection(server: FaultServer, session: requests.Session) -> None:
@@ -727,6 +758,14 @@ def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, ses
 
 
 @pytest.mark.parametrize("dialect", ["openai", "ollama"])
+def test_a_document_that_never_came_is_truncated(dialect: str, server: FaultServer, session: requests.Session) -> None:
+    """DeepSeek closes after some minutes of empty lines; a bare end accepted would invent an answer."""
+    server.script(stream([b"\n"] * 5, content_type="application/json", framing="close"))
+    with pytest.raises(StreamTruncated):
+        list(stream_chat(session, server.url, dialect=dialect, accept_bare_eof=True, **ASK))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
 def test_heartbeats_and_clocks_hold_for_whole_documents(
     dialect: str, server: FaultServer, session: requests.Session
 ) -> None:
@@ -737,6 +776,41 @@ def test_heartbeats_and_clocks_hold_for_whole_documents(
         assert next(deltas) is HEARTBEAT
         with pytest.raises(StreamIdle):
             list(deltas)
+
+
+@pytest.mark.parametrize("run", [lambda *args, **kw: list(stream_chat(*args, **kw)), complete_chat])
+def test_a_bug_in_a_dialect_leaves_no_connection_behind(
+    run: Callable[..., Any], server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends an answer, the response is in the middle of its body."""
+
+    class Buggy(Parser):
+        def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
+            raise ZeroDivisionError
+
+    monkeypatch.setitem(DIALECTS, "buggy", Dialect(name="buggy", parser=Buggy))
+    server.script(sse(chunk("a"), threading.Event(), done=False))
+    with pytest.raises(ZeroDivisionError):
+        run(session, server.url, dialect="buggy", **ASK)
+
+    assert server.wait_for_disconnects(1)
+
+
+# -- what type checkers see ----------------------------------------------------------------------------------------
+
+
+def test_only_who_asks_for_heartbeats_must_tell_them_apart(server: FaultServer, session: requests.Session) -> None:
+    """To type checkers too, which read this as strictly as any user's code."""
+    messages = [{"role": "user", "content": "hi"}]
+    server.default = good("a")
+    with stream_chat(session, server.url, model="m", messages=messages, stream_options={}) as deltas:
+        without: ChatStream[ChatDelta] = deltas
+        text = "".join(delta.content for delta in without)
+    with stream_chat(session, server.url, model="m", messages=messages, heartbeat=9.0) as either:
+        of_any_kind: ChatStream = either
+        again = "".join(each.content for each in of_any_kind if each is not HEARTBEAT)
+
+    assert text == again == "a"
 
 
 # -- on other adapters, pickling, secrets --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,6 +216,8 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("--key-env", "BAD_KEY", "hello"), "BAD_KEY holds characters"),
         (("--url", "127.0.0.1:1", "hello"), "http://"),
         (("--url", "http://", "hello"), "InvalidURL"),
+        (("--url", f"http://me:very/{KEY}@127.0.0.1:1", "hello"), "InvalidURL"),
+        (("--url", f"http://me:{KEY}/very@127.0.0.1:1", "hello"), "InvalidURL"),
         (("--url", "ftp://127.0.0.1", "hello"), "http://"),
         (("--model", "", "hello"), "--model"),
         (("",), "the prompt is empty"),
@@ -317,6 +320,38 @@ def test_an_error_of_the_provider_is_5(fault_server_factory: Factory, reply: Rep
     assert (told.code, told.out) == (5, "")
     assert "no such model" in told.err
     assert KEY not in told.err
+
+
+PASSWORD = "k\N{LATIN SMALL LETTER O WITH DIAERESIS}rper 77"
+LOGIN = f"me:{urllib.parse.quote(PASSWORD)}@"
+
+
+@pytest.mark.parametrize("status", [401, 407])
+def test_a_password_in_a_url_is_not_repeated(fault_server_factory: Factory, status: int) -> None:
+    """Who checks it, server or proxy, knows it in plain text, and may say so."""
+    refusal = respond(json.dumps({"error": f"no {PASSWORD} ({LOGIN}) here"}), status=status)
+    url = url_of(fault_server_factory(default=refusal)).replace("//", f"//{LOGIN}")
+    if status == 401:
+        told = chat("--url", url, "--trace", "hello")
+    else:
+        told = chat(
+            "--url", "http://chat.invalid/", "--trace", "hello", http_proxy=url.removesuffix("/chat/completions")
+        )
+
+    assert told.code == 5
+    assert "no *** (me:***@) here" in told.err
+    assert PASSWORD not in told.err
+    assert LOGIN not in told.err
+
+
+@pytest.mark.parametrize("proxy", [f"http://me:very/{KEY}@127.0.0.1:1", f"http://{KEY}/me@127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_parsed_is_not_shown(proxy: str) -> None:
+    """Nobody can tell which part of it is the password."""
+    told = chat("--url", "http://chat.invalid/", "hello", http_proxy=proxy)
+
+    assert told.code in (4, 6)
+    assert KEY not in told.err
+    assert "very" not in told.err
 
 
 def test_no_connection_is_6() -> None:

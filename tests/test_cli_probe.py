@@ -19,7 +19,8 @@ from lab.network import Lab, why_not
 from proxies import HTTPProxy, SOCKS5Proxy
 
 from resilient_requests import cli
-from resilient_requests.cli.probe import _ladder, _progress, _terminal
+from resilient_requests.cli import _terminal
+from resilient_requests.cli.probe import _ladder, _progress
 from resilient_requests.cli.probe._line import Finding, Line, Result
 from resilient_requests.cli.probe._report import label
 from resilient_requests.cli.probe._target import Target

@@ -12,7 +12,7 @@ import pytest
 import requests
 import requests.adapters
 import tenacity
-from clients import Client
+from clients import BIG, Client
 
 import resilient_requests
 from resilient_requests import (
@@ -33,19 +33,12 @@ from resilient_requests import (
     StreamEnded,
 )
 from resilient_requests._clock import Instant
-from resilient_requests.testing import FaultServer, reset, respond, stream
+from resilient_requests.testing import FaultServer, fin, reset, respond, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 CALL = (AttemptStarted, AttemptFailed, AttemptSucceeded, RetryScheduled, RetryDenied)
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
 
 
 def test_a_recovered_reset_is_told_in_order(fault_server: FaultServer) -> None:
@@ -71,6 +64,32 @@ def test_a_recovered_reset_is_told_in_order(fault_server: FaultServer) -> None:
     assert (scheduled.attempt, scheduled.wait, scheduled.reused) == (1, 0.0, True)
     assert (succeeded.status, succeeded.attempt, succeeded.reused) == (200, 2, False)
     assert {event.call_id for event in client.events} == {started.call_id}
+
+
+def test_a_failed_send_tells_its_errno(fault_server: FaultServer) -> None:
+    """urllib3 drops it, to look for an answer; the end that it finds has none."""
+    fault_server.script(reset(read="head"))
+    with Client(fault_server) as client:
+        response = client.post(BIG)
+    (failed,), (scheduled,) = client.told(AttemptFailed), client.told(RetryScheduled)
+
+    assert (failed.phase, scheduled.phase) == ("send", "send")
+    assert failed.errno in (errno.ECONNRESET, errno.EPIPE)
+    assert scheduled.errno == failed.errno
+    error = f"ConnectionError({errno.errorcode[failed.errno]})"
+    assert failed.error == error
+    assert response.attempts[0].error == error  # type: ignore[attr-defined]
+
+
+def test_an_end_in_the_middle_of_a_send_has_no_errno(fault_server: FaultServer) -> None:
+    """We stop when we see it: no system call has failed, and nothing may look like a reset that nobody sent."""
+    fault_server.script(fin(read="head"))
+    with Client(fault_server) as client:
+        response = client.post(BIG)
+    (failed,) = client.told(AttemptFailed)
+
+    assert (failed.phase, failed.errno) == ("send", None)
+    assert response.attempts[0].error == "ConnectionError"  # type: ignore[attr-defined]
 
 
 def test_a_stream_tells_its_end(server: FaultServer) -> None:

@@ -45,13 +45,6 @@ CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n7;x
 FRAMINGS: Any = ["length", "chunked", "close"]
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
-
-
 @pytest.fixture
 def session() -> Iterator[requests.Session]:
     """Plain requests."""
@@ -365,6 +358,22 @@ def test_waiting_ends_when_it_comes_true_or_in_time(fault_server: FaultServer) -
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    "name", ["Authorization", "proxy-authorization", "COOKIE", "x-api-key", "api-key", "x-goog-api-key"]
+)
+def test_a_request_does_not_show_its_credentials(
+    session: requests.Session, fault_server: FaultServer, name: str
+) -> None:
+    """Pytest prints it, with all around it, when an assertion fails, and logs of CI are read by many."""
+    session.post(f"{fault_server.url}/path?key=hunter2", headers={name: "hunter3", "Idempotency-Key": "k1"})
+    (request,) = fault_server.requests
+    assert request.header(name) == "hunter3"
+
+    for shown in (repr(request), str(fault_server.requests), f"{request}"):
+        assert "hunter" not in shown
+        assert all(part in shown for part in ("POST", "'/path?***'", name, "'k1'", "connection=1"))
+
+
 def test_the_state_is_in_the_repr(fault_server: FaultServer) -> None:
     """A failing test shows it."""
     talk(fault_server, LAST)
@@ -645,10 +654,10 @@ def test_a_connection_can_end_before_anything_is_read(fault_server: FaultServer,
     """Only those connections for which it was said."""
     fault_server.on_connect(None, fault)
     ends = []
-    for _ in range(3):
+    for expected in ("alive", end, "alive"):
         try:
             with dial(fault_server) as sock:
-                ends.append(read_all(sock, 0.1)[1])
+                ends.append(read_all(sock, 0.1 if expected == "alive" else 10)[1])
         except ConnectionResetError:  # it came before connect() returned
             ends.append("reset")
 

@@ -8,32 +8,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clients import Client
 from coded import CODINGS, FRAMINGS, READERS, coded_stream, events, opened, packed, until_error, verbatim
 
 from resilient_requests import HEARTBEAT, ServerSentEvent, StreamIdle, iter_bytes, iter_events
 from resilient_requests.testing import FaultServer, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Factory = Callable[..., FaultServer]
+    from clients import Client
 
 EVENTS = events(0, 1, 2)
 PINGS = [b": ping\n\n", b"event: ping\n\n", b"\n", b"id: 3\nretry: 7\n\n", b"\r\n\r\n"]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
-
-
-@pytest.fixture
-def client(server: FaultServer) -> Iterator[Client]:
-    """Ours, on that server."""
-    with Client(server) as client:
-        yield client
 
 
 def paced(pieces: list[bytes], seconds: float) -> list[Any]:

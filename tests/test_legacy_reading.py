@@ -11,32 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from clients import Client
-from coded import CODINGS, EVENT_STREAM, FRAMINGS, coded_stream, opened, until_error
+from coded import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened, until_error
 
-from resilient_requests import StreamBroken, StreamIdle, iter_bytes
+from resilient_requests import StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
 from resilient_requests._response import _lines, _split
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Factory = Callable[..., FaultServer]
-
 BODY = bytes(range(256)) * 300
 PLAIN = "application/octet-stream"
-
-
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
-
-
-@pytest.fixture
-def client(server: FaultServer) -> Iterator[Client]:
-    """Ours, on that server."""
-    with Client(server) as client:
-        yield client
+TYPED = {"Content-Type": EVENT_STREAM}
 
 
 @contextlib.contextmanager
@@ -46,6 +32,21 @@ def both(server: FaultServer, *reply: Any) -> Iterator[list[requests.Response]]:
     with requests.Session() as plain, Client(server) as client:
         plain.verify = client.session.verify
         yield [plain.get(server.url, stream=True, timeout=5), client.get(stream=True)]
+
+
+@pytest.mark.parametrize("first", READERS.values(), ids=list(READERS))
+def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
+    client: Client, server: FaultServer, first: Callable[[requests.Response], Iterator[bytes]]
+) -> None:
+    """Whoever comes second must not need another except clause: the class depends on the reader alone."""
+    response = opened(client, server, respond(b"<html>" * 9, headers={"Content-Encoding": "gzip"} | TYPED))
+    with pytest.raises((requests.exceptions.ContentDecodingError, StreamProtocolError)):
+        next(first(response))
+
+    for name, read in READERS.items():
+        is_stream = name in ("iter_events", "iter_bytes")
+        with pytest.raises(StreamProtocolError if is_stream else requests.exceptions.ContentDecodingError):
+            next(read(response))
 
 
 # -- iter_content ---------------------------------------------------------------------------------------------------

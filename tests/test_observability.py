@@ -50,13 +50,6 @@ ANSWER = "correct-horse"  # in what the server says
 OURS = "resilient_requests"
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
-
-
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """Our own records at WARNING and above."""
     return [each for each in caplog.records if each.name.startswith(OURS) and each.levelno >= logging.WARNING]
@@ -415,7 +408,7 @@ def test_the_memory_of_reuses_is_bounded() -> None:
 
 # -- secrets ------------------------------------------------------------------------------------------------------
 
-CHAT = {"model": "m", "messages": [{"role": "user", "content": SECRET}]}
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": SECRET}]}
 ERROR = {"error": {"type": f"server_{ANSWER}", "code": ANSWER, "message": f"no access for {ANSWER}"}}
 REPLIES = {
     "success": [respond(ANSWER.encode(), headers={"Set-Cookie": f"s={ANSWER}", "X-Key": ANSWER})],
@@ -458,9 +451,9 @@ def chat(session: requests.Session, url: str, *, buffered: bool) -> None:
     headers = {"Authorization": f"Bearer {SECRET}"}
     address = f"{url}/{SECRET}?key={SECRET}"
     if buffered:
-        complete_chat(session, address, headers=headers, user=SECRET, **CHAT)  # type: ignore[arg-type]  # of a TypedDict
+        complete_chat(session, address, headers=headers, user=SECRET, **CHAT)
         return
-    with stream_chat(session, address, headers=headers, user=SECRET, **CHAT) as answer:  # type: ignore[arg-type]
+    with stream_chat(session, address, headers=headers, user=SECRET, **CHAT) as answer:
         list(answer)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata, resources
+from typing import TYPE_CHECKING
 
 import pytest
 
 import resilient_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OPTIONAL = ("rich", "trustme", "pytest", "opentelemetry")  # requests itself imports PySocks where it is there
 
@@ -31,6 +37,39 @@ def test_each_public_name_stands_once() -> None:
     names = resilient_requests.__all__
 
     assert len(names) == len(set(names))
+
+
+def handed_over(name: str) -> Iterator[tuple[str, str]]:
+    """What a public name hands over: a function's return, the fields, properties and methods of a class; as types."""
+    found = getattr(resilient_requests, name)
+    if not inspect.isclass(found):
+        yield name, str(getattr(found, "__annotations__", {}).get("return"))
+        return
+    for kind in (each for each in found.__mro__ if each.__module__.startswith(resilient_requests.__name__)):
+        fields = vars(kind).get("__annotations__", {})
+        yield from ((f"{name}.{field}", str(of)) for field, of in fields.items() if not field.startswith("_"))
+        for method, value in vars(kind).items():
+            if not method.startswith("_") or method == "__next__":
+                function = getattr(value, "fget", getattr(value, "__func__", value))
+                yield f"{name}.{method}", str(getattr(function, "__annotations__", {}).get("return"))
+
+
+def test_what_is_handed_over_can_be_named() -> None:
+    """Who writes annotations needs the type of a field, or of what a loop yields, as much as the function."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(f"{resilient_requests.__name__}.")]
+    ours = {name for module in modules for name, found in vars(module).items() if inspect.isclass(found)}
+    ours &= {name for module in modules for name in getattr(module, "__all__", ())}
+    types = [
+        (where, word)
+        for name in resilient_requests.__all__
+        for where, annotation in handed_over(name)
+        for word in re.findall(r"\w+", annotation)
+        if word in ours
+    ]
+
+    assert ("EventStream.__next__", "Heartbeat") in types
+    unnamed = {(where, word) for where, word in types if word not in resilient_requests.__all__}
+    assert unnamed == {("ResilientAdapter.bucket", "TokenBucket"), ("Timeouts.limits", "Limits")}  # not for users
 
 
 def test_the_type_marker_is_shipped() -> None:

@@ -37,13 +37,6 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[AnyProxy]:
         yield proxy
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """An origin with and without TLS."""
-    with FaultServer(tls=request.param) as server:
-        yield server
-
-
 def through(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> requests.Session:
     """Send all that the session does through the proxy."""
     session.proxies = {"http": proxy.url, "https": proxy.url}

@@ -19,6 +19,7 @@ from timed import FakeClock, adapter_of, mounted
 from resilient_requests import (
     AttemptFailed,
     KeepAlivePolicy,
+    PoolRotated,
     RetryPolicy,
     Rotation,
     TCPKeepAlive,
@@ -95,6 +96,33 @@ def test_the_window_holds(way: Way, clock: FakeClock, idle_for: float, connectio
         session.get(way.server.url)
 
         assert way.proxy.accepted == connections
+
+
+def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) -> None:
+    """Who counts by origin wants to find what a server's calls took under one name."""
+    told: list[Any] = []
+    with way.session(clock, observers=[told.append]) as session:
+        session.get(way.server.url)
+        clock.advance(10.0)
+        session.get(way.server.url)
+
+    kinds = {type(event).__name__ for event in told}
+    assert {"ConnectionOpened", "ConnectionRecycled", "AttemptSucceeded"} <= kinds
+    assert {event.origin for event in told} == {way.server.url}
+
+
+def test_a_forwarding_proxy_is_named_where_all_its_connections_go(fault_server: FaultServer) -> None:
+    """What one server has done to them retires what other servers' calls would have used."""
+    told: list[Any] = []
+    with HTTPProxy() as proxy, mounted(max_retries=0, observers=[told.append]) as session:
+        session.proxies = {"http": proxy.url}
+        fault_server.script(reset())
+        with pytest.raises(requests.ConnectionError):
+            session.get(fault_server.url)
+        (rotated,) = (event for event in told if isinstance(event, PoolRotated))
+
+        assert rotated.origin == proxy.url
+        assert list(adapter_of(session).stats().origins) == [proxy.url]
 
 
 def test_a_servers_hint_holds(way: Way, clock: FakeClock) -> None:

@@ -51,12 +51,6 @@ def mount() -> Iterator[Mount]:
         yield lambda *args, **options: stack.enter_context(mounted(*args, **options))
 
 
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
-
-
 def get(session: requests.Session, server: FaultServer, **options: Any) -> requests.Response:
     """A GET that believes the server's certificate."""
     return session.get(server.url, verify=server.ca_path or True, **options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import tenacity
-from clients import Client, Running, refusing
+from clients import Client, Running, counts, refusing
 from urllib3 import Retry
 
 from resilient_requests import (
@@ -32,22 +32,7 @@ from resilient_requests.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
-
-
-def counts(server: FaultServer) -> tuple[int, int, int]:
-    """Connections, requests and applied requests at the server."""
-    return server.accepted, len(server.requests), server.applied
-
+    from collections.abc import Callable
 
 # Waits
 

@@ -11,23 +11,24 @@ import requests
 from clients import Client, Running, inside, until
 from coded import FRAMINGS, READERS, coded_stream, events, opened, until_error
 
-from resilient_requests import Cancelled, CancelScope, DeadlineExceeded, StreamBroken, Timeouts, iter_bytes, iter_events
+from resilient_requests import (
+    AttemptStarted,
+    Cancelled,
+    CancelScope,
+    DeadlineExceeded,
+    StreamBroken,
+    Timeouts,
+    iter_bytes,
+    iter_events,
+)
 from resilient_requests.testing import FaultServer, silence, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Factory = Callable[..., FaultServer]
+    from collections.abc import Iterator
 
 EVENTS = events(0, 1, 2)
 SLOW = 60.0  # no limit that a test waits for
 AT_ONCE = 0.4
-
-
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
             list(READERS[reader](hurried.get(stream=True)))
 
         assert time.monotonic() - begun < 0.08 + AT_ONCE
-        assert len(server.requests) == 1
+        assert len(hurried.told(AttemptStarted)) == 1
         assert hurried.adapter.generation == 0
         assert hurried.adapter.stats().in_flight == 0
 

@@ -33,24 +33,9 @@ from resilient_requests.testing import FaultServer, Reply, respond, stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Factory = Callable[..., FaultServer]
-
 EVENTS = events(0, 1, 2)
 # One that can be told from a clean end: of the rest the body's protocol must judge.
 CUTS = [("chunked", "fin"), ("chunked", "reset"), ("length", "fin"), ("length", "reset"), ("close", "reset")]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
-
-
-@pytest.fixture
-def client(server: FaultServer) -> Iterator[Client]:
-    """Ours, on that server."""
-    with Client(server) as client:
-        yield client
 
 
 def endless(**options: Any) -> Reply:
@@ -637,7 +622,7 @@ def _end_number(number: int, response: requests.Response) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_thousand_streams_leave_nothing(fault_server_factory: Factory, tls: bool) -> None:
+def test_a_thousand_streams_leave_nothing(fault_server_factory: Callable[..., FaultServer], tls: bool) -> None:
     """No thread, no socket, no call, however they end."""
     server = fault_server_factory(tls=tls)
     descriptors = Descriptors()

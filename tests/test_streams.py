@@ -29,22 +29,7 @@ from resilient_requests.testing import FaultServer, respond, sse, stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Factory = Callable[..., FaultServer]
-
 EVENTS = events(0, 1, 2)
-
-
-@pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server with and without TLS."""
-    return fault_server_factory(tls=request.param == "tls")
-
-
-@pytest.fixture
-def client(server: FaultServer) -> Iterator[Client]:
-    """Ours, on that server."""
-    with Client(server) as client:
-        yield client
 
 
 @contextlib.contextmanager
@@ -103,7 +88,7 @@ def test_responses_of_another_adapter_are_prompt_too(server: FaultServer, framin
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_streams_through_a_proxy_are_prompt(
-    fault_server_factory: Factory, framing: Any, reader: str, tls: bool
+    fault_server_factory: Callable[..., FaultServer], framing: Any, reader: str, tls: bool
 ) -> None:
     """A proxy's answer to CONNECT goes through the same tap, and is no part of the body."""
     server = fault_server_factory(tls=tls)
@@ -319,10 +304,23 @@ def test_anything_else_is_no_event_stream(client: Client, server: FaultServer, k
     with pytest.raises(StreamProtocolError, match="<html>sorry") as caught:
         iter_events(response)
 
-    assert repr(kind or None) in str(caught.value)
+    assert str(caught.value).startswith(f"Content-Type is {kind!r}, not " if kind else "no Content-Type, so not ")
     assert caught.value.bytes_received == 11
     assert server.wait_for_disconnects(1)
     assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("kind", ["text/plain", None])
+def test_what_the_refusal_advises_works(client: Client, server: FaultServer, kind: str | None) -> None:
+    """Servers forget the header, and somebody has to read their events."""
+    body = respond(b"".join(EVENTS), headers={"Content-Type": kind} if kind else {})
+    with pytest.raises(StreamProtocolError, match=r"iter_bytes reads any body.*set response\.headers"):
+        iter_events(opened(client, server, body))
+    assert b"".join(iter_bytes(opened(client, server, body))) == b"".join(EVENTS)  # type: ignore[arg-type]
+    response = opened(client, server, body)
+    response.headers["Content-Type"] = EVENT_STREAM
+
+    assert [event.data for event in iter_events(response)] == ["0", "1", "2"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", [EVENT_STREAM, "text/html"])

@@ -27,17 +27,10 @@ from resilient_requests import (
 from resilient_requests.testing import FaultServer, reset, respond, silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.slow
 TOTAL = 0.25
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
-    """A server of each kind."""
-    with FaultServer(tls=request.param) as server:
-        yield server
 
 
 def by_total(server: FaultServer, call: Callable[[Client], Any]) -> None:

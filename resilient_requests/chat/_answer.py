@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import requests
 
 from resilient_requests import _clock
-from resilient_requests._stream import Heartbeat
+from resilient_requests._stream import Heartbeat, Reader
 from resilient_requests.chat._assembly import Assembly
-from resilient_requests.chat._faults import BadChunkError, ProviderError, is_transient
-from resilient_requests.chat._refusal import Censor
+from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, is_transient
 from resilient_requests.chat._wire import ChunkStream
 from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
 
 if TYPE_CHECKING:
+    from resilient_requests._attempt import Attempt
     from resilient_requests._sse import ServerSentEvent
+    from resilient_requests.chat._censor import Censor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
 
@@ -25,7 +26,6 @@ _DONE = "[DONE]"
 _MOST_AFTER = 64 * 1024
 _DRAIN = 0.1
 _USAGE_WAIT = 2.0
-_EXCERPT = 60
 
 
 class Answer:
@@ -41,12 +41,24 @@ class Answer:
         self._is_accepted = False
         self._until: float | None = None  # boot time at which nothing more is awaited
         self._bytes_at_finish = 0
-        self.events = ChunkStream(request, response)
+        self.reader = Reader(
+            response,
+            idle_timeout=request.idle_timeout,
+            event_timeout=request.event_timeout,
+            heartbeat=request.heartbeat,
+        )
+        self.events = ChunkStream(self.reader, request)
 
     @property
     def is_complete(self) -> bool:
         """Whether the answer has the sign of its end, or an end without one was accepted."""
         return self._has_marker or self._parser.is_done or self._assembly.is_finished() or self._is_accepted
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that brought the response; None where no adapter of ours did."""
+        tap = self.reader.source.tap
+        return None if tap is None else tap.attempt
 
     @property
     def has_payload(self) -> bool:
@@ -86,7 +98,7 @@ class Answer:
     def close(self) -> None:
         """Give the connection back where the answer is complete, else close it."""
         if self.is_complete:
-            self.events.drain(_MOST_AFTER, _DRAIN)
+            self.reader.drain(_MOST_AFTER, _DRAIN)
         else:
             self.events.close()
 
@@ -95,7 +107,7 @@ class Answer:
         if not self._assembly.is_finished(self._choices):
             return next(self.events)
         now = _clock.now().boot
-        received = self.events.bytes_received
+        received = self.reader.bytes_received
         if self._until is None:
             asked = self._dialect.asks_usage(self._request.body) and self._assembly.usage is None
             self._until = now + (_USAGE_WAIT if asked else self._dialect.linger)
@@ -116,7 +128,7 @@ class Answer:
             return
         marker = "accept_bare_eof=True takes such an end for a good one"
         message = f"the stream ended cleanly, but without the sign that the answer is complete ({marker})"
-        raise StreamTruncated(message, **self.events.facts())
+        raise StreamTruncated(message, **self.reader.facts())
 
     # -- one event ------------------------------------------------------------------------------------------------
 
@@ -130,7 +142,7 @@ class Answer:
         except ProviderError as error:
             self._fail_api(error)
         except BadChunkError as error:
-            self._fail(f"event {self._number}: {error}")
+            self._fail(f"event {self.reader.events_received}: {error}")
         is_progress = False
         for delta in deltas:
             is_progress |= self._assembly.add(delta)
@@ -142,6 +154,9 @@ class Answer:
 
     def _parsed(self, name: str, chunk: Any) -> list[ChatDelta]:
         if isinstance(chunk, dict):
+            # Before all else: an error may come with choices.
+            if (error := chunk.get("error")) or name == "error" or chunk.get("type") == "error":
+                raise error_of(error or chunk)
             return self._parser.whole(chunk) if self.events.is_document else self._parser.chunk(name, chunk)
         if self.events.is_document and isinstance(chunk, list):
             return [delta for each in chunk for delta in self._parsed(name, each)]
@@ -167,30 +182,27 @@ class Answer:
         *lines, last = text.split("\n")
         if not lines or last.strip() != _DONE:
             at = getattr(error, "pos", 0)
-            excerpt = self._censor().line(event.data[max(at - _EXCERPT // 2, 0) : at + _EXCERPT // 2])
-            self._fail(f"event {self._number} is not JSON at position {at}: {excerpt!r}")
+            excerpt = self._censor.around(event.data, at)
+            self._fail(f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}")
         self._has_marker = True
         return self._deltas(event._replace(data="\n".join(lines)))
 
     @property
-    def _number(self) -> int:
-        return int(self.events.facts()["events_received"])
-
     def _censor(self) -> Censor:
-        return Censor(self.events.response.request, self._request.body)
+        return self._request.censor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:
-        self.events.fail(StreamProtocolError(self._censor().line(message), **self.events.facts()))
+        self.reader.fail(StreamProtocolError(self._censor.line(message), **self.reader.facts()))
 
     def _fail_api(self, fault: ProviderError) -> NoReturn:
-        message = self._censor().line(str(fault))
+        message = self._censor.line(str(fault))
         error = ChatAPIError(
             message,
             type=fault.type,
             code=fault.code,
             transient=is_transient(fault.type, fault.code),
-            response=self.events.response,
+            response=self.reader.response,
         )
         if fault.message is None:
             error.message = None
-        self.events.fail(error)
+        self.reader.fail(error)

@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect
-from resilient_requests.chat._faults import BadChunkError, count, error_of, items, position, table, text
+from resilient_requests.chat._dialect import Dialect, Parser
+from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 __all__ = ["ANTHROPIC"]
 
 
-class _AnthropicParser:
+class _AnthropicParser(Parser):
     """Reads the events of a message; ``type`` in the data decides, since some gateways name the events otherwise."""
 
     def __init__(self) -> None:
-        self.id: str | None = None
-        self.model: str | None = None
-        self.is_done = False
-        self.refused: set[int] = set()
+        super().__init__()
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, int] = {}  # index of the content block -> number of the call
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
         kind = text(data.get("type")) or event
-        if data.get("error") or kind == "error":
-            raise error_of(data.get("error") or data)
         if kind == "content_block_delta":
             return [self._delta(data)]
         if kind == "content_block_start":
@@ -42,10 +37,8 @@ class _AnthropicParser:
         return [ChatDelta(raw=data)]
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
-        if data.get("error"):
-            raise error_of(data["error"])
         if not isinstance(data.get("content"), list):
-            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+            return super().whole(data)
         self._begin(data)
         blocks = [self._block(number, block, data) for number, block in enumerate(items(data["content"]))]
         self.is_done = True
@@ -91,8 +84,4 @@ class _AnthropicParser:
         return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=data)
 
 
-def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model, "messages": messages, **more, "stream": True}
-
-
-ANTHROPIC = Dialect(name="anthropic", body=_body, parser=_AnthropicParser, headers={"anthropic-version": "2023-06-01"})
+ANTHROPIC = Dialect(name="anthropic", parser=_AnthropicParser, headers={"anthropic-version": "2023-06-01"})

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatCompletion, ChatDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 __all__ = ["Assembly", "has_broken_calls", "is_payload", "weight"]
 
-
-_AT_LIMIT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "MAX_TOKENS"})
+_AT_LIMIT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "model_length", "MAX_TOKENS"}
+)
 
 
 def is_payload(delta: ChatDelta) -> bool:
@@ -85,32 +87,35 @@ class Assembly:
         """Whether every choice that was seen has its finish reason, and at least so many were."""
         return not self._unfinished and len(self._choices) >= choices
 
-    def completion(self, *, is_final: bool, refused: Collection[int] = (), **facts: Any) -> ChatCompletion:
+    def completion(
+        self, *, is_final: bool, truncated: bool, refused: Collection[int] = (), **facts: Any
+    ) -> ChatCompletion:
         """Return the answer so far; tool calls only where it ``is_final``, and of no ``refused`` choice."""
         found = []
         for index in sorted(self._choices) or [0]:
             choice = self._choices.get(index) or _Choice()
             calls = choice.tool_calls() if is_final and index not in refused else ()
             content, reasoning = "".join(choice.content), "".join(choice.reasoning)
-            found.append((content, reasoning, calls, choice.finish_reason, self.usage))
-        alternatives = tuple(ChatCompletion(*each, **facts) for each in found[1:])
-        return ChatCompletion(*found[0], **facts, alternatives=alternatives)
+            is_cut = truncated or not _are_json(calls)
+            found.append(
+                ChatCompletion(content, reasoning, calls, choice.finish_reason, self.usage, truncated=is_cut, **facts)
+            )
+        first, *others = found
+        return replace(first, alternatives=tuple(others)) if others else first
 
 
 def has_broken_calls(completion: ChatCompletion) -> bool:
-    """Whether the arguments of a tool call are no JSON, which another attempt may mend; none at all are fine."""
+    """Whether the arguments of a tool call are no JSON, which another attempt may mend."""
+    choices = (completion, *completion.alternatives)
     # Cut by the caller's own limit they would be so again, at the same price.
-    is_cut = completion.finish_reason in _AT_LIMIT
-    return any(not is_cut and not _is_json(call.arguments) for call in completion.tool_calls) or any(
-        has_broken_calls(each) for each in completion.alternatives
-    )
+    return any(each.finish_reason not in _AT_LIMIT and not _are_json(each.tool_calls) for each in choices)
 
 
-def _is_json(arguments: str) -> bool:
-    if not arguments.strip():
-        return True
+def _are_json(calls: Iterable[ToolCall]) -> bool:
+    """Whether the arguments of all calls are JSON, or none at all."""
     try:
-        json.loads(arguments)
+        for call in calls:
+            json.loads(call.arguments.strip() or "null")
     except (ValueError, RecursionError):
         return False
     return True
@@ -120,5 +125,6 @@ def weight(completion: ChatCompletion | None) -> int:
     """Return how much of an answer there is, to tell which of two partial ones is better."""
     if completion is None:
         return -1
-    own = len(completion.content) + len(completion.reasoning)
+    calls = sum(len(each.arguments) for each in completion.tool_calls)
+    own = len(completion.content) + len(completion.reasoning) + calls
     return own + sum(weight(each) for each in completion.alternatives)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resilient_requests.chat._assembly import has_broken_calls, weight
 from resilient_requests.chat._opener import Opener
 from resilient_requests.chat._request import build
-from resilient_requests.exceptions import ChatAPIError, StreamBroken, StreamIdle, StreamTruncated
+from resilient_requests.exceptions import ChatAPIError, StreamBroken, StreamIdle, StreamProtocolError, StreamTruncated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["complete_chat"]
 
 
-class _BrokenCallsError(Exception):
-    """The answer is complete, but the arguments of a tool call are no JSON."""
-
-    def __init__(self, completion: ChatCompletion) -> None:
-        super().__init__("the arguments of a tool call are no JSON")
-        self.partial = completion
-
-
 class _Completer:
     """Reads answers until one is good; used once."""
 
@@ -36,15 +28,16 @@ class _Completer:
         self._opener = opener
         self._operation = opener.operation
         self._best: ChatCompletion | None = None
+        self._unusable: StreamProtocolError | None = None  # of an answer that came to its end
 
     def run(self) -> ChatCompletion:
         try:
             completion = self._run()
-        except _BrokenCallsError as error:
-            completion = error.partial  # handed over as it is: the caller may know better
         except Exception as error:
-            self._opener.mark(error, self._best)
-            raise
+            if error is not self._unusable:
+                self._opener.mark(error, self._best)
+                raise
+            completion = error.partial  # handed over as it is: the caller may know better
         return replace(completion, attempts=tuple(self._operation.records))
 
     def _run(self) -> ChatCompletion:
@@ -52,7 +45,7 @@ class _Completer:
             return self._once()
         except Exception as error:  # noqa: BLE001  # replay() raises it again
             first = error
-        return self._operation.replay(first, self._once, _is_worth_replaying)
+        return self._operation.replay(first, self._once, self._is_worth_replaying)
 
     def _once(self) -> ChatCompletion:
         answer = self._opener.open()
@@ -64,9 +57,9 @@ class _Completer:
             raise
         completion = answer.completion(attempts=(), is_over=True)
         if has_broken_calls(completion):
-            broken = _BrokenCallsError(completion)
-            self._lost(answer, broken)
-            raise broken
+            self._unusable = StreamProtocolError("the arguments of a tool call are no JSON", **answer.reader.facts())
+            self._lost(answer, self._unusable)
+            raise self._unusable
         return completion
 
     def _lost(self, answer: Answer, error: BaseException) -> None:
@@ -74,14 +67,13 @@ class _Completer:
         partial = getattr(error, "partial", None)
         if partial is not None and weight(partial) > weight(self._best):
             self._best = partial
-        if isinstance(error, (_BrokenCallsError, ChatAPIError)):
+        if error is self._unusable or isinstance(error, ChatAPIError):
             self._opener.renew_key()
 
-
-def _is_worth_replaying(error: BaseException) -> bool:
-    if isinstance(error, ChatAPIError):
-        return error.transient
-    return isinstance(error, (StreamBroken, StreamIdle, StreamTruncated, _BrokenCallsError))
+    def _is_worth_replaying(self, error: BaseException) -> bool:
+        if isinstance(error, ChatAPIError):
+            return error.transient
+        return error is self._unusable or isinstance(error, (StreamBroken, StreamIdle, StreamTruncated))
 
 
 def complete_chat(
@@ -103,7 +95,8 @@ def complete_chat(
     An answer that breaks off, ends without its terminal marker, stalls, reports a transient error, or brings
     a tool call whose arguments are no JSON, is thrown away and asked for anew: through a `ResilientAdapter`, within
     its ``max_retries``, budget and deadlines, which the retries before a response share. On other adapters nothing
-    is repeated. Where no attempt is left, arguments that are no JSON are handed over as text.
+    is repeated. Where no attempt is left, arguments that are no JSON are handed over as text, with
+    ``truncated`` set.
 
     Parameters and errors are those of `stream_chat`. An error carries ``attempts``, what all attempts did, and
     ``partial``, the longest answer that any of them brought.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from resilient_requests.chat._faults import BadChunkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,24 +15,30 @@ if TYPE_CHECKING:
 __all__ = ["Dialect", "Parser"]
 
 
-class Parser(Protocol):
+class Parser:
     """Reads the chunks of one answer; no I/O.
 
-    ``chunk`` and ``whole`` raise `ProviderError` and `BadChunkError`; what they do not know they ignore.
+    Errors that a provider reports are noticed before: a parser sees chunks without one. Both methods raise
+    `BadChunkError`, and `ProviderError` where a dialect hides it elsewhere; what they do not know they ignore.
     """
 
-    id: str | None
-    model: str | None
-    is_done: bool
-    """Whether the dialect's own terminal marker has come."""
-    refused: set[int]
-    """The choices that were refused: their tool calls are void."""
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.model: str | None = None
+        self.is_done = False  # the dialect's own terminal marker has come
+        self.refused: set[int] = set()  # choices that were refused: their tool calls are void
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
         """Return what a chunk adds; ``event`` is the name of the server-sent event."""
+        raise NotImplementedError
 
-    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002
         """Return what a whole answer says, that of a server which does not stream."""
+        raise BadChunkError("the body is JSON, but no answer")
+
+
+def _as_given(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "messages": messages, **more, "stream": True}
 
 
 def _same_url(url: str, model: str) -> str:  # noqa: ARG001  # other dialects need it
@@ -47,8 +55,8 @@ class Dialect:
     """
 
     name: str
-    body: Callable[[str, Any, dict[str, Any]], dict[str, Any]]
     parser: Callable[[], Parser]
+    body: Callable[[str, Any, dict[str, Any]], dict[str, Any]] = _as_given
     is_ndjson: bool = False
     takes_text: bool = False
     linger: float = 0.1

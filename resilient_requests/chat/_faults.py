@@ -36,7 +36,7 @@ def is_transient(kind: str | None, code: str | int | None) -> bool:
 
 
 def error_of(error: object) -> ProviderError:
-    """Return what an ``error`` member says, whatever its form."""
+    """Return what an ``error`` member says, whatever its form, or a chunk that is one."""
     if not isinstance(error, dict):
         return ProviderError(message=str(error).strip() or None)
     message, kind, code = error.get("message"), error.get("type"), error.get("code")
@@ -44,7 +44,7 @@ def error_of(error: object) -> ProviderError:
         code = None
     return ProviderError(
         message=message if isinstance(message, str) and message else None,
-        type=kind if isinstance(kind, str) and kind else None,
+        type=kind if isinstance(kind, str) and kind not in ("", "error") else None,
         code=code,
     )
 

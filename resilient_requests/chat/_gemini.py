@@ -6,26 +6,23 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
-from resilient_requests.chat._dialect import Dialect
-from resilient_requests.chat._faults import BadChunkError, count, error_of, items, position, table, text
+from resilient_requests.chat._dialect import Dialect, Parser
+from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 __all__ = ["GEMINI"]
 
+_BLOCKED = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"})
 
-class _GeminiParser:
+
+class _GeminiParser(Parser):
     """Reads ``GenerateContentResponse`` objects; nothing but the end of the stream follows the last."""
 
     def __init__(self) -> None:
-        self.id: str | None = None
-        self.model: str | None = None
-        self.is_done = False
-        self.refused: set[int] = set()
+        super().__init__()
         self._calls: dict[int, int] = {}  # candidate -> calls so far
 
-    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
-        if data.get("error") or event == "error":
-            raise error_of(data.get("error") or data)
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002  # its events have no names
         self.id = text(data.get("responseId")) or self.id
         self.model = text(data.get("modelVersion")) or self.model
         usage = _usage(data.get("usageMetadata"))
@@ -40,8 +37,8 @@ class _GeminiParser:
         return [self._candidate(each, usage if n == last else None, data) for n, each in enumerate(candidates)]
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
-        if not (data.keys() & {"candidates", "promptFeedback", "error", "usageMetadata"}):
-            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        if not (data.keys() & {"candidates", "promptFeedback", "usageMetadata"}):
+            return super().whole(data)
         return self.chunk("message", data)
 
     def _candidate(self, candidate: dict[str, Any], usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
@@ -55,6 +52,8 @@ class _GeminiParser:
             if isinstance(part.get("functionCall"), dict):
                 calls.append(self._call(index, part["functionCall"]))
         finish = text(candidate.get("finishReason")) or None
+        if finish in _BLOCKED:
+            self.refused.add(index)
         return ChatDelta(content, reasoning, tuple(calls), finish, usage, index, raw)
 
     def _call(self, candidate: int, call: dict[str, Any]) -> ToolCall:

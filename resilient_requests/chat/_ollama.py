@@ -5,27 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect
-from resilient_requests.chat._faults import BadChunkError, count, error_of, items, position, table, text
+from resilient_requests.chat._dialect import Dialect, Parser
+from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 __all__ = ["OLLAMA"]
 
 
-class _OllamaParser:
+class _OllamaParser(Parser):
     """Reads the lines of ``/api/chat`` and ``/api/generate``."""
 
-    id: str | None = None
-
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.is_done = False
-        self.refused: set[int] = set()
+        super().__init__()
         self._calls = 0
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002  # lines have no names
-        if data.get("error"):
-            raise error_of(data["error"])
         self.model = text(data.get("model")) or self.model
         message = table(data.get("message"))
         self.is_done = data.get("done") is True
@@ -41,8 +35,8 @@ class _OllamaParser:
         ]
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
-        if "done" not in data and not data.get("error"):
-            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        if "done" not in data:
+            return super().whole(data)
         return self.chunk("message", data)
 
     def _call(self, function: dict[str, Any]) -> ToolCall:
@@ -61,8 +55,4 @@ def _usage(data: dict[str, Any]) -> Usage | None:
     return Usage(read, written, None if read is None or written is None else read + written, raw)
 
 
-def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model, "messages": messages, **more, "stream": True}
-
-
-OLLAMA = Dialect(name="ollama", body=_body, parser=_OllamaParser, is_ndjson=True)
+OLLAMA = Dialect(name="ollama", parser=_OllamaParser, is_ndjson=True)

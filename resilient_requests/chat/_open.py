@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from resilient_requests.chat._opener import Opener
 from resilient_requests.chat._request import build
@@ -13,9 +13,44 @@ if TYPE_CHECKING:
 
     import requests
 
+    from resilient_requests._stream import Heartbeat
+    from resilient_requests.chat._types import ChatDelta
+
 __all__ = ["stream_chat"]
 
 
+@overload
+def stream_chat(
+    session: requests.Session,
+    url: str,
+    *,
+    model: str,
+    messages: Any,
+    dialect: str = ...,
+    idle_timeout: float | None = ...,
+    event_timeout: float | None = ...,
+    heartbeat: None = ...,
+    accept_bare_eof: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    timeout: Any = ...,
+    **body: Any,
+) -> ChatStream[ChatDelta]: ...
+@overload
+def stream_chat(
+    session: requests.Session,
+    url: str,
+    *,
+    model: str,
+    messages: Any,
+    dialect: str = ...,
+    idle_timeout: float | None = ...,
+    event_timeout: float | None = ...,
+    heartbeat: float,
+    accept_bare_eof: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    timeout: Any = ...,
+    **body: Any,
+) -> ChatStream[ChatDelta | Heartbeat]: ...
 def stream_chat(
     session: requests.Session,
     url: str,
@@ -30,7 +65,7 @@ def stream_chat(
     headers: Mapping[str, str] | None = None,
     timeout: Any = None,
     **body: Any,
-) -> ChatStream:
+) -> ChatStream[Any]:
     """Send a chat request, and return its answer as it arrives, once status and content type are good.
 
     ``dialect``: "openai" (and all who speak it), "openai-responses", "anthropic", "gemini" or "ollama"; ``model``,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.chat._dialect import Dialect
-from resilient_requests.chat._faults import BadChunkError, ProviderError, count, error_of, items, position, table, text
+from resilient_requests.chat._dialect import Dialect, Parser
+from resilient_requests.chat._faults import count, error_of, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -54,30 +54,24 @@ class ToolIndex:
         return place
 
 
-class OpenAIParser:
+class OpenAIParser(Parser):
     """Reads ``chat.completion.chunk`` objects."""
 
     def __init__(self) -> None:
-        self.id: str | None = None
-        self.model: str | None = None
-        self.is_done = False
-        self.refused: set[int] = set()
+        super().__init__()
         self._tools: dict[int, ToolIndex] = {}
 
-    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
-        return self._deltas(event, data, "delta")
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002  # its events have no names
+        return self._deltas(data, "delta")
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
-        deltas = self._deltas("message", data, "message")
+        deltas = self._deltas(data, "message")
         if not deltas or not isinstance(data.get("choices"), list):
-            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+            return super().whole(data)
         self.is_done = True
         return deltas
 
-    def _deltas(self, event: str, data: dict[str, Any], member: str) -> list[ChatDelta]:
-        # Before the choices: an error may come with one.
-        if data.get("error") or event == "error":
-            raise error_of(data.get("error") or data)
+    def _deltas(self, data: dict[str, Any], member: str) -> list[ChatDelta]:
         if not self.id:
             self.id = text(data.get("id")) or None
         if not self.model:
@@ -97,7 +91,7 @@ class OpenAIParser:
             index = position(index, "choice")
         finish = text(choice.get("finish_reason")) or None
         if finish == "error" or choice.get("error"):
-            raise error_of(choice.get("error")) if choice.get("error") else ProviderError(message=None)
+            raise error_of(choice.get("error") or {})
         delta = table(choice.get(member))
         content = delta.get("content")
         if not isinstance(content, str):
@@ -131,12 +125,8 @@ def _reasoning(delta: dict[str, Any]) -> str:
     return "".join(text(each.get("text")) or text(each.get("summary")) for each in items(details)) if details else ""
 
 
-def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model, "messages": messages, **more, "stream": True}
-
-
 def _asks_usage(body: Mapping[str, Any]) -> bool:
     return bool(table(body.get("stream_options")).get("include_usage"))
 
 
-OPENAI = Dialect(name="openai", body=_body, parser=OpenAIParser, asks_usage=_asks_usage)
+OPENAI = Dialect(name="openai", parser=OpenAIParser, asks_usage=_asks_usage)

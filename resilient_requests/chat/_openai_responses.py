@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect
-from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, items, position, table, text
+from resilient_requests.chat._dialect import Dialect, Parser
+from resilient_requests.chat._faults import error_of, items, position, table, text
 from resilient_requests.chat._openai import usage_of
 from resilient_requests.chat._types import ChatDelta, ToolCall
 
@@ -18,22 +18,17 @@ _OPENING = ("response.created", "response.queued", "response.in_progress")
 _CLOSING = ("response.completed", "response.incomplete", "response.failed")
 
 
-class _ResponsesParser:
+class _ResponsesParser(Parser):
     """Reads the events of a response; the event's name equals ``type`` in the data."""
 
     def __init__(self) -> None:
-        self.id: str | None = None
-        self.model: str | None = None
-        self.is_done = False
-        self.refused: set[int] = set()
+        super().__init__()
         self._calls: dict[int, int] = {}  # output index -> number of the call
         self._begun: set[int] = set()  # calls that some of their arguments have come of
         self._has_output = False
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
         kind = text(data.get("type")) or event
-        if data.get("error") or kind == "error":
-            raise _error(data.get("error") or data)
         if kind in _TEXT or kind in _REASONING:
             return [self._text(kind, text(data.get("delta")), data)]
         if kind.startswith("response.function_call_arguments."):
@@ -48,8 +43,8 @@ class _ResponsesParser:
         return []
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
-        if not isinstance(data.get("output"), list) and not data.get("error"):
-            raise BadChunkError("the body is JSON, but neither an answer nor an error")
+        if not isinstance(data.get("output"), list):
+            return super().whole(data)
         return self._close(data, data)
 
     def _text(self, kind: str, added: str, raw: dict[str, Any]) -> ChatDelta:
@@ -93,7 +88,7 @@ class _ResponsesParser:
         self._begin(response)
         status = text(response.get("status")) or end
         if response.get("error") or status == "failed":
-            raise _error(response.get("error")) if response.get("error") else ProviderError(message=None)
+            raise error_of(response.get("error") or {})
         output = [] if self._has_output else self._output(response, raw)
         reason = text(table(response.get("incomplete_details")).get("reason")) or status
         if reason == "content_filter":
@@ -117,12 +112,6 @@ class _ResponsesParser:
 
 def _usage(response: dict[str, Any]) -> Any:
     return usage_of(response.get("usage"), "input_tokens", "output_tokens")
-
-
-def _error(error: object) -> ProviderError:
-    found = error_of(error)
-    # On a bare error event ``type`` is the event's.
-    return ProviderError(message=found.message, type=None if found.type == "error" else found.type, code=found.code)
 
 
 def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import requests
 
 from resilient_requests._operation import Operation
+from resilient_requests._send import IDEMPOTENCY_KEY
 from resilient_requests.chat._answer import Answer
 from resilient_requests.exceptions import Cancelled
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from resilient_requests.chat._types import ChatCompletion
 
 __all__ = ["Opener"]
-
-_KEY = "Idempotency-Key"
 
 
 class Opener:
@@ -47,8 +47,8 @@ class Opener:
             raise
 
     def _keep_key(self, response: requests.Response) -> None:
-        key = response.request.headers.get(_KEY)
-        self._key = {} if key is None else {_KEY: key}
+        key = response.request.headers.get(IDEMPOTENCY_KEY)
+        self._key = {} if key is None else {IDEMPOTENCY_KEY: key}
 
     def renew_key(self) -> None:
         """Let the next attempt be an operation of its own to the server, which would else repeat a bad answer."""
@@ -56,12 +56,14 @@ class Opener:
 
     def lost(self, answer: Answer, error: BaseException) -> None:
         """Note that an answer came to nothing, and write on its error how far it came."""
-        self.operation.note(error, answer.events.attempt)
-        self.mark(error, answer.completion(attempts=tuple(self.operation.records), is_over=True))
+        answer.events.close()  # also where the error is none of the stream's own
+        self.operation.note(error, answer.attempt)
+        self.mark(error, answer.completion(attempts=(), is_over=True))
 
     def mark(self, error: BaseException, partial: ChatCompletion | None = None) -> None:
         """Write on an error what all attempts did, and the best that came of them."""
         if isinstance(error, (requests.RequestException, Cancelled)):
-            error.attempts = tuple(self.operation.records)  # type: ignore[union-attr]
+            error.attempts = attempts = tuple(self.operation.records)  # type: ignore[union-attr]
+            partial = partial or getattr(error, "partial", None)
             if partial is not None:
-                error.partial = partial  # type: ignore[union-attr]
+                error.partial = replace(partial, attempts=attempts)  # type: ignore[union-attr]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from resilient_requests import _checks
+from resilient_requests._stream import EVENT_STREAM
+from resilient_requests.chat._censor import Censor
 from resilient_requests.chat._refusal import http_error
 from resilient_requests.chat._registry import dialect_of
 
@@ -53,8 +55,14 @@ class ChatRequest:
             stream=True,
         )
         if response.status_code >= 400:
-            raise http_error(response, self.body)
+            raise http_error(response, self.censor(response))
         return response
+
+    def censor(self, response: requests.Response) -> Censor:
+        """Return what keeps the secrets and the prompt of this request out of what its response says."""
+        sent = [each.request for each in (*response.history, response)]
+        settings = self.session.merge_environment_settings(self.url, {}, None, None, None)
+        return Censor(sent, filter(None, settings["proxies"].values()), self.body)
 
 
 def build(
@@ -87,7 +95,7 @@ def build(
     _checks.instance("headers", headers, Mapping, optional=True)
     given = dict(headers or {})
     known = {name.lower() for name in given}
-    accept = "application/x-ndjson" if way.is_ndjson else "text/event-stream"
+    accept = "application/x-ndjson" if way.is_ndjson else EVENT_STREAM
     added = {"Accept": accept, **way.headers}
     return ChatRequest(
         session=session,

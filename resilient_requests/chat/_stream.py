@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from resilient_requests._stream import Heartbeat
 from resilient_requests.chat._assembly import is_payload
+from resilient_requests.chat._types import ChatDelta
 from resilient_requests.exceptions import StreamBroken
 
 if TYPE_CHECKING:
@@ -15,20 +16,28 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import requests
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
     from resilient_requests.chat._answer import Answer
     from resilient_requests.chat._opener import Opener
-    from resilient_requests.chat._types import ChatCompletion, ChatDelta
+    from resilient_requests.chat._types import ChatCompletion
+
+    # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
+    Item_co = TypeVar("Item_co", bound=ChatDelta | Heartbeat, default=ChatDelta | Heartbeat, covariant=True)
+else:
+    from typing import TypeVar
+
+    Item_co = TypeVar("Item_co", covariant=True)
 
 __all__ = ["ChatStream"]
 
 _MOST_HELD = 64
 
 
-class ChatStream:
+class ChatStream(Generic[Item_co]):
     """Iterates over the `ChatDelta` objects of an answer; see `stream_chat`.
 
+    To type checkers a ``ChatStream[ChatDelta]`` is one without heartbeats, a ``ChatStream`` any.
     One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every further step raises
     the same error, which carries the answer so far as ``partial``.
     """
@@ -49,7 +58,7 @@ class ChatStream:
     @property
     def response(self) -> requests.Response:
         """The response that is read: after a replay, that of the last attempt."""
-        return self._answer.events.response
+        return self._answer.reader.response
 
     @property
     def completion(self) -> ChatCompletion:
@@ -60,7 +69,7 @@ class ChatStream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> ChatDelta | Heartbeat:
+    def __next__(self) -> Item_co:
         while not self._ready:
             if self._error is not None:
                 raise self._error
@@ -68,14 +77,14 @@ class ChatStream:
                 raise StopIteration
             found = self._read()
             if isinstance(found, Heartbeat):
-                return found
+                return found  # type: ignore[return-value]  # `stream_chat` promises it to no one else
             self._take(found)
-        return self._ready.popleft()
+        return self._ready.popleft()  # type: ignore[return-value]
 
     def iter_text(self) -> Iterator[str]:
         """Iterate over the texts of the first choice, as they arrive; heartbeats are left out."""
         for delta in self:
-            if not isinstance(delta, Heartbeat) and delta.content and delta.index == 0:
+            if isinstance(delta, ChatDelta) and delta.content and delta.index == 0:
                 yield delta.content
 
     def cancel(self) -> None:
@@ -101,7 +110,7 @@ class ChatStream:
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
         if answer is not None and not self._is_over and self._error is None:
-            answer.events.abandon()
+            answer.reader.abandon()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
     def _read(self) -> list[ChatDelta] | Heartbeat | None:

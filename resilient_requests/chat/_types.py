@@ -62,8 +62,9 @@ class ChatCompletion:
     """An answer, whole or so far.
 
     ``tool_calls`` are there only when the answer has come to its end: until then their arguments may be the
-    beginning of others. ``truncated``: it ended without the sign that it was complete. ``attempts``: what each
-    attempt of the call did, as on an error. ``alternatives``: the other choices, where several were asked for.
+    beginning of others. ``truncated``: it ended without the sign that it was complete, or the arguments of a
+    call are no JSON. ``attempts``: what each attempt of the call did, as on an error. ``alternatives``: the other
+    choices, where several were asked for.
     """
 
     content: str = ""

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests._sse import EventTooLarge, ServerSentEvent, SSEDecoder
-from resilient_requests._stream import Decoder, EventStream, Heartbeat, Reader
-from resilient_requests.chat._refusal import Censor
+from resilient_requests._sse import MAX_EVENT_BYTES, EventTooLarge, ServerSentEvent, SSEDecoder
+from resilient_requests._stream import EVENT_STREAM, NDJSON, Decoder, EventStream, Heartbeat, Reader, media_type
 from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
-    from resilient_requests._attempt import Attempt
     from resilient_requests.chat._request import ChatRequest
 
 __all__ = ["ChunkStream", "JSONDocument", "JSONLines"]
 
-_MOST = 16 * 1024 * 1024
 _EXCERPT = 120
-_SSE = frozenset({"text/event-stream"})
-_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 
 
 class JSONDocument:
     """A body that is one JSON document: one event at its end, whatever white space was sent to keep it alive."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
         self._held = bytearray()
         self._most = most
 
@@ -51,7 +46,7 @@ class JSONDocument:
 class JSONLines:
     """A body of JSON documents, one per line; blank lines are skipped."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
         self._held = bytearray()
         self._most = most
 
@@ -81,81 +76,43 @@ def _text(data: bytes | bytearray) -> str:
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
-def _start(reader: Reader) -> str:
-    try:
-        data = reader.read()
-    except requests.RequestException:
-        return ""
-    return data[:_EXCERPT].decode("utf-8", "replace") if isinstance(data, bytes) else ""
-
-
 class ChunkStream(EventStream):
-    """The events of a chat response; owned by one thread, but for ``cancel``.
+    """The events of a chat response; owned by one thread.
 
     Raises `StreamProtocolError` for a response that can be no answer.
     """
 
-    def __init__(self, request: ChatRequest, response: requests.Response) -> None:
-        reader = Reader(
-            response,
-            idle_timeout=request.idle_timeout,
-            event_timeout=request.event_timeout,
-            heartbeat=request.heartbeat,
-        )
-        given = response.headers.get("Content-Type", "")
-        kind = given.partition(";")[0].strip().lower()
+    def __init__(self, reader: Reader, request: ChatRequest) -> None:
+        kind = media_type(reader.response)
         self.is_document = kind == "application/json"  # that of a server which does not stream
         decoder: Decoder
         if self.is_document:
             decoder = JSONDocument()
-        elif request.dialect.is_ndjson and kind in _NDJSON:
+        elif request.dialect.is_ndjson and kind in NDJSON:
             decoder = JSONLines()
-        elif not request.dialect.is_ndjson and kind in _SSE:
-            decoder = SSEDecoder(_MOST, error_field=True)
+        elif not request.dialect.is_ndjson and kind == EVENT_STREAM:
+            decoder = SSEDecoder(MAX_EVENT_BYTES, error_field=True)
         else:
-            start = Censor(response.request, request.body).line(_start(reader))
-            message = f"Content-Type is {given or 'missing'!r}, which is no answer; the body begins {start!r}"
-            reader.fail(StreamProtocolError(message, **reader.facts()))
-        super().__init__(reader, _MOST, decoder)
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """The attempt that brought the response; None where no adapter of ours did."""
-        tap = self._reader._tap
-        return None if tap is None else tap.attempt
-
-    @property
-    def bytes_received(self) -> int:
-        """The bytes of the body so far."""
-        return self._reader.bytes_received
+            reader.fail(_no_answer(reader, request))
+        super().__init__(reader, MAX_EVENT_BYTES, decoder)
 
     def next_within(self, seconds: float) -> ServerSentEvent | Heartbeat:
-        """Return the next event, or HEARTBEAT where none comes for so long; the stream's own clocks stand still."""
-        reader = self._reader
-        limits = reader._idle, reader._event_timeout, reader._heartbeat
-        reader._idle, reader._event_timeout, reader._heartbeat = None, None, seconds
-        reader.unyielded = 0.0
-        try:
+        """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits of the stream."""
+        with self._reader.waiting_only(seconds):
             return next(self)
-        finally:
-            reader._idle, reader._event_timeout, reader._heartbeat = limits
 
     def disregard(self) -> None:
         """The last event was no progress: the clocks go on as if it had not come."""
         self._reader.eventless, self._reader.unyielded = self._clocks
 
-    def drain(self, most_bytes: int, seconds: float) -> None:
-        """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
-        self._reader.drain(most_bytes, seconds)
 
-    def fail(self, error: BaseException) -> NoReturn:
-        """End the stream with an error of its reader's."""
-        self._reader.fail(error)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what every error of this stream carries."""
-        return self._reader.facts()
-
-    def abandon(self) -> None:
-        """For ``__del__``: close the socket without a word, and leave the pool alone."""
-        self._reader.abandon()
+def _no_answer(reader: Reader, request: ChatRequest) -> StreamProtocolError:
+    try:
+        data = reader.read()
+    except requests.RequestException:
+        data = b""
+    censor = request.censor(reader.response)
+    start = censor.line("" if isinstance(data, Heartbeat) else data.decode("utf-8", "replace"), _EXCERPT)
+    given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT)
+    message = f"Content-Type is {given or 'missing'!r}, which is no answer; the body begins {start!r}"
+    return StreamProtocolError(message, **reader.facts())

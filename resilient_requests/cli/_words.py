@@ -21,5 +21,8 @@ def in_words(error: BaseException) -> str:
         # The words of a failed dial or handshake stand in the last OSError of the chain.
         if isinstance(each, OSError) and each.strerror and not isinstance(each, requests.RequestException):
             return f"{describe(each)}: {each.strerror}"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        # Its text repeats what could not be parsed, and where a password ends in there, nobody knows.
+        return f"{describe(error)}: a URL, of a server or a proxy, that is none"
     text = _USERINFO.sub("//", str(error)).splitlines() or [""]
     return f"{describe(error)}: {_QUERY.sub('?…', text[0])[:_LONGEST]}"

@@ -11,12 +11,16 @@ from resilient_requests.testing._wire import BLOCK, Ended, Wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Their values stay out of what a failed assertion prints into the log of somebody's CI.
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"})
+
 
 @dataclass
 class ReceivedRequest:
     """A request whose head was read; ``body`` and ``complete`` grow while the rest is read.
 
-    ``connection`` and ``number`` count from 1; ``at`` is the monotonic time at which the head was complete.
+    ``connection`` and ``number`` count from 1; ``at`` is the monotonic time at which the head was complete. Its
+    ``repr`` shows neither the query nor the values of headers that hold credentials, such as ``Authorization``.
     """
 
     method: str
@@ -26,7 +30,15 @@ class ReceivedRequest:
     number: int
     at: float
     complete: bool = False
-    _body: bytearray = field(default_factory=bytearray, repr=False)
+    _body: bytearray = field(default_factory=bytearray)
+
+    def __repr__(self) -> str:
+        shown = tuple((name, "***" if name.lower() in _CREDENTIALS else value) for name, value in self.headers)
+        path, mark, _ = self.target.partition("?")
+        return (
+            f"ReceivedRequest(method={self.method!r}, target={path + (mark and '?***')!r}, headers={shown!r}, "
+            f"connection={self.connection}, number={self.number}, at={self.at!r}, complete={self.complete})"
+        )
 
     @property
     def body(self) -> bytes:
@@ -65,7 +77,7 @@ class Head:
     method: str
     target: str
     version: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
 
     def header(self, name: str) -> str | None:
         """The value of the first header of that name, in any case."""

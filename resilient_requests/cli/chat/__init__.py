@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import math
 import select
 import sys
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests import ResilientAdapter, Timeouts
 from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.cli._seconds import up_to
 from resilient_requests.cli.chat import _answer, _question
 from resilient_requests.cli.chat._embedded import Embedded
 from resilient_requests.cli.chat._key import KeyedSession
 from resilient_requests.cli.chat._trace import Trace
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from resilient_requests._events import Observer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 _USAGE = 2
-_LONGEST = 86_400.0
+_seconds = up_to(86_400.0)
 
 
 def add_parser(commands: Any) -> None:
@@ -47,13 +47,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--idle", metavar="S", type=_seconds, help="seconds of silence to put up with (300)")
     parser.add_argument("--trace", action="store_true", help="print a line per attempt on stderr")
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and 0 < value <= _LONGEST):
-        raise argparse.ArgumentTypeError(f"must be seconds above 0, at most {_LONGEST:g}, not {text!r}")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient_requests.cli._terminal import rich_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +31,7 @@ class Progress(Protocol):
 @contextlib.contextmanager
 def progress(count: int) -> Iterator[Progress]:
     """Show progress on stderr: a spinner on a terminal with rich, else a line per incident."""
-    rich = _rich(sys.stderr)
+    rich = rich_console(sys.stderr)
     if rich is None:
         yield _Lines(count)
         return
@@ -75,7 +77,7 @@ _MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]-[/]"}
 
 def show(rows: Sequence[Row]) -> None:
     """Print the rows."""
-    rich = _rich(sys.stdout)
+    rich = rich_console(sys.stdout)
     if rich is None:
         print("\n".join(_lines(rows)))
     else:
@@ -83,17 +85,6 @@ def show(rows: Sequence[Row]) -> None:
     kept = sum(row.as_promised is True for row in rows)
     skipped = sum(row.as_promised is None for row in rows)
     print(f"{kept} of {len(rows) - skipped} as promised" + (f", {skipped} skipped" if skipped else ""))
-
-
-def _rich(stream: TextIO) -> Any:
-    """Return a rich console for a stream; None where rich is not installed or nobody watches."""
-    if not stream.isatty():
-        return None
-    try:
-        from rich.console import Console  # optional: the extra `cli`
-    except ImportError:
-        return None
-    return Console(file=stream, highlight=False)
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[str]:

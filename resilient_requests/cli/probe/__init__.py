@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from resilient_requests.cli._seconds import up_to
+from resilient_requests.cli._terminal import rich_console
 from resilient_requests.cli._words import in_words
 from resilient_requests.cli.probe import _ladder, _progress
 from resilient_requests.cli.probe._climb import Climb, plan
 from resilient_requests.cli.probe._line import BROKEN, Line
 from resilient_requests.cli.probe._report import Report, unreachable
 from resilient_requests.cli.probe._target import Target
-from resilient_requests.cli.probe._terminal import rich_console
 
 if TYPE_CHECKING:
     from resilient_requests.cli.probe._line import Facts
@@ -25,7 +25,7 @@ __all__ = ["add_parser", "run"]
 
 _SURVIVES, _NEEDED, _USAGE, _UNREACHABLE = 0, 1, 2, 3
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST")
-_LONGEST = 3600.0
+_seconds = up_to(3600.0)
 
 
 def add_parser(commands: Any) -> None:
@@ -45,13 +45,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--rungs", type=_times, help=argparse.SUPPRESS)  # for tests: idle times, with commas
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and 0 < value <= _LONGEST):
-        raise argparse.ArgumentTypeError(f"must be seconds above 0, at most {_LONGEST:g}, not {text!r}")
-    return value
 
 
 def _times(text: str) -> tuple[float, ...]:

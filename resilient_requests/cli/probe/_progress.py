@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests import _clock
+from resilient_requests.cli._terminal import rich_console
 from resilient_requests.cli.probe._line import Result
 from resilient_requests.cli.probe._report import label
-from resilient_requests.cli.probe._terminal import rich_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
