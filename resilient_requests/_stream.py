@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 import requests
 
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
+
+    # With a default, so that a plain ``EventStream`` in an annotation is one of either kind.
+    Data_co = TypeVar("Data_co", bound=bytes | Heartbeat, default=bytes | Heartbeat, covariant=True)
+    Event_co = TypeVar(
+        "Event_co", bound=ServerSentEvent | Heartbeat, default=ServerSentEvent | Heartbeat, covariant=True
+    )
+else:
+    from typing import TypeVar
+
+    Data_co = TypeVar("Data_co", covariant=True)
+    Event_co = TypeVar("Event_co", covariant=True)
 
 __all__ = [
     "EVENT_STREAM",
@@ -80,15 +91,18 @@ class _Stream:
             warnings.warn(f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2)
 
 
-class ByteStream(_Stream):
-    """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`."""
+class ByteStream(_Stream, Generic[Data_co]):
+    """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`.
 
-    def __next__(self) -> bytes | Heartbeat:
+    To type checkers a ``ByteStream[bytes]`` is one without heartbeats, a ``ByteStream`` any.
+    """
+
+    def __next__(self) -> Data_co:
         data = self._reader.read()
         if data == b"":
             raise StopIteration
         self._reader.unyielded = 0.0
-        return data
+        return data  # type: ignore[return-value]  # a heartbeat comes to no one to whom `iter_bytes` promises none
 
 
 class Decoder(Protocol):
@@ -100,8 +114,11 @@ class Decoder(Protocol):
     def flush(self) -> list[ServerSentEvent]: ...
 
 
-class EventStream(_Stream):
-    """Iterates over the server-sent events of a body; see `iter_events`."""
+class EventStream(_Stream, Generic[Event_co]):
+    """Iterates over the server-sent events of a body; see `iter_events`.
+
+    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an ``EventStream`` any.
+    """
 
     def __init__(self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None) -> None:
         super().__init__(reader)
@@ -123,19 +140,19 @@ class EventStream(_Stream):
         super().close()
         self._events, self._decoder = iter(()), SSEDecoder()
 
-    def __next__(self) -> ServerSentEvent | Heartbeat:
+    def __next__(self) -> Event_co:
         reader = self._reader
         while True:
             for event in self._events:
                 self._clocks = (reader.eventless, reader.unyielded)
                 reader.yielded()
-                return event
+                return event  # type: ignore[return-value]  # a heartbeat comes only to who has asked for it
             if self._is_too_large and reader.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
             data = reader.read()
             if isinstance(data, Heartbeat):
-                return data
+                return data  # type: ignore[return-value]
             if not data:
                 if not self._decoder.is_pending:
                     reader.close()
@@ -147,13 +164,21 @@ class EventStream(_Stream):
                 self._is_too_large, self._events = True, iter(error.events)
                 continue
             if data and not events and (beat := reader.eventless_read()) is not None:
-                return beat
+                return beat  # type: ignore[return-value]
             self._events = iter(events)
 
 
+@overload
+def iter_bytes(
+    response: requests.Response, *, idle_timeout: float | None = ..., heartbeat: None = ...
+) -> ByteStream[bytes]: ...
+@overload
+def iter_bytes(
+    response: requests.Response, *, idle_timeout: float | None = ..., heartbeat: float | None
+) -> ByteStream[bytes | Heartbeat]: ...
 def iter_bytes(
     response: requests.Response, *, idle_timeout: float | None = None, heartbeat: float | None = None
-) -> ByteStream:
+) -> ByteStream[Any]:
     """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded, in any framing.
 
     ``idle_timeout``: seconds without a byte until `StreamIdle`; None: the limit of the call that made the response.
@@ -166,6 +191,24 @@ def iter_bytes(
     return ByteStream(Reader(response, idle_timeout=idle_timeout, heartbeat=heartbeat))
 
 
+@overload
+def iter_events(
+    response: requests.Response,
+    *,
+    idle_timeout: float | None = ...,
+    event_timeout: float | None = ...,
+    heartbeat: None = ...,
+    max_event_bytes: int = ...,
+) -> EventStream[ServerSentEvent]: ...
+@overload
+def iter_events(
+    response: requests.Response,
+    *,
+    idle_timeout: float | None = ...,
+    event_timeout: float | None = ...,
+    heartbeat: float | None,
+    max_event_bytes: int = ...,
+) -> EventStream[ServerSentEvent | Heartbeat]: ...
 def iter_events(
     response: requests.Response,
     *,
@@ -173,7 +216,7 @@ def iter_events(
     event_timeout: float | None = None,
     heartbeat: float | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
-) -> EventStream:
+) -> EventStream[Any]:
     """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
 
     ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not count); None: no

@@ -89,7 +89,7 @@ def coded_stream(
 
 
 def _of_events(response: requests.Response) -> Iterator[bytes]:
-    return (f"data: {event.data}\n\n".encode() for event in iter_events(response))  # type: ignore[union-attr]
+    return (f"data: {event.data}\n\n".encode() for event in iter_events(response))
 
 
 def _of_lines(response: requests.Response) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def _of_lines(response: requests.Response) -> Iterator[bytes]:
 
 READERS: dict[str, Callable[[requests.Response], Iterator[bytes]]] = {
     "iter_events": _of_events,
-    "iter_bytes": iter_bytes,  # type: ignore[dict-item]  # without a heartbeat it yields nothing but bytes
+    "iter_bytes": iter_bytes,
     "iter_lines": _of_lines,
     "iter_content(None)": lambda response: response.iter_content(None),
     "iter_content(7)": lambda response: response.iter_content(7),

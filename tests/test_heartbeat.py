@@ -161,14 +161,14 @@ def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, 
     assert client.adapter.stats().idle == 1
 
 
-@pytest.mark.parametrize("limits", [{"idle_timeout": 0.15}, {"event_timeout": 0.15}])
+@pytest.mark.parametrize("limits", [{"idle_timeout": 0.3}, {"event_timeout": 0.3}])
 def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limits: dict[str, Any]) -> None:
     """A dead stream is found dead however often it was said that nothing came."""
     stream_ = iter_events(opened(client, server, stream(EVENTS[:1], ending="silence")), heartbeat=0.02, **limits)
     begun = time.monotonic()
     seen, _ = until_error(StreamIdle, stream_)
 
-    assert 0.14 <= time.monotonic() - begun < 1.0
+    assert 0.29 <= time.monotonic() - begun < 5.0
     assert seen.count(HEARTBEAT) >= 2
 
 

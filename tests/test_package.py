@@ -67,7 +67,7 @@ def test_what_is_handed_over_can_be_named() -> None:
         if word in ours
     ]
 
-    assert ("EventStream.__next__", "Heartbeat") in types
+    assert ("AdapterStats.origins", "OriginStats") in types
     unnamed = {(where, word) for where, word in types if word not in resilient_requests.__all__}
     assert unnamed == {("ResilientAdapter.bucket", "TokenBucket"), ("Timeouts.limits", "Limits")}  # not for users
 

@@ -92,7 +92,7 @@ def test_a_mocked_stream_is_read_as_events(responses: Any, session: requests.Ses
     with responses.RequestsMock() as mock:
         mock.get(API, body=b"data: one\n\ndata: two\n\n", content_type="text/event-stream")
         with iter_events(session.get(API, stream=True)) as stream:
-            assert [event.data for event in stream] == ["one", "two"]  # type: ignore[union-attr]
+            assert [event.data for event in stream] == ["one", "two"]
         assert adapter_of(session).stats().in_flight == 0
 
 

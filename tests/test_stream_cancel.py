@@ -98,7 +98,7 @@ def test_a_stream_is_ended_from_another_thread(
 ) -> None:
     """Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
     stream_ = iter_events(opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks)
-    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)  # type: ignore[union-attr]
+    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
     reading.wait()
     getattr(stream_, how)()
 
@@ -116,7 +116,7 @@ def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServe
     with requests.Session() as session:
         response = session.get(server.url, stream=True, timeout=SLOW, verify=server.ca_path or True)
         stream_ = iter_bytes(response)
-        reading = Reading(stream_)  # type: ignore[arg-type]
+        reading = Reading(stream_)
         reading.wait()
         getattr(stream_, how)()
 
@@ -135,7 +135,7 @@ def test_a_cancel_amid_ciphertext_delivers_none(client: Client, server: FaultSer
     pieces, _ = until_error(Cancelled, stream_)
     canceller.seconds_to_end()
 
-    seen = b"".join([first, *pieces])  # type: ignore[list-item]
+    seen = b"".join([first, *pieces])
     assert seen.strip(b"0123456789abcdef") == b""
     assert len(seen) < len(plain) * 200
 
@@ -195,7 +195,7 @@ def test_a_cancel_wins_over_a_break(client: Client, server: FaultServer) -> None
 def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, server: FaultServer) -> None:
     """Together with closes."""
     stream_ = iter_events(opened(client, server, stream(EVENTS, ending="silence")))
-    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)  # type: ignore[union-attr]
+    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
     reading.wait()
     enders = [Running(stream_.cancel if number % 2 else stream_.close) for number in range(8)]
     for ender in enders:

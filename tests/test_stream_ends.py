@@ -120,14 +120,14 @@ def test_a_close_delimited_body_ends_when_the_peer_leaves(client: Client, server
     """With and without close_notify: only the body's own protocol could say that something is missing."""
     response = opened(client, server, stream([*EVENTS, b"data: cut"], framing="close", ending=ending))
 
-    assert b"".join(iter_bytes(response)) == b"".join(EVENTS) + b"data: cut"  # type: ignore[arg-type]
+    assert b"".join(iter_bytes(response)) == b"".join(EVENTS) + b"data: cut"
 
 
 def test_a_missing_last_line_end_is_no_cut(client: Client, server: FaultServer) -> None:
     """Servers were seen that leave after the last chunk's size."""
     server.script(respond(b"12345", framing="chunked", cut=10 + 3, ending="fin"))
 
-    assert b"".join(iter_bytes(client.get(stream=True))) == b"12345"  # type: ignore[arg-type]
+    assert b"".join(iter_bytes(client.get(stream=True))) == b"12345"
 
 
 @pytest.mark.parametrize("framing", ["close", "chunked"])
@@ -135,11 +135,11 @@ def test_an_unfinished_event_comes_at_a_clean_end_only(client: Client, server: F
     """Many servers leave out the last blank line; after an error it is half of something."""
     items = [*EVENTS, b"data: unfinished"]
     flushed = iter_events(opened(client, server, stream(items, framing=framing)))
-    assert [event.data for event in flushed] == ["0", "1", "2", "unfinished"]  # type: ignore[union-attr]
+    assert [event.data for event in flushed] == ["0", "1", "2", "unfinished"]
     assert flushed.is_flushed
 
     broken = iter_events(opened(client, server, stream(items, framing=framing, ending="reset")))
-    assert [next(broken).data for _ in EVENTS] == ["0", "1", "2"]  # type: ignore[union-attr]
+    assert [next(broken).data for _ in EVENTS] == ["0", "1", "2"]
     with pytest.raises(StreamBroken):
         next(broken)
     assert not broken.is_flushed
@@ -158,7 +158,7 @@ def test_an_oversized_event_names_its_limit(client: Client, server: FaultServer)
     """The events before it were delivered."""
     response = opened(client, server, stream([*EVENTS, b"data: " + b"x" * 200], ending="silence"))
     stream_ = iter_events(response, max_event_bytes=100)
-    assert [next(stream_).data for _ in EVENTS] == ["0", "1", "2"]  # type: ignore[union-attr]
+    assert [next(stream_).data for _ in EVENTS] == ["0", "1", "2"]
     with pytest.raises(StreamProtocolError, match="max_event_bytes=100") as caught:
         next(stream_)
 
@@ -344,7 +344,7 @@ def test_a_generator_around_a_stream_closes_it(client: Client, server: FaultServ
     def view() -> Iterator[str]:
         with iter_events(response) as stream_:
             for event in stream_:
-                yield event.data  # type: ignore[union-attr]
+                yield event.data
 
     body = view()
     assert next(body) == "0"
@@ -586,7 +586,7 @@ def test_rotating_does_not_touch_a_stream(client: Client, server: FaultServer) -
     client.adapter.rotate()
     rest.set()
 
-    assert [event.data for event in stream_] == ["1", "2"]  # type: ignore[union-attr]
+    assert [event.data for event in stream_] == ["1", "2"]
     assert is_over(client, server)
 
 

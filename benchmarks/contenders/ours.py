@@ -30,13 +30,11 @@ class Contender(plain.Contender):
 
     def events(self, path: str) -> Iterator[Any]:
         with iter_events(self.stream(path)) as stream:
-            events: Any = stream  # without a heartbeat there are only events
-            for event in events:
+            for event in stream:
                 if event.data != DONE:
                     yield event.json()
 
     def data(self, path: str) -> Iterator[Any]:
         with iter_events(self.stream(path), max_event_bytes=_ANY_SIZE) as stream:
-            events: Any = stream
-            for event in events:
+            for event in stream:
                 yield event.data

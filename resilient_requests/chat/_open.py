@@ -45,7 +45,7 @@ def stream_chat(
     dialect: str = ...,
     idle_timeout: float | None = ...,
     event_timeout: float | None = ...,
-    heartbeat: float,
+    heartbeat: float | None,
     accept_bare_eof: bool = ...,
     headers: Mapping[str, str] | None = ...,
     timeout: Any = ...,

@@ -40,11 +40,11 @@ def http_error(response: requests.Response, censor: Censor) -> requests.HTTPErro
 def _read(response: requests.Response) -> bytes:
     """Return as much of a body as comes in time; whatever happens to it, the status is known."""
     found = b""
-    until = _clock.now().boot + _SECONDS
+    until = _clock.boot() + _SECONDS
     with suppress(requests.RequestException, Cancelled), iter_bytes(response, idle_timeout=_SECONDS) as stream:
         for data in stream:
-            found += data if isinstance(data, bytes) else b""
-            if len(found) >= _MOST_BYTES or _clock.now().boot >= until:
+            found += data
+            if len(found) >= _MOST_BYTES or _clock.boot() >= until:
                 break
     return found
 
