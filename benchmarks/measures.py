@@ -401,7 +401,7 @@ _LONG_LINE_GOALS = (
     Goal("memory of iter_lines, in sizes of the line", 3.0, 2.1, of="memory", ours="ours_lines", unit="x"),
 )
 _ALL: tuple[Measure, ...] = (
-    Calls("post", "POST on a kept-alive connection", "/post", 100, goal=1.05, hard=1.00),
+    Calls("post", "POST on a kept-alive connection", "/post", 400, goal=1.05, hard=1.00),
     Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, goal=0.10, hard=0.07),
     Layers(),
     *(Burst(framing, 1.20 if framing == "each" else 1.10) for framing in _FRAMINGS),

@@ -20,6 +20,7 @@ from urllib3.util.wait import wait_for_read, wait_for_socket
 from resilient_requests import _attempt
 from resilient_requests._attempt import Attempt, Phase
 from resilient_requests._exchange import Exchange, Tap
+from resilient_requests._forkgate import GATE
 from resilient_requests._keepalive import parse_hint
 
 if TYPE_CHECKING:
@@ -147,7 +148,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             raise urllib3.exceptions.LocationParseError(f"'{host}', label empty or too long") from None
         failure: OSError = OSError("getaddrinfo returns an empty list")
         family = urllib3.util.connection.allowed_gai_family()
-        for kin, kind, protocol, _, address in socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM):
+        with GATE:
+            addresses = socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM)
+        for kin, kind, protocol, _, address in addresses:
             sock = socket.socket(kin, kind, protocol)
             try:
                 for option in self.socket_options or ():

@@ -120,6 +120,7 @@ class Send:
         number = len(self._records) + 1
         attempt = Attempt(call, number, self._limits, fresh=self._operation.must_dial, since=call.boot())
         self._attempt, self._verdict = attempt, None
+        response = None
         try:
             self._story.started(attempt)
             call.check()
@@ -129,6 +130,8 @@ class Send:
                     _read(response)
             call.check()
         except BaseException as error:
+            if response is not None:
+                response.close()  # its head came, and then the call was ended: nobody else will
             raised = self._failed(attempt, error)
             if raised is error:
                 raise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -35,10 +34,13 @@ class Timeouts:
     response: float | None = 600.0
     idle: float | None = 300.0
     total: float | None = None
+    _own: Limits = field(init=False, repr=False, compare=False)  # made here: a cached_property has a lock up to 3.11
 
     def __post_init__(self) -> None:
         for name in ("connect", "write", "response", "idle", "total"):
             _checks.duration(name, getattr(self, name))
+        own = Limits(connect=self.connect, write=self.write, response=self.response, idle=self.idle)
+        object.__setattr__(self, "_own", own)
 
     def limits(self, timeout: Any) -> Limits:
         """Return the limits of a call whose ``timeout=`` was given so: None, seconds, a pair or urllib3's Timeout.
@@ -63,10 +65,6 @@ class Timeouts:
         if isinstance(timeout, urllib3.Timeout) and timeout._read is urllib3.Timeout.DEFAULT_TIMEOUT:
             return Limits(connect=connect, write=self.write, response=read, idle=_least(self.idle, timeout.total))
         return Limits(connect=connect, write=self.write, response=read, idle=read)
-
-    @functools.cached_property
-    def _own(self) -> Limits:
-        return Limits(connect=self.connect, write=self.write, response=self.response, idle=self.idle)
 
     def _of_urllib3(self, timeout: urllib3.Timeout) -> tuple[Any, Any]:
         # urllib3 marks what was not given by an Enum member, and bounds connect and read together by ``total``.

@@ -11,6 +11,8 @@ from typing import Any
 import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
+from resilient_requests._forkgate import GATE, gated
+
 __all__ = ["TLSContexts"]
 
 _FILES = ("ca_certs", "ca_cert_dir", "cert_file", "key_file")
@@ -30,7 +32,7 @@ class TLSContexts:
     def after_fork(self) -> None:
         """In the child: keep the contexts, which hold no connection.
 
-        Making one takes locks of OpenSSL that a handshaking thread may have held at the fork: 2 of 1 400 forks hung.
+        Making one takes locks of OpenSSL that a handshake of somebody else's may have held at the fork.
         """
         self._lock = threading.Lock()
 
@@ -75,7 +77,8 @@ class TLSContexts:
         key = (mode, *((name, _stamp(name)) for name in files))
         context = self._contexts.get(key)
         if context is None:
-            built = _build(mode, *files)
+            with GATE:
+                built = _build(mode, *files)
             with self._lock:
                 context = self._contexts.setdefault(key, built)
         return context
@@ -104,7 +107,7 @@ def _build(
     context.set_alpn_protocols(ALPN_PROTOCOLS)
     # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake copies it.
     context.set_alpn_protocols = _already_set  # type: ignore[assignment,method-assign]
-    return context
+    return gated(context)
 
 
 def _no_password() -> str:

@@ -170,7 +170,7 @@ class Caller:
                     seen += [line[6:].decode() for line in response.iter_lines() if line]
                 else:
                     for event in iter_events(response):
-                        seen.append(event.data)  # type: ignore[union-attr]
+                        seen.append(event.data)
                         if kind == "cancelled stream" and len(seen) == 2:
                             scope.cancel()
                     if kind == "cancelled stream" and seen[-1] != "[DONE]" and len(seen) > 2:

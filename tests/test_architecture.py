@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"exceptions", "_clock", "_keepalive", "_budget", "_checks", "_chunked", "_head", "_sse", "_stats"}),
-    frozenset({"_cancel", "_events"}),
+    frozenset({"_cancel", "_events", "_forkgate"}),
     frozenset({"_attempt", "_failures", "_timeouts", "_tls"}),
     frozenset({"_exchange", "_connection", "_coding", "_register", "_story"}),
     frozenset({"_pool", "_body", "_operation", "_reader", "_retry", "_stream", "_response"}),

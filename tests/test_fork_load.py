@@ -1,7 +1,6 @@
 """Forks in the middle of everything: no process hangs, none gets an answer or a byte that is another's.
 
-``FORKS`` and ``FORK_REQUESTS`` set how many, a tenth of the forks on TLS; the long form is ``FORKS=1000
-FORK_REQUESTS=10000``.
+``FORKS`` and ``FORK_REQUESTS`` set how many; the long form is ``FORKS=1000 FORK_REQUESTS=10000``.
 """
 
 from __future__ import annotations
@@ -9,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -18,14 +20,14 @@ from test_fork_pickle_threads import PATIENCE, child
 from timed import adapter_of, ask, echoes, in_threads, mounted
 
 from resilient_requests import StreamBroken, _adapter, iter_events
-from resilient_requests.testing import respond, stream
+from resilient_requests.testing import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import requests
 
-    from resilient_requests.testing import FaultServer, ReceivedRequest, Reply
+    from resilient_requests.testing import FaultServer
 
 FORKS = int(os.environ.get("FORKS", "100"))
 REQUESTS = int(os.environ.get("FORK_REQUESTS", "300"))
@@ -62,30 +64,12 @@ def forgetting(request: pytest.FixtureRequest, session: requests.Session, monkey
 
 
 class Load:
-    """A server's replies, and what threads do with them while the process forks.
+    """What threads do with a session while its process forks. Guarded by nothing: the server is in another process."""
 
-    ``gates``: one event per held stream, which lets its second half go. Guarded by nothing: the test sets an entry
-    before it asks.
-    """
-
-    def __init__(self, server: FaultServer, session: requests.Session) -> None:
-        self.url, self.session, self.adapter = server.url, session, adapter_of(session)
-        self.gates: dict[str, threading.Event] = {}
+    def __init__(self, url: str, session: requests.Session) -> None:
+        self.url, self.session, self.adapter = url, session, adapter_of(session)
         self.over = threading.Event()
         self.answers = 0
-        self._is_tls = server.ca_path is not None
-        server.default = self._reply
-
-    def _reply(self, request: ReceivedRequest) -> Reply:
-        target = request.target.encode()
-        if request.target in self.gates:
-            return stream([target, self.gates[request.target], target])
-        if request.target.startswith("/flow"):
-            return stream([target] * 20)
-        # So that some thread dials at every moment; not on TLS, where OpenSSL's own locks, held by a thread that
-        # shakes hands, are no more to be had in the child (one of some 1 000 such forks hangs).
-        headers = {"Connection": "close"} if request.number % 8 == 0 and not self._is_tls else {}
-        return respond(target + request.body, headers=headers)
 
     def work(self, number: int) -> None:
         """Call, stream or hold locks until it is over."""
@@ -117,36 +101,53 @@ class Load:
     @contextlib.contextmanager
     def held(self, target: str) -> Iterator[requests.Response]:
         """A stream of which the first half has come; on leaving, all of it does."""
-        gate = self.gates[target] = threading.Event()
         with self.session.get(self.url + target, stream=True) as response:
             blocks = response.iter_content(None)
             assert next(blocks) == target.encode()
             try:
                 yield response
             finally:
-                gate.set()
+                self.session.get(f"{self.url}/go-on{target}")
             assert b"".join(blocks) == target.encode()
 
 
+@pytest.fixture(params=["plain", "tls"])
+def load(request: pytest.FixtureRequest) -> Iterator[Load]:
+    """A load on a server in another process: the handshakes at its end take locks of OpenSSL too."""
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), request.param]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        with mounted(keepalive=600.0) as session:
+            url, _, ca_path = process.stdout.readline().rstrip("\n").partition(" ")
+            session.verify = ca_path or True
+            yield Load(url, session)
+        process.stdin.close()
+        process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("forgets_by", ["hook", "pid check"])
 @pytest.mark.timeout(max(60, FORKS))
 def test_no_fork_under_load_hangs_or_mixes_answers_up(
-    server: FaultServer, session: requests.Session, forgetting: None
+    load: Load, forgets_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each fork calls, streams, handshakes and locks are somewhere in the middle."""
-    load = Load(server, session)
+    if forgets_by == "pid check":
+        monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
 
     def work(number: int, held: requests.Response) -> None:
+        load.session.cookies = load.session.cookies.copy()  # as docs/fork.md says: the jar may have been locked
         with pytest.raises(StreamBroken, match="another process"):
             next(held.iter_content(None))
-        ask(session, server.url, f"child{number}", 4)
-        with session.get(f"{server.url}/flow-child{number}", stream=True) as response:
+        ask(load.session, load.url, f"child{number}", 4)
+        with load.session.get(f"{load.url}/flow-child{number}", stream=True) as response:
             assert response.content == f"/flow-child{number}".encode() * 20
         load.adapter.rotate()
         load.adapter.shutdown()
 
     with in_threads(6, load.work) as errors:
         try:
-            for number in range(FORKS if server.ca_path is None else max(FORKS // 10, 1)):
+            for number in range(FORKS):
                 with load.held(f"/held-{number}") as held, child(lambda n=number, h=held: work(n, h)):  # type: ignore[misc]
                     pass
         finally:
@@ -171,6 +172,19 @@ def test_what_ends_things_in_a_child_waits_for_no_lock_of_the_parent(
             pass
         locks.close()
         assert live.content == b"/"
+
+
+def test_a_copy_of_the_cookie_jar_waits_for_no_lock_of_the_parent(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
+    """A jar of requests' is locked after each response, and no adapter can reach it: the page on forks says so."""
+
+    def work() -> None:
+        session.cookies = session.cookies.copy()
+        ask(session, server.url, "child", 4)
+
+    with held_elsewhere(session.cookies._cookies_lock), child(work):
+        pass
 
 
 @contextlib.contextmanager

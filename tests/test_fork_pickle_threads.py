@@ -276,6 +276,47 @@ def test_a_pool_that_was_looked_up_before_the_fork_dials_too(
     assert server.accepted == 2
 
 
+@forks
+@pytest.mark.parametrize("first", ["adapter", "register"])
+def test_threads_of_a_child_forget_its_parent_once(
+    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """A new call and a stream of the parent's meet there: the second must not use, or drop, what is half made."""
+    monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
+    adapter = adapter_of(session)
+    register = adapter.register
+    ways = [adapter.stats, register.ensure_process]
+    forget, begun, go_on, passed = register.tls.after_fork, threading.Event(), threading.Event(), threading.Event()
+    times: list[int] = []
+
+    def slowly() -> None:
+        times.append(os.getpid())
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        forget()
+
+    def come(number: int) -> None:
+        if number:
+            assert begun.wait(PATIENCE)
+        ways[number ^ (first == "register")]()
+        if number:
+            passed.set()
+
+    def work() -> None:
+        monkeypatch.setattr(register.tls, "after_fork", slowly)
+        with in_threads(2, come) as errors:
+            try:
+                assert begun.wait(PATIENCE)
+                assert not passed.wait(0.1)
+            finally:
+                go_on.set()
+        assert errors == []
+        assert times == [os.getpid()]
+
+    with child(work):
+        pass
+
+
 def test_a_child_closes_its_copies_of_idle_connections(server: FaultServer, session: requests.Session) -> None:
     """Else each worker holds a descriptor per connection that its parent once had."""
     kept = [session.get(server.url, stream=True) for _ in range(3)]
