@@ -134,15 +134,15 @@ class Attempt:
     def record(self, elapsed: float, error: str | None = None) -> AttemptRecord:
         """Return what is told of it."""
         return AttemptRecord(
-            number=self.number,
-            reused=self.reused,
-            idle_for=self.idle_for,
-            phase=self.phase.value,
-            bytes_sent=self.bytes_sent,
-            bytes_received=self.bytes_received,
-            status=self.status,
-            error=error,
-            elapsed=elapsed,
+            self.number,
+            self.reused,
+            self.idle_for,
+            self.phase.value,
+            self.bytes_sent,
+            self.bytes_received,
+            self.status,
+            error,
+            elapsed,
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
+from requests.structures import CaseInsensitiveDict
 from requests.utils import rewind_body
 
 from resilient_requests import _failures, _operation, _retry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["IDEMPOTENCY_KEY", "Send"]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+_LOWER_KEY = IDEMPOTENCY_KEY.lower()
 # Servers say with these that they did nothing: any request may be repeated.
 _NOT_HANDLED = frozenset({429, 503})
 _IN_MEMORY = (type(None), str, bytes, bytearray, memoryview)
@@ -107,9 +109,10 @@ class Send:
         return response
 
     def _is_unwanted(self, response: requests.Response) -> bool:
-        policy, method = self._policy, (self._request.method or "").upper()
+        policy = self._policy
         if not (policy.statuses or policy.retry_after_statuses):
             return False
+        method = (self._request.method or "").upper()
         return policy.repeats(method, response.status_code, retry_after="Retry-After" in response.headers)
 
     # -- one attempt --------------------------------------------------------------------------------------------
@@ -186,7 +189,7 @@ class Send:
         if allowed is not None:
             is_idempotent = method in allowed
         else:
-            is_idempotent = method in _failures.IDEMPOTENT or IDEMPOTENCY_KEY in self._request.headers
+            is_idempotent = method in _failures.IDEMPOTENT or _has_key(self._request.headers)
         return _failures.judge(
             failure,
             stale=_failures.is_stale(attempt, self._call.boot()),
@@ -314,15 +317,27 @@ class Keys:
 
 def with_key(request: requests.PreparedRequest, keys: Keys) -> requests.PreparedRequest:
     """Return a POST or PATCH with an Idempotency-Key: a copy, since the same request sent twice is two operations."""
-    if request.method not in ("POST", "PATCH") or IDEMPOTENCY_KEY in request.headers:
+    if request.method not in ("POST", "PATCH") or _has_key(request.headers):
         return request
     keyed = type(request).__new__(type(request))
     keyed.__dict__.update(request.__dict__)  # as copy.copy does, in a quarter of its time
-    # Not headers.copy(), which takes every item apart: 3 % of a short POST.
-    keyed.headers = type(request.headers).__new__(type(request.headers))
-    keyed.headers.__dict__.update(request.headers.__dict__, _store=request.headers._store.copy())
+    keyed.headers = _copied(request.headers)
     keyed.headers[IDEMPOTENCY_KEY] = keys.new()
     return keyed
+
+
+def _has_key(headers: Any) -> bool:
+    # A look into the dict of requests' class costs a third of asking that; a user may have set a plain one.
+    names = getattr(headers, "_store", headers)
+    return _LOWER_KEY in names or IDEMPOTENCY_KEY in names
+
+
+def _copied(headers: Any) -> Any:
+    if type(headers) is not CaseInsensitiveDict:
+        return headers.copy()
+    copied = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
+    copied._store = headers._store.copy()  # its own copy() takes every item apart: 3 % of a short POST
+    return copied
 
 
 def _outcome(response: requests.Response | None, error: Exception | None) -> requests.Response:

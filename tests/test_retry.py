@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from clients import Client, Running, counts, refusing
+from requests.structures import CaseInsensitiveDict
 
 from resilient_requests import (
     AttemptFailed,
@@ -49,6 +50,21 @@ def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connection
     assert [each.stopped_by for each in caught.value.attempts] == [None, None, "exhausted"]  # type: ignore[attr-defined]
     assert server.ca_path or any(isinstance(each, ConnectionResetError) for each in causes(caught.value))
     assert is_transient(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"Idempotency-Key": "mine"}, {"idempotency-key": "mine"}])
+@pytest.mark.parametrize("kind", [dict, CaseInsensitiveDict])
+def test_a_key_is_made_where_the_caller_gave_none(server: FaultServer, kind: Any, given: dict[str, str]) -> None:
+    """For each send anew, and never in the caller's own headers, of whatever class those are."""
+    with Client(server) as client:
+        request = requests.Request("POST", server.url, data=b"x").prepare()
+        request.headers = kind({"Content-Length": "1", **given})
+        for _ in range(2):
+            client.session.send(request)
+
+    keys = [each.header("Idempotency-Key") for each in server.requests]
+    assert keys == ["mine", "mine"] if given else len(set(keys)) == 2
+    assert dict(request.headers) == {"Content-Length": "1", **given}
 
 
 def test_a_bare_post_that_is_reset_on_a_fresh_connection_is_not_repeated(server: FaultServer) -> None:
