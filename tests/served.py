@@ -1,7 +1,7 @@
 """A WSGI application whose session was made, and warmed, before the server forked its workers; run by test_workers.py.
 
 ``UPSTREAM`` is the URL of a FaultServer that says what it is asked. ``/ask/...`` answers with what it said, after the
-process id; ``/stream/...`` relays its stream with a heartbeat.
+process id; ``/stream`` relays its stream with a heartbeat; ``/hooks`` says how many at-fork hooks ran in this process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 UPSTREAM = os.environ["UPSTREAM"]
 HEARTBEAT_SECONDS = 0.3
+
+hooked: list[int] = []
+os.register_at_fork(after_in_child=lambda: hooked.append(os.getpid()))
 
 adapter = ResilientAdapter()
 session = requests.Session()
@@ -57,6 +60,9 @@ class Relay:
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Answer one request."""
     target = environ["PATH_INFO"]
+    if target == "/hooks":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{os.getpid()} {hooked.count(os.getpid())}".encode()]
     try:
         upstream = session.get(UPSTREAM + target, stream=target.startswith("/stream"), timeout=20)
     except requests.RequestException as error:

@@ -1,32 +1,37 @@
 """A Celery application whose session was used before the workers were forked; run by test_workers.py.
 
 ``celery -A tasks worker`` is the worker; ``python tasks.py 10`` sends so many tasks and prints their results as JSON,
-``python tasks.py stream`` sends one that reads a stream to its end. ``UPSTREAM`` is the URL of a FaultServer,
-``BROKER`` a directory.
+``python tasks.py /stream /silent`` sends tasks that ask for these and print what ended them. ``UPSTREAM`` is the URL of
+a FaultServer, ``BROKER`` that of a Redis or "filesystem://", ``FOLDER`` a directory for the rest.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import requests
+import tenacity
 from celery import Celery, signals
 
-from resilient_requests import ResilientAdapter, StreamError, iter_events
+from resilient_requests import ResilientAdapter, RetryPolicy, iter_events
 
 UPSTREAM = os.environ["UPSTREAM"]
-BROKER = Path(os.environ["BROKER"])
+BROKER = os.environ["BROKER"]
+FOLDER = Path(os.environ["FOLDER"])
 
-app = Celery("tasks", broker="filesystem://", backend=(BROKER / "results").as_uri())
-folders = {"data_folder_in": BROKER, "data_folder_out": BROKER, "control_folder": BROKER / "control"}
-app.conf.broker_transport_options = {name: str(path) for name, path in folders.items()}
+app = Celery("tasks", broker=BROKER, backend=(FOLDER / "results").as_uri())
+if BROKER == "filesystem://":
+    folders = {"data_folder_in": FOLDER, "data_folder_out": FOLDER, "control_folder": FOLDER / "control"}
+    app.conf.broker_transport_options = {name: str(path) for name, path in folders.items()}
 
-adapter = ResilientAdapter()
+adapter = ResilientAdapter(max_retries=RetryPolicy(wait=tenacity.wait_fixed(60)))
 session = requests.Session()
 session.mount("http://", adapter)
 
@@ -39,24 +44,24 @@ def warm(**_: Any) -> None:
 
 # shown in docs/fork.md: begin
 GRACE = 1.0
-reading, writing = os.pipe()  # all children inherit it; when its other end closes, the worker is ending
+reading, writing = socket.socketpair()  # all children inherit both; when one end is closed, the worker is ending
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def tell_the_children(**_: Any) -> None:
     """Celery waits for the tasks that run, and tells them nothing."""
-    os.close(writing)
+    writing.close()  # a second time too: SIGTERM may come twice
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def listen(**_: Any) -> None:
     """Wait beside the tasks. By a thread and not by a signal, whose handlers billiard sets itself."""
-    os.close(writing)
+    writing.close()
     threading.Thread(target=_end_streams, daemon=True).start()
 
 
 def _end_streams() -> None:
-    os.read(reading, 1)
+    reading.recv(1)
     adapter.shutdown(GRACE)
 
 
@@ -75,24 +80,26 @@ def ask(target: str) -> tuple[int, str]:
     return os.getpid(), session.get(UPSTREAM + target, timeout=5).text
 
 
-@app.task(name="stream")  # type: ignore[untyped-decorator]
-def stream() -> str:
-    """How a stream ended."""
+@app.task(name="cut")  # type: ignore[untyped-decorator]
+def cut(target: str) -> tuple[str, float]:
+    """What ended a call, or a stream, that would have gone on for long; and when, on the machine's monotonic clock."""
     try:
-        with iter_events(session.get(f"{UPSTREAM}/stream", stream=True, timeout=30)) as events:
+        with iter_events(session.get(UPSTREAM + target, stream=True, timeout=30)) as events:
             for _ in events:
                 pass
-    except StreamError as error:
-        return type(error).__name__
-    return "complete"
+    except requests.RequestException as error:
+        return type(error).__name__, time.monotonic()
+    return "complete", time.monotonic()
 
 
-def main(what: str) -> None:
+def main(what: list[str]) -> None:
     """Send tasks, print what came of them."""
-    targets = [] if what == "stream" else [f"/task-{number}" for number in range(int(what))]
-    sent = [ask.delay(target) for target in targets] or [stream.delay()]
+    if what[0].isdigit():
+        sent = [ask.delay(f"/task-{number}") for number in range(int(what[0]))]
+    else:
+        sent = [cut.delay(target) for target in what]
     print(json.dumps([one.get(timeout=40, interval=0.05) for one in sent]))  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

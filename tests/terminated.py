@@ -29,7 +29,7 @@ def main(where: str, url: str, grace: float, ca_path: str | bool) -> None:
     signalled: list[float] = []
 
     def tell(event: Any) -> None:
-        here = {"backoff": RetryScheduled, "head": ConnectionOpened, "send": ConnectionOpened, "lock": ConnectionOpened}
+        here = {"backoff": RetryScheduled, "head": ConnectionOpened, "send": ConnectionOpened}
         if isinstance(event, here.get(where, AttemptFailed)):
             print("ready", flush=True)  # noqa: T201
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,11 @@ from resilient_requests import (
     RetryPolicy,
     Rotation,
     StreamBroken,
+    StreamTruncated,
+    complete_chat,
+    iter_bytes,
 )
-from resilient_requests.testing import reset, respond, silence, stream
+from resilient_requests.testing import reset, respond, silence, sse, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -608,6 +612,26 @@ def test_a_generation_that_never_was_is_refused(mount: Mount, wrong: Any, error:
     assert adapter.generation == 0
 
 
+def test_a_rotation_builds_nothing_that_could_fail(fault_server_tls: FaultServer, mount: Mount, tmp_path: Path) -> None:
+    """A new generation is what its first dial makes: while none can be made, streams of the old one go on."""
+    session, bundle, go_on = mount(), tmp_path / "ca.pem", threading.Event()
+    trusted = Path(fault_server_tls.ca_path or "").read_bytes()
+    bundle.write_bytes(trusted)
+    fault_server_tls.script(stream([b"one ", go_on, b"two"]))
+    response = session.get(fault_server_tls.url, verify=str(bundle), stream=True)
+    bundle.write_text("being replaced")
+    assert adapter_of(session).rotate() is Rotation.ROTATED
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(fault_server_tls.url, verify=str(bundle))
+    go_on.set()
+
+    assert response.content == b"one two"
+    assert adapter_of(session).generation == 1
+    bundle.write_bytes(trusted)
+    assert session.get(fault_server_tls.url, verify=str(bundle)).content == b"ok"
+    assert fault_server_tls.accepted == 2
+
+
 def _rotate(session: requests.Session) -> None:
     adapter_of(session).rotate()
 
@@ -673,7 +697,9 @@ def test_shutdown_ends_streams_of_all_generations(server: FaultServer, mount: Mo
     new = get(session, server, stream=True)
     bodies = [response.iter_content(None) for response in (old, new)]
     assert [next(body) for body in bodies] == [b"one", b"one"]
+    since = time.monotonic()
     adapter.shutdown(grace)
+    assert time.monotonic() - since < 1.0
 
     for body in bodies:
         with pytest.raises(StreamBroken, match="shut down"):
@@ -684,6 +710,7 @@ def test_shutdown_ends_streams_of_all_generations(server: FaultServer, mount: Mo
     adapter.shutdown()
     adapter.close()
     session.close()
+    assert [one.ended_by for one in server.connections] == ["peer", "peer"]
 
 
 def test_shutdown_wakes_a_reader_in_another_thread(server: FaultServer, mount: Mount) -> None:
@@ -737,11 +764,14 @@ def test_close_lets_streams_finish_and_the_adapter_be_used_again(server: FaultSe
 
 
 def test_endings_may_be_repeated(fault_server: FaultServer, mount: Mount) -> None:
-    """close, release and shutdown twice are harmless; after shutdown errors are clear."""
+    """cancel, close, release and shutdown twice are harmless; after shutdown errors are clear."""
     session = mount()
     adapter = adapter_of(session)
     response = get(session, fault_server, stream=True)
+    piece = iter_bytes(response)
     for _ in range(2):
+        piece.cancel()
+        piece.close()
         response.close()
         response.raw.release_conn()
         adapter.close()
@@ -840,6 +870,16 @@ def test_statuses_and_clean_ends_retire_nothing(fault_server: FaultServer, mount
 
     assert adapter_of(session).generation == 0
     assert fault_server.accepted == 1
+
+
+def test_a_truncated_answer_retires_nothing(fault_server: FaultServer, mount: Mount) -> None:
+    """The peer lied; the path brought every byte."""
+    session = mount(max_retries=0)
+    fault_server.script(sse({"choices": [{"index": 0, "delta": {"content": "half"}}]}, done=False))
+    with pytest.raises(StreamTruncated):
+        complete_chat(session, fault_server.url, model="m", messages=[{"role": "user", "content": "?"}])
+
+    assert adapter_of(session).generation == 0
 
 
 def test_a_response_timeout_retires_but_teaches_nothing(

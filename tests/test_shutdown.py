@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import queue
+import random
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
+import urllib3
+from clients import until
+from timed import adapter_of, mounted
 
+import resilient_requests
+from resilient_requests import iter_events
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, stream
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from typing_extensions import Self
 
 SCRIPT = Path(__file__).with_name("terminated.py")
 GRACE = 0.2
+EVERY = int(os.environ.get("INTERRUPTED_LINES", "10"))  # 1: before each of some 3 000 lines, half a minute
 
 REPLIES: dict[str, Reply] = {
     "head": silence(),
@@ -77,3 +94,70 @@ def test_sigterm_ends_a_handshake_within_the_grace() -> None:
 
     assert error == "ConnectionError"
     assert seconds < GRACE + 1
+
+
+class Interruption:
+    """Raises SIGUSR1 before the n-th line of the package, of urllib3 or of a queue that this thread comes to."""
+
+    ours = (str(Path(resilient_requests.__file__).parent), str(Path(urllib3.__file__).parent), queue.__file__)
+
+    def __init__(self, line: int) -> None:
+        self._line = line
+        self.lines = 0
+
+    def __enter__(self) -> Self:
+        self._before = sys.gettrace()
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(self._before)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        return self._run if frame.f_code.co_filename.startswith(self.ours) else None
+
+    def _run(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line":
+            self.lines += 1
+            if self.lines == self._line:
+                signal.raise_signal(signal.SIGUSR1)
+        return self._run
+
+
+def interrupted(server: FaultServer, line: int) -> int:
+    """Use a session for all it is good for, shut it down before that line; how many lines there were."""
+    with mounted(max_retries=0, pool_maxsize=1, pool_block=True) as session:
+        session.verify, adapter = server.ca_path or True, adapter_of(session)
+        before = signal.signal(signal.SIGUSR1, lambda *_: adapter.shutdown())
+        try:
+            # A call that finds the adapter shut down, or that is ended, says so; all else works as ever.
+            with (
+                suppress(requests.ConnectionError, resilient_requests.StreamBroken),
+                Interruption(line) as interruption,
+            ):
+                session.get(server.url)
+                adapter.rotate()
+                with iter_events(session.get(f"{server.url}/stream", stream=True)) as events:
+                    assert [event.data for event in events] == ["1", "2"]
+                adapter.close()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        stats = adapter.stats()
+        assert (stats.in_flight, stats.idle) == (0, 0), line
+    return interruption.lines
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the platform has no SIGUSR1")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_handler_may_shut_down_before_any_line(tls: bool) -> None:
+    """Whatever lock the interrupted line holds, nothing hangs, stays open or is listed for ever."""
+    with FaultServer(tls=tls, default=respond(b"ok")) as server:
+        server.route("/stream", stream([b"data: 1\n\n", b"data: 2\n\n"]))
+        lines = interrupted(server, 0)
+        for line in range(random.randint(1, EVERY), lines, EVERY):
+            interrupted(server, line)
+        until(lambda: server.open_connections == 0)
+        gc.collect()  # what was dropped open warns
+
+    assert lines > 1000
