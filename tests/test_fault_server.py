@@ -269,7 +269,7 @@ def test_dripping_sends_single_bytes(server: FaultServer) -> None:
         while not b"".join(pieces).endswith(b"abc"):
             pieces.append(sock.recv(1000))
 
-    assert len(pieces) > 30
+    assert len(pieces) > 10  # in one write they would be one
 
 
 def test_the_head_can_be_answered_before_the_body_comes(server: FaultServer) -> None:

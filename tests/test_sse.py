@@ -281,7 +281,7 @@ def test_a_long_line_takes_linear_time(decoder: Any, end: bytes) -> None:
     most = 64 * MIB
     short = min(seconds(decoder(most), 2000, end) for _ in range(3))
 
-    assert seconds(decoder(most), 20000, end) < 40 * max(short, 0.002)
+    assert min(seconds(decoder(most), 20000, end) for _ in range(3)) < 40 * max(short, 0.002)
 
 
 def test_a_long_line_is_held_little_more_than_once() -> None:

@@ -99,19 +99,18 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def end(process: subprocess.Popen[bytes], upstream: FaultServer, *targets: str) -> tuple[float, float]:
-    """Send SIGTERM once the upstream was asked for all of these; when that was, and the seconds until the end."""
-    assert upstream.wait_for(lambda one: {*targets} <= {request.target for request in one.requests}, PATIENCE)
+def end(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Send SIGTERM; when that was, and the seconds until the end."""
     since = time.monotonic()
     process.terminate()
-    process.wait(PATIENCE)
+    process.wait(3 * PATIENCE)  # once in a while a child of Celery waits 30 s for its last result to be counted
     return since, time.monotonic() - since
 
 
 def ended(*ends: Running) -> None:
     """Wait for these, and raise what any of them raised."""
     for each in ends:
-        each.seconds_to_end(2 * PATIENCE)
+        each.seconds_to_end(4 * PATIENCE)
         if each.error is not None:
             raise each.error
 
@@ -225,7 +224,7 @@ def test_gunicorn_ends_in_time_with_a_live_stream(worker: str, upstream: FaultSe
             connection, response = browser.open("/stream")
             with contextlib.closing(connection):
                 assert response.readline() == b"data: 1\n"
-                own, whole = Running(lambda: end(idle, upstream)), Running(lambda: end(busy, upstream))
+                own, whole = Running(lambda: end(idle)), Running(lambda: end(busy))
                 rest = response.read()
                 cut = time.monotonic()
             ended(own, whole)
@@ -323,22 +322,31 @@ def test_children_of_celery_get_their_own_answers(broker: str, upstream: FaultSe
 
 
 @needs_celery
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("broker", BROKERS)
 def test_celery_ends_in_time_wherever_its_tasks_are(broker: str, upstream: FaultServer, tmp_path: Path) -> None:
     """Its warm shutdown waits for tasks as long as they take: they must be told."""
     targets = {"/stream": "StreamBroken", "/silent": "ConnectionError", "/reset": "ConnectionError"}
+
+    def end_idle(process: subprocess.Popen[bytes], sender: subprocess.Popen[str]) -> tuple[float, float]:
+        sender.communicate(timeout=2 * PATIENCE)
+        return end(process)
+
+    def end_busy(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+        asked = lambda one: targets.keys() <= {request.target for request in one.requests}
+        assert upstream.wait_for(asked, 2 * PATIENCE)
+        return end(process)
 
     def measure(folder: Path) -> tuple[float, float]:
         upstream.reset_counts()
         with (
             celery(upstream, folder / "idle", broker, children=3) as (idle_environment, idle),
             celery(upstream, folder / "busy", broker, children=3) as (busy_environment, busy),
-            results(idle_environment, "1"),
+            results(idle_environment, "1") as idle_sender,
             results(busy_environment, *targets) as sender,
         ):
-            own = Running(lambda: end(idle, upstream, "/task-0"))
-            whole = Running(lambda: end(busy, upstream, *targets))
-            until(lambda: "Warm shutdown" in (folder / "busy" / "log").read_text(), PATIENCE)
+            own, whole = Running(lambda: end_idle(idle, idle_sender)), Running(lambda: end_busy(busy))
+            until(lambda: "Warm shutdown" in (folder / "busy" / "log").read_text(), 2 * PATIENCE)
             busy.terminate()  # deploys may insist
             printed, _ = sender.communicate(timeout=PATIENCE)
             ended(own, whole)
