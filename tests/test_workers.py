@@ -333,8 +333,7 @@ def test_celery_ends_in_time_wherever_its_tasks_are(broker: str, upstream: Fault
         return end(process)
 
     def end_busy(process: subprocess.Popen[bytes]) -> tuple[float, float]:
-        asked = lambda one: targets.keys() <= {request.target for request in one.requests}
-        assert upstream.wait_for(asked, 2 * PATIENCE)
+        assert upstream.wait_for(lambda one: targets.keys() <= {each.target for each in one.requests}, 2 * PATIENCE)
         return end(process)
 
     def measure(folder: Path) -> tuple[float, float]:
