@@ -22,6 +22,8 @@ _STEP = 0.001
 # What happens inside takes milliseconds of CPU, to load a CA bundle 33, and some times that on a busy machine; only a
 # name server may take longer. Who has waited for half a second goes on, with the risk that there is without a gate.
 _STEPS = 500
+# A thread ends within a moment. Whatever else the process has that is no thread of Python's stays.
+_STEPS_TO_END = 50
 
 # Of the operating system, since greenlets of one thread are never inside anything while it forks.
 _thread_id = getattr(threading, "get_native_id", threading.get_ident)
@@ -30,13 +32,15 @@ _thread_id = getattr(threading, "get_native_id", threading.get_ident)
 class ForkGate:
     """Keeps forks out while other threads are inside ``with``, and those out while one forks; neither for long.
 
-    Mutable state: two lists of which single entries are put in and taken out. It has no lock, and polls, because a
-    signal handler, a callback of OpenSSL or a finalizer may fork on the thread that is in the middle of any of this.
+    Mutable state: two lists of which single entries are put in and taken out, and a set that is replaced. It has no
+    lock, and polls, because a signal handler, a callback of OpenSSL or a finalizer may fork on the thread that is in
+    the middle of any of this.
     """
 
     def __init__(self) -> None:
         self._inside: list[int] = []
         self._forks: list[int] = []
+        self._foreign: set[int] = set()  # threads of other libraries, as far as they are known not to end
 
     def __enter__(self) -> None:
         thread = _thread_id()
@@ -61,8 +65,19 @@ class ForkGate:
         self._forks.append(thread := _thread_id())
         for _ in range(_STEPS):
             if all(inside == thread for inside in self._inside.copy()):
+                break
+            time.sleep(_STEP)
+        self._await_ends()
+
+    def _await_ends(self) -> None:
+        """Wait for threads that Python knows no more: OpenSSL locks what it keeps of all threads when one ends."""
+        unknown = _unknown_threads()
+        for _ in range(_STEPS_TO_END):
+            if unknown <= self._foreign:
                 return
             time.sleep(_STEP)
+            unknown = _unknown_threads()
+        self._foreign = unknown
 
     def after_in_parent(self) -> None:
         """Let in who was held back; a fork that failed comes here too."""
@@ -72,6 +87,16 @@ class ForkGate:
         """Be as new: the other threads do not exist here."""
         self._inside.clear()
         self._forks.clear()
+        self._foreign = set()
+
+
+def _unknown_threads() -> set[int]:
+    """Return the ids of the operating system's threads that are none of Python's; nothing where Linux is not."""
+    known = {_thread_id(), *(thread.native_id for thread in threading.enumerate())}
+    try:
+        return {int(name) for name in os.listdir("/proc/self/task")} - known  # noqa: PTH208  # no Path per thread
+    except OSError:
+        return set()
 
 
 GATE = ForkGate()

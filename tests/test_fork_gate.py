@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import socket
 import ssl
 import threading
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,24 +98,30 @@ def test_a_fork_waits_for_a_handshake_and_its_tickets(
     assert errors == []
 
 
-def test_a_fork_waits_for_a_socket_that_is_made(
-    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+def fork_inside(
+    owner: Any, name: str, server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SSL_new takes the same locks as a handshake."""
-    guest, context = Guest(), context_of(session)
-    wrap = context._wrap_socket
+    """Fork while another thread's dial is in that function: the child begins when it has come out."""
+    guest, function = Guest(), getattr(owner, name)
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
         guest()
-        return wrap(*args, **kwargs)
+        return function(*args, **kwargs)
 
-    monkeypatch.setattr(context, "_wrap_socket", slowly)
+    monkeypatch.setattr(owner, name, slowly)
     with in_threads(1, lambda _: ask(session, server.url, "parent", 1)) as errors:
         assert guest.came.wait(5)
         with child(guest.has_left):
             pass
 
     assert errors == []
+
+
+def test_a_fork_waits_for_a_socket_that_is_made(
+    server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_new takes the same locks as a handshake."""
+    fork_inside(context_of(session), "_wrap_socket", server, session, monkeypatch)
 
 
 def test_a_fork_waits_for_a_context_that_is_made(server: FaultServer, tmp_path: Path) -> None:
@@ -144,19 +152,7 @@ def test_a_fork_waits_for_the_resolver(
     server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The C library's has locks of its own, which a fork does not free."""
-    guest, resolve = Guest(), socket.getaddrinfo
-
-    def slowly(*args: Any, **kwargs: Any) -> Any:
-        guest()
-        return resolve(*args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slowly)
-    with in_threads(1, lambda _: ask(session, server.url, "parent", 1)) as errors:
-        assert guest.came.wait(5)
-        with child(guest.has_left):
-            pass
-
-    assert errors == []
+    fork_inside(socket, "getaddrinfo", server, session, monkeypatch)
 
 
 @pytest.mark.parametrize("place", ["in the handshake", "before the first response"])
@@ -227,9 +223,67 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gate._inside == []
 
 
+@pytest.fixture
+def gate() -> ForkGate:
+    """A gate that knows what pytest itself has."""
+    gate = ForkGate()
+    gate.before_fork()
+    gate.after_in_parent()
+    return gate
+
+
+@pytest.fixture
+def unknown_thread(gate: ForkGate) -> Iterator[threading.Event]:
+    """A thread that ``threading`` does not know, like one on its last steps; it ends with this event."""
+    enough, began, before = threading.Event(), threading.Event(), gate._foreign
+
+    def stay() -> None:
+        began.set()
+        enough.wait(5)
+
+    _thread.start_new_thread(stay, ())
+    assert began.wait(5)
+    yield enough
+    enough.set()
+    until(lambda: _forkgate._unknown_threads() <= before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has")
+def test_a_fork_waits_for_a_thread_that_ends(gate: ForkGate, unknown_thread: threading.Event) -> None:
+    """OpenSSL cleans up after each, under a lock that the child's first handshake would want."""
+    foreign = gate._foreign
+
+    def end(_: int) -> None:
+        until(lambda: gate._forks)
+        unknown_thread.set()
+
+    with in_threads(1, end) as errors:
+        gate.before_fork()
+
+    assert errors == []
+    assert _forkgate._unknown_threads() <= gate._foreign == foreign
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has")
+def test_a_fork_waits_once_for_threads_that_other_libraries_keep(
+    gate: ForkGate, unknown_thread: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs do not end, and must not delay each fork."""
+    naps: list[float] = []
+    monkeypatch.setattr(_forkgate, "time", types.SimpleNamespace(sleep=naps.append))
+    gate.before_fork()
+    gate.after_in_parent()
+    assert len(naps) == _forkgate._STEPS_TO_END
+
+    gate.before_fork()
+
+    assert len(naps) == _forkgate._STEPS_TO_END
+
+
 def test_a_thread_that_is_inside_may_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler has interrupted it: it cannot wait for itself. Its child starts with nobody inside."""
     monkeypatch.setattr(_forkgate, "time", None)  # nobody sleeps
+    monkeypatch.setattr(_forkgate, "_unknown_threads", set)
 
     def fork(*_: object) -> None:
         with child(nested):
