@@ -140,7 +140,7 @@ def judge(
 
 def is_stale(attempt: Attempt, now: float) -> bool:
     """Whether a failure of this attempt is to be blamed on the idleness of its reused connection."""
-    if not attempt.reused or attempt.bytes_received or attempt.early:
+    if not attempt.reused or attempt.bytes_received:
         return False
     return attempt.sent_at is None or now - attempt.sent_at <= _STALE_WITHIN
 

@@ -542,7 +542,6 @@ def test_a_cancel_ends_the_wait_before_a_replay(fault_server: FaultServer) -> No
 
     def cancel(deltas: ChatStream) -> None:
         waiting.wait(5)
-        time.sleep(0.05)
         deltas.cancel()
 
     with (

@@ -124,7 +124,6 @@ def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
         ({"reused": True, "sent_at": 95.0}, True),
         ({"reused": True, "sent_at": 94.999}, False),
         ({"reused": True, "sent_at": 100.0, "bytes_received": 1}, False),
-        ({"reused": True, "sent_at": None, "early": b"H"}, False),
     ],
 )
 def test_idleness_is_blamed_only_for_five_seconds_and_before_any_byte(facts: dict[str, Any], expected: bool) -> None:
