@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from benchmarks.measures import Measure, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Results", "compare", "upstream"]
 
@@ -81,13 +81,19 @@ def upstream(python: str) -> Iterator[dict[str, Any]]:
 
 
 def compare(
-    measure: Measure, where: dict[str, Any], *, python: str, rounds: int, step: Callable[[str], object]
+    measure: Measure,
+    names: Iterable[str],
+    where: dict[str, Any],
+    *,
+    python: str,
+    rounds: int,
+    step: Callable[[str], object],
 ) -> Results:
-    """Run a measure; ``step`` is told of each run."""
+    """Run a measure with the contenders of these names; ``step`` is told of each run."""
     results: Results = []
     with ExitStack() as stack:
         kept: dict[str, _Process] = {}
-        for name in measure.contenders:
+        for name in names:
             process = _Process(python, "benchmarks.client", measure.name, name, json.dumps(where))
             if "missing" in process.read():
                 process.close()

@@ -46,6 +46,7 @@ def _options(given: list[str]) -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help="measures, or beginnings of their names (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default: %(default)s)")
+    parser.add_argument("--contenders", metavar="NAME,NAME", help="only these of each measure's (default: all)")
     parser.add_argument("--page", type=Path, help="also write this page of the documentation")
     parser.add_argument("--install", action="store_true", help="first make, or update, the environment of the peers")
     parser.add_argument("--list", action="store_true", help="print the names of the measures, and stop")
@@ -75,13 +76,18 @@ def _run(options: argparse.Namespace) -> int:
     if not chosen:
         print(f"no measure is called {' or '.join(options.names)}: see --list", file=sys.stderr)
         return 2
+    only = options.contenders and frozenset(options.contenders.split(","))
+    if only and not only <= {name for measure in chosen for name in measure.contenders}:
+        print(f"not all of --contenders {options.contenders} take part: see the directory contenders", file=sys.stderr)
+        return 2
     print(report.facts())
     sections = []
     with rounds.upstream(sys.executable) as where:
         for measure in chosen:
             count = min(options.rounds, measure.most_rounds)
-            with _progress(measure.name, (count + 1) * len(measure.contenders)) as step:
-                results = rounds.compare(measure, where, python=sys.executable, rounds=count, step=step)
+            names = [name for name in measure.contenders if not only or name in only]
+            with _progress(measure.name, (count + 1) * len(names)) as step:
+                results = rounds.compare(measure, names, where, python=sys.executable, rounds=count, step=step)
             if not results[0]:
                 print(f"\n{measure.name}: nothing that is needed for it is installed")
                 continue

@@ -185,7 +185,7 @@ BUGS = (
     Bug("rotate: idle connections go", "_register.py", '"rotate()", None, self._close_idle()', '"rotate()", None, 0'),
     Bug("rotate: two within a second are one", "_register.py", "0 <= now - self._rotated_at < _COALESCE", "False"),
 )
-FEW = ("2.10 no second execution without a key", "2.8 a later death is not stale", "4 the budget denies")
+FEW = ("2 a body that was touched is not repeated", "window: a hint shortens")
 
 
 @dataclass(frozen=True)

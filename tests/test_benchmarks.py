@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["-m", "benchmarks"], ["benchmarks/run.py"]], ids=["module", "file"])
 def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
-    """Two rounds with whatever is installed here: the environment of the peers need not exist."""
+    """Two rounds with what is installed everywhere: the environment of the peers need not exist."""
     page = tmp_path / "page.md"
-    options = ["post", "--rounds", "2", "--venv", str(tmp_path / "none"), "--page", str(page)]
+    options = ["post", "--rounds", "2", "--contenders", "raw,plain,ours"]
+    options += ["--venv", str(tmp_path / "none"), "--page", str(page)]
 
     done = subprocess.run(
         [sys.executable, *command, *options],
@@ -36,10 +37,11 @@ def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_an_unknown_measure_is_a_usage_error() -> None:
+@pytest.mark.parametrize("mistake", [["nonesuch"], ["post", "--contenders", "ours,nonesuch"]])
+def test_an_unknown_name_is_a_usage_error(mistake: list[str]) -> None:
     """A typing error must not look like a run without findings."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "nonesuch", "--venv", "none"],
+        [sys.executable, "-m", "benchmarks", *mistake, "--venv", "none"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """Forks in the middle of everything: no process hangs, none gets an answer or a byte that is another's.
 
-``FORKS`` and ``FORK_REQUESTS`` set how many; the long form is ``FORKS=1000 FORK_REQUESTS=10000``.
+``FORKS`` (of each of four kinds) and ``FORK_REQUESTS`` set how many; long: ``FORKS=1000 FORK_REQUESTS=10000``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.testing import FaultServer
 
-FORKS = int(os.environ.get("FORKS", "100"))
+FORKS = int(os.environ.get("FORKS", "25"))
 REQUESTS = int(os.environ.get("FORK_REQUESTS", "300"))
 
 pytestmark = [

@@ -68,8 +68,7 @@ class Board:
         return self._results[cell].result()
 
     def _play(self, cell: Cell) -> Outcome:
-        # Importing is most of the work, and the measurements of other cells matter more: hence `nice`.
-        command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", sys.executable, str(CELL), *cell]
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(CELL), *cell]
         try:
             done = subprocess.run(
                 [*command, "--limit", str(self._limit), "--certificates", str(self._shop.path)],

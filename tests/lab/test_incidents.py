@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REASON = why_not()
 LIMIT = 45.0
-AT_ONCE = 16
+AT_ONCE = 8
 
 pytestmark = [
     pytest.mark.lab,
