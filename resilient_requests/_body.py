@@ -26,6 +26,8 @@ class Source(Protocol):
 
     error: BaseException | None  # what has ended it, for all who go on reading
     is_done: bool
+    is_closed: bool  # before its end, by who read it
+    is_dropped: bool  # before its end, with its reader
 
     @property
     def tap(self) -> Tap | None: ...
@@ -53,7 +55,7 @@ class Body:
     def __init__(self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap) -> None:
         self.tap = tap
         self.error: BaseException | None = None
-        self.is_done = False
+        self.is_done = self.is_closed = self.is_dropped = False
         self._unread = b""
         self._raw: Any = raw
         self._exchange = exchange
@@ -122,7 +124,7 @@ class Body:
     def _left_over(self) -> bytes:
         """Return what was given back. Response.close() ends a loop, as in requests, unless the call was ended too."""
         data, self._unread = self._unread, b""
-        if not data and not self.is_done:
+        if not data and (self.is_closed or not self.is_done):
             self.tap.attempt.call.check()
             self.close()
         self.is_done = self._exchange.isclosed()
@@ -133,7 +135,7 @@ class Body:
         self.is_done &= not data
 
     def close(self) -> None:
-        self.is_done = True
+        self.is_closed, self.is_done = self.is_closed or not self.is_done, True
         self._unread = b""
         self._raw.close()
         self.tap.close()
@@ -146,9 +148,10 @@ class ForeignBody:
     tap: Tap | None = None
     is_between_chunks = False
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
         self.error: BaseException | None = None
-        self.is_done = False
+        self.is_done = self.is_closed = is_closed
+        self.is_dropped = False
         self._unread = b""
         self._raw = raw
 
@@ -169,7 +172,7 @@ class ForeignBody:
         self.is_done &= not data
 
     def close(self) -> None:
-        self.is_done = True
+        self.is_closed, self.is_done = self.is_closed or not self.is_done, True
         self._raw.close()
         getattr(self._raw, "release_conn", lambda: None)()
 
@@ -203,7 +206,8 @@ def _body_of(raw: Any) -> Source:
     if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(exchange, http.client.HTTPResponse):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
-        return ForeignBody(raw)
+        # urllib3 may hold some that it has decoded for nobody yet.
+        return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
     if isinstance(exchange, Exchange):
         return Body(raw, exchange, exchange.tap)
     sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)

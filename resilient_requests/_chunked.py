@@ -7,7 +7,7 @@ import re
 __all__ = ["ChunkedDecoder", "ChunkedError"]
 
 _LONGEST_LINE = 64 * 1024
-_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
+_SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
 class ChunkedError(ValueError):

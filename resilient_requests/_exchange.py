@@ -36,7 +36,7 @@ class Tap(io.RawIOBase):
         self.is_told = False  # the end of the response: it is told once
         self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = sock.gettimeout()
-        self._is_dry = False
+        self._is_dry = self._is_waiting = False
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
         # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
@@ -70,6 +70,7 @@ class Tap(io.RawIOBase):
             data, self._early = self._early[:size], self._early[size:]
         else:
             self._arm()
+            self._is_waiting = True
             try:
                 if self.ends_with_the_connection:
                     _see_death(self._sock)
@@ -78,6 +79,8 @@ class Tap(io.RawIOBase):
                 call.check()
                 attempt.fault = error
                 raise
+            finally:
+                self._is_waiting = False
             attempt.bytes_received += len(data)
         if call.is_ended:
             call.check()
@@ -124,8 +127,10 @@ class Tap(io.RawIOBase):
             self._armed = limit
 
     def close(self) -> None:
-        """Let go of the socket; the call then watches it no longer."""
+        """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
         if not self.closed:
+            if self._is_waiting:
+                self.attempt.call.cancel()  # closing a socket wakes nobody, and now nobody could
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:
                 self.attempt.call.release()

@@ -274,7 +274,7 @@ class Reader:
             self._release()
             self._tell(None, complete=False)
         elif self.error is None:
-            self._tell(None, complete=True)
+            self._tell(None, complete=not (self.source.is_closed or self.source.is_dropped))
 
     @contextmanager
     def waiting_only(self, seconds: float) -> Iterator[None]:
@@ -303,7 +303,7 @@ class Reader:
     def abandon(self) -> None:
         """For ``__del__``: close the socket, and leave the pool alone, whose lock this thread may hold."""
         if not self.is_done and self.error is None:
-            self.is_done = self.source.is_done = True
+            self.is_done = self.source.is_done = self.source.is_dropped = True
             with suppress(*_BROKEN):
                 self.response.raw.close()
 

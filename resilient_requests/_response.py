@@ -27,10 +27,12 @@ class ResilientResponse(requests.Response):
     """What a `ResilientAdapter` returns: a requests.Response, to be read by one thread.
 
     ``attempts`` tells what it took. ``iter_lines()`` and ``iter_content(None)`` yield what has arrived, at once;
-    ``iter_content(n)`` too for event streams, else blocks of n bytes as in requests. They raise `StreamIdle`,
-    `StreamBroken`, `DeadlineExceeded` and `Cancelled`. ``raw`` is urllib3's, with urllib3's exceptions.
+    ``iter_content(n)`` too for event streams, at most n bytes at a time; else blocks of n bytes as in requests. They
+    raise `StreamIdle`, `StreamBroken`, `DeadlineExceeded` and `Cancelled`. ``raw`` is urllib3's, with urllib3's
+    exceptions.
     """
 
+    __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012  # requests' own name and form
     attempts: tuple[AttemptRecord, ...] = ()
     _source: Source | None = None  # kept by `body_of`, so that one loop can go on where another has stopped
 
@@ -39,6 +41,13 @@ class ResilientResponse(requests.Response):
         """Return the same response as one of ours."""
         response.__class__ = cls  # a second object would be filled for nothing, and make a second jar of cookies
         return cast("ResilientResponse", response)
+
+    def close(self) -> None:
+        """Give the connection back, or close it where the body has not ended; ends another thread's read, too."""
+        if self._content_consumed or not hasattr(self.raw, "stream"):
+            super().close()
+        else:
+            Reader(self).close()
 
     @property
     def content(self) -> Any:
@@ -55,8 +64,8 @@ class ResilientResponse(requests.Response):
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
         kind = media_type(self)
         arriving = _Arriving(self, closes=kind in _PROMPT)
-        is_prompt = chunk_size is None or kind in _PROMPT
-        chunks = arriving if chunk_size is None or is_prompt else _Loop(_blocks(arriving, chunk_size), arriving)
+        blocks = None if chunk_size is None else _blocks(arriving, chunk_size, is_prompt=kind in _PROMPT)
+        chunks = arriving if blocks is None else _Loop(blocks, arriving)
         return _Loop(stream_decode_response_unicode(chunks, self), chunks) if decode_unicode else chunks
 
     def iter_lines(
@@ -121,7 +130,7 @@ class _Arriving:
     def __next__(self) -> bytes:
         if self._reader is None:
             reader = Reader(self._response)
-            if reader.is_done:
+            if reader.is_done and not reader.source.is_closed:
                 raise requests.exceptions.StreamConsumedError
             self._reader = reader
         try:
@@ -158,14 +167,17 @@ class _Arriving:
             self._reader.abandon()
 
 
-def _blocks(chunks: _Arriving, size: int) -> Iterator[bytes]:
-    """Yield blocks of ``size`` bytes, and shorter ones only where requests does: at the end, and behind a chunk."""
+def _blocks(chunks: _Arriving, size: int, *, is_prompt: bool) -> Iterator[bytes]:
+    """Yield blocks of at most ``size`` bytes; shorter ones where requests does, at the end and behind a chunk.
+
+    ``is_prompt``: and wherever no more has arrived.
+    """
     held = bytearray()
     at = 0
     try:
         for chunk in chunks:
             held += chunk
-            whole = len(held) if chunks.is_between_chunks else len(held) - len(held) % size
+            whole = len(held) if is_prompt or chunks.is_between_chunks else len(held) - len(held) % size
             while at < whole:
                 at += size
                 yield bytes(held[at - size : at])
@@ -200,21 +212,28 @@ def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
 def _lines(chunks: Iterator[Any]) -> Iterator[Any]:
     """Yield lines that end at CR, LF or CRLF, whatever the cuts between chunks, in linear time."""
     held: list[Any] = []
+    whole: Iterator[Any] = iter(())
     after_cr = False
-    for chunk in chunks:
-        ends: Any = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
-        cr, lf = ends
-        # An LF behind a CR is the second half of a line end that has been used already.
-        text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
-        after_cr = chunk[-1:] == cr if chunk else after_cr
-        if cr in text:
-            text = text.replace(cr + lf, lf).replace(cr, lf)
-        *lines, rest = text.split(lf)
-        if lines:
-            yield text[:0].join([*held, lines[0]])
-            yield from lines[1:]
-            held = []
-        if rest:
-            held.append(rest)
-    if held:
-        yield held[0][:0].join(held)
+    try:
+        for chunk in chunks:
+            ends: Any = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
+            cr, lf = ends
+            # An LF behind a CR is the second half of a line end that has been used already.
+            text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
+            after_cr = chunk[-1:] == cr if chunk else after_cr
+            if cr in text:
+                text = text.replace(cr + lf, lf).replace(cr, lf)
+            *lines, rest = text.split(lf)
+            if lines:
+                lines[0] = text[:0].join([*held, lines[0]])
+                held = []
+            if rest:
+                held.append(rest)
+            whole = iter(lines)
+            yield from whole
+        if held:
+            yield held[0][:0].join(held)
+    except GeneratorExit:
+        if isinstance(chunks, _Arriving):
+            chunks.unread(b"\n".join([*whole, b"".join(held)]))
+        raise

@@ -46,7 +46,7 @@ __all__ = [
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
-_EXCERPT = 200
+_EXCERPT, _EXCERPT_WAIT = 200, 1.0  # bytes of a body that is refused, and seconds to wait for them
 
 
 def media_type(response: requests.Response) -> str:
@@ -228,7 +228,8 @@ def iter_events(
     _checks.count("max_event_bytes", max_event_bytes, least=1)
     reader = Reader(response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat)
     if media_type(response) != EVENT_STREAM:
-        data = reader.read()
+        with reader.waiting_only(_EXCERPT_WAIT):
+            data = reader.read()
         excerpt = data[:_EXCERPT] if isinstance(data, bytes) else b""
         reader.fail(StreamProtocolError(_refusal(response, excerpt), **reader.facts()))
     return EventStream(reader, max_event_bytes)

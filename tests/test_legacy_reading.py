@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import pickle
+import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +160,29 @@ def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServe
         next(loop)
 
 
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_closed_response_is_empty_as_in_requests(server: FaultServer, framing: Any, begins: bool, close: Any) -> None:
+    """Who looks at ``error.response.text`` behind a with block gets no false alarm."""
+    with both(server, stream([b"a\n"], framing=framing, content_type=PLAIN, ending="silence")) as pair:
+        for response in pair:
+            if begins:
+                assert response.raw.read(1) == b"a"
+            close(response)
+
+            assert response.content == b""
+            assert response.text == ""
+
+
+def test_a_response_keeps_its_attempts_when_it_is_pickled(client: Client, server: FaultServer) -> None:
+    """As errors do."""
+    response: Any = client.get()
+
+    assert pickle.loads(pickle.dumps(response)).attempts == response.attempts
+    assert len(response.attempts) == 1
+
+
 @pytest.mark.parametrize("size", [-1, "7", 7.0, True])
 def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> None:
     """The same result, or the same error."""
@@ -183,6 +208,24 @@ def test_text_is_decoded_across_cuts(client: Client, server: FaultServer, size: 
 
     pieces: list[Any] = list(response.iter_content(size, decode_unicode=True))
     assert "".join(pieces) == text
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_blocks_of_an_event_stream_are_prompt_and_no_longer_than_asked_for(
+    client: Client, server: FaultServer, size: int
+) -> None:
+    """Loops that look at the end of each byte miss an event boundary inside a longer block."""
+    go_on = threading.Event()
+    response = opened(client, server, stream([b"data: 1\n\nd", go_on, b"ata: 2\n\n"], content_type=EVENT_STREAM))
+    blocks = response.iter_content(size)
+    seen = b""
+    while not seen.endswith(b"\n\nd"):
+        block = next(blocks)
+        assert len(block) <= size
+        seen += block
+    go_on.set()
+
+    assert all(len(block) <= size for block in blocks)
 
 
 # -- iter_lines -----------------------------------------------------------------------------------------------------
@@ -305,6 +348,15 @@ def test_content_text_and_json(client: Client, server: FaultServer, framing: Any
     assert client.adapter.stats().in_flight == 0
     assert response.ok
     assert response.elapsed.total_seconds() >= 0
+
+
+def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(client: Client, server: FaultServer) -> None:
+    """``next(response.iter_lines())`` for a header line is common; requests loses what it had read ahead."""
+    response = opened(client, server, respond(b"head\r\n1\n2\r\n\n3", headers={"Content-Type": "text/plain"}))
+    assert next(response.iter_lines()) == b"head"
+
+    assert next(response.iter_lines(decode_unicode=True)) == "1"
+    assert list(response.iter_lines()) == [b"2", b"", b"3"]
 
 
 def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: FaultServer) -> None:

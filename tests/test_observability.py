@@ -132,6 +132,21 @@ def test_a_stream_that_is_closed_early_was_not_complete(server: FaultServer) -> 
     assert (ended.complete, ended.error, ended.first_event) == (False, None, None)
 
 
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_response_that_is_closed_early_was_not_complete(server: FaultServer, begins: bool) -> None:
+    """A with block around a legacy loop is the usual way to leave one."""
+    server.script(stream([b"one\n", b"two\n"], ending="silence"))
+    with Client(server) as client, client.get(stream=True) as response:
+        if begins:
+            next(response.iter_lines())
+        response.close()
+        response.close()
+    (ended,) = client.told(StreamEnded)
+
+    assert (ended.complete, ended.error) == (False, None)
+    assert (ended.first_byte is not None) is begins
+
+
 def test_a_stream_without_a_byte_has_no_first_byte(server: FaultServer) -> None:
     """None, and not 0."""
     server.script(stream([], ending="silence"))

@@ -109,6 +109,25 @@ def test_a_stream_is_ended_from_another_thread(
     assert client.adapter.generation == 0
 
 
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_wakes_another_threads_reader(
+    client: Client, server: FaultServer, framing: Any, reader: str, close: Any
+) -> None:
+    """A closed socket wakes nobody, and who has forgotten it cannot shut it down: the reader would wait on."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    reading = Reading(READERS[reader](response))
+    reading.wait()
+    until(lambda: response.raw._original_response.tap._is_waiting)
+    close(response)
+
+    assert isinstance(reading.error, Cancelled)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+    assert client.adapter.generation == 0
+
+
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServer, how: str) -> None:
     """Its socket is as good as ours."""
