@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from dataclasses import dataclass
 from importlib import metadata
@@ -126,11 +127,13 @@ def facts() -> str:
 _INTRODUCTION = """\
 # Benchmarks
 
-Made by `python -m benchmarks --page docs/benchmarks.md`; nothing here is written by hand. To make them again:
+Made by `python -m benchmarks --page docs/benchmarks.md`; nothing here is written by hand. To make them again, all or
+those whose names are given, which leaves the others as they are:
 
 ```console
 $ python -m benchmarks --install
 $ python -m benchmarks
+$ python -m benchmarks threads latency --page docs/benchmarks.md
 ```
 
 The upstream is a process of its own that sends bytes rendered beforehand, on loopback. Each contender has a process
@@ -141,20 +144,31 @@ goal says so.
 """
 
 
-def page(sections: Iterable[tuple[Measure, Results]]) -> str:
-    """Return the page for the documentation."""
-    sections = list(sections)
-    found = [(measure, figure) for measure, results in sections for figure in figures(measure, results)]
-    goals = [["", *_HEAD], *([measure.title, *figure.cells()] for measure, figure in found)]
-    parts = [_INTRODUCTION, facts() + "\n", "## Goals\n", _markdown(goals), "## Contenders\n"]
-    for measure, results in sections:
-        if len(measure.contenders) > 1:
-            title = measure.title[0].upper() + measure.title[1:]
-            parts += [f"### {title}\n", _markdown(contenders_table(measure, results))]
-    return "\n".join(parts)
+def page(sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = "") -> str:
+    """Return the page for the documentation; of ``measures`` that did not run it keeps what ``before`` says."""
+    made = {measure.title: results for measure, results in sections}
+    goals, tables = _markdown([["", *_HEAD]]), ""
+    for measure in [*measures] or [measure for measure, _ in sections]:
+        title = measure.title[0].upper() + measure.title[1:]
+        if measure.title in made:
+            found = figures(measure, made[measure.title])
+            goals += _rows([measure.title, *figure.cells()] for figure in found)
+            table = _markdown(contenders_table(measure, made[measure.title])) if len(measure.contenders) > 1 else ""
+        else:
+            goals += "".join(re.findall(rf"^\| {re.escape(measure.title)} \|.*\n", before, re.MULTILINE))
+            table = "".join(re.findall(rf"^### {re.escape(title)}\n\n((?:\|.*\n)+)", before, re.MULTILINE))
+        tables += f"### {title}\n\n{table}\n" if table else ""
+    # Figures of an earlier run may be of other versions.
+    ran_on = dict.fromkeys([facts(), *re.findall(r"^CPython .*CPUs\); .*\.$", before, re.MULTILINE)])
+    return f"{_INTRODUCTION}\n" + "\n\n".join(ran_on) + f"\n\n## Goals\n\n{goals}\n## Contenders\n\n{tables.rstrip()}\n"
 
 
 def _markdown(rows: list[list[str]]) -> str:
+    if not rows:
+        return ""
     head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
+    return _rows([head, ["---"] * len(head), *body])
+
+
+def _rows(lines: Iterable[list[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

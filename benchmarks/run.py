@@ -47,7 +47,7 @@ def _options(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default: %(default)s)")
     parser.add_argument("--contenders", metavar="NAME,NAME", help="only these of each measure's (default: all)")
-    parser.add_argument("--page", type=Path, help="also write this page of the documentation")
+    parser.add_argument("--page", type=Path, help="also write this page of the documentation, or what ran of it")
     parser.add_argument("--install", action="store_true", help="first make, or update, the environment of the peers")
     parser.add_argument("--list", action="store_true", help="print the names of the measures, and stop")
     parser.add_argument(
@@ -96,7 +96,8 @@ def _run(options: argparse.Namespace) -> int:
             _print(report.goals_table(report.figures(measure, results)))
             _print(report.contenders_table(measure, results))
     if options.page is not None:
-        options.page.write_text(report.page(sections), encoding="utf-8")
+        before = options.page.read_text(encoding="utf-8") if options.page.exists() else ""
+        options.page.write_text(report.page(sections, MEASURES.values(), before), encoding="utf-8")
     return 0
 
 

@@ -9,6 +9,15 @@ from pathlib import Path
 
 import pytest
 
+KEPT = """\
+CPython 3.10.1 on Some (cpu, 2 CPUs); requests 2.32.2.
+| one event every 2 ms | of an earlier run |
+| gone | old |
+
+### One event every 2 ms
+
+| an earlier | table |
+"""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -17,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
     """Two rounds with what is installed everywhere: the environment of the peers need not exist."""
     page = tmp_path / "page.md"
+    page.write_text(KEPT, encoding="utf-8")
     options = ["post", "--rounds", "2", "--contenders", "raw,plain,ours"]
     options += ["--venv", str(tmp_path / "none"), "--page", str(page)]
 
@@ -33,7 +43,9 @@ def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "CPU / plain HTTPAdapter" in done.stdout
     assert "post: round 2/2" in done.stderr
-    assert "| resilient_requests |" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "| resilient_requests |" in text
+    assert [line for line in KEPT.splitlines() if line not in text.splitlines()] == ["| gone | old |"]
 
 
 @pytest.mark.slow
