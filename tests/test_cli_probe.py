@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clients import in_time
 from lab.network import Lab, why_not
 from proxies import HTTPProxy, SOCKS5Proxy
 
@@ -298,7 +299,7 @@ def test_an_answer_without_end_does_not_hold_the_probe_up(
     told = probe(server.url, "--rungs", "0.02", "--json")
 
     assert told.results() == {0.02: "not kept"}
-    assert time.monotonic() - since < 3
+    in_time(time.monotonic() - since, 3)
 
 
 @pytest.mark.slow
@@ -662,4 +663,4 @@ def test_a_nat_that_forgets_after_four_seconds(
     assert limit["first_bad"] - limit["last_good"] <= 0.6 + 1e-6
     assert told.results()[10.0] == {"reset": "reset on reuse", "drop": "black hole"}[strangers]
     assert told.json["tcp_keepalive"]["helps"]
-    assert time.monotonic() - since < 20
+    in_time(time.monotonic() - since, 20)

@@ -103,7 +103,7 @@ def test_an_example_runs(script: Path) -> None:
         [sys.executable, "-W", "error", *runner, str(script)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
         check=False,
         cwd=script.parent,
     )

@@ -52,7 +52,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot 
 # The server's threads are what Python 3.12 warns of; the child uses none of them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
-PATIENCE = 20
+PATIENCE = 40
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -263,7 +263,7 @@ def test_the_prometheus_recipe_counts_what_happens() -> None:
     """As it stands in the documentation; in a process of its own, since the registry is a global one."""
     pytest.importorskip("prometheus_client")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", recipe() + CHECK], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-W", "error", "-c", recipe() + CHECK], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("http_client_")]

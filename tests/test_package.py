@@ -92,7 +92,7 @@ def test_the_command_is_declared() -> None:
 def test_importing_loads_no_extra_and_starts_no_thread() -> None:
     """An import is paid by every process, and a thread does not survive the fork of a web server."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROBE], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-W", "error", "-c", PROBE], capture_output=True, text=True, timeout=50, check=True
     )
     seen = json.loads(done.stdout)
 

@@ -54,7 +54,7 @@ def test_fixtures_serve_a_suite_that_names_the_plugin(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(Path(testing.__file__).parents[2])}
     result = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
     )
 
     assert "4 passed" in result.stdout, result.stdout

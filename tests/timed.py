@@ -95,7 +95,7 @@ def forgets(server: FaultServer) -> FaultServer:
 
 
 @contextlib.contextmanager
-def in_threads(count: int, work: Callable[[int], object], timeout: float = 20.0) -> Iterator[list[BaseException]]:
+def in_threads(count: int, work: Callable[[int], object], timeout: float = 40.0) -> Iterator[list[BaseException]]:
     """Run ``work(number)`` in so many threads that start together; on leaving, all have ended. Yields their errors."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(count)
