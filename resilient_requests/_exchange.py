@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
+import struct
+import sys
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +21,7 @@ __all__ = ["Exchange", "Tap"]
 _MOMENT = 0.01
 _MOST_BUFFERED = 1 << 20
 _HEAD_SIZE = 16 * 1024
+_Ordinary = socket.socket if socket.socket.__module__ == "socket" else None  # gevent's never block the thread
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 
 
@@ -33,10 +38,11 @@ class Tap(io.RawIOBase):
         self.until = deadline_of(attempt, limit)  # boot time by which the whole head must be there
         self.eof = False
         self.ends_with_the_connection = False  # the body has no framing that tells its end
+        self.is_before_body = False  # the head is there: the next read is the first of the body
         self.is_told = False  # the end of the response: it is told once
         self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = sock.gettimeout()
-        self._is_dry = self._is_waiting = False
+        self._is_dry = self._is_waiting = self._is_kernel_timed = False
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
         # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
@@ -75,6 +81,10 @@ class Tap(io.RawIOBase):
                 if self.ends_with_the_connection:
                     _see_death(self._sock)
                 data = self._sock.recv(size)
+            except BlockingIOError:
+                call.check()
+                attempt.fault = TimeoutError("timed out")  # as a socket with a timeout
+                raise attempt.fault from None
             except (OSError, ValueError) as error:
                 call.check()
                 attempt.fault = error
@@ -122,8 +132,16 @@ class Tap(io.RawIOBase):
             # The first read has the whole limit, which urllib3 has just set: to set it again is a system call.
             limit = limit if limit - left < _MOMENT else max(left, 0.001)
         limit = self.attempt.call.clip(limit)
+        if self.is_before_body:
+            self.is_before_body = False
+            if _may_leave_time_to_the_kernel(self._sock):
+                self._is_kernel_timed, self._armed = True, None
+                self._sock.settimeout(None)
         if limit != self._armed:
-            self._sock.settimeout(limit)
+            if self._is_kernel_timed:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(limit or 0))
+            else:
+                self._sock.settimeout(limit)
             self._armed = limit
 
     def close(self) -> None:
@@ -131,6 +149,9 @@ class Tap(io.RawIOBase):
         if not self.closed:
             if self._is_waiting:
                 self.attempt.call.cancel()  # closing a socket wakes nobody, and now nobody could
+            if self._is_kernel_timed:
+                with suppress(OSError):  # closed already, as this is
+                    self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(0))
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:
                 self.attempt.call.release()
@@ -173,7 +194,7 @@ class Exchange(http.client.HTTPResponse):
         attempt = self.tap.attempt
         self.tap.ends_with_the_connection = self.length is None and not self.chunked
         attempt.phase, attempt.status = Phase.BODY, self.status
-        self.tap.until, self.tap.limit = None, attempt.limits.idle
+        self.tap.until, self.tap.limit, self.tap.is_before_body = None, attempt.limits.idle, True
 
     def _take(self, head: Head) -> None:
         """Have read this head, as http.client would have."""
@@ -186,6 +207,22 @@ class Exchange(http.client.HTTPResponse):
         if self.status in _BODILESS or self._method == "HEAD":  # type: ignore[attr-defined]
             self.length = 0
         self.will_close = head.closes or not (self.chunked or self.length is not None)
+
+
+def _may_leave_time_to_the_kernel(sock: socket.socket) -> bool:
+    """Whether reads may block, within a limit that the kernel keeps: a system call less for each.
+
+    Not on the main thread: it gets the signals, and Python begins an interrupted read anew with the whole limit.
+    """
+    return (
+        sys.platform == "linux"
+        and type(sock) is _Ordinary
+        and threading.current_thread() is not threading.main_thread()
+    )
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", *divmod(math.ceil(seconds * 1e6), 1_000_000))
 
 
 def deadline_of(attempt: Attempt, limit: float | None) -> float | None:

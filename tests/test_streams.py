@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
+import socket
+import struct
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +16,7 @@ import pytest
 import requests
 import requests_mock
 import responses
-from clients import Client, in_time
+from clients import Client, Running, in_time, until
 from coded import BROTLI, CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, events, opened, verbatim
 from proxies import HTTPProxy
 
@@ -430,3 +435,62 @@ def test_brotli_is_tested_where_it_can_be() -> None:
     """The newest dependencies have it; without it nothing is advertised."""
     with requests.Session() as session:
         assert ("br" in str(session.headers["Accept-Encoding"])) == (BROTLI is not None)
+
+
+# -- limits that the kernel keeps -------------------------------------------------------------------------------------
+
+
+def kernel_limit(response: requests.Response) -> float:
+    """The limit of blocking reads on the socket of a response, in seconds; 0 is none."""
+    sock = response.raw._original_response.tap._sock
+    seconds, micros = struct.unpack("ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+    return float(seconds + micros / 1e6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere sockets keep their timeouts as Python does")
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_beside_the_main_thread_the_kernel_keeps_the_limit(fault_server: FaultServer, framing: Any) -> None:
+    """A system call less per read, and nothing of it stays on a connection that is pooled."""
+    go_on = threading.Event()
+    with Client(fault_server) as client:
+        response = opened(client, fault_server, stream([EVENTS[0], go_on, *EVENTS[1:]], framing=framing))
+        reading = Running(lambda: [event.data for event in iter_events(response)])
+        until(lambda: 0 < kernel_limit(response) <= 5.0)
+        sock = socket.socket(fileno=os.dup(response.raw.fileno()))
+        go_on.set()
+        reading.seconds_to_end()
+
+        assert reading.value == ["0", "1", "2"]
+        with sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
+        assert client.get().content == b"ok"
+
+
+@pytest.mark.parametrize("clocks", [{}, {"heartbeat": 60.0}, {"event_timeout": 60.0}])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_silence_is_told_in_every_thread(server: FaultServer, framing: Any, clocks: dict[str, Any]) -> None:
+    """Whoever keeps the time."""
+    with Client(server) as client:
+        response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"), idle=0.1)
+        reading = Running(lambda: list(iter_events(response, **clocks)))
+        reading.seconds_to_end()
+
+        assert isinstance(reading.error, StreamIdle)
+        assert reading.error.elapsed >= 0.1
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_reader_that_waits_after_a_signal_waits_no_longer(fault_server: FaultServer, framing: Any) -> None:
+    """The main thread gets the signals, and Python begins a read that is interrupted anew."""
+    with Client(fault_server) as client:
+        response = opened(client, fault_server, stream(EVENTS, framing=framing, ending="silence"), idle=0.2)
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)
+        try:
+            with pytest.raises(StreamIdle) as caught:
+                list(iter_events(response))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    assert in_time(caught.value.elapsed, 2.0) >= 0.2
