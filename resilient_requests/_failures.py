@@ -54,6 +54,7 @@ class _When(enum.Enum):
     NEVER = "never"
     ALWAYS = "always"
     IDEMPOTENT = "idempotent"
+    LISTED = "listed"  # idempotent, or its status is one that is repeated for all
     CONFIGURED = "configured"  # retry_response_timeout, once, and idempotent
 
 
@@ -89,7 +90,7 @@ for _failure, _fresh, _stale in (
     (Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED, 2, retires=True), None),  # 12
     (Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 2, retires=True), None),  # 14
     (Failure.BODY_STALLED, _Row(_When.CONFIGURED, 2, retires=True), None),  # 15
-    (Failure.STATUS, _Row(_When.IDEMPOTENT, 1, retires=False), None),  # 17
+    (Failure.STATUS, _Row(_When.LISTED, 1, retires=False), None),  # 17
     (Failure.POOL_CLOSED, _Row(_When.ALWAYS, 0, retires=False, at_once=True), None),  # 18
     (Failure.OTHER, _Row(_When.NEVER, 0, retires=False), None),  # 19
 ):
@@ -125,7 +126,8 @@ def judge(
     row = _TABLE[failure, stale]
     replay = (
         row.when is _When.ALWAYS
-        or (row.when is _When.IDEMPOTENT and (idempotent or for_all))
+        or (row.when is _When.IDEMPOTENT and idempotent)
+        or (row.when is _When.LISTED and (idempotent or for_all))
         or (row.when is _When.CONFIGURED and response_timeouts and idempotent)
     )
     return Verdict(

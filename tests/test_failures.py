@@ -112,7 +112,14 @@ def test_silence_is_repeated_only_where_asked_for_and_idempotent(failure: Failur
 def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
     """Row 17 with 429 or 503."""
     assert judge(Failure.STATUS, stale=False, idempotent=False, for_all=True).replay
-    assert not judge(Failure.RESPONSE_TIMEOUT, stale=False, idempotent=False, for_all=True).replay
+
+
+@pytest.mark.parametrize("failure", [failure for failure in Failure if failure is not Failure.STATUS])
+def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> None:
+    """A server that answers 503 and is then cut off has acted no less than any other."""
+    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(
+        failure, stale=False, idempotent=False
+    )
 
 
 @pytest.mark.parametrize(

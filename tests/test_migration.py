@@ -10,7 +10,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from resilient_requests import ResilientAdapter
-from resilient_requests.testing import respond
+from resilient_requests.testing import Reply, Send, reset, respond
 
 if TYPE_CHECKING:
     from resilient_requests.testing import FaultServer
@@ -49,6 +49,30 @@ def test_a_urllib3_retry_means_what_it_meant(fault_server: FaultServer, case: st
     ours = outcome(fault_server, ResilientAdapter(max_retries=urllib3.Retry(**options)), method)
 
     assert ours == plain
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "fault"),
+    [
+        ({"total": 3}, "POST", reset()),
+        ({"total": 3}, "POST", Reply((Send(b"HTTP/1.1 2"), *reset().steps))),
+        ({"total": 3}, "POST", respond(b"0123456789", cut=5)),
+        ({"total": 2, "allowed_methods": ["POST"]}, "GET", reset()),
+        ({"total": 2, "read": 0}, "GET", reset()),
+        ({"total": 2, "read": False}, "GET", reset()),
+    ],
+    ids=["reset", "cut head", "cut body", "another method", "read=0", "read=False"],
+)
+def test_a_lost_connection_repeats_no_more_than_the_retry_allows(
+    fault_server: FaultServer, options: dict[str, Any], method: str, fault: Reply
+) -> None:
+    """What it says about statuses says nothing about a server that may have acted."""
+    fault_server.default = fault
+    adapter = ResilientAdapter(max_retries=urllib3.Retry(**options), idempotency_keys=False)
+    error, requests_made = outcome(fault_server, adapter, method)
+
+    assert isinstance(error, type)
+    assert requests_made == 1
 
 
 def test_an_exhausted_retry_names_no_query(fault_server: FaultServer) -> None:

@@ -84,6 +84,16 @@ def test_a_body_that_is_cut_inside_the_attempt_is_repeated_where_idempotent(
     assert len(caught.value.attempts) == expected
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(server: FaultServer, status: int) -> None:
+    """The status counts where ``statuses`` asks for it; what is lost here is a connection."""
+    server.default = respond(b"0123456789", status=status, cut=5)
+    with Client(server, idempotency_keys=False) as client, pytest.raises(StreamBroken):
+        client.post()
+
+    assert counts(server) == (1, 1, 1)
+
+
 @pytest.mark.slow
 def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(server: FaultServer) -> None:
     """Code that knows requests' own error goes on; the server may be at work, so nothing is sent again."""
