@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from resilient_requests import _failures, _retry
 from resilient_requests._cancel import Call
+from resilient_requests._failures import Failure
 from resilient_requests._story import Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 
@@ -49,10 +50,11 @@ class Operation:
     joins, and nothing is repeated. Belongs to one thread at a time, but for ``cancel``.
     """
 
-    __slots__ = ("_begun", "_call", "_is_replay", "_origin", "_outer", "_pause", "_sender", "records")
+    __slots__ = ("_begun", "_call", "_is_replay", "_origin", "_outer", "_pause", "_sender", "records", "repeated")
 
     def __init__(self) -> None:
         self.records: list[AttemptRecord] = []
+        self.repeated: list[Failure] = []
         self._begun = 0  # sends that repeat nothing: the first one, and one per redirect
         self._is_replay = False
         self._call: Call | None = None
@@ -133,11 +135,12 @@ class Operation:
         why = record.error or type(error).__name__
         story.scheduled(call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error))
         self._is_replay = True
+        self.repeated.append(Failure.BODY_CUT)
         return True
 
     def _why_not(self, sender: Sender, call: Call, state: tenacity.RetryCallState) -> str | None:
         policy = sender.retry_policy
-        if self.retries >= policy.max_retries:
+        if self.retries >= policy.max_retries or not policy.allows(Failure.BODY_CUT, self.repeated):
             return "exhausted"
         try:
             call.check()

@@ -10,17 +10,22 @@ import tenacity
 import tenacity.stop
 import tenacity.wait
 import urllib3
+from urllib3.util.retry import RequestHistory
 
 from resilient_requests import _checks
 from resilient_requests._budget import RetryBudget
+from resilient_requests._failures import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["FullJitter", "RetryPolicy", "from_urllib3", "replay", "retry_after"]
 
 _T = TypeVar("_T")
 _LONGEST_RETRY_AFTER = 60.0
+# Servers say with these that they did nothing: any request may be repeated.
+_NOT_HANDLED = frozenset({429, 503})
+_EVERY = "*"
 # Callable too, and easily taken for a wait: a strategy's class, and tenacity's other kinds of strategies.
 _NO_WAITS = (type, tenacity.stop.stop_base, tenacity.retry_base)
 
@@ -44,11 +49,11 @@ class RetryPolicy:
     when no response came in time; off, because the server may be at work on it. ``statuses``: HTTP statuses
     after which idempotent requests are repeated (429 and 503: all requests), after ``Retry-After`` where given,
     at most 60 s. ``budget``: what retries may cost per origin (None: no limit). ``allowed_methods``: the methods
-    that count as idempotent (None: those of RFC 9110, and whatever carries an ``Idempotency-Key``).
-    ``raise_on_status``: raise ``requests.RetryError`` where retries on ``statuses`` are used up, instead of
-    returning the last response. ``status_methods``: repeat after a status these methods only (None: the rule of
-    ``statuses``). ``retry_after_statuses``: statuses that are repeated where a ``Retry-After`` came with them.
-    ``respect_retry_after``: False lets ``wait`` alone decide. The last six are what a urllib3 ``Retry`` brings along.
+    that count as idempotent, ``"*"`` among them for all (None: those of RFC 9110, and whatever carries an
+    ``Idempotency-Key``).
+    ``raise_on_status``: raise ``requests.RetryError`` where retries on ``statuses`` have ended without success, instead
+    of returning the last response. ``respect_retry_after``: False lets ``wait`` alone decide. The last three are what
+    a urllib3 ``Retry`` brings along.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -60,8 +65,6 @@ class RetryPolicy:
     budget: RetryBudget | None = RetryBudget()  # noqa: RUF009  # frozen
     allowed_methods: frozenset[str] | None = None
     raise_on_status: bool = False
-    status_methods: frozenset[str] | None = None
-    retry_after_statuses: frozenset[int] = frozenset()
     respect_retry_after: bool = True
 
     def __post_init__(self) -> None:
@@ -73,70 +76,95 @@ class RetryPolicy:
         _checks.flag("raise_on_status", self.raise_on_status)
         _checks.flag("respect_retry_after", self.respect_retry_after)
         # A set or a list is what people write.
-        for name in ("statuses", "retry_after_statuses"):
-            object.__setattr__(self, name, _checks.statuses(name, getattr(self, name)))
-        for name in ("allowed_methods", "status_methods"):
-            if (methods := getattr(self, name)) is not None:
-                upper = frozenset(method.upper() for method in _checks.names(name, methods))
-                object.__setattr__(self, name, upper)
+        object.__setattr__(self, "statuses", _checks.statuses("statuses", self.statuses))
+        if (methods := self.allowed_methods) is not None:
+            upper = frozenset(method.upper() for method in _checks.names("allowed_methods", methods))
+            object.__setattr__(self, "allowed_methods", upper)
 
-    def repeats(self, method: str, status: int, *, retry_after: bool) -> bool:
-        """Return whether a response with this status is to be followed by another attempt."""
-        if self.status_methods is not None and method not in self.status_methods:
-            return False
-        return status in self.statuses or (retry_after and status in self.retry_after_statuses)
+    def covers(self, method: str) -> bool | None:
+        """Return whether a method counts as idempotent; None where the policy says nothing about methods."""
+        allowed = self.allowed_methods
+        return None if allowed is None else method in allowed or _EVERY in allowed
+
+    def repeats(self, method: str, status: int, headers: Mapping[str, str]) -> bool:  # noqa: ARG002  # see _Translated
+        """Return whether a response is to be followed by another attempt, if its request may be repeated."""
+        return status in self.statuses
+
+    def repeats_any(self, status: int | None) -> bool:
+        """Return whether requests may be repeated after a status though they are not idempotent."""
+        return status in _NOT_HANDLED and self.allowed_methods is None
+
+    def allows(self, failure: Failure, repeated: Sequence[Failure]) -> bool:  # noqa: ARG002  # see _Translated
+        """Return whether a failure may be repeated after those that were; ``max_retries`` bounds it all the same."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Translated(RetryPolicy):
+    """The policy of a urllib3 Retry, which is asked itself: a subclass may have rules of its own."""
+
+    retry: urllib3.Retry
+
+    def repeats(self, method: str, status: int, headers: Mapping[str, str]) -> bool:
+        return self.retry.is_retry(method, status, bool(headers.get("Retry-After")))
+
+    def repeats_any(self, status: int | None) -> bool:  # noqa: ARG002  # it has looked at the method already
+        return True
+
+    def allows(self, failure: Failure, repeated: Sequence[Failure]) -> bool:
+        kind = _KINDS.get(failure, "read")
+        most: int | None = getattr(self.retry, kind)
+        return most is None or sum(_KINDS.get(each, "read") == kind for each in repeated) < most
+
+
+# As urllib3 counts, but that a handshake counts as a dial: nothing of the request was sent.
+_KINDS = {
+    Failure.NO_CONNECTION: "connect",
+    Failure.HANDSHAKE_CUT: "connect",
+    Failure.PROXY_BUSY: "other",
+    Failure.POOL_CLOSED: "other",
+    Failure.STATUS: "status",
+}
 
 
 def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
     """Return the policy that does for a call what the given urllib3 Retry was meant to do.
 
-    Count, statuses, backoff, methods, ``Retry-After`` and ``raise_on_status`` carry over; ``redirect`` does not
-    (requests follows redirects itself), and of the counts by kind only whether they are 0.
+    Counts, statuses, backoff, methods, ``Retry-After`` and ``raise_on_status`` carry over; ``redirect`` does not
+    (requests follows redirects itself). Of what a subclass overrides, ``is_retry`` and ``get_backoff_time`` are asked,
+    and nothing else.
     """
-    counts = [retry.total] if retry.total is not None else [retry.connect, retry.read, retry.status, retry.other]
-    most = max((int(each) for each in counts if each is not None), default=0)
+    kinds = [each for each in (retry.connect, retry.read, retry.status, retry.other) if each is not None]
     methods: object = retry.allowed_methods
     allowed: frozenset[str] | None = None  # urllib3's default says nothing that RFC 9110 does not
     if methods is None or methods is False:
-        allowed = _EVERY
+        allowed = frozenset({_EVERY})
     elif methods != urllib3.Retry.DEFAULT_ALLOWED_METHODS:
         allowed = _checks.names("allowed_methods", methods)
-    has_all = methods is None or methods is False
-    repeated = _EVERY if has_all else _checks.names("allowed_methods", methods)
-    if retry.status is not None and not retry.status:
-        repeated = frozenset()  # status=0: no status is a reason
-    if retry.read is not None and not retry.read:
-        allowed = frozenset()  # read=0 or False: nothing that may have been received is sent again
-    return RetryPolicy(
-        max_retries=most,
+    return _Translated(
+        max_retries=int(sum(kinds) if retry.total is None else retry.total),
         wait=_Backoff(retry),
         statuses=frozenset(retry.status_forcelist or ()),
         allowed_methods=allowed,
         raise_on_status=bool(retry.raise_on_status),
-        status_methods=repeated,
-        retry_after_statuses=_ON_REQUEST if retry.respect_retry_after_header else frozenset(),
         respect_retry_after=bool(retry.respect_retry_after_header),
+        retry=retry,
     )
 
 
-_ON_REQUEST = urllib3.Retry.RETRY_AFTER_STATUS_CODES
-_EVERY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY", "POST", "PATCH"})
-
-
 class _Backoff(tenacity.wait.wait_base):
-    """urllib3's backoff: nothing before the first retry, then ``factor * 2 ** (n - 1)`` seconds."""
+    """A urllib3 Retry's own: as stock, nothing before the first retry, then ``factor * 2 ** (n - 1)`` seconds."""
 
     def __init__(self, retry: urllib3.Retry) -> None:
-        self._factor = retry.backoff_factor
-        self._most = retry.backoff_max
-        self._jitter = retry.backoff_jitter
+        self._retry = retry
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        n = retry_state.attempt_number
-        if n <= 1:
-            return 0.0
-        seconds = self._factor * 2.0 ** min(n - 1, 60) + random.random() * self._jitter
-        return float(max(0.0, min(seconds, self._most)))
+        outcome = retry_state.outcome
+        status = None if outcome is None or outcome.failed else outcome.result().status_code
+        entry = RequestHistory(None, None, None, status, None)
+        # As a rule it is only asked how many there are; two to the power of many more would be no float.
+        history = (entry,) * min(retry_state.attempt_number, 60)
+        return float(self._retry.new(history=history).get_backoff_time())
 
 
 def retry_after(value: str | None) -> float | None:

@@ -20,6 +20,8 @@ from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import tenacity
 
     from resilient_requests._cancel import Call
@@ -30,8 +32,6 @@ __all__ = ["IDEMPOTENCY_KEY", "Send"]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _LOWER_KEY = IDEMPOTENCY_KEY.lower()
-# Servers say with these that they did nothing: any request may be repeated.
-_NOT_HANDLED = frozenset({429, 503})
 _IN_MEMORY = (type(None), str, bytes, bytearray, memoryview)
 
 
@@ -99,8 +99,9 @@ class Send:
             wait=lambda _: self._pause,
             sleep=functools.partial(self._sender.sleep, self._call),
         )
-        is_listed = self._policy.raise_on_status and response.status_code in self._policy.statuses
-        if is_listed and self._records[-1].stopped_by == "exhausted":
+        # What is repeated only because of a Retry-After is returned in the end, as by urllib3.
+        is_listed = self._policy.raise_on_status and self._repeats(response, {})
+        if is_listed and self._records[-1].stopped_by not in (None, "policy"):
             reason = urllib3.exceptions.ResponseError(f"too many {response.status_code} error responses")
             origin: Any = self._origin  # where urllib3 names its pool
             path = self._request.path_url.partition("?")[0]
@@ -109,11 +110,10 @@ class Send:
         return response
 
     def _is_unwanted(self, response: requests.Response) -> bool:
-        policy = self._policy
-        if not (policy.statuses or policy.retry_after_statuses):
-            return False
-        method = (self._request.method or "").upper()
-        return policy.repeats(method, response.status_code, retry_after="Retry-After" in response.headers)
+        return self._repeats(response, response.headers)
+
+    def _repeats(self, response: requests.Response, headers: Mapping[str, str]) -> bool:
+        return self._policy.repeats(self._request.method or "", response.status_code, headers)
 
     # -- one attempt --------------------------------------------------------------------------------------------
 
@@ -185,17 +185,15 @@ class Send:
 
     def _judged(self, failure: Failure, attempt: Attempt) -> Verdict:
         method = (self._request.method or "").upper()
-        allowed = self._policy.allowed_methods
-        if allowed is not None:
-            is_idempotent = method in allowed
-        else:
+        is_idempotent = self._policy.covers(method)
+        if is_idempotent is None:
             is_idempotent = method in _failures.IDEMPOTENT or _has_key(self._request.headers)
         return _failures.judge(
             failure,
             stale=_failures.is_stale(attempt, self._call.boot()),
             idempotent=is_idempotent,
             response_timeouts=self._policy.retry_response_timeout and not self._has_retried_timeout,
-            for_all=self._policy.status_methods is not None or (attempt.status in _NOT_HANDLED and allowed is None),
+            for_all=self._policy.repeats_any(attempt.status),
         )
 
     def _learn(self, attempt: Attempt, ended: BaseException | None) -> None:
@@ -242,6 +240,8 @@ class Send:
             return "policy"
         if self._operation.retries >= self._policy.max_retries:
             return "exhausted"
+        if not self._policy.allows(verdict.failure, self._operation.repeated):
+            return "exhausted"
         if not self._rewind(self._attempt):
             return "not replayable"
         is_free = verdict.at_once and (verdict.cost == 0 or not self._has_retried_free)
@@ -284,6 +284,7 @@ class Send:
         if verdict.failure in (Failure.RESPONSE_TIMEOUT, Failure.BODY_STALLED):
             self._has_retried_timeout = True
             self._limits = _longer(self._limits)
+        self._operation.repeated.append(verdict.failure)
         record = self._records[-1]
         reason = record.error or f"status {record.status}"
         number = _failures.errno_of(attempt.fault) if attempt.fault is not None else None

@@ -117,9 +117,7 @@ def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
 @pytest.mark.parametrize("failure", [failure for failure in Failure if failure is not Failure.STATUS])
 def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> None:
     """A server that answers 503 and is then cut off has acted no less than any other."""
-    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(
-        failure, stale=False, idempotent=False
-    )
+    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(failure, stale=False, idempotent=False)
 
 
 @pytest.mark.parametrize(

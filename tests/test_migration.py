@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 import urllib3
+from clients import Client, refusing
 from requests.adapters import HTTPAdapter
 
-from resilient_requests import ResilientAdapter
+from resilient_requests import (
+    AttemptStarted,
+    ResilientAdapter,
+    RetryBudget,
+    RetryScheduled,
+    Timeouts,
+    is_transient,
+)
+from resilient_requests._retry import from_urllib3
 from resilient_requests.testing import Reply, Send, reset, respond
 
 if TYPE_CHECKING:
@@ -23,9 +34,17 @@ RETRIES: dict[str, tuple[dict[str, Any], str, int]] = {
     "every method": ({"total": 2, "status_forcelist": [500], "allowed_methods": None}, "POST", 500),
     "no error raised": ({"total": 2, "status_forcelist": [500], "raise_on_status": False}, "GET", 500),
     "status=0": ({"total": 2, "status": 0, "status_forcelist": [500], "raise_on_status": False}, "GET", 500),
+    "status=0, raised": ({"total": 2, "status": 0, "status_forcelist": [500]}, "GET", 500),
+    "status=1": ({"total": 5, "status": 1, "status_forcelist": [500]}, "GET", 500),
+    "status=1 and no total": ({"total": None, "status": 1, "status_forcelist": [500]}, "GET", 500),
+    "total=0": ({"total": 0, "status_forcelist": [500]}, "GET", 500),
+    "a method that nobody knows": ({"total": 1, "status_forcelist": [500], "allowed_methods": None}, "LINK", 500),
+    "a status that nobody knows": ({"total": 1, "status_forcelist": [999]}, "GET", 999),
     "Retry-After on request": ({"total": 2}, "GET", 503),
     "no Retry-After wanted": ({"total": 2, "respect_retry_after_header": False}, "GET", 503),
 }
+
+LISTED = from_urllib3(urllib3.Retry(3, status_forcelist=[503]))
 
 
 def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[object, int]:
@@ -73,6 +92,112 @@ def test_a_lost_connection_repeats_no_more_than_the_retry_allows(
 
     assert isinstance(error, type)
     assert requests_made == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "dials"),
+    [
+        ({"total": 2}, 3),
+        ({"total": 2, "connect": 0}, 1),
+        ({"total": 5, "connect": 1}, 2),
+        ({"total": None, "connect": 1, "read": 2}, 2),
+        ({"total": 1, "read": 0}, 2),
+        ({"total": 2, "connect": False}, 1),
+    ],
+)
+def test_a_count_of_dials_bounds_dials(options: dict[str, Any], dials: int) -> None:
+    """Below the total; counts of other kinds do not."""
+    with refusing() as url, Client(url, max_retries=urllib3.Retry(**options)) as client:
+        with pytest.raises(requests.ConnectionError):
+            client.get()
+
+        assert len(client.told(AttemptStarted)) == dials
+
+
+@pytest.mark.parametrize(("options", "expected"), [({"read": 1}, 2), ({"read": 1, "connect": 0, "status": 0}, 2)])
+def test_a_count_of_lost_answers_bounds_those(
+    fault_server: FaultServer, options: dict[str, Any], expected: int
+) -> None:
+    """Whatever the total would still allow."""
+    fault_server.default = reset()
+    _, requests_made = outcome(fault_server, ResilientAdapter(max_retries=urllib3.Retry(5, **options)), "GET")
+
+    assert requests_made == expected
+
+
+def test_a_method_that_nobody_knows_is_repeated_where_all_methods_are(fault_server: FaultServer) -> None:
+    """``allowed_methods=None`` is no list of those that we have heard of."""
+    fault_server.default = reset()
+    retry = urllib3.Retry(2, allowed_methods=None)
+    _, requests_made = outcome(fault_server, ResilientAdapter(max_retries=retry), "PROPFIND")
+
+    assert requests_made == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({"timeouts": Timeouts(total=30.0)}, "60"),
+        ({"max_retries": dataclasses.replace(LISTED, budget=RetryBudget(capacity=0, trickle=0))}, "0"),
+    ],
+    ids=["deadline", "budget"],
+)
+def test_retries_on_a_status_that_end_early_raise_too(
+    fault_server: FaultServer, options: dict[str, Any], seconds: str
+) -> None:
+    """Who was promised an error instead of a 503 does not look at the status."""
+    fault_server.default = respond(status=503, headers={"Retry-After": seconds})
+    with (
+        Client(fault_server, **{"max_retries": LISTED, **options}) as client,
+        pytest.raises(requests.exceptions.RetryError) as caught,
+    ):
+        client.get()
+
+    assert len(fault_server.requests) == 1
+    assert not is_transient(caught.value)
+
+
+def test_retries_on_a_status_end_where_the_body_cannot_be_sent_again(fault_server: FaultServer) -> None:
+    """That too is no success."""
+    fault_server.default = respond(status=503)
+    retry = urllib3.Retry(2, status_forcelist=[503], allowed_methods=None)
+    with Client(fault_server, max_retries=retry) as client, pytest.raises(requests.exceptions.RetryError):
+        client.post(data=iter([b"once"]))
+
+    assert len(fault_server.requests) == 1
+
+
+class Stubborn(urllib3.Retry):
+    """Has rules of its own, as urllib3 allows."""
+
+    def get_backoff_time(self) -> float:
+        """Return other seconds than urllib3's."""
+        return 0.01 * len(self.history)
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        """Return True for whatever went wrong at the server."""
+        return method == "GET" and status_code >= 500
+
+
+def test_a_retry_of_a_subclass_is_asked_itself(fault_server: FaultServer) -> None:
+    """Its own rules are why there is a subclass."""
+    fault_server.default = respond(status=502)
+    with Client(fault_server, max_retries=Stubborn(2)) as client:
+        posted = client.post()
+        with pytest.raises(requests.exceptions.RetryError):
+            client.get()
+
+    assert posted.status_code == 502
+    assert [event.wait for event in client.told(RetryScheduled)] == pytest.approx([0.01, 0.02])
+
+
+def test_a_translated_policy_survives_pickle_and_replace(fault_server: FaultServer) -> None:
+    """It is a policy like any other."""
+    policy = pickle.loads(pickle.dumps(ResilientAdapter(max_retries=Stubborn(5)))).retry_policy
+    fault_server.default = respond(status=502)
+    adapter = ResilientAdapter(max_retries=dataclasses.replace(policy, max_retries=1, raise_on_status=False))
+
+    assert outcome(fault_server, adapter, "GET") == (502, 2)
 
 
 def test_an_exhausted_retry_names_no_query(fault_server: FaultServer) -> None:
