@@ -14,6 +14,7 @@ import requests
 import urllib3.exceptions
 
 from resilient_requests._attempt import Attempt, Phase
+from resilient_requests._chunked import ChunkedError
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Failure(enum.Enum):
     SEND_FAILED = "send failed"
     DIED = "connection died"  # no byte of a response
     HEAD_CUT = "response head cut"
+    UNREADABLE = "unreadable answer"  # it came, and is not HTTP
     RESPONSE_TIMEOUT = "response timeout"
     BODY_CUT = "body cut"
     BODY_STALLED = "body stalled"
@@ -87,6 +89,7 @@ for _failure, _fresh, _stale in (
         _Row(_When.ALWAYS, 1, retires=True, at_once=True, teaches=True),  # 8
     ),
     (Failure.HEAD_CUT, _Row(_When.IDEMPOTENT, 1, retires=True), None),  # 11
+    (Failure.UNREADABLE, _Row(_When.NEVER, 0, retires=False), None),  # 11b
     (Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED, 2, retires=True), None),  # 12
     (Failure.BODY_CUT, _Row(_When.IDEMPOTENT, 2, retires=True), None),  # 14
     (Failure.BODY_STALLED, _Row(_When.CONFIGURED, 2, retires=True), None),  # 15
@@ -248,7 +251,17 @@ def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
         return Failure.SEND_FAILED
     if _is_timeout(chain):
         return Failure.RESPONSE_TIMEOUT
+    if any(_is_unreadable(each) for each in chain):
+        return Failure.UNREADABLE
     return Failure.HEAD_CUT if attempt.bytes_received else Failure.DIED
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    if isinstance(error, http.client.BadStatusLine):
+        return error.line.endswith("\n")  # else the connection ended inside the line, or before it
+    if isinstance(error, ChunkedError):
+        return True
+    return isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.IncompleteRead)
 
 
 # A body that cannot be decoded was not cut.
@@ -258,6 +271,8 @@ _CUTS = (StreamBroken, urllib3.exceptions.ProtocolError, ConnectionError, ssl.SS
 def _reading(chain: list[BaseException]) -> Failure:
     if _is_timeout(chain):
         return Failure.BODY_STALLED
+    if any(_is_unreadable(each) for each in chain):
+        return Failure.UNREADABLE
     cut = any(isinstance(each, _CUTS) for each in chain)
     return Failure.BODY_CUT if cut else Failure.OTHER
 
@@ -275,8 +290,9 @@ def is_transient(exc: BaseException) -> bool:
 
     For loops of your own (Celery, tenacity) around a call: True for refused, reset and timed-out connections and
     DNS hiccups, also when the retries or the budget were used up; False for a response timeout, a certificate
-    error, an unknown host, any status, every `StreamError`, `Cancelled` and `DeadlineExceeded`. Where the error
-    carries ``attempts``, the last of them decides. Takes any exception; raises nothing.
+    error, an unknown host, an answer that is not HTTP, any status, every `StreamError`, `Cancelled` and
+    `DeadlineExceeded`. Where the error carries ``attempts``, the last of them decides. Takes any exception; raises
+    nothing.
     """
     answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)  # the last is a status
     if not isinstance(exc, requests.RequestException) or isinstance(exc, answers):
@@ -292,7 +308,7 @@ def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     chain = list(causes(error))
     # A stalled response, whatever requests calls it; a dial or a send that timed out is another matter.
     ends = (Cancelled, urllib3.exceptions.ReadTimeoutError, requests.exceptions.ChunkedEncodingError)
-    if any(isinstance(each, ends) for each in chain):
+    if any(isinstance(each, ends) or _is_unreadable(each) for each in chain):
         return False
     if not isinstance(error, requests.ConnectionError):
         return False  # statuses, URLs, ReadTimeout; ConnectTimeout is a ConnectionError

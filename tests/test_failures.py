@@ -26,6 +26,7 @@ from resilient_requests import (
 )
 from resilient_requests._attempt import Attempt, Limits, Phase
 from resilient_requests._cancel import Call
+from resilient_requests._chunked import ChunkedError
 from resilient_requests._failures import Failure, causes, describe, errno_of, failure_of, is_stale, judge
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
@@ -64,6 +65,7 @@ def attempt_in(phase: Phase, **facts: Any) -> Attempt:
         pytest.param(Failure.DIED, False, False, True, 1, False, True, False, id="9, 10"),
         pytest.param(Failure.HEAD_CUT, False, False, True, 1, False, True, False, id="11 fresh"),
         pytest.param(Failure.HEAD_CUT, True, False, True, 1, False, True, False, id="11 reused"),
+        pytest.param(Failure.UNREADABLE, False, False, False, 0, False, False, False, id="11b"),
         pytest.param(Failure.RESPONSE_TIMEOUT, False, False, False, 2, False, True, False, id="12 fresh"),
         pytest.param(Failure.RESPONSE_TIMEOUT, True, False, False, 2, False, True, False, id="12 reused"),
         pytest.param(Failure.BODY_CUT, False, False, True, 2, False, True, False, id="14"),
@@ -190,9 +192,15 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.HEAD, {"bytes_received": 9}, ETIMEDOUT, Failure.HEAD_CUT),
     (Phase.HEAD, {"bytes_received": 9}, http.client.BadStatusLine("HTT"), Failure.HEAD_CUT),
     (Phase.HEAD, {"bytes_received": 9}, http.client.IncompleteRead(b""), Failure.HEAD_CUT),
+    (Phase.HEAD, {"bytes_received": 9}, http.client.RemoteDisconnected("end"), Failure.HEAD_CUT),  # behind a 103
+    (Phase.HEAD, {"bytes_received": 9}, http.client.BadStatusLine("ICY 200 OK\r\n"), Failure.UNREADABLE),
+    (Phase.HEAD, {"bytes_received": 9}, http.client.LineTooLong("header line"), Failure.UNREADABLE),
+    (Phase.HEAD, {"bytes_received": 9}, http.client.HTTPException("got more than 100 headers"), Failure.UNREADABLE),
+    (Phase.HEAD, {"bytes_received": 9}, http.client.UnknownProtocol("HTTP/2.0"), Failure.UNREADABLE),
     (Phase.BODY, {}, StreamBroken("cut"), Failure.BODY_CUT),
     (Phase.BODY, {}, caused(StreamIdle(), TimeoutError("timed out")), Failure.BODY_STALLED),
     (Phase.BODY, {}, caused(StreamBroken("cut"), ETIMEDOUT), Failure.BODY_CUT),
+    (Phase.BODY, {}, caused(StreamBroken("cut"), ChunkedError("a chunk has no size")), Failure.UNREADABLE),
     (Phase.BODY, {}, requests.exceptions.ContentDecodingError(), Failure.OTHER),
     (Phase.BODY, {"fault": None}, ValueError("a hook's"), Failure.OTHER),
     (Phase.START, {}, urllib3.exceptions.ClosedPoolError(NO_POOL, "closed"), Failure.POOL_CLOSED),
@@ -301,6 +309,8 @@ def test_a_description_names_class_and_errno_and_no_message(error: Exception, nu
         requests.exceptions.ContentDecodingError("x"),
         requests.exceptions.SSLError(urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "expired"))),
         requests.ConnectionError(urllib3.exceptions.ReadTimeoutError(NO_POOL, "/", "Read timed out.")),
+        in_args(http.client.BadStatusLine("ICY 200 OK\r\n")),
+        in_args(http.client.LineTooLong("header line")),
         in_reason(socket.gaierror(socket.EAI_NONAME, "none")),
         in_args(Cancelled()),
         ValueError("x"),
@@ -320,6 +330,7 @@ def test_what_would_not_have_been_repeated_is_not_transient(error: BaseException
         in_args(RESET),
         in_args(ETIMEDOUT),
         in_args(http.client.RemoteDisconnected("end")),
+        in_args(http.client.BadStatusLine("HTT")),
         in_args(BrokenPipeError(errno.EPIPE, "pipe")),
         in_args(TimeoutError("timed out")),  # so urllib3 raises a send that timed out
         in_reason(ConnectionRefusedError(errno.ECONNREFUSED, "refused")),

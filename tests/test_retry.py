@@ -217,6 +217,47 @@ def test_a_response_timeout_of_a_bare_post_is_never_repeated(server: FaultServer
     assert counts(server) == (1, 1, 1)
 
 
+# Answers that are none
+
+UNREADABLE = {
+    "too many fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 150 + b"\r\n",
+    "an endless field": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "a status of four digits": b"HTTP/1.1 1000 OK\r\n\r\n",
+    "another protocol": b"ICY 200 OK\r\n\r\n",
+    "a chunk without a size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsize\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("ending", [silence, fin])
+def test_an_answer_that_cannot_be_read_is_not_asked_for_again(
+    server: FaultServer, answer: bytes, ending: Callable[[], Reply]
+) -> None:
+    """The server has acted, and would say the same again; the path has done nothing wrong."""
+    server.default = Reply((Send(answer), *ending().steps))
+    with Client(server) as client, pytest.raises(requests.RequestException) as caught:
+        client.post()
+
+    assert counts(server)[:2] == (1, 1)
+    assert [each.stopped_by for each in caught.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    assert client.told(PoolRotated) == []
+    assert not is_transient(caught.value)
+
+
+@pytest.mark.parametrize("ending", [reset, fin])
+@pytest.mark.parametrize("part", [b"H", b"ICY 200", b"HTTP/1.1 200 OK\r\nX: y"])
+def test_an_answer_that_was_cut_is_asked_for_again(
+    server: FaultServer, part: bytes, ending: Callable[[], Reply]
+) -> None:
+    """What does not look like HTTP may be the beginning of anything as long as its line has no end."""
+    server.script(Reply((Send(part), *ending().steps)))
+    with Client(server) as client:
+        response = client.post()
+
+    assert response.content == b"ok"
+    assert counts(server)[:2] == (2, 2)
+
+
 # Statuses
 
 
