@@ -12,7 +12,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from resilient_requests import _checks, _clock, _environment, _retry, _send
+from resilient_requests import _checks, _clock, _environment, _idempotency, _retry, _send
 from resilient_requests._budget import TokenBucket
 from resilient_requests._cancel import Call
 from resilient_requests._events import Emitter, Observer
@@ -97,7 +97,7 @@ class ResilientAdapter(TransportAdapter):
         self.emitter = Emitter(self._observers)
         self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
         self._buckets: dict[str, TokenBucket] = {}
-        self._keys = _send.Keys()
+        self._keys = _idempotency.Keys()
         self._pid = os.getpid()
         self._forked = threading.RLock()
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
@@ -178,7 +178,7 @@ class ResilientAdapter(TransportAdapter):
         self._ensure_process()
         limits = self._timeouts.limits(timeout)
         if self._idempotency_keys:
-            request = _send.with_key(request, self._keys)
+            request = _idempotency.with_key(request, self._keys)
         call = Call(clock=self._clock, total=self._timeouts.total, pid=self._pid)
         call.join(self.register.in_flight)
         if self.register.is_shut_down:
@@ -227,7 +227,7 @@ class ResilientAdapter(TransportAdapter):
 
     def _forget(self) -> None:
         self._buckets = {}
-        self._keys = _send.Keys()
+        self._keys = _idempotency.Keys()
         self._pools = weakref.WeakValueDictionary()
         self._pid = os.getpid()  # last: from now on other threads pass
 

@@ -258,7 +258,7 @@ def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
 
 def _is_unreadable(error: BaseException) -> bool:
     if isinstance(error, http.client.BadStatusLine):
-        return error.line.endswith("\n")  # else the connection ended inside the line, or before it
+        return str(getattr(error, "line", "")).endswith("\n")  # else the connection ended inside the line, or before it
     if isinstance(error, ChunkedError):
         return True
     return isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.IncompleteRead)

@@ -196,4 +196,7 @@ def replay(
         return (upcoming.pop() if len(upcoming) > 1 else attempt)()
 
     loop = tenacity.Retrying(stop=tenacity.stop_never, retry=decide, wait=wait, sleep=sleep, reraise=True)
-    return loop(once)
+    try:
+        return loop(once)
+    finally:
+        vars(loop).clear()  # it refers to itself, and to all of this, until the garbage collector comes by

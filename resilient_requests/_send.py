@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
-from requests.structures import CaseInsensitiveDict
 from requests.utils import rewind_body
 
 from resilient_requests import _failures, _operation, _retry
 from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
 from resilient_requests._failures import Failure, Verdict
+from resilient_requests._idempotency import IDEMPOTENCY_KEY, has_key
 from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IDEMPOTENCY_KEY", "Send"]
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
-_LOWER_KEY = IDEMPOTENCY_KEY.lower()
 _IN_MEMORY = (type(None), str, bytes, bytearray, memoryview)
 
 
@@ -65,6 +62,7 @@ class Send:
         self._has_retried_free = False
         self._has_retried_timeout = False
         self._pause = 0.0
+        self._handled = sys.exc_info()[1]  # by the caller, or one of its callers
 
     def run(self) -> requests.Response:
         """Send, repeat by the rules, and return the response or raise the last attempt's own error."""
@@ -87,11 +85,11 @@ class Send:
         try:
             response = self.attempt()
         except Exception as error:  # noqa: BLE001  # the loop raises it again
-            first = functools.partial(_outcome, None, error)
+            first = functools.partial(_outcome, [error])
         else:
             if not self._is_unwanted(response):
                 return response
-            first = functools.partial(_outcome, response, None)
+            first = functools.partial(_outcome, [response])
         response = _retry.replay(
             first,
             self.attempt,
@@ -187,7 +185,7 @@ class Send:
         method = (self._request.method or "").upper()
         is_idempotent = self._policy.covers(method)
         if is_idempotent is None:
-            is_idempotent = method in _failures.IDEMPOTENT or _has_key(self._request.headers)
+            is_idempotent = method in _failures.IDEMPOTENT or has_key(self._request.headers)
         return _failures.judge(
             failure,
             stale=_failures.is_stale(attempt, self._call.boot()),
@@ -225,9 +223,11 @@ class Send:
             self._story.denied(self._call.id, attempt.number, reason)
             return False
         assert verdict is not None
-        if not outcome.failed:
-            outcome.result().close()
         self._schedule(verdict, attempt)
+        if outcome.failed:
+            _let_go(outcome.exception(), self._handled)
+        else:
+            outcome.result().close()
         return True
 
     def _why_not(self, verdict: Verdict | None, state: tenacity.RetryCallState) -> str | None:  # noqa: PLR0911
@@ -300,52 +300,26 @@ _ENDED_BY: dict[type, str] = {
 }
 
 
-class Keys:
-    """Makes Idempotency-Keys for one adapter in one process: random once, then counted; from any thread.
+def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
+    outcome = held.pop()
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+    finally:
+        del outcome
 
-    Random bytes for each would be a system call for each, 2 % of a short POST.
+
+def _let_go(error: BaseException | None, handled: BaseException | None) -> None:
+    """Take its traceback from an error that is repeated, and from what stands behind it; not from the caller's own.
+
+    urllib3's frames refer to the error that they are in the traceback of, and to all frames below them: without this
+    the response that came in the end would not be freed before the garbage collector comes by.
     """
-
-    def __init__(self) -> None:
-        digits = os.urandom(10).hex()
-        self._prefix = f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-"  # RFC 9562, version 8
-        self._count = itertools.count(1)
-
-    def new(self) -> str:
-        """Return the next."""
-        return f"{self._prefix}{next(self._count):012x}"
-
-
-def with_key(request: requests.PreparedRequest, keys: Keys) -> requests.PreparedRequest:
-    """Return a POST or PATCH with an Idempotency-Key: a copy, since the same request sent twice is two operations."""
-    if request.method not in ("POST", "PATCH") or _has_key(request.headers):
-        return request
-    keyed = type(request).__new__(type(request))
-    keyed.__dict__.update(request.__dict__)  # as copy.copy does, in a quarter of its time
-    keyed.headers = _copied(request.headers)
-    keyed.headers[IDEMPOTENCY_KEY] = keys.new()
-    return keyed
-
-
-def _has_key(headers: Any) -> bool:
-    # A look into the dict of requests' class costs a third of asking that; a user may have set a plain one.
-    names = getattr(headers, "_store", headers)
-    return _LOWER_KEY in names or IDEMPOTENCY_KEY in names
-
-
-def _copied(headers: Any) -> Any:
-    if type(headers) is not CaseInsensitiveDict:
-        return headers.copy()
-    copied = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
-    copied._store = headers._store.copy()  # its own copy() takes every item apart: 3 % of a short POST
-    return copied
-
-
-def _outcome(response: requests.Response | None, error: Exception | None) -> requests.Response:
-    if error is not None:
-        raise error
-    assert response is not None
-    return response
+    others = set() if handled is None else {id(each) for each in _failures.causes(handled)}
+    for each in () if error is None else _failures.causes(error):
+        if id(each) not in others:
+            each.__traceback__ = None
 
 
 def _read(response: requests.Response) -> None:

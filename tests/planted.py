@@ -154,7 +154,7 @@ BUGS = (
     ),
     Bug(
         "2 a key for every POST",
-        "_send.py",
+        "_idempotency.py",
         'if request.method not in ("POST", "PATCH") or',
         'if request.method not in ("PATCH",) or',
     ),

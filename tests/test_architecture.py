@@ -15,7 +15,20 @@ PACKAGE = "resilient_requests"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"exceptions", "_clock", "_keepalive", "_budget", "_checks", "_chunked", "_head", "_sse", "_stats"}),
+    frozenset(
+        {
+            "exceptions",
+            "_clock",
+            "_keepalive",
+            "_budget",
+            "_checks",
+            "_chunked",
+            "_head",
+            "_idempotency",
+            "_sse",
+            "_stats",
+        }
+    ),
     frozenset({"_cancel", "_events", "_forkgate"}),
     frozenset({"_attempt", "_failures", "_timeouts", "_tls"}),
     frozenset({"_exchange", "_connection", "_coding", "_register", "_story"}),

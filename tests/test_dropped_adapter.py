@@ -1,18 +1,24 @@
-"""An adapter that nobody closed, and nobody refers to any more."""
+"""What nobody closed, and nobody refers to any more: an adapter, a response."""
 
 from __future__ import annotations
 
 import gc
 import os
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from clients import Client
+from urllib3 import Retry
 
 from resilient_requests import ResilientAdapter
+from resilient_requests.testing import fin, reset, respond, stream
 
 if TYPE_CHECKING:
-    from resilient_requests.testing import FaultServer
+    from collections.abc import Callable, Iterator
+
+    from resilient_requests.testing import FaultServer, Reply
 
 
 @pytest.mark.skipif(os.name != "posix", reason="FaultServer is POSIX only")
@@ -30,3 +36,35 @@ def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, str
     gc.collect()
 
     assert fault_server.wait_for_disconnects(1)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is collected but what nobody refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    "fault",
+    [reset, fin, lambda: respond(status=500)],
+    ids=["reset", "end", "status"],
+)
+def test_a_response_that_took_a_retry_is_freed_at_once(server: FaultServer, fault: Callable[[], Reply]) -> None:
+    """A stream that is dropped must close its connection now, and not when the collector comes by."""
+    with Client(server, max_retries=Retry(3, status_forcelist=[500])) as client:
+        server.script(fault(), fault(), stream([b"first"], ending="silence"))
+        try:
+            int("none")
+        except ValueError as error:  # who calls in a handler keeps the traceback of what is handled
+            response = client.get(stream=True)
+            traceback = error.__traceback__
+        freed: list[weakref.ref[object]] = [weakref.ref(response), weakref.ref(response.request)]
+        del response
+
+        assert [each() for each in freed] == [None, None]
+        assert traceback is not None
+        assert server.wait_for_disconnects(3)
