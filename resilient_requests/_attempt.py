@@ -84,6 +84,7 @@ class Attempt:
         "idle_for",
         "limits",
         "number",
+        "own",
         "phase",
         "place",
         "proxy_status",
@@ -115,6 +116,7 @@ class Attempt:
         self.status: int | None = None
         self.proxy_status: int | None = None
         self.fault: BaseException | None = None  # what the transport itself raised, as opposed to the caller's code
+        self.own: Exception | None = None  # what the caller's body raised while it was sent
 
     @property
     def sent(self) -> Sent:

@@ -175,7 +175,13 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         """Send a request; its head goes out together with a short body."""
         is_short = isinstance(body, (bytes, str)) and 0 < len(body) <= _SHORT
         self._head = b"" if is_short else None
-        super().request(method, url, body, *args, **kwargs)
+        try:
+            super().request(method, url, body, *args, **kwargs)
+        except Exception as error:
+            attempt = _attempt.current.get()
+            if attempt is not None and attempt.phase is Phase.SEND and attempt.fault is None:
+                attempt.own = error
+            raise
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """Begin a request: from here on the write limit counts."""
@@ -270,6 +276,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt = _attempt.current.get()
         if attempt is None:
             return super().getresponse()
+        if attempt.own is not None:
+            # urllib3 takes some errors of a body for those of a server that refuses the rest, and reads its answer.
+            raise attempt.own
         attempt.sent_at = attempt.call.boot()
         if not attempt.send_failed:  # else this is a last look, and the failure remains one of sending
             attempt.phase = Phase.WAIT

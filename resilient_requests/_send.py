@@ -136,9 +136,12 @@ class Send:
             raised = self._failed(attempt, error)
             if raised is error:
                 raise
-            raise raised from error
-        self._succeeded(attempt, response)
-        return response
+            if raised is not attempt.own:
+                raise raised from error
+        else:
+            self._succeeded(attempt, response)
+            return response
+        raise raised  # here, where it is as the caller's code has raised it
 
     def _succeeded(self, attempt: Attempt, response: requests.Response) -> None:
         attempt.status = status = response.status_code
@@ -159,7 +162,7 @@ class Send:
         call.release()
         elapsed = call.boot() - attempt.since
         ended = self._what_ended(error)
-        raised = ended or error
+        raised = ended or attempt.own or error
         self._records.append(attempt.record(elapsed, _failures.describe(raised)))
         if ended is None:
             self._verdict = self._judged(_failures.failure_of(error, attempt), attempt)
