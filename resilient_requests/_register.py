@@ -246,7 +246,7 @@ class Register:
                 recycled=each.recycled,
                 stale=each.stale,
                 retries=each.retries,
-                window=each.window.limit(now),
+                window=each.window.limit(now) if self.policy.adaptive else self.policy.expiry,
                 youngest_stale=min((age for age, is_dead in each.ages.copy() if is_dead), default=None),
                 hint=_stats.hint(each.ages.copy()),
             )

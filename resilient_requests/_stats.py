@@ -44,8 +44,8 @@ class OriginStats:
     """Counts for one origin; immutable.
 
     Connections ``opened``, ``reused``, ``recycled`` (closed instead of being reused) and ``stale`` (dead when
-    reused); ``retries`` of attempts; ``window`` is the idle window in seconds that the origin has taught.
-    ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the figures
+    reused); ``retries`` of attempts; ``window`` is the idle window in force, in seconds (a server's
+    hint may shorten it). ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the figures
     say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
     """
 

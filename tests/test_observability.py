@@ -544,3 +544,17 @@ def test_call_ids_differ(fault_server: FaultServer) -> None:
     groups = [list(group) for _, group in itertools.groupby(client.events, key=lambda event: event.call_id)]
 
     assert len(groups) == 3
+
+
+def test_the_window_of_an_origin_is_the_one_in_force(fault_server: FaultServer) -> None:
+    """What an origin has taught is not heeded where nothing is to be learnt."""
+    windows = []
+    for adaptive in (True, False):
+        with Client(fault_server, keepalive=KeepAlivePolicy(adaptive=adaptive)) as client:
+            client.warm()
+            place = next(iter(client.adapter.register._origins))
+            client.adapter.register.stale(place, 2.0)
+            (origin,) = client.adapter.stats().origins.values()
+            windows.append(origin.window)
+
+    assert windows == [pytest.approx(1.0, abs=0.1), 10.0]
