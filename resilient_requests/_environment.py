@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["is_disabled", "keepalive_policy", "retry_policy", "timeouts"]
 
 _PREFIX = "RESILIENT_REQUESTS_"
+_SWITCH = ("0", "1")
 _T = TypeVar("_T", int, float)
 
 
 def is_disabled() -> bool:
     """Return whether the operator's kill switch is on: ``RESILIENT_REQUESTS_DISABLE=1``."""
-    return os.environ.get(f"{_PREFIX}DISABLE", "").strip() == "1"
+    return _read("DISABLE", _SWITCH.index, 0) == 1
 
 
 def keepalive_policy() -> KeepAlivePolicy:
