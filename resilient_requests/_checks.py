@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["count", "duration", "flag", "instance", "items", "names", "number", "statuses"]
+__all__ = ["count", "duration", "flag", "instance", "items", "names", "number", "patience", "statuses"]
 
 
 # What socket.settimeout() and poll() can wait: milliseconds in a C int, some 24 days.
@@ -37,6 +38,11 @@ def number(
 def duration(name: str, value: object) -> float | None:
     """Return ``value`` as seconds greater than zero, at most 24 days, or None (no limit). Errors as `number`."""
     return None if value is None else number(name, value, above=0.0, most=_LONGEST)
+
+
+def patience(name: str, value: object) -> float | None:
+    """Return ``value`` as `duration` does, but take more than 24 days, as requests does, and return 24 days then."""
+    return None if value is None else min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:

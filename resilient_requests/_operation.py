@@ -146,7 +146,7 @@ class Operation:
             call.check()
         except (Cancelled, DeadlineExceeded) as ended:
             return "cancelled" if isinstance(ended, Cancelled) else "deadline"
-        self._pause = float((policy.wait or _retry.FullJitter())(state))
+        self._pause = _retry.pause(policy, state)
         remaining = call.remaining()
         if remaining is not None and self._pause >= remaining:
             return "deadline"

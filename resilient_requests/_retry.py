@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 import tenacity
 import tenacity.stop
@@ -19,7 +19,7 @@ from resilient_requests._failures import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["FullJitter", "RetryPolicy", "from_urllib3", "replay", "retry_after"]
+__all__ = ["FullJitter", "RetryPolicy", "from_urllib3", "pause", "replay", "retry_after"]
 
 _T = TypeVar("_T")
 _LONGEST_RETRY_AFTER = 60.0
@@ -175,6 +175,21 @@ def retry_after(value: str | None) -> float | None:
         return min(max(float(urllib3.Retry().parse_retry_after(value)), 0.0), _LONGEST_RETRY_AFTER)
     except urllib3.exceptions.InvalidHeader:
         return None
+
+
+def pause(policy: RetryPolicy, state: tenacity.RetryCallState) -> float:
+    """Return the seconds that the policy's strategy wants to wait; below 0 is 0.
+
+    Raises what the strategy raises, and TypeError where it returns no number: from the attempt's own error.
+    """
+    try:
+        given = (policy.wait or FullJitter())(state)
+        if not isinstance(given, SupportsFloat):
+            raise TypeError(f"wait must return seconds, not {type(given).__name__}")  # noqa: TRY301
+        return max(0.0, float(given))  # in this order, NaN is 0 too
+    except Exception as error:
+        error.__cause__ = error.__cause__ or (state.outcome.exception() if state.outcome is not None else None)
+        raise
 
 
 def replay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from resilient_requests import _failures, _operation, _retry
 from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
 from resilient_requests._failures import Failure, Verdict
 from resilient_requests._idempotency import IDEMPOTENCY_KEY, has_key
+from resilient_requests._register import Place
 from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
 
@@ -69,8 +71,9 @@ class Send:
         try:
             response = self._run()
         except BaseException as error:
-            if isinstance(error, (requests.RequestException, Cancelled)):
-                error.attempts = tuple(self._records)  # type: ignore[union-attr]
+            if isinstance(error, Exception):
+                with suppress(AttributeError):  # one of the caller's own may be frozen
+                    error.attempts = tuple(self._records)  # type: ignore[attr-defined]
             self._call.leave()
             raise
         if self._stream:
@@ -169,7 +172,7 @@ class Send:
         self._learn(attempt, ended)
         self._story.failed(attempt, raised, elapsed)
         if ended is None and isinstance(error, StreamIdle):
-            return _as_requests_would(error)
+            return _as_requests_would(error, attempt.place)
         return raised
 
     def _what_ended(self, error: BaseException) -> BaseException | None:
@@ -258,8 +261,7 @@ class Send:
         return None
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        strategy = self._policy.wait or _retry.FullJitter()
-        pause = float(strategy(state))
+        pause = _retry.pause(self._policy, state)
         if state.outcome is not None and not state.outcome.failed and self._policy.respect_retry_after:
             header = state.outcome.result().headers.get("Retry-After")
             pause = max(pause, _retry.retry_after(header) or 0.0)
@@ -336,9 +338,11 @@ def _read(response: requests.Response) -> None:
         response._content, response._content_consumed = b"", True
 
 
-def _as_requests_would(error: StreamIdle) -> requests.ConnectionError:
+def _as_requests_would(error: StreamIdle, place: object) -> requests.ConnectionError:
     # With stream=False nobody has seen half of anything: code that knows requests' own error may go on.
-    pool: Any = None
+    pool: Any = None  # the error needs no more of it than what it calls itself
+    if isinstance(place, Place):
+        pool = f"{place.scheme.upper()}ConnectionPool(host={place.host!r}, port={place.port})"
     return requests.ConnectionError(
         urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out."), request=error.request
     )

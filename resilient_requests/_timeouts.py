@@ -58,8 +58,8 @@ class Timeouts:
         else:
             connect = read = timeout
         try:
-            connect = _checks.duration("timeout (connect)", connect)
-            read = _checks.duration("timeout (read)", read)
+            connect = _checks.patience("timeout (connect)", connect)
+            read = _checks.patience("timeout (read)", read)
         except TypeError as error:
             raise ValueError(f"{error}: a timeout must be an int, float or None, or a pair of them") from None
         if isinstance(timeout, urllib3.Timeout) and timeout._read is urllib3.Timeout.DEFAULT_TIMEOUT:

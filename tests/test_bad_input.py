@@ -306,3 +306,65 @@ def test_the_kill_switch_makes_a_plain_adapter(
 
     assert len(fault_server.requests) == (1 if is_disabled else 2)
     assert (fault_server.requests[0].header("Idempotency-Key") is None) == is_disabled
+
+
+@pytest.mark.parametrize(
+    ("value", "warnings"), [("true", 1), ("yes", 1), ("2", 1), ("1", 0), ("0", 0), ("", 0), (" ", 0)]
+)
+def test_a_kill_switch_that_is_not_understood_is_logged(
+    value: str, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who sets it to "true" believes that all of it is off."""
+    monkeypatch.setenv("RESILIENT_REQUESTS_DISABLE", value)
+    with caplog.at_level(logging.WARNING, "resilient_requests"):
+        ResilientAdapter()
+
+    assert ["RESILIENT_REQUESTS_DISABLE" in record.getMessage() for record in caplog.records] == [True] * warnings
+
+
+@pytest.mark.parametrize("timeout", [10**7, 9e9, (10**7, 4_294_968), urllib3.Timeout(connect=10**7, read=10**7)])
+def test_a_timeout_of_months_is_taken_as_requests_does(fault_server: FaultServer, timeout: Any) -> None:
+    """What poll() cannot wait for is clipped: it counts milliseconds in an int, and would wait for the rest of them."""
+    limits = Timeouts().limits(timeout)
+    with requests.Session() as session:
+        session.mount("http://", ResilientAdapter())
+        response = session.get(fault_server.url, timeout=timeout)
+
+    assert response.status_code == 200
+    assert (limits.connect, limits.response) == (2_147_483.0, 2_147_483.0)
+
+
+class Broken:
+    """A waiting strategy with a mistake in it."""
+
+    def __call__(self, state: tenacity.RetryCallState) -> float:
+        """Raise."""
+        return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("wait", "kind"), [(Broken(), ZeroDivisionError), (lambda _: "soon", TypeError), (lambda _: None, TypeError)]
+)
+def test_a_mistake_in_a_waiting_strategy_stands_before_the_failure(
+    fault_server: FaultServer, wait: Any, kind: type[Exception]
+) -> None:
+    """It is the caller's own code, and must not hide why it was asked."""
+    fault_server.default = reset()
+    with requests.Session() as session:
+        session.mount("http://", ResilientAdapter(max_retries=RetryPolicy(wait=wait)))
+        with pytest.raises(kind, match=None if kind is ZeroDivisionError else "wait") as caught:
+            session.get(fault_server.url)
+
+    assert isinstance(caught.value.__cause__, requests.ConnectionError)
+    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, float("nan"), float("-inf")])
+def test_a_wait_below_zero_is_none(fault_server: FaultServer, seconds: float) -> None:
+    """A jitter that goes too far down must not cost a call."""
+    fault_server.script(reset())
+    with requests.Session() as session:
+        session.mount("http://", ResilientAdapter(max_retries=RetryPolicy(wait=lambda _: seconds)))
+        response = session.get(fault_server.url)
+
+    assert response.status_code == 200

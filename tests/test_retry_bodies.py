@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import http.client
 import io
+import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,8 @@ def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(serv
 
     assert type(caught.value) is type(expected.value)
     assert type(caught.value.args[0]) is type(expected.value.args[0])
+    assert str(caught.value) == str(expected.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(pickle.loads(pickle.dumps(expected.value)))
     assert counts(server) == (1, 1, 1)
     assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
     assert not is_transient(caught.value)
@@ -117,10 +120,16 @@ def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(serv
 def test_a_body_that_stalls_is_repeated_once_where_asked_for(server: FaultServer) -> None:
     """It counts as a response timeout."""
     server.default = respond(b"0123456789", cut=5, ending="silence")
-    with Client(server, policy={"retry_response_timeout": True}) as client, pytest.raises(requests.ConnectionError):
+    with (
+        Client(server, policy={"retry_response_timeout": True}) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
         client.post(timeout=(3, 0.15))
 
     assert counts(server) == (2, 2, 2)
+    assert isinstance(caught.value.__cause__, StreamIdle)
+    assert caught.value.__cause__.idle_timeout == 0.3
+    assert f"port={server.port}" in str(caught.value)
 
 
 # Bodies of requests
