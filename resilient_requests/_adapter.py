@@ -33,6 +33,8 @@ __all__ = ["ResilientAdapter"]
 _DEFAULT_POLICY = RetryPolicy()
 _DEFAULT_KEEPALIVE = KeepAlivePolicy()
 _DEFAULT_TIMEOUTS = Timeouts()
+# Who visits many hosts once must not remember them all.
+_MOST_BUCKETS = 512
 
 
 class ResilientAdapter(TransportAdapter):
@@ -206,7 +208,18 @@ class ResilientAdapter(TransportAdapter):
         budget = self.retry_policy.budget
         if budget is None or not create:
             return self._buckets.get(origin)
-        return self._buckets.setdefault(origin, TokenBucket(budget, self._clock().boot))
+        now = self._clock().boot
+        if len(self._buckets) >= _MOST_BUCKETS and origin not in self._buckets:
+            self._forget_buckets(now)
+        return self._buckets.setdefault(origin, TokenBucket(budget, now))
+
+    def _forget_buckets(self, now: float) -> None:
+        """Make room: for full buckets none has to be kept, and else the oldest goes."""
+        for origin, bucket in list(self._buckets.items()):
+            if bucket.is_full(now):
+                self._buckets.pop(origin, None)
+        for origin in list(self._buckets)[: len(self._buckets) + 1 - _MOST_BUCKETS]:
+            self._buckets.pop(origin, None)
 
     def sleep(self, call: Call, seconds: float) -> None:
         """Wait before a retry; ends when the call does."""

@@ -62,6 +62,10 @@ class TokenBucket:
             self._fill(now)
             return self._tokens
 
+    def is_full(self, now: float) -> bool:
+        """Return whether it is as a new one would be."""
+        return self.tokens(now) >= self._budget.capacity
+
     def _fill(self, now: float) -> None:
         # A clock that steps back must add nothing, and must not freeze the trickle until it has caught up.
         elapsed, self._since = max(now - self._since, 0.0), now

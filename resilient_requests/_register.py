@@ -29,6 +29,8 @@ __all__ = ["Place", "Register", "Rotation"]
 # Callers that notice the same change of network do so within moments of each other.
 _COALESCE = 1.0
 _MOST_AGES = 256
+# Of those without a pool: who visits many hosts once must not remember them all.
+_MOST_ORIGINS = 512
 
 
 class Rotation(enum.Enum):
@@ -67,12 +69,15 @@ class _Origin:
 
     __slots__ = ("ages", "floor", "opened", "recycled", "retries", "reused", "stale", "window")
 
-    def __init__(self, expiry: float) -> None:
-        self.floor = 0
+    def __init__(self, expiry: float, floor: int = 0) -> None:
+        self.floor = floor
         self.window = AdaptiveWindow(expiry)
         self.opened = self.reused = self.recycled = self.stale = self.retries = 0
         # Idle ages of the connections reused last, and whether they were dead.
         self.ages: collections.deque[tuple[float, bool]] = collections.deque(maxlen=_MOST_AGES)
+
+
+_COUNTS = ("opened", "reused", "recycled", "stale", "retries")
 
 
 class Register:
@@ -101,8 +106,9 @@ class Register:
     def _forget(self) -> None:
         """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
         self._lock = threading.RLock()
-        self._floor = self.generation
-        self._origins: dict[Hashable, _Origin] = {}
+        self._floor = self._lost_floor = self.generation
+        self._origins: dict[Hashable, _Origin] = {}  # in the order in which their pools were made
+        self._lost = _Origin(self.policy.expiry)  # the counts of all that were forgotten
         self._pools: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.in_flight: Members = weakref.WeakValueDictionary()
 
@@ -111,6 +117,25 @@ class Register:
 
     def add_pool(self, pool: Pool) -> None:
         self._pools[id(pool)] = pool
+        with self._lock:
+            known = self._origins.pop(pool.place, None)
+            self._origins[pool.place] = self._new_origin() if known is None else known
+            if len(self._origins) > _MOST_ORIGINS:
+                self._forget_origins()
+
+    def _new_origin(self) -> _Origin:
+        # No connection of an origin that was forgotten can be as young as this.
+        return _Origin(self.policy.expiry, self._lost_floor)
+
+    def _forget_origins(self) -> None:
+        """Forget the origins that have no pool, those first whose pool was made first, beyond the most."""
+        in_use = {each.place for each in self.pools()}
+        unused = [place for place in self._origins if place not in in_use]
+        for place in unused[: len(self._origins) - _MOST_ORIGINS]:
+            origin = self._origins.pop(place)
+            self._lost_floor = max(self._lost_floor, origin.floor)
+            for name in _COUNTS:
+                setattr(self._lost, name, getattr(self._lost, name) + getattr(origin, name))
 
     def pools(self) -> list[Pool]:
         """Return all pools there are, also those that their manager has forgotten already."""
@@ -233,24 +258,23 @@ class Register:
         origin = self._origins.get(place)
         if origin is None:
             with self._lock:
-                origin = self._origins.setdefault(place, _Origin(self.policy.expiry))
+                origin = self._origins.setdefault(place, self._new_origin())
         return origin
 
     def stats(self) -> AdapterStats:
         """Return what has happened so far."""
         now = self.clock().boot
+        known = self._origins.copy()
+        if any(getattr(self._lost, name) for name in _COUNTS):
+            known["*"] = self._lost
         origins = {
             str(place): OriginStats(
-                opened=each.opened,
-                reused=each.reused,
-                recycled=each.recycled,
-                stale=each.stale,
-                retries=each.retries,
+                **{name: getattr(each, name) for name in _COUNTS},
                 window=each.window.limit(now) if self.policy.adaptive else self.policy.expiry,
                 youngest_stale=min((age for age, is_dead in each.ages.copy() if is_dead), default=None),
                 hint=_stats.hint(each.ages.copy()),
             )
-            for place, each in self._origins.copy().items()
+            for place, each in known.items()
         }
         return AdapterStats(generation=self.generation, in_flight=len(self.calls()), idle=self.idle(), origins=origins)
 
@@ -267,8 +291,8 @@ class Register:
     def retire(self, place: Hashable, generation: int, reason: str, call_id: str | None = None) -> bool:
         """Retire the connections of one origin, unless somebody has already done so for this generation."""
         self.ensure_process()  # a stream of the parent's may end in a child that has not called yet
-        origin = self._origin(place)
         with self._lock:
+            origin = self._origin(place)
             if generation < max(origin.floor, self._floor):
                 return False
             self.generation += 1
@@ -302,7 +326,7 @@ class Register:
         self.generation += 1
         self._floor = self.generation
         # What a network did to idle connections says nothing about the next one.
-        for origin in self._origins.values():
+        for origin in list(self._origins.values()):  # a finalizer may come to know another one in between
             origin.window = AdaptiveWindow(self.policy.expiry)
 
     def close(self) -> None:

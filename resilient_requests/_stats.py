@@ -44,9 +44,9 @@ class OriginStats:
     """Counts for one origin; immutable.
 
     Connections ``opened``, ``reused``, ``recycled`` (closed instead of being reused) and ``stale`` (dead when
-    reused); ``retries`` of attempts; ``window`` is the idle window in force, in seconds (a server's
-    hint may shorten it). ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the figures
-    say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
+    reused); ``retries`` of attempts; ``window`` is the idle window in force, in seconds (a server's hint may shorten
+    it). ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the
+    figures say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
     """
 
     opened: int
@@ -72,7 +72,8 @@ class OriginStats:
 class AdapterStats:
     """The counts of one adapter at one moment; immutable. Its ``repr`` has a line for each origin.
 
-    ``in_flight`` calls, ``idle`` pooled connections, ``origins`` by "scheme://host:port".
+    ``in_flight`` calls, ``idle`` pooled connections, ``origins`` by "scheme://host:port"; under "*" the counts of
+    those that were forgotten, since a few hundred without connections are kept.
     """
 
     generation: int
