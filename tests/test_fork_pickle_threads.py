@@ -390,11 +390,17 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def _settled(value: object) -> object:
+    """A value that can be compared; urllib3's Retry cannot."""
+    return vars(value) if isinstance(value, urllib3.Retry) else value
+
+
 def settings_of(adapter: ResilientAdapter) -> dict[str, Any]:
     """All that the constructor was told, as far as it can be compared."""
     state = {name: getattr(adapter, name) for name in ResilientAdapter.__attrs__}
     policy = state.pop("retry_policy")
-    state["retries"] = {**vars(policy), "wait": policy.wait and vars(policy.wait)}
+    wait = {} if policy.wait is None else vars(policy.wait)
+    state["retries"] = {name: _settled(value) for name, value in {**vars(policy), "wait": None, **wait}.items()}
     state["max_retries"] = vars(adapter.max_retries)
     return state
 
