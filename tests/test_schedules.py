@@ -91,6 +91,7 @@ RULES = {
     "SEND_FAILED": ("all", 1, True),
     "DIED": ("id", 1, True),
     "HEAD_CUT": ("id", 1, True),
+    "UNREADABLE": ("none", 0, False),
     "RESPONSE_TIMEOUT": ("opted", 2, True),
     "BODY_CUT": ("id", 2, True),
     "BODY_STALLED": ("opted", 2, True),
@@ -110,7 +111,7 @@ def test_every_verdict_is_that_of_the_table(failure: Failure) -> None:
         allowed = {
             "all": True,
             "none": False,
-            "id": idempotent or for_all or is_idle,
+            "id": idempotent or is_idle,
             "opted": idempotent and opted,
             "status": idempotent or for_all,
         }
