@@ -49,6 +49,7 @@ class _Proxy:
         self._faults = deque(connect_fault)
         self._idle_limit = idle_limit
         self._idle_fault = idle_fault
+        self._forgot_at = 0.0
         self._changed = threading.Condition()
         self._targets: list[str] = []
         self._heads: list[Head] = []
@@ -117,6 +118,10 @@ class _Proxy:
         with self._changed:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
+    def forget(self) -> None:
+        """Forget the connections that have carried something: what comes on them now comes beyond the limit."""
+        self._forgot_at = time.monotonic()
+
     def _accept(self, wire: Wire) -> Callable[[], None]:
         with self._changed:
             self._accepted += 1
@@ -151,8 +156,9 @@ class _Proxy:
         sock = socket.create_connection((host.strip("[]"), port), timeout=client.patience)
         return Wire(sock, self._listener.stop, client.patience)
 
-    def _check_idle(self, client: Wire, since: float) -> None:
-        if self._idle_limit is None or time.monotonic() - since <= self._idle_limit:
+    def _check_idle(self, client: Wire, since: float, used_at: float) -> None:
+        is_young = self._idle_limit is None or time.monotonic() - since <= self._idle_limit
+        if is_young and used_at >= self._forgot_at:
             return
         with self._changed:
             self._swallowed += 1
@@ -178,7 +184,7 @@ class _Proxy:
                     del peers[wire]
                     continue
                 if wire is client:
-                    self._check_idle(client, since)
+                    self._check_idle(client, since, since)
                 since = time.monotonic()
                 peers[wire].send(data)
 
@@ -202,12 +208,14 @@ class HTTPProxy(_Proxy):
     scheme = "http"
 
     def _serve(self, client: Wire) -> None:
+        used_at = time.monotonic()
         while True:
             since = time.monotonic()
             if not client.buffer and not client.fill():
                 client.fin()
-            self._check_idle(client, since)
+            self._check_idle(client, since, used_at)
             head = read_head(client)
+            used_at = time.monotonic()  # and not when it was answered: the client has moved on by then
             with self._changed:
                 self._heads.append(head)
                 self._changed.notify_all()

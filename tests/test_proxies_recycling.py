@@ -167,26 +167,25 @@ def test_a_proxy_that_forgets_harms_nobody_with_the_window(
     way: Way, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     """No failed attempt, though the proxy forgets every connection at once."""
-    monkeypatch.setattr(way.proxy, "_idle_limit", 0.05)
     monkeypatch.setattr(way.proxy, "_idle_fault", fault)
     events: list[Any] = []
     with way.session(clock, keepalive=0.3, observers=[events.append]) as session:
         for _ in range(3):
             assert session.post(way.server.url).content == b"ok"
+            way.proxy.forget()
             clock.advance(0.7)
 
     assert [event for event in events if isinstance(event, AttemptFailed)] == []
     assert way.proxy.swallowed == 0
 
 
-def test_a_proxy_that_resets_costs_one_attempt(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
     """Without the window: recovered, on a new connection, and the siblings are closed unused."""
-    monkeypatch.setattr(way.proxy, "_idle_limit", 0.1)
     events: list[Any] = []
     with way.session(observers=[events.append]) as session:
         for response in [session.get(way.server.url, stream=True) for _ in range(3)]:
             assert response.content == b"ok"
-        threading.Event().wait(0.12)
+        way.proxy.forget()
 
         assert session.post(way.server.url).content == b"ok"
         assert [event.reused for event in events if isinstance(event, AttemptFailed)] == [True]
