@@ -28,6 +28,7 @@ from resilient_requests import (
     StreamBroken,
     StreamEnded,
     StreamIdle,
+    StreamProtocolError,
     StreamTruncated,
     Timeouts,
     ToolCall,
@@ -894,5 +895,40 @@ def test_key_and_prompt_stay_private(reply: Reply, server: FaultServer, caplog: 
     text = "\n".join([*found, *map(repr, events), caplog.text, *(repr(each.__dict__) for each in caplog.records)])
 
     assert events
+    assert SECRET not in text
+    assert PROMPT not in text
+
+
+def linked(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that can be reached from it, as by tools that report errors."""
+    if error is not None:
+        yield error
+        yield from linked(error.__cause__)
+        yield from linked(error.__context__)
+
+
+@pytest.mark.parametrize("run", [lambda *args, **kw: list(stream_chat(*args, **kw)), complete_chat])
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"error": {"message": f"bad key {SECRET} for '{PROMPT}'", "type": "x"}},
+        {"error": f"{SECRET} {PROMPT}"},
+        f"not json {SECRET} {PROMPT}",
+        b"event: error\ndata: %b %b\n\n" % (SECRET.encode(), PROMPT.encode()),
+        {"choices": [{"index": f"{SECRET} {PROMPT}"}]},
+        {"choices": [{"index": 0, "error": f"{SECRET} {PROMPT}"}]},
+    ],
+    ids=["object", "text", "bad JSON", "event", "index", "choice"],
+)
+def test_key_and_prompt_are_not_behind_an_error_either(
+    run: Callable[..., Any], item: Any, server: FaultServer, session: requests.Session
+) -> None:
+    """A traceback shows the errors before it, with their own words; so do services that collect errors."""
+    server.default = sse(chunk("a"), item)
+    ask: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
+    with pytest.raises((ChatAPIError, StreamProtocolError)) as caught:
+        run(session, server.url, headers={"Authorization": f"Bearer {SECRET}"}, **ask)
+    text = "".join(f"{each!r} {vars(each)}" for each in linked(caught.value))
+
     assert SECRET not in text
     assert PROMPT not in text

@@ -132,17 +132,31 @@ class Answer:
 
     # -- one event ------------------------------------------------------------------------------------------------
 
+    # What fails here is raised when the handlers have ended: the errors that they caught hold the provider's words
+    # uncensored, and as the context of ours would be in every traceback.
+
     def _deltas(self, event: ServerSentEvent) -> list[ChatDelta] | None:
         try:
             chunk = event.json()
         except (ValueError, RecursionError) as error:
-            return self._without_json(event, error)
+            at: int = getattr(error, "pos", 0)
+        else:
+            return self._read_chunk(event.event, chunk)
+        return self._without_json(event, at)
+
+    def _read_chunk(self, name: str, chunk: Any) -> list[ChatDelta]:
+        fault: BadChunkError | ProviderError | None = None
         try:
-            deltas = self._parsed(event.event, chunk)
-        except ProviderError as error:
-            self._fail_api(error)
-        except BadChunkError as error:
-            self._fail(f"event {self.reader.events_received}: {error}")
+            deltas = self._parsed(name, chunk)
+        except (BadChunkError, ProviderError) as error:
+            fault = error
+        if isinstance(fault, ProviderError):
+            self._fail_api(fault)
+        if fault is not None:
+            self._fail(f"event {self.reader.events_received}: {fault}")
+        return self._added(deltas)
+
+    def _added(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         is_progress = False
         for delta in deltas:
             is_progress |= self._assembly.add(delta)
@@ -164,7 +178,7 @@ class Answer:
             raise ProviderError(message=str(chunk))
         raise BadChunkError(f"a JSON object is expected, not {type(chunk).__name__}")
 
-    def _without_json(self, event: ServerSentEvent, error: Exception) -> list[ChatDelta] | None:
+    def _without_json(self, event: ServerSentEvent, at: int) -> list[ChatDelta] | None:
         """Read what is no JSON: the terminal marker, which may stick to a chunk, and nothing at all."""
         text = event.data.strip()
         if text == _DONE:
@@ -181,7 +195,6 @@ class Answer:
             return None
         *lines, last = text.split("\n")
         if not lines or last.strip() != _DONE:
-            at = getattr(error, "pos", 0)
             excerpt = self._censor.around(event.data, at)
             self._fail(f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}")
         self._has_marker = True
