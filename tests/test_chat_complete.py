@@ -208,6 +208,82 @@ def test_one_choice_with_broken_arguments_is_enough(server: FaultServer, session
     assert [each.truncated for each in (completion, *completion.alternatives)] == [False, True]
 
 
+def of_choice(index: int, item: Any) -> Any:
+    """A chunk, of another choice."""
+    return {**item, "choices": [{**item["choices"][0], "index": index}]}
+
+
+def candidate(index: int, text: str) -> Any:
+    """The whole of one candidate of Gemini's."""
+    content = {"parts": [{"text": text}], "role": "model"}
+    return {"candidates": [{"index": index, "content": content, "finishReason": "STOP"}]}
+
+
+ANNOUNCED = [of_choice(index, ROLE) for index in (0, 1)]
+OTHER = [of_choice(1, each) for each in (chunk("b"), chunk(finish="stop"))]
+TWO: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
+    "announced": ([*ANNOUNCED, chunk("a", "stop")], OTHER, {}),
+    "begun": ([OTHER[0], chunk("a", "stop")], OTHER[1:], {}),
+    "asked for": ([chunk("a", "stop")], OTHER, {"n": 2}),
+    "announced and asked for": ([*ANNOUNCED, chunk("a", "stop")], OTHER, {"n": 2}),
+    "candidates": (
+        [candidate(0, "a")],
+        [candidate(1, "b")],
+        {"dialect": "gemini", "generationConfig": {"candidateCount": 2}},
+    ),
+}
+ENDS: dict[str, tuple[Callable[[list[Any]], Reply], type[StreamError]]] = {
+    "reset": (lambda items: sse(*items, done=False, ending="reset"), StreamBroken),
+    "clean end": (lambda items: sse(*items, done=False), StreamTruncated),
+    "FIN": (lambda items: sse(*items, done=False, framing="close"), StreamTruncated),
+    "silence": (lambda items: sse(*items, threading.Event(), done=False), StreamIdle),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", TWO)
+def test_an_answer_lacks_every_choice_that_has_not_finished(
+    name: str, end: str, server: FaultServer, session: requests.Session
+) -> None:
+    """One choice of two is half an answer, whether the other was announced, begun, or only asked for."""
+    half, rest, options = TWO[name]
+    reply, kind = ENDS[end]
+    server.script(reply(half), reply(half), sse(*half, 0.15, *rest, done=False))
+    ask: dict[str, Any] = {**ASK, **options, "idle_timeout": 0.5}
+    with stream_chat(session, server.url, **ask) as deltas, pytest.raises(kind) as caught:
+        list(deltas)
+    completion = complete_chat(session, server.url, **ask)
+
+    assert (caught.value.partial.content, caught.value.partial.truncated) == ("a", True)
+    assert [each.content for each in (completion, *completion.alternatives)] == ["a", "b"]
+    assert not completion.truncated
+    assert len(completion.attempts) == 2
+
+
+def test_the_marker_ends_an_answer_with_fewer_choices(server: FaultServer, session: requests.Session) -> None:
+    """Servers that know of one choice only ignore how many were asked for."""
+    server.script(sse(chunk("a", "stop")), good())
+
+    assert complete_chat(session, server.url, n=2, **ASK).content == "a"
+    assert len(server.requests) == 1
+
+
+def test_a_choice_of_an_abandoned_attempt_is_in_no_answer(server: FaultServer, session: requests.Session) -> None:
+    """Neither its text, nor the call that was no JSON, nor its connection."""
+    broken = chunk(finish="tool_calls", tool_calls=[call(0, '{"a', call_id="a", name="f")])
+    server.script(
+        sse(chunk("old", "stop"), of_choice(1, broken), {"choices": [], "usage": USAGE}, threading.Event(), done=False),
+        sse(*ANNOUNCED, chunk("old", "stop"), of_choice(1, chunk("old")), done=False, ending="reset"),
+        sse(chunk("new", "stop"), of_choice(1, chunk("other", "stop"))),
+    )
+    completion = complete_chat(session, server.url, n=2, **ASK)
+
+    choices = (completion, *completion.alternatives)
+    assert [(each.content, each.tool_calls, each.usage) for each in choices] == [("new", (), None), ("other", (), None)]
+    assert len(completion.attempts) == 3
+    assert server.wait_for_disconnects(2)
+
+
 def test_a_stream_says_of_broken_arguments_that_they_are(server: FaultServer, session: requests.Session) -> None:
     """It has shown them already: they are handed over at once."""
     server.script(BAD_TOOL)

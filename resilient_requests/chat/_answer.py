@@ -36,7 +36,7 @@ class Answer:
         self._dialect = request.dialect
         self._parser = request.dialect.parser()
         self._assembly = Assembly()
-        self._choices = request.choices
+        self._asked = request.choices
         self._has_marker = False
         self._is_accepted = False
         self._until: float | None = None  # boot time at which nothing more is awaited
@@ -52,7 +52,12 @@ class Answer:
     @property
     def is_complete(self) -> bool:
         """Whether the answer has the sign of its end, or an end without one was accepted."""
-        return self._has_marker or self._parser.is_done or self._assembly.is_finished() or self._is_accepted
+        return self._has_marker or self._parser.is_done or self._is_finished or self._is_accepted
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether every choice that was asked for, or announced, has its finish reason."""
+        return self._assembly.is_finished(max(self._asked, len(self._parser.choices)))
 
     @property
     def attempt(self) -> Attempt | None:
@@ -104,7 +109,7 @@ class Answer:
 
     def _next(self) -> ServerSentEvent | Heartbeat | None:
         """Return the next event; None where the answer is finished and nothing follows in time."""
-        if not self._assembly.is_finished(self._choices):
+        if not self._is_finished:
             return next(self.events)
         now = _clock.now().boot
         received = self.reader.bytes_received

@@ -83,7 +83,7 @@ class Assembly:
         """Whether a part of the answer has come."""
         return bool(self._choices)
 
-    def is_finished(self, choices: int = 1) -> bool:
+    def is_finished(self, choices: int) -> bool:
         """Whether every choice that was seen has its finish reason, and at least so many were."""
         return not self._unfinished and len(self._choices) >= choices
 

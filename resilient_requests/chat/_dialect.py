@@ -26,6 +26,7 @@ class Parser:
         self.id: str | None = None
         self.model: str | None = None
         self.is_done = False  # the dialect's own terminal marker has come
+        self.choices: set[int] = set()  # choices that have been announced, if by a role only: each has to finish
         self.refused: set[int] = set()  # choices that were refused: their tool calls are void
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
@@ -51,7 +52,7 @@ class Dialect:
 
     ``body``: model, messages and the caller's other members in, the JSON object to be sent out. ``takes_text``: a plain
     str will do for messages. ``linger``: seconds for which more is awaited after the finish reason. ``asks_usage``:
-    whether a body asks for usage after it.
+    whether a body asks for usage after it. ``choices``: how many choices a body asks for.
     """
 
     name: str
@@ -63,3 +64,4 @@ class Dialect:
     headers: Mapping[str, str] = field(default_factory=dict)
     url: Callable[[str, str], str] = _same_url
     asks_usage: Callable[[Mapping[str, Any]], bool] = lambda body: False  # noqa: ARG005
+    choices: Callable[[Mapping[str, Any]], int] = lambda body: 1  # noqa: ARG005

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from resilient_requests.chat._dialect import Dialect, Parser
 from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["GEMINI"]
 
@@ -30,6 +33,7 @@ class _GeminiParser(Parser):
         blocked = text(table(data.get("promptFeedback")).get("blockReason"))
         if blocked and not candidates:
             self.refused.add(0)
+            self.is_done = True  # no candidate will come
             return [ChatDelta(finish_reason=blocked, usage=usage, raw=data)]
         if not candidates:
             return [ChatDelta(usage=usage, raw=data)]
@@ -39,10 +43,13 @@ class _GeminiParser(Parser):
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
         if not (data.keys() & {"candidates", "promptFeedback", "usageMetadata"}):
             return super().whole(data)
-        return self.chunk("message", data)
+        deltas = self.chunk("message", data)
+        self.is_done |= any(delta.finish_reason for delta in deltas)  # in one document nothing is missing
+        return deltas
 
     def _candidate(self, candidate: dict[str, Any], usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
         index = position(candidate.get("index") or 0, "candidate")
+        self.choices.add(index)
         content, reasoning, calls = "", "", []
         for part in items(table(candidate.get("content")).get("parts")):
             if part.get("thought"):
@@ -83,5 +90,9 @@ def _url(url: str, model: str) -> str:
     return urlunsplit(parts._replace(query=f"{parts.query}&alt=sse" if parts.query else "alt=sse"))
 
 
+def _choices(body: Mapping[str, Any]) -> int:
+    return count(table(body.get("generationConfig")).get("candidateCount")) or 1
+
+
 # Older models give every chunk a finish reason: more may follow one, as late as the next chunk.
-GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, linger=2.0)
+GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, choices=_choices, linger=2.0)

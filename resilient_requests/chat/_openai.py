@@ -89,6 +89,7 @@ class OpenAIParser(Parser):
         index = choice.get("index", 0) or 0
         if index:
             index = position(index, "choice")
+        self.choices.add(index)
         finish = text(choice.get("finish_reason")) or None
         if finish == "error" or choice.get("error"):
             raise error_of(choice.get("error") or {})
@@ -129,4 +130,8 @@ def _asks_usage(body: Mapping[str, Any]) -> bool:
     return bool(table(body.get("stream_options")).get("include_usage"))
 
 
-OPENAI = Dialect(name="openai", parser=OpenAIParser, asks_usage=_asks_usage)
+def _choices(body: Mapping[str, Any]) -> int:
+    return count(body.get("n")) or 1
+
+
+OPENAI = Dialect(name="openai", parser=OpenAIParser, asks_usage=_asks_usage, choices=_choices)

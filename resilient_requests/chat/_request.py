@@ -41,8 +41,7 @@ class ChatRequest:
     @property
     def choices(self) -> int:
         """How many choices the body asks for."""
-        n = self.body.get("n")
-        return n if isinstance(n, int) and n > 1 else 1
+        return self.dialect.choices(self.body)
 
     def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
         """Send it once, and return a response with a good status. Raises HTTPError, and what requests raises."""
