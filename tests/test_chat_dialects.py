@@ -452,6 +452,41 @@ def test_iter_text_is_the_first_choice() -> None:
         assert list(deltas.iter_text()) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["a\ud83d", "\ude00b"], ["a", "\U0001f600b"]),
+        (["\ud83d", "\ude00"], ["\U0001f600"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["\ud83d", "\U0001f600"]),
+        (["\ud83d", "x"], ["\ud83dx"]),
+        (["\ude00", "\ud83d"], ["\ude00", "\ud83d"]),
+        (["\ufeffé\ud83d"], ["\ufeffé", "\ud83d"]),
+    ],
+)
+def test_a_character_that_was_cut_is_joined(pieces: list[str], shown: list[str]) -> None:
+    """Providers cut between tokens, and JSON writes some characters in two halves; a lone half is kept as it is."""
+    wire = [*lines(*map(chunk, pieces))[:-1], *lines(chunk(finish="stop"))]
+    with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
+        found = list(deltas.iter_text())
+
+    assert found == shown
+    assert deltas.completion.content == "".join(shown)
+
+
+def test_reasoning_and_arguments_that_were_cut_are_joined() -> None:
+    """They are texts as well."""
+    found = read(
+        lines(
+            chunk(reasoning="\ud83d", tool_calls=[call(0, '"\ud83d', name="f")]),
+            chunk(reasoning="\ude00", tool_calls=[call(0, '\ude00"')]),
+            chunk(finish="stop"),
+        ),
+        "openai",
+    )
+
+    assert (found.reasoning, found.tool_calls[0].arguments) == ("\U0001f600", '"\U0001f600"')
+
+
 def test_one_choice_without_a_finish_reason_is_not_the_end() -> None:
     """The other choice may be cut: all that were seen must have finished."""
     pieces = lines(

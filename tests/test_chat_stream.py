@@ -238,6 +238,56 @@ def test_half_a_header_line_is_no_answer(server: FaultServer) -> None:
     assert isinstance(caught.value, (requests.ConnectionError, StreamTruncated))
 
 
+# -- the text alone ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("items", "kind"),
+    [
+        ([chunk("a")], StreamTruncated),
+        ([chunk("a"), {"error": "no"}], ChatAPIError),
+        ([chunk("a"), threading.Event()], StreamIdle),
+    ],
+    ids=["truncated", "error", "silence"],
+)
+def test_the_text_fails_as_often_as_it_is_asked(
+    items: list[Any], kind: type[Exception], server: FaultServer, session: requests.Session
+) -> None:
+    """A clean-looking end after an error would make half an answer a whole one."""
+    server.script(sse(*items, done=False))
+    with stream_chat(session, server.url, idle_timeout=0.1, **ASK) as deltas:
+        found = deltas.iter_text()
+        assert next(found) == "a"
+        errors = []
+        for _ in range(3):
+            with pytest.raises(kind) as caught:
+                next(found)
+            errors.append(caught.value)
+
+    assert errors[0] is errors[1] is errors[2]
+
+
+def test_closing_the_text_closes_the_stream(server: FaultServer, session: requests.Session) -> None:
+    """A web server closes what it iterates over, and knows of nothing behind it."""
+    server.script(sse(chunk("a"), threading.Event(), done=False))
+    found = stream_chat(session, server.url, **ASK).iter_text()
+    assert next(found) == "a"
+    found.close()
+    found.close()
+
+    assert server.wait_for_disconnects(1)
+    assert list(found) == []
+
+
+def test_the_text_is_whole_where_the_stream_is(server: FaultServer, session: requests.Session) -> None:
+    """Its end is the stream's, and comes as often as it is asked for."""
+    server.script(good("abc"))
+    with stream_chat(session, server.url, **ASK) as deltas:
+        found = deltas.iter_text()
+
+        assert [*found, *found] == ["abc"]
+
+
 # -- tool calls ----------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from resilient_requests.chat._text import joined
 from resilient_requests.chat._types import ChatCompletion, ChatDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class _Choice:
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(
-            ToolCall(index, self.calls[index].id, self.calls[index].name, "".join(self.arguments[index]))
+            ToolCall(index, self.calls[index].id, self.calls[index].name, joined(self.arguments[index]))
             for index in sorted(self.calls)
         )
 
@@ -95,7 +96,7 @@ class Assembly:
         for index in sorted(self._choices) or [0]:
             choice = self._choices.get(index) or _Choice()
             calls = choice.tool_calls() if is_final and index not in refused else ()
-            content, reasoning = "".join(choice.content), "".join(choice.reasoning)
+            content, reasoning = joined(choice.content), joined(choice.reasoning)
             is_cut = truncated or not _are_json(calls)
             found.append(
                 ChatCompletion(content, reasoning, calls, choice.finish_reason, self.usage, truncated=is_cut, **facts)

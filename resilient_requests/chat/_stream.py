@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Generic
 
 from resilient_requests._stream import Heartbeat
 from resilient_requests.chat._assembly import is_payload
-from resilient_requests.chat._types import ChatDelta
+from resilient_requests.chat._text import TextStream
 from resilient_requests.exceptions import StreamBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     import requests
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.chat._answer import Answer
     from resilient_requests.chat._opener import Opener
-    from resilient_requests.chat._types import ChatCompletion
+    from resilient_requests.chat._types import ChatCompletion, ChatDelta
 
     # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
     Item_co = TypeVar("Item_co", bound=ChatDelta | Heartbeat, default=ChatDelta | Heartbeat, covariant=True)
@@ -81,11 +80,12 @@ class ChatStream(Generic[Item_co]):
             self._take(found)
         return self._ready.popleft()  # type: ignore[return-value]
 
-    def iter_text(self) -> Iterator[str]:
-        """Iterate over the texts of the first choice, as they arrive; heartbeats are left out."""
-        for delta in self:
-            if isinstance(delta, ChatDelta) and delta.content and delta.index == 0:
-                yield delta.content
+    def iter_text(self) -> TextStream:
+        """Iterate over the texts of the first choice, as they arrive; heartbeats are left out.
+
+        Half of a character waits for its other half. Closing the iterator closes the stream.
+        """
+        return TextStream(self)
 
     def cancel(self) -> None:
         """End the stream from any thread: its reader raises `Cancelled` at once. Never blocks."""
