@@ -226,6 +226,59 @@ def test_calls_without_index_are_told_apart_by_id_and_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fragments", "calls"),
+    [
+        (
+            [call(1, "{1}", call_id="b", name="g"), call(0, "{0}", call_id="a", name="f")],
+            [(0, "a", "{0}"), (1, "b", "{1}")],
+        ),
+        ([call(5, "{", call_id="a", name="f"), call(5, "}")], [(5, "a", "{}")]),
+        ([call(1023, "{}", name="f")], [(1023, None, "{}")]),
+        (
+            [call(0, "{0}", call_id="a", name="f"), call(0, "{1", call_id="b", name="g"), call(0, "}")],
+            [(0, "a", "{0}"), (1, "b", "{1}")],
+        ),
+        (
+            [call(2, "{2}", call_id="a", name="f"), call(2, "{3}", call_id="b", name="g"), call(3, "{4}", name="h")],
+            [(2, "a", "{2}"), (3, "b", "{3}"), (4, None, "{4}")],
+        ),
+        (
+            [call(3, "{", call_id="a", name="f"), call(None, "}"), call(None, "{4}", call_id="b", name="g")],
+            [(3, "a", "{}"), (4, "b", "{4}")],
+        ),
+        ([call(2, "{", call_id="a", name="f"), call(None, "}", call_id="a")], [(2, "a", "{}")]),
+    ],
+    ids=["swapped", "alone", "the last", "repeated", "repeated, then taken", "left out", "left out once"],
+)
+def test_a_call_keeps_the_index_of_its_provider(fragments: list[Any], calls: list[tuple[Any, ...]]) -> None:
+    """Which is its place in the answer, whatever came first; a second call of the same index gets the next."""
+    wire = lines(*(chunk(tool_calls=[each]) for each in fragments), chunk(finish="tool_calls"))
+    with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
+        shown = {each.index for delta in deltas for each in delta.tool_calls}
+        found = deltas.completion.tool_calls
+
+    assert [(each.index, each.id, each.arguments) for each in found] == calls
+    assert shown == {index for index, _, _ in calls}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({"city": "Paris"}, '{"city": "Paris"}'), ({}, "{}"), ([1], "[1]"), (None, ""), ("", ""), ('{"a', '{"a')],
+)
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_arguments_that_are_an_object_are_kept(arguments: Any, said: str, is_whole: bool) -> None:
+    """Gateways forget to make text of it; a call without its arguments would look whole."""
+    calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
+    if is_whole:
+        message = {"choices": [{"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+        found = read([json.dumps(message).encode()], "openai", "application/json")
+    else:
+        found = read(lines(chunk(tool_calls=calls), chunk(finish="tool_calls")), "openai")
+
+    assert found.tool_calls == (ToolCall(0, "a", "f", said),)
+
+
+@pytest.mark.parametrize(
     "odd",
     [
         {},

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-__all__ = ["BadChunkError", "ProviderError", "count", "error_of", "is_transient", "items", "position", "table", "text"]
+__all__ = [
+    "BadChunkError",
+    "ProviderError",
+    "as_json",
+    "count",
+    "error_of",
+    "is_transient",
+    "items",
+    "position",
+    "table",
+    "text",
+]
 
 _TRANSIENT = frozenset({"server_error", "internal_error", "overloaded_error", "api_error", "rate_limit_error"})
 _MOST = 1024
@@ -52,6 +64,11 @@ def error_of(error: object) -> ProviderError:
 def text(value: object) -> str:
     """Return a text, "" for anything else."""
     return value if isinstance(value, str) else ""
+
+
+def as_json(value: object) -> str:
+    """Return the arguments of a call as text, which some servers send as the object itself; "" for None."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
 def table(value: object) -> dict[str, Any]:

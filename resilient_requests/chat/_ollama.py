@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import count, items, position, table, text
+from resilient_requests.chat._faults import as_json, count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 __all__ = ["OLLAMA"]
@@ -42,8 +41,7 @@ class _OllamaParser(Parser):
     def _call(self, function: dict[str, Any]) -> ToolCall:
         number = position(self._calls, "tool call")
         self._calls += 1
-        given = function.get("arguments")
-        arguments = given if isinstance(given, str) else json.dumps(given or {})
+        arguments = "{}" if (given := function.get("arguments")) is None else as_json(given)
         return ToolCall(number, None, text(function.get("name")) or None, arguments)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import count, error_of, items, position, table, text
+from resilient_requests.chat._faults import as_json, count, error_of, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -26,32 +26,33 @@ def usage_of(raw: object, read: str = "prompt_tokens", written: str = "completio
 class ToolIndex:
     """Tells which call a fragment belongs to, for one choice.
 
-    By ``index``; gateways that leave it out, or give 0 to every call, are told apart by ``id``.
+    By ``index``; gateways that leave it out, or give 0 to every call, are told apart by ``id``: such a call gets the
+    next index that is free.
     """
 
     def __init__(self) -> None:
-        self._ids: list[str | None] = []
-        self._places: dict[int, int] = {}  # the provider's index -> ours
+        self._ids: dict[int, str | None] = {}  # our index -> id, in the order in which the calls came
+        self._places: dict[int, int] = {}  # the provider's index -> ours, which differs where it was taken
 
     def place(self, fragment: Mapping[str, Any], has_name: bool) -> int:
-        """Return the place of a fragment's call. Raises `BadChunkError`."""
-        given, call_id = fragment.get("index"), fragment.get("id") or None
+        """Return the index of a fragment's call. Raises `BadChunkError`."""
+        given, call_id = fragment.get("index"), text(fragment.get("id")) or None
         if given is not None:
             given = position(given, "tool call")
             place = self._places.get(given)
             if place is None or (has_name and call_id is not None and self._ids[place] not in (None, call_id)):
-                place = self._places[given] = self._add(call_id)
+                place = self._places[given] = self._add(call_id, given)
             return place
-        if call_id is not None and call_id in self._ids:
-            return self._ids.index(call_id)
-        if call_id is not None or has_name or not self._ids:
-            return self._add(call_id)
-        return len(self._ids) - 1
+        if call_id is not None:
+            known = [place for place, each in self._ids.items() if each == call_id]
+            return known[0] if known else self._add(call_id)
+        return self._add(None) if has_name or not self._ids else next(reversed(self._ids))
 
-    def _add(self, call_id: object) -> int:
-        place = position(len(self._ids), "tool call")
-        self._ids.append(call_id if isinstance(call_id, str) else None)
-        return place
+    def _add(self, call_id: str | None, wanted: int | None = None) -> int:
+        if wanted is None or wanted in self._ids:
+            wanted = position(max(self._ids, default=-1) + 1, "tool call")
+        self._ids[wanted] = call_id
+        return wanted
 
 
 class OpenAIParser(Parser):
@@ -112,7 +113,7 @@ class OpenAIParser(Parser):
             function = table(fragment.get("function"))
             name = text(function.get("name")) or None
             place = places.place(fragment, name is not None)
-            found.append(ToolCall(place, text(fragment.get("id")) or None, name, text(function.get("arguments"))))
+            found.append(ToolCall(place, text(fragment.get("id")) or None, name, as_json(function.get("arguments"))))
         return tuple(found)
 
 
