@@ -403,6 +403,70 @@ def test_arguments_that_come_at_once_are_not_lost(done: str, item_done: str) -> 
     assert found.tool_calls == (ToolCall(0, "a", "f", '{"a":1}'),)
 
 
+def output_text(text: str) -> dict[str, Any]:
+    """An item of a response's output."""
+    return {"type": "message", "content": [{"type": "output_text", "text": text}]}
+
+
+def summed_up(text: str) -> dict[str, Any]:
+    """An item of a response's output that holds reasoning."""
+    return {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}
+
+
+REASONING = {"type": "response.reasoning_summary_text.delta", "delta": "Hm"}
+SAID = {"type": "response.output_text.delta", "delta": "Hi"}
+LOOK = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("events", "output", "content", "reasoning", "calls"),
+    [
+        ([REASONING], [summed_up("Hm"), output_text("Hi")], "Hi", "Hm", 0),
+        ([SAID], [summed_up("Hm"), output_text("Hi")], "Hi", "Hm", 0),
+        ([SAID], [output_text("Hi"), LOOK], "Hi", "", 1),
+        ([SAID, {"type": "response.output_item.added", "output_index": 1, "item": LOOK}], [LOOK], "Hi", "", 1),
+        ([{"type": "response.output_text.done", "text": "Hi"}], [], "Hi", "", 0),
+        ([{"type": "response.output_text.done", "text": "Hi"}], [output_text("Hi")], "Hi", "", 0),
+        ([SAID, {"type": "response.output_text.done", "text": "Hi"}], [output_text("Hi")], "Hi", "", 0),
+        (
+            [SAID, {"type": "response.output_text.done", "text": "!", "output_index": 1}],
+            [output_text("Hi"), output_text("!")],
+            "Hi!",
+            "",
+            0,
+        ),
+        ([{"type": "response.refusal.done", "refusal": "No"}], [], "No", "", 0),
+        ([REASONING, {"type": "response.reasoning_summary_text.done", "text": "Hm"}, SAID], [], "Hi", "Hm", 0),
+        (
+            [{"type": "response.reasoning_text.done", "text": "Hm", "content_index": 0}],
+            [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hm"}]}, output_text("Hi")],
+            "Hi",
+            "Hm",
+            0,
+        ),
+    ],
+)
+def test_what_comes_without_deltas_is_not_lost(
+    events: list[Any], output: list[Any], content: str, reasoning: str, calls: int
+) -> None:
+    """Text, reasoning or calls may come only when they are done, or with the end; and none of them twice."""
+    end = {"type": "response.completed", "response": {"status": "completed", "output": output}}
+    found = read(lines(*events, end), "openai-responses")
+
+    assert (found.content, found.reasoning, len(found.tool_calls)) == (content, reasoning, calls)
+    assert found.finish_reason == "completed"
+
+
+@pytest.mark.parametrize("status", ["in_progress", "queued"])
+def test_a_response_that_has_not_ended_is_no_answer(status: str) -> None:
+    """A server that works in the background answers at once, with nothing or with a beginning."""
+    body = {"id": "r", "status": status, "output": [output_text("Hi")]}
+    with pytest.raises(StreamTruncated) as caught:
+        read([json.dumps(body).encode()], "openai-responses", "application/json")
+
+    assert (caught.value.partial.content, caught.value.partial.finish_reason) == ("Hi", None)
+
+
 @pytest.mark.parametrize(("finish", "calls"), [("SAFETY", 0), ("PROHIBITED_CONTENT", 0), ("STOP", 1)])
 def test_an_answer_that_gemini_blocks_has_no_calls(finish: str, calls: int) -> None:
     """Its finish reason is all that tells of a refusal."""
