@@ -149,6 +149,51 @@ def test_an_error_in_any_place_is_one(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
+    "cut",
+    [
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","mess',
+        b"event: error\ndata: Over",
+        b"error: {",
+        b'{"error": {"message": "no mo',
+    ],
+)
+def test_an_error_that_was_cut_is_truncated(cut: bytes) -> None:
+    """It may have been one that passes: what it said is not known."""
+    with pytest.raises(StreamTruncated):
+        read([*lines(chunk("a"))[:-1], cut], "openai")
+    with pytest.raises(StreamTruncated):
+        read([cut], "openai")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("before", [b"", b"\n\n \r\n"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_error_that_is_called_an_event_stream_is_read(size: int, before: bytes, indent: int | None) -> None:
+    """Gateways declare a stream first, and then write the error body as they would without one."""
+    error = {"error": {"message": "no quota", "type": "insufficient_quota", "code": "x"}}
+    body = before + json.dumps(error, indent=indent).encode()
+    with pytest.raises(ChatAPIError, match="no quota") as caught:
+        read(cut(body, size), "openai")
+
+    assert (caught.value.type, caught.value.code) == ("insufficient_quota", "x")
+
+
+def test_an_answer_that_is_called_an_event_stream_is_read() -> None:
+    """The same servers do that to answers that were not to be streamed."""
+    answer = {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
+
+    assert read([json.dumps(answer).encode()], "openai").content == "a"
+
+
+@pytest.mark.parametrize("junk", [b'{"status": "ok"}\n\n', b"[]\n", b"hello\n", b": {\n\n"])
+def test_events_after_something_else_are_read(junk: bytes) -> None:
+    """What is no field is ignored in an event stream, whatever it looks like."""
+    found = read([junk, *lines(chunk("a", "stop"))], "openai")
+
+    assert found.content == "a"
+
+
+@pytest.mark.parametrize(
     ("dialect", "content_type", "pieces", "transient"),
     [
         ("anthropic", "text/event-stream", lines({"type": "error", "error": {"type": "overloaded_error"}}), True),

@@ -811,6 +811,18 @@ def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, ses
     assert server.accepted == 1
 
 
+@pytest.mark.slow
+def test_a_page_that_does_not_come_is_not_awaited(server: FaultServer, session: requests.Session) -> None:
+    """Its type is wrong: all that its body could bring is a word more for the message."""
+    server.script(stream([threading.Event()], content_type="text/html"))
+    began = time.monotonic()
+    with pytest.raises(StreamProtocolError, match="Content-Type is 'text/html', which is no answer"):
+        stream_chat(session, server.url, **ASK)
+
+    assert time.monotonic() - began < 3.0
+    assert server.wait_for_disconnects(1)
+
+
 @pytest.mark.parametrize("dialect", ["openai", "ollama"])
 def test_a_document_that_never_came_is_truncated(dialect: str, server: FaultServer, session: requests.Session) -> None:
     """DeepSeek closes after some minutes of empty lines; a bare end accepted would invent an answer."""

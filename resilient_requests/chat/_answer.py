@@ -193,11 +193,11 @@ class Answer:
         if not text:
             self.events.disregard()
             return []
-        if event.event == "error":
-            self._fail_api(ProviderError(message=text))
         if self.events.is_flushed and not (self.events.is_document and text[0] not in "[{"):
             self._end()
             return None
+        if event.event == "error":
+            self._fail_api(ProviderError(message=text))
         *lines, last = text.split("\n")
         if not lines or last.strip() != _DONE:
             excerpt = self._censor.around(event.data, at)
