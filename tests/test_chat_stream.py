@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import pickle
@@ -103,17 +102,31 @@ def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: re
     assert server.wait_for_disconnects(3)
 
 
+def of_gemini(text: str, **more: Any) -> dict[str, Any]:
+    """A chunk of the gemini dialect."""
+    counts = {"promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7}
+    return {"candidates": [{"content": {"parts": [{"text": text}]}, "index": 0, **more}], "usageMetadata": counts}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("linger", [DIALECTS["gemini"].linger, 0.6])
-def test_a_finish_reason_may_come_with_every_chunk(
-    linger: float, server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Older Gemini models do that: each further part of the answer is awaited anew."""
-    monkeypatch.setitem(DIALECTS, "gemini", dataclasses.replace(DIALECTS["gemini"], linger=linger))
-    parts = [{"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]} for text in "abc"]
+def test_a_finish_reason_may_come_with_every_chunk(server: FaultServer, session: requests.Session) -> None:
+    """Older Gemini models do that, and send usage with each, too: each further part of the answer is awaited anew."""
+    parts = [of_gemini(text, finishReason="STOP") for text in "abc"]
     server.script(sse(parts[0], 0.4, parts[1], 0.4, parts[2], done=False))
 
     assert complete_chat(session, server.url, dialect="gemini", **ASK).content == "abc"
+
+
+def test_a_finish_reason_that_comes_last_ends_gemini_soon(server: FaultServer, session: requests.Session) -> None:
+    """A chunk without one has come before: so the one that has it is the last."""
+    elapsed = []
+    for _ in range(3):  # a machine that is busy with other things may be late once
+        server.script(sse(of_gemini("a"), of_gemini("b", finishReason="STOP"), threading.Event(), done=False))
+        began = time.monotonic()
+        assert complete_chat(session, server.url, dialect="gemini", **ASK).content == "ab"
+        elapsed.append(time.monotonic() - began)
+
+    assert min(elapsed) < 0.3
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
@@ -161,6 +174,21 @@ def test_usage_that_nobody_asked_for_is_awaited_briefly(server: FaultServer, ses
         found.append(deltas.completion.usage)
 
     assert Usage(3, 4, 7, USAGE) in found
+
+
+@pytest.mark.slow
+def test_heartbeats_come_while_usage_is_awaited(server: FaultServer, session: requests.Session) -> None:
+    """The browser may leave then, too; and what is awaited is not lost by it."""
+    usage = {"choices": [], "usage": USAGE}
+    server.script(sse(chunk("a", "stop"), 0.35, usage, threading.Event(), done=False))
+    with stream_chat(session, server.url, heartbeat=0.1, stream_options={"include_usage": True}, **ASK) as deltas:
+        began = time.monotonic()
+        found = list(deltas)
+        elapsed = time.monotonic() - began
+
+    assert 2 <= found.count(HEARTBEAT) <= 5
+    assert deltas.completion.usage == Usage(3, 4, 7, USAGE)
+    assert elapsed < 1.0
 
 
 @pytest.mark.slow

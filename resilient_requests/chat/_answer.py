@@ -111,18 +111,23 @@ class Answer:
         """Return the next event; None where the answer is finished and nothing follows in time."""
         if not self._is_finished:
             return next(self.events)
-        now = _clock.now().boot
-        received = self.reader.bytes_received
-        if self._until is None:
-            asked = self._dialect.asks_usage(self._request.body) and self._assembly.usage is None
-            self._until = now + (_USAGE_WAIT if asked else self._dialect.linger)
-            self._bytes_at_finish = received
-        elif self._assembly.usage is not None:
-            self._until = min(self._until, now + self._dialect.linger)
-        if received - self._bytes_at_finish > _MOST_AFTER:
+        left = self._left()
+        if self.reader.bytes_received - self._bytes_at_finish > _MOST_AFTER:
             return None
-        event = self.events.next_within(max(self._until - now, 0.001))
-        return None if isinstance(event, Heartbeat) else event
+        wait = min(left, self._request.heartbeat or left)
+        event = self.events.next_within(max(wait, 0.001))
+        return None if isinstance(event, Heartbeat) and wait >= left else event
+
+    def _left(self) -> float:
+        """Return the seconds for which more is awaited after the finish reason."""
+        now, has_usage = _clock.now().boot, self._assembly.usage is not None
+        if self._until is None:
+            asked = self._dialect.asks_usage(self._request.body) and not has_usage
+            self._until = now + (_USAGE_WAIT if asked else self._parser.linger)
+            self._bytes_at_finish = self.reader.bytes_received
+        elif has_usage:
+            self._until = min(self._until, now + self._parser.linger)
+        return self._until - now
 
     def _end(self) -> None:
         """The body has ended."""

@@ -25,6 +25,7 @@ class Parser:
     def __init__(self) -> None:
         self.id: str | None = None
         self.model: str | None = None
+        self.linger = 0.1  # seconds for which more is awaited after the finish reason
         self.is_done = False  # the dialect's own terminal marker has come
         self.choices: set[int] = set()  # choices that have been announced, if by a role only: each has to finish
         self.refused: set[int] = set()  # choices that were refused: their tool calls are void
@@ -51,8 +52,8 @@ class Dialect:
     """One provider's way; immutable.
 
     ``body``: model, messages and the caller's other members in, the JSON object to be sent out. ``takes_text``: a plain
-    str will do for messages. ``linger``: seconds for which more is awaited after the finish reason. ``asks_usage``:
-    whether a body asks for usage after it. ``choices``: how many choices a body asks for.
+    str will do for messages. ``asks_usage``: whether a body asks for usage after the finish reason. ``choices``: how
+    many choices a body asks for.
     """
 
     name: str
@@ -60,7 +61,6 @@ class Dialect:
     body: Callable[[str, Any, dict[str, Any]], dict[str, Any]] = _as_given
     is_ndjson: bool = False
     takes_text: bool = False
-    linger: float = 0.1
     headers: Mapping[str, str] = field(default_factory=dict)
     url: Callable[[str, str], str] = _same_url
     asks_usage: Callable[[Mapping[str, Any]], bool] = lambda body: False  # noqa: ARG005

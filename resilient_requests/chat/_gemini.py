@@ -24,6 +24,8 @@ class _GeminiParser(Parser):
     def __init__(self) -> None:
         super().__init__()
         self._calls: dict[int, int] = {}  # candidate -> calls so far
+        # Older models give every chunk a finish reason, and usage as well: more may follow, as late as the next chunk.
+        self._brief, self.linger = self.linger, 2.0
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:  # noqa: ARG002  # its events have no names
         self.id = text(data.get("responseId")) or self.id
@@ -59,6 +61,8 @@ class _GeminiParser(Parser):
             if isinstance(part.get("functionCall"), dict):
                 calls.append(self._call(index, part["functionCall"]))
         finish = text(candidate.get("finishReason")) or None
+        if finish is None:
+            self.linger = self._brief  # this model keeps it for the last chunk
         if finish in _BLOCKED:
             self.refused.add(index)
         return ChatDelta(content, reasoning, tuple(calls), finish, usage, index, raw)
@@ -94,5 +98,4 @@ def _choices(body: Mapping[str, Any]) -> int:
     return count(table(body.get("generationConfig")).get("candidateCount")) or 1
 
 
-# Older models give every chunk a finish reason: more may follow one, as late as the next chunk.
-GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, choices=_choices, linger=2.0)
+GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, choices=_choices)
