@@ -1,8 +1,12 @@
-"""``python -m resilient_requests``: the command line without the installed script."""
+"""The command line from its first import on: ``python -m resilient_requests``, and the installed script."""
 
 import sys
 
-from resilient_requests.cli import main
+try:
+    from resilient_requests.cli import main
+except KeyboardInterrupt:
+    # Imports take a good part of a second, in which people notice what they have mistyped.
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

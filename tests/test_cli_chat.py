@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -275,6 +276,8 @@ def test_silence_is_3(fault_server_factory: Factory, reply: Reply) -> None:
 
     assert told.code == 3
     assert told.out in ("Half an ", "")
+    assert "(--idle sets the limit)" in told.err
+    assert "idle_timeout" not in told.err
     assert re.match(r"\[(StreamIdle|ReadTimeout)\]  \? in, \? out  1 attempt  ", told.end)
 
 
@@ -293,6 +296,20 @@ def test_truncated_or_broken_is_4(fault_server_factory: Factory, reply: Reply, n
 
     assert (told.code, told.out) == (4, "Half an ")
     assert told.end.startswith(f"[{name}]  ")
+    assert "accept_bare_eof" not in told.err
+    assert ("--accept-bare-eof" in told.err) is (name == "StreamTruncated")
+
+
+@pytest.mark.parametrize(
+    ("items", "end"), [([chunk("Half an ")], "bare end"), ([chunk("Half an "), chunk(finish="stop")], "stop")]
+)
+def test_an_end_without_a_sign_can_be_accepted(fault_server_factory: Factory, items: list[Any], end: str) -> None:
+    """From servers that send none; the last line says which kind of end it was."""
+    server = fault_server_factory(default=sse(*items, done=False))
+    told = chat("--url", url_of(server), "--accept-bare-eof", "hello")
+
+    assert (told.code, told.out) == (0, "Half an ")
+    assert told.end.startswith(f"[{end}]  ")
 
 
 def test_a_page_of_html_is_4(fault_server_factory: Factory) -> None:
@@ -413,6 +430,64 @@ def test_interrupting_closes_the_connection_and_is_130(fault_server_factory: Fac
     assert server.connections[0].ended_by == "peer"
     assert errors.startswith("[interrupted]  ? in, ? out  1 attempt  ")
     assert "Traceback" not in errors
+
+
+def redirected(how: str, *arguments: str) -> Told:
+    """A run with a stream of its process redirected as a shell does."""
+    line = f"{shlex.join([*COMMAND, *arguments])} {how}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=SLOWEST, check=False, env=environment()
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("how", "prompt", "said"), [(">&-", "hello", "stdout is closed"), ("<&-", "-", "stdin is closed")]
+)
+def test_a_closed_stream_is_wrong_usage(server: FaultServer, how: str, prompt: str, said: str) -> None:
+    """Said in one line, before anything is asked, and paid for."""
+    told = redirected(how, "--url", url_of(server), prompt)
+
+    assert told.code == 2
+    assert said in told.err
+    assert told.err.count("\n") == 1
+    assert len(server.requests) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_a_closed_stderr_costs_no_answer(server: FaultServer) -> None:
+    """And what belongs there is not printed among the answer."""
+    told = redirected("2>&-", "--url", url_of(server), "--trace", "hello")
+
+    assert (told.code, told.out) == (0, "Hi, you.\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
+def test_output_that_cannot_be_written_is_1(server: FaultServer) -> None:
+    """A full disk must not look like a whole answer, nor like a bug; and the provider can stop."""
+    told = redirected(">/dev/full", "--url", url_of(server), "hello")
+
+    assert (told.code, told.err) == (1, "resilient-requests: OSError(ENOSPC): No space left on device\n")
+
+
+@pytest.mark.parametrize("module", ["resilient_requests.cli", "resilient_requests.cli.probe", "argparse"])
+def test_interrupting_the_imports_is_130(module: str) -> None:
+    """They take a good part of a second, in which people notice what they have mistyped."""
+    code = (
+        f"import sys\n"
+        f"import resilient_requests\n"
+        f"class Interrupted:\n"
+        f"    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        f"            raise KeyboardInterrupt\n"
+        f"sys.meta_path.insert(0, Interrupted())\n"
+        f"sys.modules.pop('argparse', None)\n"
+        f"from resilient_requests.__main__ import main"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SLOWEST, check=False)
+
+    assert (done.returncode, done.stderr) == (130, b"")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes the reading end of a pipe")

@@ -86,7 +86,7 @@ def test_the_command_is_declared() -> None:
     """The README's first command calls it."""
     scripts = metadata.entry_points(group="console_scripts", name="resilient-requests")
 
-    assert [script.value for script in scripts] == ["resilient_requests.cli:main"]
+    assert [script.value for script in scripts] == ["resilient_requests.__main__:main"]
 
 
 def test_importing_loads_no_extra_and_starts_no_thread() -> None:

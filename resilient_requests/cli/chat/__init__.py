@@ -34,8 +34,9 @@ def add_parser(commands: Any) -> None:
         "chat",
         help="ask a language model, and see what it took to get the answer",
         description="Sends PROMPT, and prints the answer as it arrives: its text on stdout, all else on stderr. "
-        "Without --url it talks to a server of its own on loopback. Exit code: 0 the answer is complete, 2 wrong "
-        "usage, 3 silence, 4 truncated or broken, 5 the provider reported an error, 6 no connection, 130 Ctrl-C.",
+        "Without --url it talks to a server of its own on loopback. Exit code: 0 the answer is complete, 1 it cannot "
+        "be written, 2 wrong usage, 3 silence, 4 truncated or broken, 5 the provider reported an error, 6 no "
+        "connection, 130 Ctrl-C.",
     )
     parser.add_argument("prompt", metavar="PROMPT", help="what to ask; - reads stdin")
     parser.add_argument("--url", help="of the chat endpoint itself, with its path; Gemini's may hold {model}")
@@ -45,6 +46,11 @@ def add_parser(commands: Any) -> None:
         "--key-env", metavar="VAR", help="environment variable that holds the API key (OPENAI_API_KEY, if it is set)"
     )
     parser.add_argument("--idle", metavar="S", type=_seconds, help="seconds of silence to put up with (300)")
+    parser.add_argument(
+        "--accept-bare-eof",
+        action="store_true",
+        help="take an end without the sign that the answer is complete for a good one",
+    )
     parser.add_argument("--trace", action="store_true", help="print a line per attempt on stderr")
     parser.set_defaults(run=run)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests import ChatAPIError, StreamError, StreamIdle, Usage, _clock, stream_chat
+from resilient_requests import ChatAPIError, StreamError, StreamIdle, StreamTruncated, Usage, _clock, stream_chat
 from resilient_requests.cli._words import in_words
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def show(session: requests.Session, url: str, question: Question, trace: Trace) 
                     told.write(text)
             finally:
                 told.completion = stream.completion
-        told.end(told.completion.finish_reason or "complete")
+        told.end(told.completion.finish_reason or ("bare end" if told.completion.truncated else "complete"))
     except requests.RequestException as error:
         told.attempts = len(getattr(error, "attempts", ()))
-        told.end(type(error).__name__, in_words(error))
+        told.end(type(error).__name__, _why(error))
         return next(code for kind, code in _CODES if isinstance(error, kind))
     except KeyboardInterrupt:
         told.end("interrupted")
@@ -64,6 +64,7 @@ def _open(session: requests.Session, url: str, question: Question) -> ChatStream
             model=question.model,
             messages=question.messages,
             dialect=question.dialect,
+            accept_bare_eof=question.accept_bare_eof,
             **question.more,
         )
     except OSError as error:
@@ -71,6 +72,18 @@ def _open(session: requests.Session, url: str, question: Question) -> ChatStream
             raise
         # A file of certificates that is not there: requests raises a bare OSError for it.
         raise requests.ConnectionError(str(error)) from error
+
+
+def _why(error: requests.RequestException) -> str:
+    """Return an error in one line, with the option that may help; the library's own words name its parameters."""
+    if isinstance(error, StreamIdle):
+        return f"StreamIdle: no byte for {error.idle_timeout or 0:g} s within the answer (--idle sets the limit)"
+    if isinstance(error, requests.ReadTimeout):
+        return f"{in_words(error)} (--idle sets the limit)"
+    if isinstance(error, StreamTruncated):
+        end = "the answer ended cleanly, but without the sign that it is complete"
+        return f"StreamTruncated: {end} (--accept-bare-eof takes such an end for a good one)"
+    return in_words(error)
 
 
 class _Told:

@@ -42,6 +42,7 @@ class Question:
     messages: Any = field(repr=False)
     more: Mapping[str, Any]
     key: Key | None
+    accept_bare_eof: bool = False
 
 
 def _messages(prompt: str) -> Any:
@@ -90,6 +91,7 @@ def read(arguments: argparse.Namespace) -> Question:
         messages=way.messages(_prompt(arguments.prompt)),
         more=way.more,
         key=Key(header=way.key_header or "", value=f"{way.key_prefix}{secret}") if is_wanted else None,
+        accept_bare_eof=arguments.accept_bare_eof,
     )
 
 
@@ -104,13 +106,22 @@ def _check_url(url: str) -> None:
 
 def _prompt(given: str) -> str:
     try:
-        prompt = sys.stdin.read() if given == "-" else given
+        prompt = _stdin() if given == "-" else given
         prompt.encode("utf-8")  # Python lets bytes that are no text through, disguised, in arguments and some locales
     except UnicodeError:
         raise UsageError("the prompt is no UTF-8 text") from None
     if not prompt.strip():
         raise UsageError("the prompt is empty")
     return prompt
+
+
+def _stdin() -> str:
+    if sys.stdin is None:  # where a shell has closed it
+        raise UsageError("stdin is closed")
+    try:
+        return sys.stdin.read()
+    except OSError as error:
+        raise UsageError(f"stdin cannot be read: {in_words(error)}") from None
 
 
 def _secret(variable: str | None) -> str | None:
