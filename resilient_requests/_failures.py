@@ -18,7 +18,7 @@ from resilient_requests._chunked import ChunkedError
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["IDEMPOTENT", "Failure", "Verdict", "describe", "errno_of", "failure_of", "is_transient", "judge"]
 
@@ -150,12 +150,13 @@ def is_stale(attempt: Attempt, now: float) -> bool:
     return attempt.sent_at is None or now - attempt.sent_at <= _STALE_WITHIN
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
     """Yield an exception and all that stand behind it, each once.
 
-    requests and urllib3 spread the links over ``args``, ``reason``, ``__cause__`` and ``__context__``.
+    requests and urllib3 spread the links over ``args``, ``reason``, ``__cause__`` and ``__context__``. ``handled`` is
+    what the caller was handling at the time: Python makes it a context, too, and it is another story.
     """
-    seen: set[int] = set()
+    seen = {id(handled)}
     queue: list[object] = [error]
     while queue:
         each = queue.pop(0)
@@ -170,9 +171,13 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 _NO_FAILURES = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
-def errno_of(error: BaseException) -> int | None:
-    """Return the system's error number from anywhere behind an exception, None where there is none."""
-    for each in causes(error):
+def errno_of(error: BaseException, handled: BaseException | None = None) -> int | None:
+    """Return the system's error number from anywhere behind an exception, None where there is none; see `causes`."""
+    return _errno_in(causes(error, handled))
+
+
+def _errno_in(chain: Iterable[BaseException]) -> int | None:
+    for each in chain:
         # gaierror and SSLError keep numbers of their own in the same attribute.
         has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
         if isinstance(each, OSError) and not has_own and each.errno and each.errno not in _NO_FAILURES:
@@ -180,18 +185,20 @@ def errno_of(error: BaseException) -> int | None:
     return None
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, handled: BaseException | None = None) -> str:
     """Return an exception as text for logs: the class and the errno's name, no message (it may hold a URL)."""
-    number = errno_of(error)
+    number = errno_of(error, handled)
     name = type(error).__name__
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
 
 
-def failure_of(error: BaseException, attempt: Attempt) -> Failure:  # noqa: PLR0911  # one per rule
+def failure_of(  # noqa: PLR0911  # one per rule
+    error: BaseException, attempt: Attempt, handled: BaseException | None = None
+) -> Failure:
     """Classify what ended an attempt, by phase, errno and class along the whole chain, never by text."""
     if not isinstance(error, Exception):
         return Failure.OTHER
-    chain = list(causes(error))
+    chain = list(causes(error, handled))
     if any(isinstance(each, urllib3.exceptions.ClosedPoolError) for each in chain):
         return Failure.POOL_CLOSED
     if attempt.proxy_status is not None and not 200 <= attempt.proxy_status < 300:
@@ -222,7 +229,7 @@ def _of_connecting(chain: list[BaseException]) -> Failure | None:
             return Failure.NO_CONNECTION if again else Failure.UNKNOWN_HOST
     if any(_is_certificate(each) for each in chain):
         return Failure.CERTIFICATE
-    if _is_timeout(chain) or errno_of(chain[0]) is not None:
+    if _is_timeout(chain) or _errno_in(chain) is not None:
         return Failure.NO_CONNECTION
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import http.client
 import ssl
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,6 +73,7 @@ class Reader:
         self.silence = self.eventless = self.unyielded = 0.0
         self._since = _clock.boot()
         self._is_cancelled = self._is_reading = False
+        self._handled: BaseException | None = None  # by who reads, while it reads
         self.tells_late = False  # its last bytes may hold events: the end is told by `close`, when they are handed out
         # A response may be read by several loops, one after the other: it is one story.
         self.pace: Pace = (None if tap is None else tap.pace) or Pace()
@@ -97,7 +99,7 @@ class Reader:
             self.fail(Cancelled())
         if self.is_done:
             return b""
-        self._is_reading = True
+        self._is_reading, self._handled = True, sys.exc_info()[1]
         try:
             is_plain = self._event_timeout is None and self._heartbeat is None and not self._is_timed
             data = self._read() if is_plain else self._read_by_clocks()
@@ -105,7 +107,7 @@ class Reader:
             # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
             self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
         finally:
-            self._is_reading = False
+            self._is_reading, self._handled = False, None
         if isinstance(data, bytes):
             if not self.bytes_received and data and self.pace.first_byte is None:
                 self.pace.first_byte = self._age()
@@ -124,7 +126,7 @@ class Reader:
             try:
                 data = source.read()
             except TimeoutError as error:
-                if self._alarm is None or errno_of(error) is not None:
+                if self._alarm is None or errno_of(error, self._handled) is not None:
                     raise
                 data = self._read_alarmed(self._alarm)
             if data or source.is_done:
@@ -159,7 +161,7 @@ class Reader:
             try:
                 data = source.read()
             except TimeoutError as error:
-                if errno_of(error) is not None:
+                if errno_of(error, self._handled) is not None:
                     raise
                 self._wait(_clock.boot() - began)
                 if alarm is not None and self.silence >= alarm:
@@ -229,7 +231,8 @@ class Reader:
         facts = self.facts()
         if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self._event_timeout, **facts)
-        if isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError)) and errno_of(error) is None:
+        is_timeout = isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError))
+        if is_timeout and errno_of(error, self._handled) is None:
             return StreamIdle(clock="bytes", idle_timeout=self._idle, **facts)
         if isinstance(error, urllib3.exceptions.DecodeError):
             return StreamProtocolError("the body does not match its Content-Encoding", **facts)

@@ -166,11 +166,11 @@ class Send:
         elapsed = call.boot() - attempt.since
         ended = self._what_ended(error)
         raised = ended or attempt.own or error
-        self._records.append(attempt.record(elapsed, _failures.describe(raised)))
+        self._records.append(attempt.record(elapsed, _failures.describe(raised, self._handled)))
         if ended is None:
-            self._verdict = self._judged(_failures.failure_of(error, attempt), attempt)
+            self._verdict = self._judged(_failures.failure_of(error, attempt, self._handled), attempt)
         self._learn(attempt, ended)
-        self._story.failed(attempt, raised, elapsed)
+        self._story.failed(attempt, raised, elapsed, self._handled)
         if ended is None and isinstance(error, StreamIdle):
             return _as_requests_would(error, attempt.place)
         return raised
@@ -292,7 +292,7 @@ class Send:
         self._operation.repeated.append(verdict.failure)
         record = self._records[-1]
         reason = record.error or f"status {record.status}"
-        number = _failures.errno_of(attempt.fault) if attempt.fault is not None else None
+        number = None if attempt.fault is None else _failures.errno_of(attempt.fault, self._handled)
         if attempt.place is not None:
             self._sender.register.retried(attempt.place)
         self._story.scheduled(self._call.id, record, wait=self._pause, reason=reason, errno=number)
@@ -321,10 +321,8 @@ def _let_go(error: BaseException | None, handled: BaseException | None) -> None:
     urllib3's frames refer to the error that they are in the traceback of, and to all frames below them: without this
     the response that came in the end would not be freed before the garbage collector comes by.
     """
-    others = set() if handled is None else {id(each) for each in _failures.causes(handled)}
-    for each in () if error is None else _failures.causes(error):
-        if id(each) not in others:
-            each.__traceback__ = None
+    for each in () if error is None else _failures.causes(error, handled):
+        each.__traceback__ = None
 
 
 def _read(response: requests.Response) -> None:

@@ -68,16 +68,18 @@ class Story:
             facts = self._of_sending(attempt)
             self._emitter.emit(AttemptSucceeded(**self._of(attempt), status=status, elapsed=elapsed, **facts))
 
-    def failed(self, attempt: Attempt, error: BaseException, elapsed: float) -> None:
-        """An attempt brought none."""
+    def failed(
+        self, attempt: Attempt, error: BaseException, elapsed: float, handled: BaseException | None = None
+    ) -> None:
+        """An attempt brought none; ``handled`` as in `_failures.causes`."""
         if self._emitter.wants(AttemptFailed):
             self._emitter.emit(
                 AttemptFailed(
                     **self._of(attempt),
                     phase=attempt.phase.value,
                     **self._of_sending(attempt),
-                    error=_failures.describe(error),
-                    errno=_failures.errno_of(error),
+                    error=_failures.describe(error, handled),
+                    errno=_failures.errno_of(error, handled),
                     elapsed=elapsed,
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,10 @@ from resilient_requests import (
     AttemptStarted,
     PoolRotated,
     RetryDenied,
+    StreamIdle,
     Timeouts,
     is_transient,
+    iter_events,
 )
 from resilient_requests._failures import causes
 from resilient_requests.testing import (
@@ -30,6 +33,7 @@ from resilient_requests.testing import (
     reset,
     respond,
     silence,
+    stream,
 )
 
 if TYPE_CHECKING:
@@ -360,3 +364,49 @@ def test_a_handshake_that_is_cut_is_repeated(
     assert response.attempts[0].phase == "handshake"  # type: ignore[attr-defined]
     assert counts(fault_server_tls) == (2, 1, 1)
     assert len(client.told(PoolRotated)) == 1
+
+
+@pytest.fixture(params=[TimeoutError("timed out"), ConnectionResetError(errno.ECONNRESET, "reset")], ids=repr)
+def handling(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
+    """Call something while an error is handled: Python makes that the context of whatever is raised."""
+
+    def call(function: Callable[[], Any]) -> Any:
+        try:
+            raise request.param
+        except OSError:
+            return function()
+
+    return call
+
+
+def test_a_reset_is_one_whatever_the_caller_is_handling(client: Client, server: FaultServer, handling: Any) -> None:
+    """A second server is asked where the first has failed."""
+    server.script(reset())
+
+    assert handling(client.get).content == b"ok"
+    assert client.told(AttemptFailed)[0].phase == "wait"
+
+
+def test_a_silence_is_one_whatever_the_caller_is_handling(server: FaultServer, handling: Any) -> None:
+    """And not the death of a connection, after which the request would be repeated."""
+    server.script(silence())
+    with Client(server, timeouts=Timeouts(response=0.2)) as client, pytest.raises(requests.ReadTimeout):
+        handling(client.get)
+
+    assert len(server.requests) == 1
+    assert client.told(AttemptFailed)[0].errno is None
+
+
+@pytest.mark.parametrize("clocks", [{}, {"event_timeout": 60.0}])
+def test_a_silent_stream_is_idle_whatever_its_reader_is_handling(
+    server: FaultServer, handling: Any, clocks: dict[str, Any]
+) -> None:
+    """A reset that is handled is not this stream's."""
+    server.script(stream([b"data: 1\n\n"], ending="silence"))
+    with (
+        Client(server, timeouts=Timeouts(idle=0.1)) as client,
+        iter_events(client.get(stream=True), **clocks) as events,
+    ):
+        assert next(events).data == "1"
+        with pytest.raises(StreamIdle):
+            handling(lambda: next(events))
