@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from chatting import ASK, Canned, mounted
+from clients import in_time
 
 from resilient_requests import StreamProtocolError, complete_chat, stream_chat
 from resilient_requests.chat._censor import Censor
@@ -232,4 +233,4 @@ def test_a_large_prompt_costs_little_time() -> None:
     began = time.process_time()
     censor.line("this picture is too large: " + "for us all, " * 1000)
 
-    assert time.process_time() - began < 1.0
+    in_time(time.process_time() - began, 1.0)

@@ -260,11 +260,13 @@ def test_levels_that_an_operator_can_live_with(kind: Any, level: int, caplog: py
 
 
 def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
-    """A generous bound: 0.3 µs is the goal, which the benchmarks measure."""
-    emitter = Emitter()
-    times = timeit.repeat(lambda: emitter.wants(AttemptStarted), number=2000, repeat=7)
+    """Not much more than a call of any function; the benchmarks measure the goal, which is 0.3 µs."""
+    emitter, kinds = Emitter(), frozenset({AttemptStarted})
 
-    assert min(times) / 2000 < 3e-6
+    def seconds(function: Callable[[], object]) -> float:
+        return min(timeit.repeat(function, number=2000, repeat=7))
+
+    in_time(seconds(lambda: emitter.wants(AttemptStarted)), 10 * seconds(lambda: AttemptStarted in kinds))
 
 
 # -- stalls -------------------------------------------------------------------------------------------------------
