@@ -243,6 +243,12 @@ def warn_bad_environment(name: str, default: object) -> None:
     _ROOT.warning("%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name})
 
 
+def warn_certificates(error: OSError) -> None:
+    """Log that the files of a TLS context cannot be loaded, and that the one made of them before is used on."""
+    message = "the CA bundle or client certificate cannot be loaded: using what was loaded before"
+    _ROOT.warning(message, extra={f"{_ROOT.name}.error": str(error)})
+
+
 def hears_stalls() -> bool:
     """Return whether anybody would see that a stream stalls."""
     return _STREAM.isEnabledFor(logging.WARNING)

@@ -306,7 +306,7 @@ class Register:
             outcome = self._swap(seen)
             current = self.generation
         if outcome is Rotation.ROTATED:
-            self.tls.clear()
+            self.tls.expire()
             self._tell_rotation("*", current, "rotate()", None, self._close_idle())
         return outcome
 

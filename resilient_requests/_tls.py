@@ -6,11 +6,12 @@ import errno
 import os
 import ssl
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
+from resilient_requests import _events
 from resilient_requests._forkgate import GATE, gated
 
 __all__ = ["TLSContexts"]
@@ -18,8 +19,13 @@ __all__ = ["TLSContexts"]
 _FILES = ("ca_certs", "ca_cert_dir", "cert_file", "key_file")
 
 
+class _Loaded(NamedTuple):
+    context: ssl.SSLContext
+    stamps: tuple[object, ...] | None  # of its files when they were loaded; None: to be loaded again
+
+
 class TLSContexts:
-    """One context per (verification mode, files named, their mtimes and sizes).
+    """One context per (verification mode, files named), loaded again when the mtime or size of a file has changed.
 
     Loading the CA bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3 loads it for
     each connection that requests makes. Mutable state: the contexts by key, guarded by one lock; built outside it.
@@ -27,7 +33,7 @@ class TLSContexts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[object, ...], _Loaded] = {}
 
     def after_fork(self) -> None:
         """In the child: keep the contexts, which hold no connection.
@@ -36,15 +42,15 @@ class TLSContexts:
         """
         self._lock = threading.Lock()
 
-    def clear(self) -> None:
-        """Forget all contexts; connections that have one keep it."""
-        self._contexts = {}
+    def expire(self) -> None:
+        """Have each context loaded anew before its next use; connections that have one keep it."""
+        self._contexts = {key: loaded._replace(stamps=None) for key, loaded in self._contexts.copy().items()}
 
     def share(self, conn: Any) -> None:
         """Give a connection that is about to dial the shared context for its settings.
 
         Left alone: plain connections, a context of the caller's own, and host name or fingerprint checks, for
-        which urllib3 changes the context. Raises ssl.SSLError when a file cannot be loaded.
+        which urllib3 changes the context. Raises ssl.SSLError when a file cannot be loaded, and never could.
         """
         # requests 2.32.2 hands this global to pools with verify=True: nobody's own wish; truststore replaces it.
         preloaded = getattr(requests.adapters, "_preloaded_ssl_context", None)
@@ -74,14 +80,25 @@ class TLSContexts:
         return self._get(resolve_cert_reqs(conn.cert_reqs), tuple(getattr(conn, name) for name in _FILES))
 
     def _get(self, mode: ssl.VerifyMode, files: tuple[str | None, ...]) -> ssl.SSLContext:
-        key = (mode, *((name, _stamp(name)) for name in files))
-        context = self._contexts.get(key)
-        if context is None:
+        key = (mode, *files)
+        known = self._contexts.get(key)
+        try:
+            stamps = tuple(_stamp(name) for name in files)
+            if known is not None and known.stamps == stamps:
+                return known.context
             with GATE:
-                built = _build(mode, *files)
-            with self._lock:
-                context = self._contexts.setdefault(key, built)
-        return context
+                made = _Loaded(_build(mode, *files), stamps)
+        except OSError as error:  # ssl.SSLError is one
+            if known is None:
+                raise
+            # Files are replaced one after the other, and not always at once: calls go on as long as they do not fit.
+            _events.warn_certificates(error)
+            return known.context
+        with self._lock:
+            known = self._contexts.get(key)
+            if known is None or known.stamps != stamps:  # else another thread was faster
+                self._contexts[key] = known = made
+        return known.context
 
 
 def _stamp(name: str | None) -> tuple[int, int] | None:

@@ -74,8 +74,8 @@ def session(server: FaultServer) -> Iterator[requests.Session]:
 
 def context_of(session: requests.Session) -> Any:
     """The one TLS context of a session's adapter."""
-    (context,) = adapter_of(session).register.tls._contexts.values()
-    return context
+    (loaded,) = adapter_of(session).register.tls._contexts.values()
+    return loaded.context
 
 
 @pytest.mark.parametrize("message", ["SERVER_HELLO", "CERTIFICATE", "NEWSESSION_TICKET"])

@@ -142,7 +142,7 @@ def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads:
             session.get(server.url, verify=True)
 
     assert loads.bundles.count(ca(server)) == 1
-    modes = [context.verify_mode for context in adapter_of(session).register.tls._contexts.values()]
+    modes = [each.context.verify_mode for each in adapter_of(session).register.tls._contexts.values()]
     assert sorted(modes) == [ssl.CERT_NONE, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED]
 
 
@@ -270,6 +270,25 @@ def test_rotation_drops_the_contexts(server: FaultServer, mount: Mount, loads: L
     assert len(loads.bundles) == 2
 
 
+def test_a_bundle_that_is_half_written_changes_nothing(
+    server: FaultServer, mount: Mount, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls go on with the one that was loaded, and say so; the next that is whole counts."""
+    bundle = tmp_path / "ca.pem"
+    shutil.copy(ca(server), bundle)
+    session = mount()
+    session.get(server.url, verify=str(bundle))
+    bundle.write_bytes(trustme.CA().cert_pem.bytes()[:100])
+
+    assert session.get(server.url, verify=str(bundle)).content == b"ok"
+    (warning,) = caplog.records
+    assert (warning.levelname, "loaded before" in warning.message) == ("WARNING", True)
+    assert vars(warning)["resilient_requests.error"]
+    bundle.write_bytes(trustme.CA().cert_pem.bytes())
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(server.url, verify=str(bundle))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_child_builds_none_anew(server: FaultServer, mount: Mount, loads: Loads) -> None:
     """To make one takes locks of OpenSSL that may be held by a thread that is not there."""
@@ -392,6 +411,20 @@ def test_a_replaced_client_certificate_is_picked_up(
     assert answers == ["alice.example", "bob.example"]
 
 
+def test_a_client_certificate_is_picked_up_when_its_key_has_come(
+    strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path
+) -> None:
+    """Two files are not replaced at once: in between they do not fit."""
+    alice, bob = issue(authority, "alice.example", tmp_path), issue(authority, "bob.example", tmp_path)
+    session = mount()
+    answers = [session.get(strict.url, cert=alice, verify=str(tmp_path / "ca.pem")).text]
+    for old, new in zip(alice, bob, strict=True):
+        os.replace(new, old)  # noqa: PTH105 - paths as requests takes them
+        answers.append(session.get(strict.url, cert=alice, verify=str(tmp_path / "ca.pem")).text)
+
+    assert answers == ["alice.example", "alice.example", "bob.example"]
+
+
 def test_an_encrypted_key_is_a_clear_error(
     strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -478,7 +511,7 @@ def test_truststore_is_honoured(server: FaultServer, mount: Mount, monkeypatch: 
             assert session.get(server.url, verify=ca(server)).content == b"ok"
             with contextlib.suppress(requests.exceptions.SSLError):
                 session.get(server.url, verify=True)
-        contexts = list(adapter_of(session).register.tls._contexts.values())
+        contexts = [each.context for each in adapter_of(session).register.tls._contexts.values()]
     finally:
         truststore.extract_from_ssl()
 
