@@ -78,9 +78,10 @@ class ResilientAdapter(TransportAdapter):
         tcp_keepalive: TCPKeepAlive | None = TCPKeepAlive(),  # noqa: B008  # frozen
         observers: Iterable[Observer] = (),
     ) -> None:
-        _checks.count("pool_connections", pool_connections, least=1)
-        _checks.count("pool_maxsize", pool_maxsize, least=1)
+        _checks.count("pool_connections", pool_connections)
         _checks.flag("pool_block", pool_block)
+        # Of a pool that blocks and has no place nobody would ever get a connection.
+        _checks.count("pool_maxsize", pool_maxsize, least=1 if pool_block else 0)
         self._is_disabled = _environment.is_disabled()
         self.retry_policy = _retry_policy(max_retries)
         self._keepalive = _keepalive_policy(keepalive)
@@ -121,8 +122,8 @@ class ResilientAdapter(TransportAdapter):
 
         ``generation``: what `generation` was when you saw the failure; where connections were retired since,
         nothing happens (``ALREADY_ROTATED``). None: at once, but two calls within 1 s count as one
-        (``COALESCED``). ``CLOSED`` after `shutdown`. Thread-safe. Raises TypeError or ValueError for a generation
-        that never was.
+        (``COALESCED``). ``CLOSED`` after `shutdown`. Certificates that cannot be loaded anew stay as they were.
+        Thread-safe. Raises TypeError or ValueError for a generation that never was.
         """
         if generation is not None:
             _checks.count("generation", generation)

@@ -52,7 +52,8 @@ class ResilientResponse(requests.Response):
     @property
     def content(self) -> Any:
         """The whole body, as bytes."""
-        if self._content is False and not self._content_consumed and hasattr(self.raw, "stream"):
+        # requests says None where there is no status, and that no body has been read before.
+        if self._content is False and self.status_code and not self._content_consumed and hasattr(self.raw, "stream"):
             # Not through blocks of some size, which would only be joined again.
             self._content = b"".join(_Arriving(self))
         return self._content if self._content and self._content_consumed else super().content

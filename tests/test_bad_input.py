@@ -138,7 +138,7 @@ def test_a_wrong_rule_is_named(name: str, value: object) -> None:
         ("max_retries", 2.0),
         ("max_retries", "2"),
         ("max_retries", None),
-        ("pool_connections", 0),
+        ("pool_connections", -1),
         ("pool_connections", "10"),
         ("pool_maxsize", True),
         ("pool_maxsize", -1),
@@ -157,6 +157,11 @@ def test_a_wrong_rule_is_named(name: str, value: object) -> None:
 def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> None:
     """``HTTPAdapter`` takes a bool as a number of retries; that was never meant."""
     named(ResilientAdapter, name, value)
+
+
+def test_a_blocking_pool_without_a_place_is_refused() -> None:
+    """Every call would wait for ever."""
+    named(functools.partial(ResilientAdapter, pool_block=True), "pool_maxsize", 0)
 
 
 @pytest.mark.parametrize("name", ["idle", "interval", "count"])

@@ -370,6 +370,16 @@ def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: Fault
         response.content  # noqa: B018  # the property reads
 
 
+def test_a_response_without_a_status_has_no_content(client: Client, server: FaultServer) -> None:
+    """As in requests: None, and not an empty body."""
+    response = opened(client, server, respond(b""))
+    response.status_code = 0
+
+    content: bytes | None = response.content
+    assert content is None
+    response.close()
+
+
 def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
     """With its methods: undecoded bytes, unless asked for otherwise."""
     for framing in FRAMINGS:

@@ -502,6 +502,23 @@ def test_pools_of_a_child_are_evicted_too(fault_server_factory: Factory, mount: 
     assert [response.content for response in kept] == [b"ok"] * 3
 
 
+def test_no_pools_at_all_means_no_reuse(fault_server: FaultServer, mount: Mount) -> None:
+    """``HTTPAdapter`` takes the 0 too, and fails each call with "Pool is closed"."""
+    session = mount(pool_connections=0)
+
+    assert [get(session, fault_server).content for _ in range(2)] == [b"ok", b"ok"]
+    assert fault_server.wait_for_disconnects(2)
+    assert adapter_of(session).stats().idle == 0
+
+
+def test_a_pool_of_no_size_has_no_bound(fault_server: FaultServer, mount: Mount) -> None:
+    """As in requests: the 0 goes to a queue, to which it means that."""
+    session = mount(pool_maxsize=0)
+    pool_up(session, fault_server, 12)
+
+    assert adapter_of(session).stats().idle == 12
+
+
 def test_a_stream_outlives_the_eviction_of_its_pool(fault_server_factory: Factory, mount: Mount) -> None:
     """What is in flight completes, and is then closed; the host is served by a new pool meanwhile."""
     servers = [fault_server_factory() for _ in range(3)]
@@ -613,23 +630,21 @@ def test_a_generation_that_never_was_is_refused(mount: Mount, wrong: Any, error:
     assert adapter.generation == 0
 
 
-def test_a_rotation_builds_nothing_that_could_fail(fault_server_tls: FaultServer, mount: Mount, tmp_path: Path) -> None:
-    """A new generation is what its first dial makes: while none can be made, streams of the old one go on."""
+def test_what_a_rotation_cannot_load_stays_as_it_was(
+    fault_server_tls: FaultServer, mount: Mount, tmp_path: Path
+) -> None:
+    """Streams of the old generation go on, and the new one dials with the certificates that were loaded before."""
     session, bundle, go_on = mount(), tmp_path / "ca.pem", threading.Event()
-    trusted = Path(fault_server_tls.ca_path or "").read_bytes()
-    bundle.write_bytes(trusted)
+    bundle.write_bytes(Path(fault_server_tls.ca_path or "").read_bytes())
     fault_server_tls.script(stream([b"one ", go_on, b"two"]))
     response = session.get(fault_server_tls.url, verify=str(bundle), stream=True)
     bundle.write_text("being replaced")
     assert adapter_of(session).rotate() is Rotation.ROTATED
-    with pytest.raises(requests.exceptions.SSLError):
-        session.get(fault_server_tls.url, verify=str(bundle))
+    assert session.get(fault_server_tls.url, verify=str(bundle)).content == b"ok"
     go_on.set()
 
     assert response.content == b"one two"
     assert adapter_of(session).generation == 1
-    bundle.write_bytes(trusted)
-    assert session.get(fault_server_tls.url, verify=str(bundle)).content == b"ok"
     assert fault_server_tls.accepted == 2
 
 
