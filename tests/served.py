@@ -1,12 +1,14 @@
 """A WSGI application whose session was made, and warmed, before the server forked its workers; run by test_workers.py.
 
 ``UPSTREAM`` is the URL of a FaultServer that says what it is asked. ``/ask/...`` answers with what it said, after the
-process id; ``/stream`` relays its stream with a heartbeat; ``/hooks`` says how many at-fork hooks ran in this process.
+process id; ``/stream`` relays its stream with a heartbeat; ``/work`` takes two seconds and asks nobody; ``/hooks`` says
+how many at-fork hooks ran in this process.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -14,7 +16,7 @@ import requests
 from resilient_requests import HEARTBEAT, EventStream, ResilientAdapter, StreamError, iter_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Self
 
@@ -57,12 +59,22 @@ class Relay:
         self._events.close()
 
 
+def work() -> Iterator[bytes]:
+    """Be busy for longer than streams may go on, and for less than gunicorn waits."""
+    yield b"begun\n"
+    time.sleep(2.0)
+    yield b"done\n"
+
+
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Answer one request."""
     target = environ["PATH_INFO"]
     if target == "/hooks":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [f"{os.getpid()} {hooked.count(os.getpid())}".encode()]
+    if target == "/work":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return work()
     try:
         upstream = session.get(UPSTREAM + target, stream=target.startswith("/stream"), timeout=20)
     except requests.RequestException as error:

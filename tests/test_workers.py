@@ -215,26 +215,31 @@ def test_workers_of_gunicorn_get_their_own_answers(worker: str, upstream: FaultS
 @pytest.mark.parametrize("worker", WORKERS)
 def test_gunicorn_ends_in_time_with_a_live_stream(worker: str, upstream: FaultServer, tmp_path: Path) -> None:
     """The browser learns that its stream was cut; without the recipe gunicorn would kill the worker in mid-stream."""
+    with gunicorn(worker, upstream, tmp_path) as (browser, process):
+        connection, response = browser.open("/stream")
+        with contextlib.closing(connection):
+            assert response.readline() == b"data: 1\n"
+            whole = Running(lambda: end(process))
+            rest = response.read()
+        ended(whole)
 
-    def measure(folder: Path) -> tuple[float, float]:
-        with (
-            gunicorn(worker, upstream, folder / "idle") as (_, idle),
-            gunicorn(worker, upstream, folder / "busy") as (browser, busy),
-        ):
-            connection, response = browser.open("/stream")
-            with contextlib.closing(connection):
-                assert response.readline() == b"data: 1\n"
-                own, whole = Running(lambda: end(idle)), Running(lambda: end(busy))
-                rest = response.read()
-                cut = time.monotonic()
-            ended(own, whole)
+    assert rest.endswith(b"event: error\ndata: StreamBroken\n\n")
+    assert process.returncode == 0
+    in_time(whole.value[1], GRACE + 1)
 
-        assert rest.endswith(b"event: error\ndata: StreamBroken\n\n")
-        assert cut - whole.value[0] < GRACE + 1
-        assert busy.returncode == 0
-        return own.value[1], whole.value[1]
 
-    check_ends(measure, tmp_path)
+@pytest.mark.parametrize("worker", WORKERS)
+def test_gunicorn_waits_for_a_view_that_is_at_work(worker: str, upstream: FaultServer, tmp_path: Path) -> None:
+    """The end of the streams is not the end of the other requests: they have until ``graceful_timeout``."""
+    with gunicorn(worker, upstream, tmp_path) as (browser, process):
+        connection, response = browser.open("/work")
+        with contextlib.closing(connection):
+            assert response.readline() == b"begun\n"
+            whole = Running(lambda: end(process))
+            assert response.read() == b"done\n"
+        ended(whole)
+
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("worker", WORKERS)
