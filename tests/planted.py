@@ -108,6 +108,12 @@ BUGS = (
         "Failure.HEAD_CUT, _Row(_When.ALWAYS",
     ),
     Bug(
+        "2.11b what is no HTTP is final",
+        "_failures.py",
+        "Failure.UNREADABLE, _Row(_When.NEVER",
+        "Failure.UNREADABLE, _Row(_When.IDEMPOTENT",
+    ),
+    Bug(
         "2.12 silence is not repeated",
         "_failures.py",
         "Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED",

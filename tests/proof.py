@@ -25,6 +25,7 @@ FAULTS = {
     "connections that died with a request on them": ("reset", "reset unread", "fin", "fin then reset", "late"),
     "requests cut while they were sent": ("cut while it is sent",),
     "handshakes cut": ("handshake cut",),
+    "answers that were no HTTP": ("no HTTP",),
     "heads cut": ("head cut",),
     "bodies cut": ("body cut",),
     "silences": ("silent", "head silent", "body silent"),

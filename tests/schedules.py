@@ -68,8 +68,8 @@ Kind = Literal[
 ]
 Fate = Literal[
     "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503",
-    "reset", "reset unread", "fin", "fin then reset", "late", "head cut", "head silent", "body cut", "body silent",
-    "silent",
+    "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut", "head silent",
+    "body cut", "body silent", "silent",
 ]  # fmt: skip
 Misfortune = Literal["reset", "fin", "bytes", "black hole"]
 
@@ -168,7 +168,7 @@ _KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 _FATES: tuple[Fate, ...] = (
     "ok", "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503", "503",
-    "reset", "reset", "reset unread", "fin", "fin then reset", "late", "head cut", "body cut",
+    "reset", "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut", "body cut",
 )  # fmt: skip
 _UNREAD: tuple[Kind, ...] = ("reset POST", "ended POST")  # too big for a server that ends it before it has read it
 _SILENT: tuple[Fate, ...] = ("silent", "head silent", "body silent")
@@ -257,6 +257,7 @@ def row_of(fate: Fate, *, reused: bool, stream: bool, statuses: bool) -> Row | N
         is_stale = reused and fate != "late"
         return Row("all" if is_stale else "id", 0 if is_stale else 1, True, requests.ConnectionError, is_stale)
     rows: dict[Fate, Row] = {
+        "no HTTP": Row("none", 0, False, requests.ConnectionError),
         "head cut": Row("id", 1, True, requests.ConnectionError),
         "head silent": _SILENCE,
         "silent": _SILENCE,
@@ -811,6 +812,7 @@ def _reply(fate: Fate, body: bytes) -> Reply:
         "fin": fin,
         "fin then reset": fin_then_reset,
         "late": reset,
+        "no HTTP": lambda: Reply((Send(b"ICY 200 OK\r\n\r\n"),)),
         "head cut": lambda: respond(body, cut=("head", 20)),
         "head silent": lambda: respond(body, cut=("head", 20), ending="silence"),
         "body cut": lambda: respond(body, cut=1, ending="fin"),

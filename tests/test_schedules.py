@@ -57,6 +57,7 @@ CORPUS = {
     "rotations": Schedule(
         (Fan(2), Rotate(False), Rotate(False), Rotate(True), Advance(1.0), Rotate(False), Ask("GET"))
     ),
+    "an answer that is no HTTP stands": Schedule((Fan(2), Ask("GET", ("no HTTP",)), Ask("GET"))),
     "a status is repeated, and the last one stands": Schedule(
         (Fan(2), Ask("POST", ("503", "503", "503")), Ask("generator", ("503",))), keys=False, statuses=True
     ),
