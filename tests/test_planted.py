@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import planted
 import pytest
 
@@ -21,3 +23,12 @@ def test_every_bug_can_still_be_planted(bug: planted.Bug) -> None:
 
     assert text.count(bug.old) == 1
     assert bug.old != bug.new
+
+
+def test_the_page_on_the_proof_tells_of_every_bug() -> None:
+    """Its figures are made by hand, in many minutes: a rule that joins the list must join the page."""
+    page = (planted.ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| rule |")
+
+    assert re.findall(r"(\d+) of (\d+) planted bugs", page) == [(str(len(planted.BUGS)),) * 2]
+    assert re.findall(r"^\| ([^|-][^|]*) \|", table, re.MULTILINE) == [bug.rule for bug in planted.BUGS]

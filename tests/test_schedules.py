@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from pathlib import Path
 
 import pytest
 import schedules
@@ -121,6 +122,13 @@ def test_every_verdict_is_that_of_the_table(failure: Failure) -> None:
         assert (verdict.cost, verdict.retires) == (cost, retires)
         assert verdict.at_once is (is_idle or failure is Failure.POOL_CLOSED)
         assert verdict.teaches is is_idle
+
+
+def test_the_page_on_the_proof_counts_the_verdicts() -> None:
+    """A failure more is sixteen verdicts more."""
+    page = Path(__file__).resolve().parent.parent / "docs" / "proof.md"
+
+    assert f"all {16 * len(Failure)} verdicts" in page.read_text(encoding="utf-8")
 
 
 def _chances(salt: str) -> list[random.Random]:
