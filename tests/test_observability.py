@@ -7,6 +7,7 @@ import logging
 import threading
 import timeit
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +38,7 @@ from resilient_requests import (
     iter_events,
     stream_chat,
 )
+from resilient_requests._attempt import Phase
 from resilient_requests._events import Emitter
 from resilient_requests._register import Place
 from resilient_requests._stats import AdapterStats, OriginStats, hint
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 SECRET = "hunter2"
 ANSWER = "correct-horse"  # in what the server says
 OURS = "resilient_requests"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "observability.md"
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -191,6 +194,14 @@ def test_recycling_tells_its_reason() -> None:
         ("idle window", 10.0),
         ("closed by the peer, or unread bytes", 0.0),
     ]
+
+
+def test_the_page_names_every_phase() -> None:
+    """Who counts by phase needs to know them all."""
+    text = PAGE.read_text(encoding="utf-8")
+    _, _, told = text.partition("`phase` is one of")
+
+    assert [phase.value for phase in Phase if f'"{phase.value}"' not in told.partition(".")[0]] == []
 
 
 def test_a_rotation_tells_how_many_it_closed(fault_server: FaultServer) -> None:
