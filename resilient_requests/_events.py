@@ -267,7 +267,13 @@ def _log(event: Event) -> None:
     logger = _LOGGERS[kind]
     if logger.isEnabledFor(level):
         values = {field.name: getattr(event, field.name) for field in fields(event)}
-        logger.log(level, message, *(values[key] for key in arguments), extra=_extra(values))
+        shown = [_rounded(values[key]) for key in arguments]
+        logger.log(level, message, *shown, extra=_extra(values))
+
+
+def _rounded(value: Any) -> Any:
+    # %.3f would do it, but for a value that may be None.
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _extra(values: dict[str, Any]) -> dict[str, Any]:

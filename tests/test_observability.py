@@ -228,6 +228,7 @@ def test_a_recovered_reset_shows_once_everywhere(server: FaultServer, caplog: py
     assert failed.idle_for is not None
     assert warning.name == f"{OURS}.retry"
     assert warning.__dict__[f"{OURS}.idle_for"] == failed.idle_for
+    assert f"idle_for={round(failed.idle_for, 3)})" in warning.getMessage()
     assert (stats.stale, stats.retries, place.youngest_stale) == (1, 1, failed.idle_for)
 
 
