@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests import HEARTBEAT, EventStream, ResilientAdapter, StreamError, iter_events
+from resilient_requests import HEARTBEAT, EventStream, ResilientAdapter, iter_events
 from resilient_requests.testing import FaultServer, sse
 
 try:
@@ -45,7 +45,7 @@ class Relay:
             raise StopIteration
         try:
             event = next(self._events)
-        except StreamError as error:
+        except requests.RequestException as error:  # a StreamError, or a DeadlineExceeded
             self._failed = True
             return b"event: error\ndata: %b\n\n" % type(error).__name__.encode()
         if event is HEARTBEAT:
