@@ -21,9 +21,9 @@ __all__ = ["TCPKeepAlive", "Timeouts"]
 class Timeouts:
     """Time limits, in seconds, used where a call gives no ``timeout=``; immutable. None: no limit.
 
-    ``connect``: dialling one address, the TLS handshake, a proxy's answer to CONNECT. ``write``: a peer that takes
-    no byte of the request. ``response``: from the last byte sent to the end of the response's head. ``idle``: no
-    byte of the body. ``total``: one send as a whole, its retries, waits and response included.
+    ``connect``: dialling one address, the TLS handshake, a proxy's answer to CONNECT. ``write``: each 64 KiB of the
+    request that the peer does not take. ``response``: from the last byte sent to the end of the response's head.
+    ``idle``: no byte of the body. ``total``: one send as a whole, its retries, waits and response included.
     A call's own ``timeout=(c, r)`` sets connect, and response and idle.
 
     Raises TypeError or ValueError naming the parameter.

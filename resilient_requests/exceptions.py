@@ -36,7 +36,9 @@ def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[A
 
 
 class StreamError(requests.RequestException):
-    """A response failed after it had begun; nothing was sent again.
+    """A response failed after it had begun.
+
+    Only `complete_chat`, and `stream_chat` before the first part of the answer, have sent the request again.
 
     Attributes: ``bytes_received`` and ``events_received`` up to the failure, ``elapsed`` seconds since its
     reading began, ``response``, ``partial`` (the completion so far, from the chat helpers; else None) and

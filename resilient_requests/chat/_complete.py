@@ -98,8 +98,8 @@ def complete_chat(
     is repeated. Where no attempt is left, arguments that are no JSON are handed over as text, with
     ``truncated`` set.
 
-    Parameters and errors are those of `stream_chat`. An error carries ``attempts``, what all attempts did, and
-    ``partial``, the longest answer that any of them brought.
+    Parameters, but for ``heartbeat``, and errors are those of `stream_chat`. An error carries ``attempts``, what all
+    attempts did, and ``partial``, the longest answer that any of them brought.
     """
     if "heartbeat" in body:
         raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")

@@ -70,10 +70,10 @@ def stream_chat(
 
     ``dialect``: "openai" (and all who speak it), "openai-responses", "anthropic", "gemini" or "ollama"; ``model``,
     ``messages`` and further keyword arguments become the body as they are, with ``stream`` set. ``idle_timeout``:
-    seconds without a byte until `StreamIdle` (None: the read timeout of the call); ``event_timeout``: seconds
-    without a part of the answer, which comments, pings, roles and usage are not (None: no limit). ``heartbeat``:
-    yield `HEARTBEAT` after so many silent seconds. ``accept_bare_eof``: take an end without a terminal marker for
-    a good one, for servers that send none. ``headers`` and ``timeout`` as in requests.
+    seconds without a byte until `StreamIdle` (None: the read timeout that the call gives, else ``Timeouts.idle``);
+    ``event_timeout``: seconds without a part of the answer, which comments, pings, roles and usage are not (None: no
+    limit). ``heartbeat``: yield `HEARTBEAT` after so many silent seconds. ``accept_bare_eof``: take an end without a
+    terminal marker for a good one, for servers that send none. ``headers`` and ``timeout`` as in requests.
 
     A stream that breaks before the first part of the answer is replayed once, unseen, through a
     `ResilientAdapter`. Raises requests.HTTPError with the provider's reason, `ChatAPIError` for an error inside the
