@@ -237,7 +237,8 @@ class Reader:
         if isinstance(error, urllib3.exceptions.DecodeError):
             return StreamProtocolError("the body does not match its Content-Encoding", **facts)
         if isinstance(error, _BROKEN) and not isinstance(error, requests.RequestException):
-            return StreamBroken(f"the connection was lost after {self.bytes_received} bytes of the body", **facts)
+            received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
+            return StreamBroken(f"the connection was lost after {received} of the body", **facts)
         return error
 
     def _what_ended(self) -> BaseException | None:

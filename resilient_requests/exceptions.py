@@ -35,6 +35,10 @@ def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[A
     return _restore, (type(error), error.args, state)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class StreamError(requests.RequestException):
     """A response failed after it had begun.
 
@@ -85,13 +89,14 @@ class StreamIdle(StreamError):
         **facts: Any,
     ) -> None:
         if message is None:
-            knob = "idle_timeout=, or the call's timeout=," if clock == "bytes" else "event_timeout="
+            knob = "idle_timeout=, the call's timeout= or Timeouts.idle" if clock == "bytes" else "event_timeout="
             what = "byte" if clock == "bytes" else "event"
+            received = _counted(bytes_received, "byte")
             message = (
-                f"no {what} for {idle_timeout:g} s, after {bytes_received} bytes and {events_received} events "
+                f"no {what} for {idle_timeout:g} s, after {received} and {_counted(events_received, 'event')} "
                 f"({knob} sets the limit)"
                 if idle_timeout is not None
-                else f"the stream went silent after {bytes_received} bytes"
+                else f"the stream went silent after {received}"
             )
         super().__init__(message, bytes_received=bytes_received, events_received=events_received, **facts)
         self.idle_timeout = idle_timeout

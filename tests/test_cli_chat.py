@@ -533,7 +533,7 @@ def test_the_trace_tells_of_a_stream_that_is_replayed_unseen(fault_server_factor
     assert (told.code, told.out) == (0, "Hello")
     assert len(told.lines("attempt")) == 2
     assert re.search(
-        r"^stream 1 +StreamBroken after \d+ bytes, 1 events .*replay: nothing was shown, in", told.err, re.MULTILINE
+        r"^stream 1 +StreamBroken after \d+ bytes, 1 event .*replay: nothing was shown, in", told.err, re.MULTILINE
     )
     assert "  2 attempts  " in told.end
 

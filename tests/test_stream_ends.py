@@ -254,6 +254,20 @@ ERRORS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("clock", "what", "knob"),
+    [
+        ("bytes", "byte", "idle_timeout=, the call's timeout= or Timeouts.idle"),
+        ("events", "event", "event_timeout="),
+    ],
+)
+def test_a_silence_tells_which_knob_sets_its_limit(clock: str, what: str, knob: str) -> None:
+    """A limit that nobody gave comes from the adapter: who looks for it must find it."""
+    message = f"no {what} for 30 s, after 4096 bytes and 1 event ({knob} sets the limit)"
+
+    assert str(StreamIdle(idle_timeout=30.0, clock=clock, bytes_received=4096, events_received=1)) == message
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_errors_cross_processes(error: Any, protocol: int) -> None:

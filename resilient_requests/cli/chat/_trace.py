@@ -73,7 +73,8 @@ class Trace:
 
     def _ended(self, event: StreamEnded) -> None:
         if event.error is not None:
-            facts = f"{event.error} after {event.bytes_received} bytes, {event.events_received} events"
+            received = f"{_counted(event.bytes_received, 'byte')}, {_counted(event.events_received, 'event')}"
+            facts = f"{event.error} after {received}"
             self._held = [f"stream {event.attempt}", facts, f"after {_s(event.elapsed)}"]
 
     def _scheduled(self, event: RetryScheduled) -> None:
@@ -95,6 +96,10 @@ class Trace:
         first, *rest = (*self._held, *columns)
         self._held = []
         print("  ".join([f"{first:<9}", *(f"{each:<21}" for each in rest)]).rstrip(), file=self._out, flush=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _s(seconds: float) -> str:
