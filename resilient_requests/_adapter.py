@@ -80,8 +80,9 @@ class ResilientAdapter(TransportAdapter):
     ) -> None:
         _checks.count("pool_connections", pool_connections)
         _checks.flag("pool_block", pool_block)
-        # Of a pool that blocks and has no place nobody would ever get a connection.
-        _checks.count("pool_maxsize", pool_maxsize, least=1 if pool_block else 0)
+        if _checks.count("pool_maxsize", pool_maxsize) == 0 and pool_block:
+            # Nobody would ever get a connection.
+            raise ValueError("pool_maxsize must be at least 1 with pool_block=True, not 0")
         self._is_disabled = _environment.is_disabled()
         self.retry_policy = _retry_policy(max_retries)
         self._keepalive = _keepalive_policy(keepalive)

@@ -161,7 +161,8 @@ def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> N
 
 def test_a_blocking_pool_without_a_place_is_refused() -> None:
     """Every call would wait for ever."""
-    named(functools.partial(ResilientAdapter, pool_block=True), "pool_maxsize", 0)
+    with pytest.raises(ValueError, match="pool_maxsize must be at least 1 with pool_block=True, not 0"):
+        ResilientAdapter(pool_maxsize=0, pool_block=True)
 
 
 @pytest.mark.parametrize("name", ["idle", "interval", "count"])
