@@ -520,6 +520,19 @@ def test_the_recommendation(rungs: list[Rung], hint: float | None, side: str | N
     assert verdict.is_conclusive
 
 
+@pytest.mark.parametrize(
+    ("last_good", "hint", "said"),
+    [
+        (22, None, "the default, below half of the 22 s that were survived"),
+        (5, None, "half of the 5 s that were survived"),
+        (22, 5.0, "the server's hint of 5 s, less a margin of 2 s"),
+    ],
+)
+def test_the_reason_goes_on_after_because_it_is(last_good: float, hint: float | None, said: str) -> None:
+    """The text and the JSON share its words."""
+    assert judge([rung(last_good), rung(30, Result.RESET)], hint).reason == said
+
+
 @pytest.mark.parametrize("rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]])
 def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
     """Else a server that dies during the probe would pass."""

@@ -86,7 +86,7 @@ def judge(rungs: Sequence[Rung], hint: float | None) -> Verdict:
         first_bad=first_bad,
         with_notice=with_notice,
         keepalive=window if is_needed else None,
-        reason=reason if is_needed else "the default window is well below",
+        reason=reason if is_needed else "the default window is well below that",
     )
 
 
@@ -108,10 +108,7 @@ def _window(last_good: float, hint: float | None) -> tuple[float, str]:
     """Return the window in seconds, rounded down, and where it comes from."""
     choices = [
         (last_good / 2, f"half of the {last_good:g} s that were survived"),
-        (
-            _DEFAULT.expiry,
-            f"{_DEFAULT.expiry:g} s, the default, is below half of the {last_good:g} s that were survived",
-        ),
+        (_DEFAULT.expiry, f"the default, below half of the {last_good:g} s that were survived"),
     ]
     if hint is not None:
         margin = _DEFAULT.hint_margin
