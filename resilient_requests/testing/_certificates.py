@@ -12,7 +12,7 @@ def loopback_tls() -> tuple[ssl.SSLContext, bytes]:
     try:
         import trustme  # optional: the extra `test`
     except ImportError as exc:
-        msg = "FaultServer(tls=True) needs trustme: pip install resilient_requests[test]"
+        msg = "FaultServer(tls=True) needs trustme: pip install trustme"
         raise ImportError(msg) from exc
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -37,8 +37,7 @@ class FaultServer:
     ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: what arrives on a
     connection idle for longer is not processed but answered with a reset (``idle_fault="reset"``) or
     swallowed for good ("drop"). ``receive_buffer`` sets SO_RCVBUF: a client that is not read from is
-    stopped after about so many bytes. TLS needs trustme (``pip install resilient_requests[test]``). POSIX
-    only.
+    stopped after about so many bytes. TLS needs trustme (``pip install trustme``). POSIX only.
 
     State: the ledger and the set of open connections, both guarded by the ledger's condition. All methods
     may be called from any thread.
