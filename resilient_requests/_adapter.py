@@ -51,6 +51,9 @@ class ResilientAdapter(TransportAdapter):
     arguments win. Raises TypeError or ValueError naming the parameter.
     """
 
+    retry_policy: RetryPolicy
+    """The policy in force, whatever ``max_retries`` was given as."""
+
     # A seam for tests: what tells the time.
     _clock: _clock.Clock = staticmethod(_clock.now)
 

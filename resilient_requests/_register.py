@@ -37,9 +37,13 @@ class Rotation(enum.Enum):
     """What a call of ``ResilientAdapter.rotate()`` did."""
 
     ROTATED = "rotated"
+    """All pooled connections were retired."""
     ALREADY_ROTATED = "already rotated"
+    """Nothing: connections were retired since the generation that the caller had seen."""
     COALESCED = "coalesced"
+    """Nothing: another call had retired all within the last second."""
     CLOSED = "closed"
+    """Nothing: the adapter was shut down."""
 
 
 class Place(NamedTuple):

@@ -43,6 +43,15 @@ class FaultServer:
     may be called from any thread.
     """
 
+    host: str
+    """The address that it serves on: "127.0.0.1"."""
+    port: int
+    """The port that it serves on."""
+    url: str
+    """``http://host:port``, or ``https://host:port`` with TLS; without a path."""
+    ca_path: str | None
+    """The file with the certificate of its CA, for ``verify=``, until ``close()``; None without TLS."""
+
     def __init__(
         self,
         *replies: Answer,
@@ -65,7 +74,7 @@ class FaultServer:
         self.host = "127.0.0.1"
         self.port = self._listener.port
         self.url = f"{'https' if tls else 'http'}://{self.host}:{self.port}"
-        self.ca_path: str | None = None
+        self.ca_path = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         if tls:
             self._directory = tempfile.TemporaryDirectory(prefix="fault-server-")
