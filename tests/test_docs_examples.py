@@ -119,6 +119,14 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert tuple(blocks[:2]) == COMMANDS
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    """For most readers it is the only table of contents that they see."""
+    linked = LINK.findall((ROOT / "README.md").read_text("utf-8"))
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md", "changelog.md"}
+
+    assert pages == {Path(target).name for target in linked if target.startswith("docs/")}
+
+
 def test_the_readme_shows_what_the_demonstration_plays() -> None:
     """Its table is a real one, pasted; a row that is new or has gone must be seen there too."""
     text = (ROOT / "README.md").read_text("utf-8")
