@@ -48,13 +48,14 @@ clients are short too.
   was done, and charged.
 - **HUNG**: still waiting after {limit:.0f} s. **TRUNCATED**: a stream ended early, and the client took it for whole.
   Else the exception's class, with the system's error number where there was one.
+- In bold: calls with other clients that did not end well. Ours is never bold: the tests check what it promises.
 - One run per cell: trust the outcome, not the hundredths of a second. Streams are read with `iter_lines()`, as code
   that knows nothing of this package reads them.
 """
 
 _END = """
 Our column is checked by the tests, row by row, with and without TLS, on each change. To see it yourself, as root on
-Linux, with the Debian packages iproute2, nftables and conntrack:
+Linux, with the Debian packages iproute2, nftables and conntrack, and for a row each tinyproxy-bin and haproxy:
 
 ```sh
 pip install -e '.[test]'

@@ -36,9 +36,7 @@ def rows(*families: Family) -> Callable[[Callable[..., None]], Callable[..., Non
             row,
             scheme,
             id=f"{row.name}-{scheme}",
-            marks=()
-            if row.is_playable
-            else pytest.mark.skip(f"needs {row.needs}: apt-get install tinyproxy-bin haproxy"),
+            marks=() if row.is_playable else pytest.mark.skip(f"needs {row.needs}: apt-get install {row.package}"),
         )
         for row in INCIDENTS
         if row.family in families

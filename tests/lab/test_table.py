@@ -23,10 +23,20 @@ def titles(page: str) -> list[str]:
 
 
 def test_the_page_has_a_row_for_each_incident() -> None:
-    """It is written by a program that takes minutes, and so by hand: it must not fall behind."""
+    """The program that writes it takes minutes, and runs when somebody starts it: the page must not fall behind."""
     written = [title for title in titles(PAGE.read_text(encoding="utf-8")) if title]
 
     assert written == ["incident", *(row.title for row in INCIDENTS)]
+
+
+def test_the_page_has_the_words_of_the_program() -> None:
+    """Who mends them in one place alone loses them when the table is next made."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, _ = text_of([], {}).partition("\nMeasured with ")
+    _, _, after = text_of([], {}).partition("## Settings that differ\n\n")
+
+    assert page.startswith(before)
+    assert page.endswith(after)
 
 
 def test_each_family_of_incidents_has_its_test() -> None:
