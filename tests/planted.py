@@ -291,9 +291,11 @@ def main() -> int:
     """Hunt all bugs, or those whose rule contains a word; exit with 1 where one survives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="hunt only bugs whose rule contains this")
-    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--jobs", type=int, default=JOBS, help="how many are hunted at once")
     options = parser.parse_args()
     bugs = [bug for bug in BUGS if options.only in bug.rule]
+    if not bugs:
+        parser.error(f"no rule contains {options.only!r}")
     verdicts = hunt_all(bugs, options.jobs)
     survivors = [each for each in verdicts if each.found_by is None]
     print(table(verdicts))  # noqa: T201  # its result

@@ -25,6 +25,18 @@ def test_every_bug_can_still_be_planted(bug: planted.Bug) -> None:
     assert bug.old != bug.new
 
 
+def test_a_word_that_is_in_no_rule_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing hunted would look like nothing survived."""
+    monkeypatch.setattr("sys.argv", ["planted.py", "--only", "nosuch"])
+
+    with pytest.raises(SystemExit) as ended:
+        planted.main()
+    assert ended.value.code == 2
+    assert "no rule contains 'nosuch'" in capsys.readouterr().err
+
+
 def test_the_page_on_the_proof_tells_of_every_bug() -> None:
     """Its figures are made by hand, in many minutes: a rule that joins the list must join the page."""
     page = (planted.ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
