@@ -112,6 +112,12 @@ def test_an_example_runs(script: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_an_example_is_named_on_a_page(script: Path) -> None:
+    """Else nobody finds it."""
+    assert any(f"examples/{script.name}" in page.read_text("utf-8") for page in PAGES)
+
+
 def test_the_readme_begins_with_the_two_commands() -> None:
     """They are what the checks of a clean clone run, by their places on the page."""
     blocks = re.findall(r"^```\w*\n(.*?)\n```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
