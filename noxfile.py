@@ -93,7 +93,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy --strict over the package, its tests and these tools."""
+    """Run mypy --strict over the package, its tests, the examples and these tools."""
     session.install("--upgrade", "--editable", ".[test,lint,docs]", "nox")
     session.run("mypy")
 

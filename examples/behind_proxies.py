@@ -27,7 +27,7 @@ from resilient_requests import ConnectionOpened, ResilientAdapter, StreamError, 
 from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, reset, respond, sse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NGINX = """
 daemon off; master_process off; pid {here}/pid; error_log {here}/log; events {{ }}
@@ -73,7 +73,7 @@ def silent_once(request: ReceivedRequest) -> Reply:
     return sse(HEL[0], LONG)
 
 
-ANSWERS = {
+ANSWERS: dict[str, Reply | Callable[[ReceivedRequest], Reply]] = {
     "whole": sse(*HEL, *LO),
     "silent-before-head": respond(head_pause=LONG),
     "silent-before-text": silent_once,

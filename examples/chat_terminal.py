@@ -31,7 +31,7 @@ def chunk(text: str = "", finish: str | None = None) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    words = [chunk("Slowly, "), 0.1, chunk("word "), 0.1, chunk("by "), 0.1, chunk("word.")]
+    words = (chunk("Slowly, "), 0.1, chunk("word "), 0.1, chunk("by "), 0.1, chunk("word."))
     whole, cut = sse(*words, chunk(finish="stop")), sse(*words, done=False)
     with FaultServer(whole, cut) as server, requests.Session() as session:
         session.mount("http://", ResilientAdapter())

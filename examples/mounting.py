@@ -6,10 +6,11 @@ The server plays a NAT that forgets idle connections after 0.2 s and answers the
 """
 
 import time
+from typing import cast
 
 import requests
 
-from resilient_requests import ResilientAdapter
+from resilient_requests import ResilientAdapter, ResilientResponse
 from resilient_requests.testing import FaultServer
 
 with FaultServer(idle_limit=0.2) as server, requests.Session() as session:
@@ -17,7 +18,8 @@ with FaultServer(idle_limit=0.2) as server, requests.Session() as session:
 
     session.get(server.url)
     time.sleep(0.4)
-    response = session.post(server.url, json={"name": "report"})
+    # The cast is for type checkers: requests' own annotations know nothing of `attempts`.
+    response = cast("ResilientResponse", session.post(server.url, json={"name": "report"}))
 
     for attempt in response.attempts:
         idle = "a new connection" if attempt.idle_for is None else f"a connection idle for {attempt.idle_for:.1f} s"
