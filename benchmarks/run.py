@@ -72,10 +72,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(f"{name:16} {measure.title}" for name, measure in MEASURES.items()))
         return 0
-    chosen = [measure for name, measure in MEASURES.items() if name.startswith(tuple(options.names) or "")]
-    if not chosen:
-        print(f"no measure is called {' or '.join(options.names)}: see --list", file=sys.stderr)
+    unknown = [each for each in options.names if not any(name.startswith(each) for name in MEASURES)]
+    if unknown:
+        print(f"no measure is called {' or '.join(unknown)}: see --list", file=sys.stderr)
         return 2
+    chosen = [measure for name, measure in MEASURES.items() if name.startswith(tuple(options.names) or "")]
     only = options.contenders and frozenset(options.contenders.split(","))
     if only and not only <= {name for measure in chosen for name in measure.contenders}:
         print(f"not all of --contenders {options.contenders} take part: see the directory contenders", file=sys.stderr)

@@ -49,7 +49,7 @@ def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", [["nonesuch"], ["post", "--contenders", "ours,nonesuch"]])
+@pytest.mark.parametrize("mistake", [["nonesuch"], ["post", "nonesuch"], ["post", "--contenders", "ours,nonesuch"]])
 def test_an_unknown_name_is_a_usage_error(mistake: list[str]) -> None:
     """A typing error must not look like a run without findings."""
     done = subprocess.run(
