@@ -201,8 +201,9 @@ class Burst(Measure):
         self._path, self.is_tls = f"{scheme}/burst/{framing}/{self._events}", bool(scheme)
         self.goals = (
             Goal("iter_events + json / sockets, split and json", goal, 0.80, against="raw"),
-            Goal("the same / requests' iter_lines + json", 1.0, 0.5, against="plain"),
-            Goal("the same / httpx-sse", 1.0, 0.56, against="httpx"),
+            Goal("the same / requests' iter_lines + json", 1 / 1.2, 1 / 2.0, against="plain"),
+            Goal("the same / httpx-sse", 1 / 1.1, 1 / 1.8, against="httpx"),
+            Goal("the same / OpenAI SDK", 1 / 15, 1 / 30, against="openai"),
             Goal("legacy iter_lines through our adapter / plain", 1.0, 1.0, ours="ours_lines", against="plain"),
         )
 

@@ -59,7 +59,7 @@ class Figure:
         """Return the row of the table of goals."""
         unit = f" {self.goal.unit}" if self.goal.unit else ""
         span = f"{_number(min(self.values))} to {_number(max(self.values))}"
-        goals = [f"{each:g}{unit}" for each in (self.goal.goal, self.goal.hard)]
+        goals = [f"{each:.3g}{unit}" for each in (self.goal.goal, self.goal.hard)]
         return [self.goal.text, *goals, _number(self.median) + unit, span, str(len(self.values)), self.verdict]
 
 
@@ -82,7 +82,10 @@ def _value(goal: Goal, one: dict[str, dict[str, float]]) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
+    size = abs(value)
+    if size >= 10:
+        return f"{value:.0f}" if size >= 100 else f"{value:.3g}"
+    return f"{value:.3f}" if 0 < size < 0.1 else f"{value:.2f}"  # a goal of 1/30 would not be told from one of 1/25
 
 
 _HEAD = ["measure", "goal", "hard goal", "median", "range", "n", ""]
