@@ -189,9 +189,9 @@ def _scheme(framing: str) -> tuple[str, str]:
 
 
 class Burst(Measure):
-    """A long stream as fast as it can be read, with the JSON of each event."""
+    """A long stream as fast as it can be read, with the JSON of each event; in one framing without it, too."""
 
-    contenders = _READERS
+    contenders: tuple[str, ...] = _READERS
 
     def __init__(self, framing: str, goal: float) -> None:
         self.name = f"burst-{framing}"
@@ -206,6 +206,10 @@ class Burst(Measure):
             Goal("the same / OpenAI SDK", 1 / 15, 1 / 30, against="openai"),
             Goal("legacy iter_lines through our adapter / plain", 1.0, 1.0, ours="ours_lines", against="plain"),
         )
+        if self.name == "burst-chunked":
+            self.contenders = (*_READERS, "ours_lazy")
+            lazy = Goal("iter_events alone / sockets, split and json", 0.40, 0.20, ours="ours_lazy", against="raw")
+            self.goals += (lazy,)
 
     def run(self, contender: Contender) -> Sample:
         return _timed(lambda: _exhaust(contender.events(self._path)), self._events)

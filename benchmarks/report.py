@@ -25,6 +25,7 @@ _NAMES = {
     "retry": "requests + urllib3's Retry",
     "tenacity": "requests + tenacity",
     "ours": "resilient_requests",
+    "ours_lazy": "resilient_requests, no json",
     "ours_lines": "resilient_requests, iter_lines",
     "ours_chat": "resilient_requests, stream_chat",
     "sseclient": "requests + sseclient-py",
