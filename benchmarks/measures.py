@@ -364,7 +364,7 @@ class Threads(Measure):
 
 
 class Chats(Measure):
-    """Streams that end with their mark: whether the next one finds the connection."""
+    """Streams that end with their mark: whether the next one finds the connection, and what that costs."""
 
     name = "chats"
     title = "20 chat streams, each read to [DONE]"
@@ -374,25 +374,36 @@ class Chats(Measure):
     shown = ("opened", 1.0)
     most_rounds = 9
     goals = (
-        Goal("new connections in 20 streams", 1, 0, of="opened"),
+        Goal("new connections in 20 streams that come whole, iter_lines left at the mark", 1, 0, of="opened"),
         Goal("the same, stream_chat", 0, 0, of="opened", ours="ours_chat"),
-        Goal("time per stream / plain's, which leaves at once", 1.5, 1.1, of="wall", against="plain"),
+        Goal("the same, streams that come event by event, iter_lines left at the mark", 1, 0, of="opened_live"),
+        Goal("the same, stream_chat", 0, 0, of="opened_live", ours="ours_chat"),
+        Goal("wait behind the last chunk of these, stream_chat", 1, 1, "waited", "ours_chat", factor=1e3, unit="ms"),
     )
 
     def run(self, contender: Contender) -> Sample:
-        contender.chat("/burst/each/20")  # the first connection of all is not one too many
+        opened, _ = self._read(contender, "/burst/each/20")
+        opened_live, waited = self._read(contender, "/chat/20/0.002")
+        return {"opened": opened, "opened_live": opened_live, "waited": waited}
+
+    def _read(self, contender: Contender, path: str) -> tuple[float, float]:
+        """Return how many connections 20 streams opened, and how long each, as a rule, kept its reader at its end."""
+        _waited(contender.chat(path))  # the first connection of all is not one too many
         before = self._accepted(contender)
-
-        def work() -> None:
-            for _ in range(20):
-                contender.chat("/burst/each/20")
-
-        sample = _timed(work, 20)
-        return {**sample, "opened": float(self._accepted(contender) - before - 1)}  # but for the one that asks
+        waited = statistics.median(_waited(contender.chat(path)) for _ in range(20))
+        return float(self._accepted(contender) - before - 1), waited  # but for the one that asks
 
     def _accepted(self, contender: Contender) -> int:
         with requests.Session() as session:
             return int(session.get(contender.upstream.url("/accepted"), headers={"Connection": "close"}).text)
+
+
+def _waited(items: Iterator[Any]) -> float:
+    """Return the seconds between the last item and the end of the loop."""
+    last = time.perf_counter()
+    for _ in items:
+        last = time.perf_counter()
+    return time.perf_counter() - last
 
 
 _LINE_GOALS = (

@@ -131,6 +131,17 @@ def _drip(sock: socket.socket, framing: str, events: int, gap: float, burst: int
     sock.sendall(how.piece(b"data: [DONE]\n\n") + how.end())
 
 
+def _chat(sock: socket.socket, events: int, gap: float) -> None:
+    """Send an answer as it is made, ``gap`` seconds before each event, the end mark and then the body's end behind."""
+    how = _Framing("each")
+    sock.sendall(how.head())
+    for _ in range(events):
+        time.sleep(gap)
+        sock.sendall(how.piece(event(1741569952)))
+    sock.sendall(how.piece(b"data: [DONE]\n\n"))
+    sock.sendall(how.end())
+
+
 def _line(sock: socket.socket, size: int) -> None:
     """Send one event whose data is a single line."""
     how = _Framing("chunked")
@@ -164,6 +175,8 @@ class _Upstream:
             _repeat(sock, int(rest[0]), int(rest[1]))
         elif kind == "drip":
             _drip(sock, rest[0], int(rest[1]), float(rest[2]), int(rest[3]))
+        elif kind == "chat":
+            _chat(sock, int(rest[0]), float(rest[1]))
         elif kind == "line":
             _line(sock, int(rest[1]))
         return rest[:1] != ["close"]

@@ -72,6 +72,6 @@ class Contender:
         """Yield the lines of a stream."""
         raise NotImplementedError(path)
 
-    def chat(self, path: str) -> None:
-        """Read a chat stream to its end mark, the way its users do."""
+    def chat(self, path: str) -> Iterator[Any]:
+        """Yield what a chat stream brings, up to its end mark, the way its users read it."""
         raise NotImplementedError(path)

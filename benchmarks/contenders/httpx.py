@@ -39,8 +39,9 @@ class Contender(_Contender):
             for event in source.iter_sse():
                 yield event.data
 
-    def chat(self, path: str) -> None:
+    def chat(self, path: str) -> Iterator[Any]:
         with httpx_sse.connect_sse(self.client, "POST", self.upstream.url(path), json=BODY, headers=HEADERS) as source:
             for event in source.iter_sse():
                 if event.data == DONE:
                     break
+                yield event

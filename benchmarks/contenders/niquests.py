@@ -33,6 +33,5 @@ class Contender(_Contender):
             if line.startswith(b"data: ") and line[6:] != DONE.encode():
                 yield json.loads(line[6:])
 
-    def chat(self, path: str) -> None:
-        for _ in self.events(path):
-            pass
+    def chat(self, path: str) -> Iterator[Any]:
+        return self.events(path)

@@ -37,9 +37,8 @@ class Contender(_Contender):
         stamp: int = chunk.created
         return stamp
 
-    def chat(self, path: str) -> None:
-        for _ in self.events(path):
-            pass
+    def chat(self, path: str) -> Iterator[Any]:
+        return self.events(path)
 
     def _at(self, path: str) -> openai.OpenAI:
         self.client.base_url = self.upstream.url(path)

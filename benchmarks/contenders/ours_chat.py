@@ -27,6 +27,5 @@ class Contender(ours.Contender):
         stamp: int = chunk.raw["created"]
         return stamp
 
-    def chat(self, path: str) -> None:
-        for _ in self.events(path):
-            pass
+    def chat(self, path: str) -> Iterator[Any]:
+        return self.events(path)

@@ -40,10 +40,11 @@ class Contender(_Contender):
     def lines(self, path: str) -> Iterator[bytes]:
         yield from self.stream(path).iter_lines()
 
-    def chat(self, path: str) -> None:
+    def chat(self, path: str) -> Iterator[Any]:
         for line in self.lines(path):
             if line == b"data: [DONE]":
                 break
+            yield line
 
     def stream(self, path: str) -> requests.Response:
         """Post `BODY`; return the response, not read yet."""
