@@ -151,20 +151,19 @@ goal says so.
 def page(sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = "") -> str:
     """Return the page for the documentation; of ``measures`` that did not run it keeps what ``before`` says."""
     made = {measure.title: results for measure, results in sections}
-    goals, tables = _markdown([["", *_HEAD]]), ""
+    goals, told = _markdown([["", *_HEAD]]), ""
     for measure in [*measures] or [measure for measure, _ in sections]:
         title = measure.title[0].upper() + measure.title[1:]
         if measure.title in made:
             found = figures(measure, made[measure.title])
             goals += _rows([measure.title, *figure.cells()] for figure in found)
             table = _markdown(contenders_table(measure, made[measure.title])) if len(measure.contenders) > 1 else ""
+            section = f"{facts()}\n\n{table}"
         else:
             goals += "".join(re.findall(rf"^\| {re.escape(measure.title)} \|.*\n", before, re.MULTILINE))
-            table = "".join(re.findall(rf"^### {re.escape(title)}\n\n((?:\|.*\n)+)", before, re.MULTILINE))
-        tables += f"### {title}\n\n{table}\n" if table else ""
-    # Figures of an earlier run may be of other versions.
-    ran_on = dict.fromkeys([facts(), *re.findall(r"^CPython .*CPUs\); .*\.$", before, re.MULTILINE)])
-    return f"{_INTRODUCTION}\n" + "\n\n".join(ran_on) + f"\n\n## Goals\n\n{goals}\n## Contenders\n\n{tables.rstrip()}\n"
+            section = "".join(re.findall(rf"^### {re.escape(title)}\n\n((?:[^#\n].*\n|\n)*)", before, re.MULTILINE))
+        told += f"### {title}\n\n{section.rstrip()}\n\n" if section else ""
+    return f"{_INTRODUCTION}\n## Goals\n\n{goals}\n## Measures\n\n{told.rstrip()}\n"
 
 
 def _markdown(rows: list[list[str]]) -> str:

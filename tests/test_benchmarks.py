@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-KEPT = """\
+EARLIER = """\
+### One event every 2 ms
+
 CPython 3.10.1 on Some (cpu, 2 CPUs); requests 2.32.2.
+
+| an earlier | table |
+"""
+PAGE = f"""\
 | one event every 2 ms | of an earlier run |
 | gone | old |
 
-### One event every 2 ms
+{EARLIER}
+### Gone
 
-| an earlier | table |
+CPython 3.9.1 on Some (cpu, 2 CPUs); requests 2.31.0.
 """
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
     """Two rounds with what is installed everywhere: the environment of the peers need not exist."""
     page = tmp_path / "page.md"
-    page.write_text(KEPT, encoding="utf-8")
+    page.write_text(PAGE, encoding="utf-8")
     options = ["post", "--rounds", "2", "--contenders", "raw,plain,ours"]
     options += ["--venv", str(tmp_path / "none"), "--page", str(page)]
 
@@ -44,8 +52,13 @@ def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) 
     assert "CPU / plain HTTPAdapter" in done.stdout
     assert "post: round 2/2" in done.stderr
     text = page.read_text(encoding="utf-8")
-    assert "| resilient_requests |" in text
-    assert [line for line in KEPT.splitlines() if line not in text.splitlines()] == ["| gone | old |"]
+    goals, _, sections = text.partition("## Measures\n\n")
+    assert "| POST on a kept-alive connection | CPU / plain HTTPAdapter |" in goals
+    assert "| one event every 2 ms | of an earlier run |" in goals
+    made, kept = sections.split("### ")[1:]
+    assert made.startswith(f"POST on a kept-alive connection\n\n{platform.python_implementation()} "), made
+    assert "| resilient_requests |" in made
+    assert f"### {kept}" == EARLIER
 
 
 @pytest.mark.slow
