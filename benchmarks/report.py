@@ -143,8 +143,13 @@ $ python -m benchmarks threads latency --page docs/benchmarks.md
 The upstream is a process of its own that sends bytes rendered beforehand, on loopback. Each contender has a process
 that is kept; each round runs all of them once, in a fresh random order; the first round is thrown away. CPU is the
 process time of the client. Ratios are taken within a round: machines change their speed, and only what ran in the same
-second can be compared. The range is that of all rounds, not a confidence interval. A figure that does not reach its
-goal says so.
+second can be compared. The range is that of all rounds, not a confidence interval, and n is their number: less for the
+long lines and the million events, where a round takes up to a minute, since memory can only be measured in a process
+that is new each time. What a measure ran on stands under its heading, for not all need have run together. A figure that
+does not reach its goal says so.
+
+The goals for events are those of parsing. `stream_chat` does more: it makes typed deltas, puts the answer together and
+judges its end. Its goals against other ways to read a stream are looser ones of its own.
 """
 
 
