@@ -90,7 +90,7 @@ class Send:
         except Exception as error:  # noqa: BLE001  # the loop raises it again
             first = functools.partial(_outcome, [error])
         else:
-            if not self._is_unwanted(response):
+            if self._verdict is None:  # nobody wants it repeated
                 return response
             first = functools.partial(_outcome, [response])
         response = _retry.replay(
@@ -109,9 +109,6 @@ class Send:
             exhausted = urllib3.exceptions.MaxRetryError(origin, path, reason)
             raise requests.exceptions.RetryError(exhausted, request=self._request, response=response)
         return response
-
-    def _is_unwanted(self, response: requests.Response) -> bool:
-        return self._repeats(response, response.headers)
 
     def _repeats(self, response: requests.Response, headers: Mapping[str, str]) -> bool:
         return self._policy.repeats(self._request.method or "", response.status_code, headers)
@@ -152,11 +149,10 @@ class Send:
         self._records.append(attempt.record(elapsed))
         if attempt.idle_for is not None:
             self._sender.register.good(attempt.place, attempt.idle_for)
-        is_wanted = not self._is_unwanted(response)
-        if is_wanted and (bucket := self._sender.bucket(self._origin, create=False)) is not None:
-            bucket.deposit(self._call.boot())
-        if not is_wanted:
+        if self._repeats(response, response.headers):
             self._verdict = self._judged(Failure.STATUS, attempt)
+        elif (bucket := self._sender.bucket(self._origin, create=False)) is not None:
+            bucket.deposit(self._call.boot())
         self._story.succeeded(attempt, status, elapsed)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:

@@ -129,7 +129,7 @@ BUGS = (
     Bug(
         "2.17 a status is repeated where it was asked for",
         "_send.py",
-        "if not self._is_unwanted(response):",
+        "if self._verdict is None:",
         "if True:",
     ),
     Bug("2 the retry dials", "_pool.py", "if reason is None and attempt is not None and attempt.fresh:", "if False:"),
