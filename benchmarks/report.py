@@ -150,6 +150,13 @@ does not reach its goal says so.
 
 The goals for events are those of parsing. `stream_chat` does more: it makes typed deltas, puts the answer together and
 judges its end. Its goals against other ways to read a stream are looser ones of its own.
+
+Why some are missed, as timing their parts tells: the layers are a dozen small things for each call, such as its entry
+among those that a shutdown ends, and the record of its attempt; none takes more than 1 µs, and all together 2 % of a
+POST. With one event every 2 ms, limits cost sockets next to nothing: it is the code between socket and event that takes
+4 µs more per read when it runs without a pause, and two to four times as long after each wait. An `iter_lines` loop
+that is left at the mark keeps its connection only where the end of the body has come by then; `stream_chat` waits for
+it.
 """
 
 
