@@ -138,6 +138,26 @@ def test_a_request_is_recorded(server: FaultServer) -> None:
     assert server.connections[0].requests == 2
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("//a/b?c", "//a/b"),
+        ("/a:b//c?d?e", "/a:b//c"),
+        ("/?//a", "/"),
+        ("http://host//a/b?c", "//a/b"),
+        ("http://host", ""),
+        ("*", "*"),
+    ],
+)
+def test_a_path_is_all_of_the_target_before_the_query(fault_server: FaultServer, target: str, path: str) -> None:
+    """Two slashes at its beginning are no host: only a whole URL has one."""
+    fault_server.route(path, respond(b"routed"))
+    answer, _ = talk(fault_server, LAST.replace(b" / ", f" {target} ".encode()))
+
+    assert fault_server.requests[0].path == path
+    assert answer.endswith(b"routed")
+
+
 def test_a_body_cut_by_the_client_is_recorded_as_incomplete(server: FaultServer) -> None:
     """Nothing is applied of half a request."""
     with dial(server) as sock:

@@ -58,6 +58,8 @@ class ReceivedRequest:
     @property
     def path(self) -> str:
         """The target without scheme, host and query."""
+        if self.target.startswith("/"):  # RFC 9112, 3.2.1; urlsplit() takes what follows two slashes for a host
+            return self.target.partition("?")[0]
         return urlsplit(self.target).path if self.method != "CONNECT" else self.target
 
     def header(self, name: str) -> str | None:
