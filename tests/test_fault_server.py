@@ -39,6 +39,8 @@ from resilient_requests.testing._certificates import loopback_tls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from resilient_requests.testing import ReceivedRequest
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789"
@@ -327,6 +329,53 @@ def test_steps_can_be_combined_freely(server: FaultServer) -> None:
 
     assert talk(server, POST, LAST)[0].count(b"HTTP/1.1 200 OK") == 2
     assert server.requests[0].complete
+
+
+# Mistakes in a script
+
+
+class Empty:
+    """A callable that is false, as every empty collection is."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        """Answer."""
+        return respond(b"empty")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["hello", b"hello", [respond()], None, 200, Send(b"hello")], ids=lambda wrong: type(wrong).__name__
+)
+def test_what_is_no_reply_is_refused(fault_server: FaultServer, wrong: Any) -> None:
+    """A client that retries would hide it: the connection ends, and the next reply is the right one."""
+    calls: dict[str, list[Callable[[], object]]] = {
+        "replies": [lambda: FaultServer(wrong), lambda: fault_server.script(respond(), wrong)],
+        "default": [lambda: FaultServer(default=wrong), lambda: setattr(fault_server, "default", wrong)],
+        "reply": [lambda: fault_server.route("/", wrong)],
+    }
+    for name, makers in calls.items():
+        for make in makers:
+            with pytest.raises(TypeError, match=rf"^{name}\b.* must be a Reply or a callable, not "):
+                make()
+
+    assert talk(fault_server, LAST)[0].endswith(b"ok")
+
+
+@pytest.mark.parametrize("wrong", ["hello", [None], respond], ids=lambda wrong: type(wrong).__name__)
+def test_a_connection_is_greeted_with_a_reply_or_nothing(fault_server: FaultServer, wrong: Any) -> None:
+    """There is no request yet for a callable to answer."""
+    for expect in (fault_server.on_connect, fault_server.on_handshake):
+        with pytest.raises(TypeError, match=r"^replies \(an item\) must be a Reply or None, not "):
+            expect(None, wrong)
+
+
+def test_a_callable_that_is_false_is_an_answer_too(fault_server: FaultServer) -> None:
+    """Only the end of the script brings the default."""
+    fault_server.script(Empty())
+
+    assert talk(fault_server, LAST)[0].endswith(b"empty")
 
 
 # Counting

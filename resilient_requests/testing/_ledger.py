@@ -39,8 +39,8 @@ class Ledger:
 
     def __init__(self, replies: Iterable[Answer], default: Answer) -> None:
         self.changed = threading.Condition()
-        self.default = default
-        self.replies = deque(replies)
+        self.default = checked("default", default)
+        self.replies = deque(checked("replies (an item)", reply) for reply in replies)
         self.routes: dict[str, Answer] = {}
         self.greetings: deque[Reply | None] = deque()
         self.handshakes: deque[Reply | None] = deque()
@@ -82,7 +82,8 @@ class Ledger:
             self.changed.notify_all()
             if request.path in self.routes:
                 return request, self.routes[request.path]
-            return request, next_of(self.replies) or self.default
+            answer = next_of(self.replies)
+            return request, self.default if answer is None else answer
 
     def grow(self, request: ReceivedRequest, piece: bytes, *, complete: bool) -> None:
         """Add to the body of a request."""
@@ -101,6 +102,13 @@ class Ledger:
         with self.changed:
             self.swallowed += 1
             self.changed.notify_all()
+
+
+def checked(name: str, answer: Answer) -> Answer:
+    """Return ``answer``; raises TypeError naming the parameter unless it is a Reply or a callable."""
+    if isinstance(answer, Reply) or callable(answer):
+        return answer
+    raise TypeError(f"{name} must be a Reply or a callable, not {type(answer).__name__}")
 
 
 def next_of(script: deque[T]) -> T | None:

@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from resilient_requests.testing._arguments import instance
 from resilient_requests.testing._certificates import loopback_tls
 from resilient_requests.testing._connection import Connection, State, Terms
-from resilient_requests.testing._ledger import Answer, ConnectionRecord, Ledger, next_of
+from resilient_requests.testing._ledger import Answer, ConnectionRecord, Ledger, checked, next_of
 from resilient_requests.testing._listener import Listener
 from resilient_requests.testing._script import BlackHole, Fin, Reply, Reset, Send, Step, respond
 
@@ -109,25 +110,31 @@ class FaultServer:
 
     @default.setter
     def default(self, answer: Answer) -> None:
-        self._ledger.default = answer
+        self._ledger.default = checked("default", answer)
 
     def script(self, *replies: Answer) -> None:
         """Add replies to the script."""
+        answers = [checked("replies (an item)", reply) for reply in replies]
         with self._changed:
-            self._ledger.replies.extend(replies)
+            self._ledger.replies.extend(answers)
 
     def route(self, path: str, reply: Answer) -> None:
         """Answer all requests of that path, whatever their query, with the reply."""
+        answer = checked("reply", reply)
         with self._changed:
-            self._ledger.routes[path] = reply
+            self._ledger.routes[path] = answer
 
     def on_connect(self, *replies: Reply | None) -> None:
         """Take the steps of a reply on each next connection before a byte is read; None: nothing special."""
+        for reply in replies:
+            instance("replies (an item)", reply, Reply, optional=True)
         with self._changed:
             self._ledger.greetings.extend(replies)
 
     def on_handshake(self, *replies: Reply | None) -> None:
         """Take the steps of a reply on each next TLS connection once its ClientHello came; None: nothing."""
+        for reply in replies:
+            instance("replies (an item)", reply, Reply, optional=True)
         with self._changed:
             self._ledger.handshakes.extend(replies)
 
