@@ -19,6 +19,7 @@ import pytest
 import requests
 from clients import in_time
 
+from resilient_requests import ResilientAdapter
 from resilient_requests.testing import (
     BlackHole,
     FaultServer,
@@ -376,6 +377,90 @@ def test_a_callable_that_is_false_is_an_answer_too(fault_server: FaultServer) ->
     fault_server.script(Empty())
 
     assert talk(fault_server, LAST)[0].endswith(b"empty")
+
+
+def failing(request: ReceivedRequest) -> Reply:
+    """An answer with a mistake in it."""
+    return respond(str(1 // len(request.body)))
+
+
+def returning_none(_: object) -> Any:
+    """An answer without its return."""
+
+
+def failing_the_test(_: object) -> Reply:
+    """An answer that finds the request wrong; what it raises is no Exception."""
+    pytest.fail("a wrong request")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (failing, ZeroDivisionError, "zero"),
+        (returning_none, TypeError, "returning_none.* must return a Reply, not NoneType"),
+        (reset, TypeError, "positional"),  # its call was forgotten
+        (failing_the_test, pytest.fail.Exception, "a wrong request"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_failing_answer_is_raised_at_the_end(answer: Any, error: type[BaseException], words: str) -> None:
+    """An end of the connection would be retried, and the reply after it would turn the test green."""
+    with contextlib.ExitStack() as stack, requests.Session() as session:
+        session.mount("http://", ResilientAdapter())
+        server = stack.enter_context(FaultServer(answer))
+        response = session.get(server.url)
+
+        assert (response.status_code, response.text) == (500, error.__name__)
+        assert (len(server.requests), server.applied) == (1, 0)
+        assert session.get(server.url).text == "ok"
+        with pytest.raises(error, match=words):
+            stack.close()
+        assert server.open_connections == 0
+        server.close()  # it has been said
+
+
+def test_the_first_failure_is_the_one_that_is_raised(fault_server: FaultServer) -> None:
+    """What follows it may be its consequence."""
+    fault_server.script(failing, returning_none)
+    talk(fault_server, GET, LAST)
+
+    with pytest.raises(ZeroDivisionError):
+        fault_server.close()
+
+
+def test_a_failing_answer_does_not_hide_what_fails_beside_it() -> None:
+    """The block's own exception leaves it; who closes again hears of the other one."""
+    server = FaultServer(failing)
+
+    def block() -> None:
+        with server:
+            talk(server, LAST)
+            raise AssertionError("the test's own")
+
+    with pytest.raises(AssertionError, match="the test's own"):
+        block()
+    assert server.open_connections == 0
+    with pytest.raises(ZeroDivisionError):
+        server.close()
+
+
+def test_an_answer_that_fails_while_the_server_closes_is_raised() -> None:
+    """The threads are joined first."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def late(_: object) -> Reply:
+        asked.set()
+        go_on.wait(5)
+        raise ZeroDivisionError
+
+    server = FaultServer(late)
+    with dial(server) as sock:
+        sock.sendall(GET)
+        assert asked.wait(5)
+        threading.Timer(0.05, go_on.set).start()
+
+        with pytest.raises(ZeroDivisionError):
+            server.close()
 
 
 # Counting
@@ -962,18 +1047,6 @@ def test_patience_bounds_every_wait(reply: Reply, sent: bytes) -> None:
 
         assert server.wait_for_disconnects(1)
         in_time(time.monotonic() - started, 1)
-
-
-def test_a_failing_answer_is_not_silent(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An assertion in a callable reaches threading.excepthook, which pytest turns into a failure."""
-    failures = []
-    monkeypatch.setattr(threading, "excepthook", lambda failure: failures.append(failure.exc_type))
-    fault_server.default = lambda request: respond(str(1 // len(request.body)))
-    talk(fault_server, GET)
-    fault_server.close()
-
-    assert failures == [ZeroDivisionError]
-    assert (fault_server.connections[0].ended, fault_server.connections[0].ended_by) == ("error", "server")
 
 
 def test_many_connections_are_served_at_the_same_time(server: FaultServer) -> None:

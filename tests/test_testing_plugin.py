@@ -47,17 +47,40 @@ def test_all_are_closed():
 """
 
 
-def test_fixtures_serve_a_suite_that_names_the_plugin(tmp_path: Path) -> None:
-    """One line in a conftest is all that users write; nothing loads itself."""
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["resilient_requests.testing.plugin"]')
-    (tmp_path / "test_suite.py").write_text(SUITE)
+MISTAKEN = """
+import requests
+
+def test_it(fault_server):
+    fault_server.script(lambda request: 1 / 0)
+    assert requests.get(fault_server.url).text == "ZeroDivisionError"
+"""
+
+
+def run(suite: str, path: Path) -> str:
+    """What pytest says of a suite that names the plugin."""
+    (path / "conftest.py").write_text('pytest_plugins = ["resilient_requests.testing.plugin"]')
+    (path / "test_suite.py").write_text(suite)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(Path(testing.__file__).parents[2])}
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
-    )
+    result = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    return result.stdout
 
-    assert "4 passed" in result.stdout, result.stdout
+
+def test_fixtures_serve_a_suite_that_names_the_plugin(tmp_path: Path) -> None:
+    """One line in a conftest is all that users write; nothing loads itself."""
+    said = run(SUITE, tmp_path)
+
+    assert "4 passed" in said, said
+
+
+def test_fixtures_fail_the_test_whose_script_fails(tmp_path: Path) -> None:
+    """A warning about some thread would be overlooked."""
+    said = run(MISTAKEN, tmp_path)
+
+    assert "1 passed, 1 error" in said, said
+    assert "ERROR at teardown of test_it" in said
+    assert "ZeroDivisionError: division by zero" in said
+    assert "Warning" not in said
 
 
 def test_fixtures_can_be_used_together(

@@ -21,6 +21,7 @@ from resilient_requests.testing._script import (
     Send,
     Silence,
     Step,
+    respond,
 )
 from resilient_requests.testing._wire import BLOCK, Ended, Wire
 
@@ -144,7 +145,7 @@ class Connection:
         request, answer = self._ledger.receive(head, self.record)
         if not isinstance(answer, Reply):
             self._read(request, body)
-            answer = answer(request)
+            answer = self._ask(answer, request)
         self._read(request, body, answer.read, answer.slow_read)
         if answer.applies and request.complete:
             self._ledger.apply(request)
@@ -161,6 +162,16 @@ class Connection:
         self._read(request, body)
         if head.wants_close:
             self._wire.fin(notify=True)
+
+    def _ask(self, answer: Callable[[ReceivedRequest], Reply], request: ReceivedRequest) -> Reply:
+        try:
+            reply: object = answer(request)
+            if isinstance(reply, Reply):
+                return reply
+            raise TypeError(f"{answer!r} must return a Reply, not {type(reply).__name__}")  # noqa: TRY301
+        except BaseException as error:  # noqa: BLE001  # close() raises it again; that of pytest.fail() is no Exception
+            self._ledger.fail(error)
+            return respond(type(error).__name__, status=500, applies=False)
 
     def _read(
         self,

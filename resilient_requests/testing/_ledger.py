@@ -45,6 +45,7 @@ class Ledger:
         self.greetings: deque[Reply | None] = deque()
         self.handshakes: deque[Reply | None] = deque()
         self._ever_accepted = 0
+        self._failure: BaseException | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -96,6 +97,18 @@ class Ledger:
         with self.changed:
             self.applied[request.header("Idempotency-Key") or ""] += 1
             self.changed.notify_all()
+
+    def fail(self, failure: BaseException) -> None:
+        """Keep what went wrong in a callable, unless something did before."""
+        with self.changed:
+            if self._failure is None:
+                self._failure = failure
+
+    def take_failure(self) -> BaseException | None:
+        """What went wrong first, once; None when nothing did."""
+        with self.changed:
+            failure, self._failure = self._failure, None
+            return failure
 
     def swallow(self) -> None:
         """Count a request that nobody will see."""

@@ -33,7 +33,7 @@ class FaultServer:
     Serves on 127.0.0.1 from construction until ``close()``; also a context manager. Replies are taken
     from the script, one per request over all connections; then ``default`` answers. A ``route`` goes
     before both. Where a callable stands for a reply, it is called with the request after that was read
-    whole, and returns the reply.
+    whole, and returns the reply. When it fails, 500 is answered, and ``close()`` raises what it raised.
 
     ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: what arrives on a
     connection idle for longer is not processed but answered with a reset (``idle_fault="reset"``) or
@@ -95,10 +95,23 @@ class FaultServer:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._release()
 
     def close(self) -> None:
-        """End all connections, join all threads, remove the CA's file; idempotent."""
+        """End all connections, join all threads, remove the CA's file; idempotent.
+
+        Raises, once, what a callable in the place of a reply raised first, or a TypeError where it returned no
+        reply. The end of a ``with`` block does so too, unless an exception leaves the block.
+        """
+        self._release()
+        failure = self._ledger.take_failure()
+        if failure is not None:
+            raise failure
+
+    def _release(self) -> None:
         self._listener.close()
         if self._directory is not None:
             self._directory.cleanup()
