@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import gzip
+import math
 import os
 import socket
 import ssl
@@ -23,9 +25,11 @@ from resilient_requests import ResilientAdapter
 from resilient_requests.testing import (
     BlackHole,
     FaultServer,
+    Fin,
     Pause,
     ReadRest,
     Reply,
+    Reset,
     Send,
     fin,
     fin_then_reset,
@@ -368,7 +372,7 @@ def test_what_is_no_reply_is_refused(fault_server: FaultServer, wrong: Any) -> N
 def test_a_connection_is_greeted_with_a_reply_or_nothing(fault_server: FaultServer, wrong: Any) -> None:
     """There is no request yet for a callable to answer."""
     for expect in (fault_server.on_connect, fault_server.on_handshake):
-        with pytest.raises(TypeError, match=r"^replies \(an item\) must be a Reply or None, not "):
+        with pytest.raises(TypeError, match=r"^replies \(an item\) must be Reply or None, not "):
             expect(None, wrong)
 
 
@@ -461,6 +465,148 @@ def test_an_answer_that_fails_while_the_server_closes_is_raised() -> None:
 
         with pytest.raises(ZeroDivisionError):
             server.close()
+
+
+def stream_of(**options: Any) -> Reply:
+    """A stream whose items do not matter."""
+    return stream([b"x"], **options)
+
+
+NO_NUMBERS = ["1", b"1", True, [1], 1j]
+NO_SECONDS = [-1, -0.001, math.nan, math.inf, 10**400, 2_147_484]
+NO_TEXT = [b"x", 1, ["x"]]
+NO_FLAGS = [1, 0, "yes", None]
+OPTIONS: dict[str, tuple[list[Callable[..., object]], list[Any], list[Any]]] = {
+    # option: who takes it, values of a wrong type, values out of its range
+    "after": ([reset, fin, fin_then_reset], [*NO_NUMBERS, None], NO_SECONDS),
+    "applies": ([respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply], NO_FLAGS, []),
+    "body": ([respond, Send], [1, None, ["x"], object()], []),
+    "chunks": ([respond], ["ab", b"ab", 1, iter([1]), [True], [1.0], ["a"]], [[0], [-1], [b"a", 0]]),
+    "content_type": ([stream_of], [*NO_TEXT, None], ["\u20ac"]),
+    "cut": ([respond], [*NO_NUMBERS, 1.0, (1, "head"), ("head",), ("head", "1")], [-1, ("body", 1), ("head", -1)]),
+    "data": ([Send], ["x", None, [1]], []),
+    "done": ([sse], NO_FLAGS, []),
+    "drip": ([respond], NO_NUMBERS, [*NO_SECONDS, 0]),
+    "ending": ([respond, stream_of, sse], [1, Reset()], ["rst", ""]),
+    "framing": ([respond, stream_of, sse], [1, None], ["len", ""]),
+    "gzip": ([respond, stream_of, sse], NO_FLAGS, []),
+    "head_pause": ([respond, stream_of, sse], NO_NUMBERS, NO_SECONDS),
+    "headers": (
+        [respond, stream_of, sse],
+        ["A: b", 1, None, ["A: b"], [("A", "b", "c")], {"A": 1}, {"A": None}, {b"A": b"b"}],
+        [{"A": "\u20ac"}],
+    ),
+    "how": ([FaultServer.kill_idle], [1, None], ["rst", "drop"]),
+    "idle_fault": ([FaultServer], [1, None], ["rst", "fin"]),
+    "idle_limit": ([FaultServer], NO_NUMBERS, NO_SECONDS),
+    "interim": ([respond, stream_of], [100, "100", iter([100]), ["100"], [True], None], [[200], [99]]),
+    "items": ([stream], [None, 1, "ab", b"ab", {}, ["a"], [True], [None]], [[-1], [math.nan]]),
+    "keep_alive": ([respond, stream_of, sse], NO_TEXT, ["\u20ac"]),
+    "listen_backlog": ([FaultServer], [*NO_NUMBERS, 1.0, None], [-1, 2**31]),
+    "notify": ([Fin], NO_FLAGS, []),
+    "patience": ([FaultServer], [*NO_NUMBERS, None], [*NO_SECONDS, 0]),
+    "predicate": ([FaultServer.wait_for], [True, None], []),
+    "read": ([respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply], [True, None, 1.0], ["none", -1]),
+    "reason": ([respond], NO_TEXT, ["\u20ac"]),
+    "receive_buffer": ([FaultServer], [*NO_NUMBERS, 1.0], [0, 2**31]),
+    "slow_read": ([respond, Reply], [1, (1,), [1, 1], ("1", 1), (1, "1"), (True, 1)], [(0, 1), (1, -1), (1, math.nan)]),
+    "status": ([respond, stream_of], [*NO_NUMBERS, 200.0, None], [99, 1000, -200]),
+    "steps": ([Reply], [Send(), [Send()], None, (reset(),), (b"x",), (Reset,)], []),
+    "tls": ([FaultServer], NO_FLAGS, []),
+    "until": ([Pause], [*NO_NUMBERS, None], NO_SECONDS),
+}
+WAITERS = [FaultServer.wait_for_requests, FaultServer.wait_for_disconnects]
+WRONG = [
+    pytest.param(make, name, value, error, id=f"{make.__name__}-{name}-{number}-{error.__name__}")
+    for name, (makers, kinds, ranges) in OPTIONS.items()
+    for make in makers
+    for error, values in ((TypeError, kinds), (ValueError, ranges))
+    for number, value in enumerate(values)
+]
+
+
+@pytest.mark.parametrize(("make", "name", "value", "error"), WRONG)
+def test_a_wrong_option_is_named_where_it_is_given(
+    make: Callable[..., object], name: str, value: object, error: type[Exception]
+) -> None:
+    """In the connection's thread it would be one more end of a connection, or a wait without end."""
+    with contextlib.ExitStack() as stack:
+        if make in {FaultServer.kill_idle, FaultServer.wait_for}:
+            make = functools.partial(make, stack.enter_context(FaultServer()))
+
+        with pytest.raises(error, match=rf"^{name}\b.* must be "):
+            make(**{name: value})
+
+
+@pytest.mark.parametrize("wait", WAITERS)
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("count", value, TypeError) for value in (*NO_NUMBERS, 1.0, None)]
+    + [("count", -1, ValueError)]
+    + [("timeout", value, TypeError) for value in (*NO_NUMBERS, None)]
+    + [("timeout", value, ValueError) for value in NO_SECONDS],
+)
+def test_a_wrong_wait_is_refused(
+    fault_server: FaultServer, wait: Callable[..., object], name: str, value: object, error: type[Exception]
+) -> None:
+    """None waits for ever elsewhere."""
+    with pytest.raises(error, match=rf"^{name} must be "):
+        wait(fault_server, **{"count": 1, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("ending", "'reset' or 'fin' or 'silence' or 'fin_then_reset'"),
+        ("framing", "'length' or 'chunked' or 'close'"),
+        ("read", "'all' or 'head' or a number of bytes"),
+    ],
+)
+def test_a_wrong_choice_is_told_which_there_are(name: str, choices: str) -> None:
+    """The message saves a look into the documentation."""
+    options: dict[str, Any] = {name: "rst"}
+
+    with pytest.raises(ValueError, match=rf"^{name} must be {choices}, not 'rst'$"):
+        respond(**options)
+
+
+@pytest.mark.parametrize("value", [[1], None, True, object()])
+def test_an_event_is_text_a_mapping_or_an_item(value: Any) -> None:
+    """A list is JSON too, but no API sends one."""
+    with pytest.raises(TypeError, match=r"^datas \(an item\) must be "):
+        sse("one", value)
+
+
+@pytest.mark.parametrize("path", ["a", "/a?b", "?", "a/b"])
+def test_a_route_that_no_request_can_match_is_refused(fault_server: FaultServer, path: str) -> None:
+    """The default would answer instead."""
+    with pytest.raises(ValueError, match=r"^path must begin with '/'"):
+        fault_server.route(path, respond())
+
+
+def test_options_may_be_at_their_bounds(server: FaultServer) -> None:
+    """What was allowed stays so."""
+    items: list[bytes | float] = [b"", 0, 0.0]
+    replies = [
+        respond("ab", status=999, head_pause=0, cut=0, read=0, chunks=(1,), ending="fin"),
+        respond(b"ab", cut=("head", 10_000), slow_read=(1, 0), interim=(100, 199), reason="", headers=iter([])),
+        stream(iter(items), ending="fin", status=100),
+        reset(after=0),
+    ]
+    server.script(*replies)
+    for path in ("/", "*", "", "host:443", "http://host"):
+        server.route(path, respond())
+
+    assert all(talk(server, GET.replace(b" / ", b" /a "))[1] != "alive" for _ in replies)
+    assert server.wait_for_requests(len(replies), timeout=0)
+
+
+def test_header_fields_may_come_from_an_iterator(server: FaultServer) -> None:
+    """A close that is announced is done, however often the fields are looked at."""
+    fields = [("Connection", "close")]
+    server.script(respond(b"ok", headers=iter(fields)), stream([b"ok"], headers=iter(fields)))
+
+    assert [talk(server, GET)[1] for _ in range(2)] == ["fin", "fin"]
 
 
 # Counting

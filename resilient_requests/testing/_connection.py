@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilient_requests.testing._ledger import ConnectionRecord, Ledger
-    from resilient_requests.testing._script import Reading
+    from resilient_requests.testing._options import Reading
     from resilient_requests.testing._wire import How, Side
 
 

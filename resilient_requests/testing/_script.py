@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-Wait: TypeAlias = float | threading.Event
-Ending = Literal["reset", "fin", "silence", "fin_then_reset"]
-Framing = Literal["length", "chunked", "close"]
-Reading: TypeAlias = Literal["all", "head"] | int
-Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+from resilient_requests.testing._arguments import collection, instance, pairs, wait
+from resilient_requests.testing._options import Ending, Framing, Headers, Reading, Wait, check
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,19 @@ class Send:
     data: bytes = b""
     body: bytes = b""
 
+    def __post_init__(self) -> None:
+        instance("data", self.data, bytes)
+        instance("body", self.body, bytes)
+
 
 @dataclass(frozen=True)
 class Pause:
     """Wait so many seconds, or until the event is set; the connection ends when the peer leaves meanwhile."""
 
     until: Wait
+
+    def __post_init__(self) -> None:
+        check(until=self.until)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ class Fin:
     """End the connection with a FIN; on TLS with a close_notify before it only if `notify`."""
 
     notify: bool = False
+
+    def __post_init__(self) -> None:
+        check(notify=self.notify)
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,12 @@ class Reply:
     applies: bool = True
     slow_read: tuple[int, float] | None = None
 
+    def __post_init__(self) -> None:
+        instance("steps", self.steps, tuple)
+        for step in self.steps:
+            instance("steps (an item)", step, *get_args(Step))
+        check(read=self.read, applies=self.applies, slow_read=self.slow_read)
+
 
 def respond(
     body: bytes | str = b"",
@@ -118,6 +132,9 @@ def respond(
     if not said) happens; an ``ending`` without a cut follows the whole response. ``drip`` sends single
     bytes so many seconds apart.
     """
+    check(body=body, status=status, reason=reason, framing=framing, chunks=chunks, gzip=gzip)
+    check(keep_alive=keep_alive, interim=interim, head_pause=head_pause, cut=cut, ending=ending, drip=drip)
+    headers = pairs("headers", headers)
     pieces = _split(body.encode() if isinstance(body, str) else body, chunks)
     if gzip:
         pieces = _gzipped(pieces, whole=True)
@@ -137,7 +154,7 @@ def respond(
 
 
 def stream(
-    items: Iterable[bytes | float | threading.Event],
+    items: Iterable[bytes | Wait],
     *,
     framing: Framing = "chunked",
     content_type: str = "text/event-stream",
@@ -157,12 +174,18 @@ def stream(
     announces one byte more than comes. With ``gzip`` every item is flushed, so that it can be decoded
     when it arrives.
     """
-    items = [item for item in items if item != b""]  # an empty chunk would be the last
+    check(framing=framing, content_type=content_type, gzip=gzip, ending=ending, status=status)
+    check(keep_alive=keep_alive, interim=interim, head_pause=head_pause)
+    headers = pairs("headers", headers)
+    given = collection("items", items)
+    for item in given:
+        wait("items (an item)", item, bytes)
+    items = [item for item in given if item != b""]  # an empty chunk would be the last
     pieces = [item for item in items if isinstance(item, bytes)]
     if gzip:
         pieces = _gzipped(pieces, whole=ending is None)
     length = sum(map(len, pieces)) + (ending is not None)
-    fields = (("Content-Type", content_type), *_pairs(headers))
+    fields = (("Content-Type", content_type), *headers)
     head = _head(status, None, fields, keep_alive, framing=framing, length=length, gzip=gzip)
     framed = iter(_framed(pieces, framing))
     body: list[Step] = [Send(body=next(framed)) if isinstance(item, bytes) else Pause(item) for item in items]
@@ -173,7 +196,7 @@ def stream(
 
 
 def sse(
-    *datas: str | Mapping[str, Any] | bytes | float | threading.Event,
+    *datas: str | Mapping[str, Any] | bytes | Wait,
     done: bool = True,
     ending: Ending | None = None,
     framing: Framing = "chunked",
@@ -188,6 +211,9 @@ def sse(
 
     ``[DONE]`` is the last event unless ``done`` is false.
     """
+    check(done=done)
+    for data in datas:
+        wait("datas (an item)", data, str, Mapping, bytes)
     items = [_event(data) for data in (*datas, "[DONE]")[: None if done else -1]]
     return stream(
         items,
@@ -223,11 +249,8 @@ def silence(*, read: Reading = "all", applies: bool = True) -> Reply:
 
 
 def _unanswered(step: Step, after: Wait, read: Reading, applies: bool) -> Reply:
+    check(after=after)
     return Reply((Pause(after), step) if after else (step,), read=read, applies=applies)
-
-
-def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
-    return tuple(headers.items() if isinstance(headers, Mapping) else headers)
 
 
 def _phrase(status: int) -> str:
@@ -237,17 +260,17 @@ def _phrase(status: int) -> str:
 def _head(
     status: int,
     reason: str | None,
-    headers: Headers,
+    headers: Fields,
     keep_alive: str | None,
     *,
     framing: Framing | None = None,
     length: int = 0,
     gzip: bool,
 ) -> bytes:
-    fields = list(_pairs(headers))
+    fields = list(headers)
     fields += [("Content-Length", str(length))] if framing == "length" else []
     fields += [("Transfer-Encoding", "chunked")] if framing == "chunked" else []
-    fields += [("Connection", "close")] if framing == "close" and not _says_close(fields) else []
+    fields += [("Connection", "close")] if framing == "close" and not _says_close(headers) else []
     fields += [("Content-Encoding", "gzip")] if gzip else []
     fields += [("Keep-Alive", keep_alive)] if keep_alive is not None else []
     lines = [f"HTTP/1.1 {status} {_phrase(status) if reason is None else reason}"]
@@ -255,8 +278,8 @@ def _head(
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _says_close(headers: Headers) -> bool:
-    return any(name.lower() == "connection" and value.lower() == "close" for name, value in _pairs(headers))
+def _says_close(headers: Fields) -> bool:
+    return any(name.lower() == "connection" and value.lower() == "close" for name, value in headers)
 
 
 def _opening(interim: Sequence[int], head_pause: Wait | None) -> Iterator[Step]:
@@ -266,7 +289,7 @@ def _opening(interim: Sequence[int], head_pause: Wait | None) -> Iterator[Step]:
         yield Pause(head_pause)
 
 
-def _last_step(ending: Ending | None, framing: Framing, headers: Headers) -> tuple[Step, ...]:
+def _last_step(ending: Ending | None, framing: Framing, headers: Fields) -> tuple[Step, ...]:
     if ending is not None:
         return (_ENDINGS[ending],)
     return (Fin(notify=True),) if framing == "close" or _says_close(headers) else ()
@@ -311,8 +334,8 @@ def _dripped(sends: Iterable[Send], seconds: float) -> Iterator[Step]:
 
 
 def _event(
-    data: str | Mapping[str, Any] | bytes | float | threading.Event,
-) -> bytes | float | threading.Event:
+    data: str | Mapping[str, Any] | bytes | Wait,
+) -> bytes | Wait:
     if isinstance(data, Mapping):
         data = json.dumps(data)
     if isinstance(data, str):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import NoneType
+from typing import TYPE_CHECKING
 
 from resilient_requests.testing._arguments import instance
 from resilient_requests.testing._certificates import loopback_tls
 from resilient_requests.testing._connection import Connection, State, Terms
 from resilient_requests.testing._ledger import Answer, ConnectionRecord, Ledger, checked, next_of
 from resilient_requests.testing._listener import Listener
+from resilient_requests.testing._options import check
 from resilient_requests.testing._script import BlackHole, Fin, Reply, Reset, Send, Step, respond
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from resilient_requests.testing._options import IdleEnd, IdleFault
     from resilient_requests.testing._request import ReceivedRequest
     from resilient_requests.testing._wire import Wire
 
@@ -34,6 +37,7 @@ class FaultServer:
     from the script, one per request over all connections; then ``default`` answers. A ``route`` goes
     before both. Where a callable stands for a reply, it is called with the request after that was read
     whole, and returns the reply. When it fails, 500 is answered, and ``close()`` raises what it raised.
+    Arguments, here and of replies, are checked where they are given: TypeError and ValueError name the parameter.
 
     ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: what arrives on a
     connection idle for longer is not processed but answered with a reset (``idle_fault="reset"``) or
@@ -60,10 +64,12 @@ class FaultServer:
         default: Answer = OK,
         patience: float = 30.0,
         idle_limit: float | None = None,
-        idle_fault: Literal["reset", "drop"] = "reset",
+        idle_fault: IdleFault = "reset",
         listen_backlog: int = 128,
         receive_buffer: int | None = None,
     ) -> None:
+        check(tls=tls, patience=patience, idle_limit=idle_limit, idle_fault=idle_fault)
+        check(listen_backlog=listen_backlog, receive_buffer=receive_buffer)
         self._ledger = Ledger(replies, default)
         self._changed = self._ledger.changed
         self._open: set[Connection] = set()
@@ -133,6 +139,7 @@ class FaultServer:
 
     def route(self, path: str, reply: Answer) -> None:
         """Answer all requests of that path, whatever their query, with the reply."""
+        check(path=path)
         answer = checked("reply", reply)
         with self._changed:
             self._ledger.routes[path] = answer
@@ -140,14 +147,14 @@ class FaultServer:
     def on_connect(self, *replies: Reply | None) -> None:
         """Take the steps of a reply on each next connection before a byte is read; None: nothing special."""
         for reply in replies:
-            instance("replies (an item)", reply, Reply, optional=True)
+            instance("replies (an item)", reply, Reply, NoneType)
         with self._changed:
             self._ledger.greetings.extend(replies)
 
     def on_handshake(self, *replies: Reply | None) -> None:
         """Take the steps of a reply on each next TLS connection once its ClientHello came; None: nothing."""
         for reply in replies:
-            instance("replies (an item)", reply, Reply, optional=True)
+            instance("replies (an item)", reply, Reply, NoneType)
         with self._changed:
             self._ledger.handshakes.extend(replies)
 
@@ -199,19 +206,23 @@ class FaultServer:
 
     def wait_for(self, predicate: Callable[[FaultServer], bool], timeout: float = 5.0) -> bool:
         """Whether the predicate came true within so many seconds; asked anew at each change."""
+        check(predicate=predicate, timeout=timeout)
         with self._changed:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> bool:
         """Whether the heads of so many requests were read in time."""
+        check(count=count)
         return self.wait_for(lambda server: len(server.requests) >= count, timeout)
 
     def wait_for_disconnects(self, count: int, timeout: float = 5.0) -> bool:
         """Whether so many connections ended in time."""
+        check(count=count)
         return self.wait_for(lambda server: sum(1 for one in server.connections if one.ended) >= count, timeout)
 
-    def kill_idle(self, how: Literal["reset", "fin"] = "reset") -> int:
+    def kill_idle(self, how: IdleEnd = "reset") -> int:
         """End every connection that waits for a request; returns, when that is done, how many."""
+        check(how=how)
         with self._changed:
             killed = self._order(Reset() if how == "reset" else Fin())
             self._changed.wait_for(lambda: not any(one in self._open for one in killed), GRACE)
