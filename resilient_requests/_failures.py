@@ -241,11 +241,15 @@ def _is_certificate(error: BaseException) -> bool:
 
 
 def _connecting(chain: list[BaseException]) -> Failure:
-    # Any other error of a dial (a SOCKS server's refusal) comes before a byte of the request.
+    if any(type(each).__name__ == "SOCKS5AuthError" for each in chain):  # of PySocks, which is an extra
+        return Failure.PROXY_REFUSAL
+    # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of the request.
     return _of_connecting(chain) or Failure.NO_CONNECTION
 
 
 def _handshaking(chain: list[BaseException]) -> Failure:
+    if any(_is_unreadable(each) for each in chain):
+        return Failure.UNREADABLE
     return Failure.CERTIFICATE if any(_is_certificate(each) for each in chain) else Failure.HANDSHAKE_CUT
 
 

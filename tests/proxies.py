@@ -300,11 +300,12 @@ class SOCKS5Proxy(_Proxy):
     """CONNECT without authentication, to an IPv4 address or a name; ``connect_status`` are reply codes."""
 
     scheme = "socks5h"
+    greeting = b"\x05\x00"
 
     def _serve(self, client: Wire) -> None:
         _, methods = _exactly(client, 2)
         _exactly(client, methods)
-        client.send(b"\x05\x00")
+        client.send(self.greeting)
         *_, kind = _exactly(client, 4)
         address = _exactly(client, 4 if kind == 1 else _exactly(client, 1)[0])
         host = socket.inet_ntoa(address) if kind == 1 else address.decode()

@@ -167,6 +167,8 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.HANDSHAKE, {}, TimeoutError("timed out"), Failure.HANDSHAKE_CUT),
     (Phase.HANDSHAKE, {}, ssl.SSLCertVerificationError(1, "expired"), Failure.CERTIFICATE),
     (Phase.HANDSHAKE, {}, ssl.SSLError(1, "wrong version number"), Failure.CERTIFICATE),
+    (Phase.HANDSHAKE, {}, http.client.RemoteDisconnected("end"), Failure.HANDSHAKE_CUT),
+    (Phase.HANDSHAKE, {}, http.client.BadStatusLine("SSH-2.0-OpenSSH\r\n"), Failure.UNREADABLE),
     (Phase.HANDSHAKE, {"proxy_status": 502}, OSError("tunnel"), Failure.PROXY_BUSY),
     (Phase.HANDSHAKE, {"proxy_status": 503}, OSError("tunnel"), Failure.PROXY_BUSY),
     (Phase.HANDSHAKE, {"proxy_status": 504}, OSError("tunnel"), Failure.PROXY_BUSY),

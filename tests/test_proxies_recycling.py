@@ -348,6 +348,22 @@ def test_socks_refusals_are_retried(fault_server: FaultServer) -> None:
         assert proxy.connects == 3
 
 
+def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer) -> None:
+    """Who shows wrong ones three times may be locked out."""
+
+    class Locked(SOCKS5Proxy):
+        greeting = b"\x05\xff"
+
+    with (
+        Locked() as proxy,
+        Way(proxy, fault_server).session(max_retries=without_waits()) as session,
+        pytest.raises(requests.ConnectionError) as failure,
+    ):
+        session.get(fault_server.url)
+
+    assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+
+
 def test_a_response_timeout_is_not_retried(way: Way) -> None:
     """A proxy changes nothing about who may be at work."""
     way.server.script(silence())
