@@ -16,7 +16,7 @@ from resilient_requests._exchange import Exchange, Tap
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Body", "ForeignBody", "Source", "body_of", "is_used"]
+__all__ = ["Body", "ForeignBody", "Source", "body_of", "is_rewired", "is_used"]
 
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
 
@@ -200,10 +200,18 @@ def is_used(response: requests.Response) -> bool:
     return bool(response._content_consumed or response.raw is None or (is_closed and not response.raw.tell()))
 
 
+def is_rewired(raw: Any) -> bool:
+    """Return whether somebody has put a file of their own under urllib3's response: a cache that sees what is read."""
+    exchange = getattr(raw, "_original_response", None)
+    return isinstance(exchange, http.client.HTTPResponse) and getattr(raw, "_fp", exchange) is not exchange
+
+
 def _body_of(raw: Any) -> Source:
     exchange = getattr(raw, "_original_response", None)
     # vcrpy's stand-in for urllib3's response says that it is http.client's too.
     if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(exchange, http.client.HTTPResponse):
+        return ForeignBody(raw)
+    if is_rewired(raw):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
         # urllib3 may hold some that it has decoded for nobody yet.

@@ -262,7 +262,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if not wait_for_read(sock, timeout=0):
             return True
         try:
-            data = sock.recv(_SLICE)
+            data = sock.recv(_SLICE) or b""  # 0 is said by urllib3's TLS inside TLS
         except (BlockingIOError, ssl.SSLWantReadError):
             return True  # a TLS record without application data, such as a session ticket
         attempt.early += data

@@ -80,7 +80,8 @@ class Tap(io.RawIOBase):
             try:
                 if self.ends_with_the_connection:
                     _see_death(self._sock)
-                data = self._sock.recv(size)
+                # urllib3's TLS inside TLS says 0 where the peer has left without a word.
+                data = self._sock.recv(size) or b""
             except BlockingIOError:
                 call.check()
                 attempt.fault = TimeoutError("timed out")  # as a socket with a timeout
@@ -170,7 +171,8 @@ class Exchange(http.client.HTTPResponse):
         attempt = self.tap.attempt
         if attempt.phase is Phase.HANDSHAKE:
             attempt.proxy_status = status
-        elif 102 <= status < 200:
+            return version, status, reason
+        if 102 <= status < 200:
             # http.client takes 102, 103 and their kin for the final answer; it skips only 100. (RFC 9110 15.2)
             status = http.client.CONTINUE
         if status == http.client.CONTINUE:

@@ -9,6 +9,7 @@ import requests
 import urllib3.exceptions
 from requests.utils import stream_decode_response_unicode
 
+from resilient_requests._body import is_rewired
 from resilient_requests._stream import EVENT_STREAM, NDJSON, Reader, media_type
 from resilient_requests.exceptions import StreamProtocolError
 
@@ -53,7 +54,7 @@ class ResilientResponse(requests.Response):
     def content(self) -> Any:
         """The whole body, as bytes."""
         # requests says None where there is no status, and that no body has been read before.
-        if self._content is False and self.status_code and not self._content_consumed and hasattr(self.raw, "stream"):
+        if self._content is False and self.status_code and self._is_for_us:
             # Not through blocks of some size, which would only be joined again.
             self._content = b"".join(_Arriving(self))
         return self._content if self._content and self._content_consumed else super().content
@@ -61,13 +62,18 @@ class ResilientResponse(requests.Response):
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """Iterate over the body, decoded; see the class."""
         is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
-        if self._content_consumed or not is_ours or not hasattr(self.raw, "stream"):
+        if not is_ours or not self._is_for_us:
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
         kind = media_type(self)
         arriving = _Arriving(self, closes=kind in _PROMPT)
         blocks = None if chunk_size is None else _blocks(arriving, chunk_size, is_prompt=kind in _PROMPT)
         chunks = arriving if blocks is None else _Loop(blocks, arriving)
         return _Loop(stream_decode_response_unicode(chunks, self), chunks) if decode_unicode else chunks
+
+    @property
+    def _is_for_us(self) -> bool:
+        """Whether there is a body, and nobody wants requests to read it."""
+        return not self._content_consumed and hasattr(self.raw, "stream") and not is_rewired(self.raw)
 
     def iter_lines(
         self,

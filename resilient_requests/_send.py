@@ -76,7 +76,7 @@ class Send:
                     error.attempts = tuple(self._records)  # type: ignore[attr-defined]
             self._call.leave()
             raise
-        if self._stream:
+        if self._stream or not response._content_consumed:
             # Without the adapter, which would live as long as the connection, and that, in its pool, as long as it.
             self._call.stream_ended = functools.partial(_stream_ended, self._sender.register, self._story)
         self._call.sent()
@@ -127,7 +127,7 @@ class Send:
             call.check()
             with current(attempt):
                 response = self._sender.send_once(self._request, stream=self._stream, **self._kwargs)
-                if not self._stream:
+                if not self._stream and not _is_challenge(self._request, response):
                     _read(response)
             call.check()
         except BaseException as error:
@@ -319,6 +319,11 @@ def _let_go(error: BaseException | None, handled: BaseException | None) -> None:
     """
     for each in () if error is None else _failures.causes(error, handled):
         each.__traceback__ = None
+
+
+def _is_challenge(request: requests.PreparedRequest, response: requests.Response) -> bool:
+    """Return whether an authentication handler will look at the response: NTLM's wants the connection, still open."""
+    return response.status_code in {401, 407} and bool(request.hooks.get("response"))
 
 
 def _read(response: requests.Response) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import socket
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,71 @@ def test_requests_mock_bypasses_us(session: requests.Session, events: list[Any])
         assert session.get(API).text == "mocked"
 
     assert events == []
+
+
+# -- caches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_requests_cache_keeps_the_body(
+    fault_server: FaultServer, tmp_path: Path, framing: Any, is_stream: bool
+) -> None:
+    """It reads ``raw`` itself, and puts a file of its own in the place of what it has read."""
+    requests_cache = pytest.importorskip("requests_cache", reason="requests-cache is not installed")
+    fault_server.default = respond(b"cached", framing=framing)
+    with requests_cache.CachedSession(backend="memory") as session:
+        session.mount("http://", ResilientAdapter())
+        got = [session.get(fault_server.url, stream=is_stream) for _ in range(2)]
+
+        assert [(response.content, response.from_cache) for response in got] == [(b"cached", False), (b"cached", True)]
+    assert len(fault_server.requests) == 1
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_cachecontrol_sees_the_body(fault_server: FaultServer, framing: Any, is_stream: bool) -> None:
+    """It lays a file of its own over that of urllib3's response, and caches what is read through it."""
+    cachecontrol = pytest.importorskip("cachecontrol", reason="CacheControl is not installed")
+    date = email.utils.formatdate(usegmt=True)
+    fault_server.default = respond(b"cached", framing=framing, headers={"Cache-Control": "max-age=60", "Date": date})
+
+    class Cached(cachecontrol.CacheControlAdapter, ResilientAdapter):  # type: ignore[misc,name-defined]
+        pass
+
+    with requests.Session() as session:
+        session.mount("http://", Cached())
+        assert [session.get(fault_server.url, stream=is_stream).content for _ in range(3)] == [b"cached"] * 3
+
+    assert len(fault_server.requests) == 1
+
+
+# -- authentication -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_a_handler_sees_the_connection_of_a_challenge(
+    session: requests.Session, fault_server: FaultServer, is_stream: bool
+) -> None:
+    """NTLM's binds its answer to the peer's certificate, which it finds at the socket; it asks again on the same."""
+    seen: list[Any] = []
+
+    def answer(response: requests.Response, **options: Any) -> requests.Response:
+        if response.status_code != 401:
+            return response
+        seen.append(response.raw._fp.fp.raw._sock.getpeername())
+        assert response.content == b"who?"
+        request = response.request.copy()
+        request.headers["Authorization"] = "me"
+        return response.connection.send(request, **options)
+
+    fault_server.script(respond(b"who?", status=401))
+    response = session.get(fault_server.url, hooks={"response": answer}, stream=is_stream)
+
+    assert response.content == b"ok"
+    assert seen == [(fault_server.host, fault_server.port)]
+    assert [request.connection for request in fault_server.requests] == [1, 1]
+    assert adapter_of(session).stats().in_flight == 0
 
 
 # -- recorders ------------------------------------------------------------------------------------------------------

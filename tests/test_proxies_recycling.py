@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,15 +23,15 @@ from resilient_requests import (
     PoolRotated,
     RetryPolicy,
     Rotation,
+    StreamBroken,
     TCPKeepAlive,
 )
-from resilient_requests.testing import reset, respond, silence, stream
+from resilient_requests.testing import fin, reset, respond, silence, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from resilient_requests.testing import FaultServer
+    from resilient_requests.testing import FaultServer, Reply
 
     Mount = Callable[..., requests.Session]
     Factory = Callable[..., FaultServer]
@@ -483,6 +484,40 @@ def tls_proxy(authority: trustme.CA) -> Iterator[TLSProxy]:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with HTTPProxy() as inner, contextlib.closing(TLSProxy(inner, context)) as proxy:
         yield proxy
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (respond(b"abc", framing="close", ending="fin"), b"abc"),
+        (respond(b"abc", cut=1, ending="fin"), StreamBroken),
+        (respond(b"abc", framing="chunked", cut=1, ending="fin"), StreamBroken),
+        (respond(b"abc", cut=("head", 20), ending="fin"), requests.ConnectionError),
+        (fin(), requests.exceptions.ProxyError),
+    ],
+    ids=["close-delimited", "cut", "cut chunk", "cut head", "no head"],
+)
+def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # fixtures
+    tls_proxy: TLSProxy,
+    authority: trustme.CA,
+    fault_server_tls: FaultServer,
+    tmp_path: Path,
+    reply: Reply,
+    outcome: Any,
+    is_stream: bool,
+) -> None:
+    """There urllib3's socket says 0 instead of b""."""
+    bundle = tmp_path / "both.pem"
+    bundle.write_bytes(Path(fault_server_tls.ca_path or "").read_bytes() + authority.cert_pem.bytes())
+    fault_server_tls.default = reply
+    with mounted(max_retries=0) as session:
+        session.proxies, session.verify = {"https": tls_proxy.url}, str(bundle)
+        if isinstance(outcome, bytes):
+            assert session.get(fault_server_tls.url, stream=is_stream).content == outcome
+        else:
+            with pytest.raises(outcome):
+                session.get(fault_server_tls.url, stream=is_stream).content  # noqa: B018  # the property reads
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
