@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
 
 __all__ = ["TransportAdapter", "origin_of"]
 
+# A query or a fragment may stand right behind the host (RFC 3986 3.2), and requests adds no slash to a Location.
+_UP_TO_AUTHORITY = re.compile("[^:/?#]*://[^/?#]*")
+
 
 def origin_of(url: str) -> str:
     """Return the "scheme://host:port" part of a prepared URL, without credentials; for budgets, events and caches."""
-    scheme, _, rest = url.partition("://")
-    scheme, authority = scheme.lower(), rest.partition("/")[0].rpartition("@")[2]
+    scheme, _, authority = _up_to_authority(url).partition("://")
+    scheme, authority = scheme.lower(), authority.rpartition("@")[2]
     has_port = ":" in authority.rpartition("]")[2]
     return f"{scheme}://{authority}" if has_port else f"{scheme}://{authority}:{port_by_scheme.get(scheme, 0)}"
+
+
+def _up_to_authority(url: str) -> str:
+    match = _UP_TO_AUTHORITY.match(url)
+    return url if match is None else match[0]
 
 
 class TransportAdapter(requests.adapters.HTTPAdapter):
@@ -99,7 +108,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
-        key = (url[: url.find("/", 8)], proxy, verify, cert)
+        key = (_up_to_authority(url), proxy, verify, cert)
         pool = self._pools.get(key)
         if pool is None or pool.pool is None or getattr(pool, "is_evicted", False):
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import os
+import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from timed import adapter_of, mounted
 
 from resilient_requests import ResilientAdapter
 from resilient_requests._register import Place
+from resilient_requests._transport import origin_of
+from resilient_requests.testing import respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilient_requests.testing import FaultServer
+
+    Resolve = Callable[[dict[str, FaultServer]], None]
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Has each name lead to its server, at whatever port it is dialled."""
+
+    def use(servers: dict[str, FaultServer]) -> None:
+        def answer(host: str, port: int, *args: object, **kwargs: object) -> list[Any]:
+            address = ("127.0.0.1", int(servers[host].url.rpartition(":")[2]))
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+    return use
 
 
 class FakePool:
@@ -82,3 +110,69 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
 
     assert len(adapter._buckets) <= 512
     assert adapter.bucket("http://1999.example:80", create=False) is bucket
+
+
+# -- which server is asked ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(fault_server_factory: Callable[..., FaultServer], resolve: Resolve) -> dict[str, FaultServer]:
+    """Servers whose names differ in their last letter; each answers with its name."""
+    servers = {name: fault_server_factory() for name in ("example.co", "example.com", "example.cow")}
+    for name, server in servers.items():
+        server.default = respond(name.encode())
+    resolve(servers)
+    return servers
+
+
+def test_a_redirect_to_a_bare_host_asks_that_host(named: dict[str, FaultServer]) -> None:
+    """As a Location it needs no slash, and requests adds none."""
+    named["example.co"].route("/moved", respond(status=302, headers={"Location": "http://example.com"}))
+    with mounted() as session:
+        answers = [session.get(url).text for url in ("http://example.co/", "http://example.co/moved")]
+
+    assert answers == ["example.co", "example.com"]
+
+
+@pytest.mark.parametrize("rest", ["", "/", "?a=/", "?a=@x:1/", "#a/", "#@x", "/@x:1/?b=http://x/"])
+def test_each_host_has_connections_of_its_own(named: dict[str, FaultServer], rest: str) -> None:
+    """Whatever follows it, and whoever has written the URL."""
+    answers = []
+    with mounted() as session:
+        for host in (*named, *named, "me:secret@example.com"):
+            request = requests.Request("GET", "http://other.example/").prepare()
+            request.url = f"http://{host}{rest}"
+            answers.append(session.send(request).text)
+
+    assert answers == [*named, *named, "example.com"]
+    assert [server.accepted for server in named.values()] == [1, 1, 1]
+
+
+def test_many_questions_to_a_bare_host_are_one_pool(named: dict[str, FaultServer]) -> None:
+    """A look-up that kept each query would grow with every call."""
+    with mounted() as session:
+        for number in range(5):
+            request = requests.Request("GET", "http://other.example/").prepare()
+            request.url = f"http://example.com?{number}"
+            session.send(request)
+
+        assert len(adapter_of(session)._pools) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://example.com", "http://example.com:80"),
+        ("HTTPS://example.com/", "https://example.com:443"),
+        ("https://me:secret@example.com:8443/path", "https://example.com:8443"),
+        ("http://example.com/@other:1/", "http://example.com:80"),
+        ("http://example.com?mail=me@other:1", "http://example.com:80"),
+        ("http://example.com#me@other:1", "http://example.com:80"),
+        ("http://me@example.com?at=http://other/", "http://example.com:80"),
+        ("http://[::1]?a", "http://[::1]:80"),
+        ("http://[::1]:8080#a", "http://[::1]:8080"),
+    ],
+)
+def test_the_origin_ends_where_the_host_does(url: str, origin: str) -> None:
+    """Nothing of a query may reach logs and events, and none may name another budget."""
+    assert origin_of(url) == origin
