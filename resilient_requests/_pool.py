@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -14,12 +15,13 @@ from resilient_requests._register import Place, Register
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
+    from urllib3.poolmanager import PoolKey
 
     from resilient_requests._attempt import Attempt
     from resilient_requests._cancel import Call
     from resilient_requests._clock import Instant
 
-__all__ = ["RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
+__all__ = ["RecyclingPool", "RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
 
 # A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
 _NAP = 0.1
@@ -50,6 +52,21 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         # Oldest first, since a connection goes to the end when it is put; an item is owned by who takes it out.
         self.idle: dict[RecyclingConnection, None] = {}
         register.add_pool(self)
+
+    def keep(self, manager: _RecyclingManager, key: PoolKey) -> None:
+        """Know the manager that has this pool under ``key``."""
+        # Weak: pools and their manager are freed without the collector.
+        self._manager, self._key = weakref.ref(manager), key
+
+    def touch(self) -> bool:
+        """Have its manager forget other pools first; return whether it still knows this one."""
+        manager = self._manager()
+        if manager is None or self.is_evicted:
+            return False
+        if manager.newest is self._key:  # to move it there again would take as long as all else in a look-up
+            return True
+        manager.newest = self._key
+        return manager.pools.get(self._key) is self
 
     def _new_conn(self) -> Any:
         conn = super()._new_conn()
@@ -170,6 +187,7 @@ class _RecyclingManager(urllib3.PoolManager):
     """The part that is laid over each kind of pool manager."""
 
     register: Register
+    newest: PoolKey | None = None  # the key of the pool used last
 
     def enroll(self, register: Register, num_pools: int) -> None:
         """Begin to make recycling pools; called once, before the first pool is asked for."""
@@ -189,6 +207,13 @@ class _RecyclingManager(urllib3.PoolManager):
         pool = super()._new_pool(scheme, host, port, request_context=request_context)
         if isinstance(pool, RecyclingPool):
             pool.enroll(self.register)
+        return pool
+
+    def connection_from_pool_key(self, pool_key: PoolKey, request_context: dict[str, Any]) -> HTTPConnectionPool:
+        pool = super().connection_from_pool_key(pool_key, request_context)
+        self.newest = pool_key
+        if isinstance(pool, RecyclingPool):
+            pool.keep(self, pool_key)
         return pool
 
 

@@ -13,6 +13,7 @@ from urllib3.connection import port_by_scheme
 
 from resilient_requests import _response
 from resilient_requests._pool import (
+    RecyclingPool,
     RecyclingPoolManager,
     RecyclingProxyManager,
     recycling_socks_manager,
@@ -53,7 +54,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     _tcp_keepalive: TCPKeepAlive | None
     _is_disabled: bool  # behave as a plain HTTPAdapter
     # A second look-up beside requests' own, which takes 7 % of a keep-alive POST.
-    _pools: weakref.WeakValueDictionary[tuple[object, ...], HTTPConnectionPool]
+    _pools: weakref.WeakValueDictionary[tuple[object, ...], RecyclingPool]
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         """Make the pool manager; requests calls it, when unpickling too. Passes on what it does not know."""
@@ -109,9 +110,11 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
         key = (_up_to_authority(url), proxy, verify, cert)
-        pool = self._pools.get(key)
-        if pool is None or pool.pool is None or getattr(pool, "is_evicted", False):
-            pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+        known = self._pools.get(key)
+        if known is not None and known.pool is not None and known.touch():
+            return known
+        pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+        if isinstance(pool, RecyclingPool):
             self._pools[key] = pool
         return pool
 

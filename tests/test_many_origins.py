@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from proxies import SOCKS5Proxy
 from timed import adapter_of, mounted
 
 from resilient_requests import ResilientAdapter
@@ -110,6 +112,43 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
 
     assert len(adapter._buckets) <= 512
     assert adapter.bucket("http://1999.example:80", create=False) is bucket
+
+
+# -- which pools are kept -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "socks"])
+def test_a_host_that_is_used_most_keeps_its_pool(
+    fault_server_factory: Callable[..., FaultServer], is_proxied: bool
+) -> None:
+    """Of more hosts than pools those go that were not used for the longest time, as in urllib3."""
+    hot, *others = (fault_server_factory() for _ in range(7))
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(mounted(pool_connections=3))
+        if is_proxied:
+            session.proxies = {"http": stack.enter_context(SOCKS5Proxy()).url}
+        for number in range(60):
+            session.get(hot.url)
+            session.get(others[number % 6].url)
+
+    assert hot.accepted == 1
+    assert [server.accepted for server in others] == [10] * 6
+
+
+def test_a_host_whose_pool_had_to_go_gets_another(fault_server_factory: Callable[..., FaultServer]) -> None:
+    """And it is one of the pools that are kept then, whatever the look-up remembers."""
+    one, other = (fault_server_factory() for _ in range(2))
+    with mounted(pool_connections=1) as session:
+        for _ in range(2):
+            session.get(one.url)
+            session.get(other.url)
+        session.get(other.url)
+        kept = [key.key_port for key in adapter_of(session).poolmanager.pools.keys()]  # noqa: SIM118  # no dict
+
+        assert (one.accepted, other.accepted, kept) == (2, 2, [other.port])
+        adapter_of(session).poolmanager.clear()
+        session.get(other.url)
+        assert other.accepted == 3
 
 
 # -- which server is asked ------------------------------------------------------------------------------------------
