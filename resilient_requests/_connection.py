@@ -60,6 +60,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     # Set by the pool on each connection that it makes.
     keeper: ConnectionKeeper
     place: Hashable = None
+    loan: Any = None  # of a blocking pool, while it is in use
     # Set when it is dialled.
     born: Instant | None = None
     generation = -1

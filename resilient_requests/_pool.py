@@ -18,13 +18,31 @@ if TYPE_CHECKING:
     from urllib3.poolmanager import PoolKey
 
     from resilient_requests._attempt import Attempt
-    from resilient_requests._cancel import Call
+    from resilient_requests._cancel import Call, Members
     from resilient_requests._clock import Instant
 
 __all__ = ["RecyclingPool", "RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
 
 # A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
 _NAP = 0.1
+
+
+class Loan:
+    """That a connection of a blocking pool is in use; whoever takes it out of ``loans`` owns the connection's place."""
+
+    __slots__ = ("call", "conn")
+
+    def __init__(self, conn: RecyclingConnection, call: Call) -> None:
+        # Weak: who drops a stream closes its socket at most, since no lock may be taken there, and the queue has one.
+        self.conn, self.call = weakref.ref(conn), weakref.ref(call)
+
+    def is_lost(self, in_flight: Members) -> bool:
+        """Whether nobody is left who uses the connection: neither one that sends, nor a response that can be read."""
+        conn, call = self.conn(), self.call()
+        if conn is None:
+            return call is None or not call.is_sending
+        # Without a socket it may still be read: http.client closes at once a connection that will not be used again.
+        return conn.sock is None and (call is None or in_flight.get(id(call)) is not call)
 
 
 class _Derived:
@@ -51,6 +69,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         self.place = Place(self.scheme, self.host, self.port or 0)
         # Oldest first, since a connection goes to the end when it is put; an item is owned by who takes it out.
         self.idle: dict[RecyclingConnection, None] = {}
+        self.loans: dict[Loan, None] = {}  # of a pool that blocks; an item is owned by who takes it out
         register.add_pool(self)
 
     def keep(self, manager: _RecyclingManager, key: PoolKey) -> None:
@@ -75,10 +94,16 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        register = self.register
         attempt = _attempt.current.get()
         if attempt is None:
-            register.ensure_process()  # else the adapter has
+            self.register.ensure_process()  # else the adapter has
+        conn = self._taken(attempt, timeout)
+        if self.block and attempt is not None and isinstance(conn, RecyclingConnection):
+            conn.loan = loan = Loan(conn, attempt.call)
+            self.loans[loan] = None
+        return conn
+
+    def _taken(self, attempt: Attempt | None, timeout: float | None) -> Any:
         if attempt is not None and self.block and timeout is None:
             conn = self._awaited(attempt.call)
         else:
@@ -106,6 +131,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             except urllib3.exceptions.EmptyPoolError:
                 if call.is_ended or call.remaining() == 0:
                     raise
+                if self._takes_lost_place():
+                    return self._new_conn()
+
+    def _takes_lost_place(self) -> bool:
+        in_flight = self.register.in_flight
+        return any(each.is_lost(in_flight) and self.loans.pop(each, self) is None for each in list(self.loans))
 
     def _judged(self, conn: RecyclingConnection, attempt: Attempt | None) -> Any:
         register, now = self.register, self.register.clock()
@@ -139,6 +170,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             # The parent's, as its place is; and where no at-fork hook ran, the queue may be locked for ever.
             conn.close()
             return
+        if self.block and not self._ends_loan(conn):
+            conn.close()
+            return
         if is_ours and conn.sock is not None:
             register = self.register
             now = conn.idle_since = register.clock()
@@ -152,6 +186,17 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         super()._put_conn(conn)
         if getattr(conn, "sock", self) is None:
             self.idle.pop(conn, None)  # the pool was full and has closed it
+
+    def _ends_loan(self, conn: Any) -> bool:
+        """Return whether a place comes back with what is put; another call may have found it lost."""
+        loan: Loan | None
+        if isinstance(conn, RecyclingConnection):
+            loan, conn.loan = conn.loan, None
+        else:  # urllib3 has dropped one that failed
+            attempt = _attempt.current.get()
+            call = self if attempt is None else attempt.call
+            loan = next((each for each in list(self.loans) if each.call() is call), None)
+        return loan is None or self.loans.pop(loan, self) is None
 
     def close_idle(self) -> int:
         """Close the connections that lie idle, and return how many; safe from any thread and in signal handlers."""
@@ -167,7 +212,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def after_fork(self) -> None:
         """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
-        idle, self.idle = list(self.idle), {}
+        idle, self.idle, self.loans = list(self.idle), {}, {}
         if self.pool is not None:
             # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread that is not here.
             size = self.pool.maxsize
