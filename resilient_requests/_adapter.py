@@ -158,13 +158,15 @@ class ResilientAdapter(TransportAdapter):
         self._ensure_process()
         register = self.register
         register.is_shut_down = True
-        self.close()
-        until = self._clock().boot + grace
-        # Polled: no lock or condition may be waited for in a signal handler, which may have interrupted its holder.
-        while register.calls() and self._clock().boot < until:
-            time.sleep(0.01)
-        for call in register.calls():
-            call.abort()
+        try:
+            self.close()
+            until = self._clock().boot + grace
+            # Polled: no lock or condition may be waited for in a signal handler, which may have interrupted its holder.
+            while register.calls() and self._clock().boot < until:
+                time.sleep(0.01)
+        finally:
+            for call in register.calls():
+                call.abort()
 
     def send(  # noqa: PLR0917  # as requests
         self,

@@ -143,4 +143,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         self._pools = weakref.WeakValueDictionary()
         if not self._is_disabled:
             self._register.close()
-        super().close()
+        self.poolmanager.clear()
+        # What requests does, over a copy: another thread's call may come to know a proxy meanwhile.
+        for manager in list(self.proxy_manager.values()):
+            manager.clear()

@@ -25,6 +25,7 @@ from resilient_requests import iter_events
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from typing_extensions import Self
@@ -94,6 +95,57 @@ def test_sigterm_ends_a_handshake_within_the_grace() -> None:
 
     assert error == "ConnectionError"
     in_time(seconds, GRACE + 1)
+
+
+class Manager:
+    """A proxy's pools; does something else when they are cleared."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.clear = meanwhile
+
+
+def live_stream(session: requests.Session, server: FaultServer) -> Iterator[Any]:
+    """A stream that has begun, and goes on without an end."""
+    server.script(stream([b"data: 1\n\n"], ending="silence"))
+    lines: Iterator[Any] = session.get(server.url, stream=True).iter_lines()
+    assert next(lines) == b"data: 1"
+    return lines
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["shutdown", "close"])
+def test_a_proxy_that_is_new_at_this_moment_is_no_hindrance(fault_server: FaultServer, ends: bool) -> None:
+    """Another thread's call may come to know one at any time."""
+    with mounted() as session:
+        adapter = adapter_of(session)
+        lines = live_stream(session, fault_server)
+        adapter.proxy_manager["one"] = Manager(lambda: adapter.proxy_manager_for("http://new.example:1"))
+        adapter.proxy_manager["two"] = Manager(lambda: None)
+        (adapter.shutdown if ends else adapter.close)()
+        del adapter.proxy_manager["one"], adapter.proxy_manager["two"]
+
+        assert adapter.stats().in_flight == 1
+        if ends:
+            with pytest.raises(resilient_requests.StreamBroken, match="shut down"):
+                list(lines)
+        lines.close()  # type: ignore[attr-defined]
+
+
+def test_a_shutdown_ends_calls_whatever_fails_before(fault_server: FaultServer) -> None:
+    """Who shuts down wants no stream to go on, also where a pool manager of somebody else's cannot be cleared."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with mounted() as session:
+        adapter = adapter_of(session)
+        lines = live_stream(session, fault_server)
+        adapter.proxy_manager["one"] = Manager(fail)
+        with pytest.raises(ZeroDivisionError):
+            adapter.shutdown()
+        del adapter.proxy_manager["one"]
+
+        with pytest.raises(resilient_requests.StreamBroken, match="shut down"):
+            list(lines)
 
 
 class Interruption:
