@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import ssl
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
@@ -19,9 +20,17 @@ __all__ = ["TLSContexts"]
 _FILES = ("ca_certs", "ca_cert_dir", "cert_file", "key_file")
 
 
-class _Loaded(NamedTuple):
-    context: ssl.SSLContext
-    stamps: tuple[object, ...] | None  # of its files when they were loaded; None: to be loaded again
+# Who has a CA bundle or certificate in a file of its own for each call must not keep them all: 0.66 MB each.
+_MOST_CONTEXTS = 64
+
+
+class _Loaded:
+    __slots__ = ("context", "stamps", "used")
+
+    def __init__(self, context: ssl.SSLContext, stamps: tuple[object, ...], used: int) -> None:
+        self.context = context
+        self.stamps: tuple[object, ...] | None = stamps  # of its files when they were loaded; None: to be loaded again
+        self.used = used  # the larger, the later
 
 
 class TLSContexts:
@@ -29,10 +38,12 @@ class TLSContexts:
 
     Loading the CA bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3 loads it for
     each connection that requests makes. Mutable state: the contexts by key, guarded by one lock; built outside it.
+    The 64 used last are kept.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._uses = itertools.count()
         self._contexts: dict[tuple[object, ...], _Loaded] = {}
 
     def after_fork(self) -> None:
@@ -44,7 +55,8 @@ class TLSContexts:
 
     def expire(self) -> None:
         """Have each context loaded anew before its next use; connections that have one keep it."""
-        self._contexts = {key: loaded._replace(stamps=None) for key, loaded in self._contexts.copy().items()}
+        for loaded in self._contexts.copy().values():
+            loaded.stamps = None
 
     def share(self, conn: Any) -> None:
         """Give a connection that is about to dial the shared context for its settings.
@@ -85,9 +97,10 @@ class TLSContexts:
         try:
             stamps = tuple(_stamp(name) for name in files)
             if known is not None and known.stamps == stamps:
+                known.used = next(self._uses)
                 return known.context
             with GATE:
-                made = _Loaded(_build(mode, *files), stamps)
+                made = _Loaded(_build(mode, *files), stamps, next(self._uses))
         except OSError as error:  # ssl.SSLError is one
             if known is None:
                 raise
@@ -98,7 +111,12 @@ class TLSContexts:
             known = self._contexts.get(key)
             if known is None or known.stamps != stamps:  # else another thread was faster
                 self._contexts[key] = known = made
+            while len(self._contexts) > _MOST_CONTEXTS:
+                del self._contexts[min(self._contexts, key=self._last_use)]
         return known.context
+
+    def _last_use(self, key: tuple[object, ...]) -> int:
+        return self._contexts[key].used
 
 
 def _stamp(name: str | None) -> tuple[int, int] | None:

@@ -213,6 +213,28 @@ def test_a_bundle_without_certificates_is_a_clear_error(server: FaultServer, mou
     assert len(failure.value.attempts) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+def test_of_many_settings_those_used_last_are_kept(
+    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path
+) -> None:
+    """A bundle or certificate in a file of its own for each call would fill the memory, by 0.66 MB each."""
+    session = mount()
+    for number in range(80):
+        bundle = tmp_path / f"{number}.pem"
+        shutil.copy(ca(server), bundle)
+        for path in (ca(server), str(bundle)):
+            assert session.get(server.url, verify=path).content == b"ok"
+    kept = {key[1] for key in adapter_of(session).register.tls._contexts}
+
+    assert loads.bundles.count(ca(server)) == 1
+    assert kept == {ca(server), *(str(tmp_path / f"{number}.pem") for number in range(17, 80))}
+    adapter_of(session).rotate()
+    adapter_of(session)._after_fork()
+    for number in (0, 79):
+        assert session.get(server.url, verify=str(tmp_path / f"{number}.pem")).content == b"ok"
+    assert len(adapter_of(session).register.tls._contexts) == 64
+
+
 # -- files that are replaced ----------------------------------------------------------------------------------------
 
 
