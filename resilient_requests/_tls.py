@@ -25,11 +25,12 @@ _MOST_CONTEXTS = 64
 
 
 class _Loaded:
-    __slots__ = ("context", "stamps", "used")
+    __slots__ = ("context", "refused", "stamps", "used")
 
     def __init__(self, context: ssl.SSLContext, stamps: tuple[object, ...], used: int) -> None:
         self.context = context
         self.stamps: tuple[object, ...] | None = stamps  # of its files when they were loaded; None: to be loaded again
+        self.refused: tuple[object, ...] | None = None  # of files that came later and cannot be loaded
         self.used = used  # the larger, the later
 
 
@@ -56,7 +57,7 @@ class TLSContexts:
     def expire(self) -> None:
         """Have each context loaded anew before its next use; connections that have one keep it."""
         for loaded in self._contexts.copy().values():
-            loaded.stamps = None
+            loaded.stamps = loaded.refused = None
 
     def share(self, conn: Any) -> None:
         """Give a connection that is about to dial the shared context for its settings.
@@ -96,7 +97,7 @@ class TLSContexts:
         known = self._contexts.get(key)
         try:
             stamps = tuple(_stamp(name) for name in files)
-            if known is not None and known.stamps == stamps:
+            if known is not None and stamps in (known.stamps, known.refused):
                 known.used = next(self._uses)
                 return known.context
             with GATE:
@@ -106,6 +107,8 @@ class TLSContexts:
                 raise
             # Files are replaced one after the other, and not always at once: calls go on as long as they do not fit.
             _events.warn_certificates(error)
+            if isinstance(error, ssl.SSLError):  # it is what is in them; else they may be opened yet as they are
+                known.refused = stamps
             return known.context
         with self._lock:
             known = self._contexts.get(key)

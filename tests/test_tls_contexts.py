@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -309,6 +310,73 @@ def test_a_bundle_that_is_half_written_changes_nothing(
     bundle.write_bytes(trustme.CA().cert_pem.bytes())
     with pytest.raises(requests.exceptions.SSLError):
         session.get(server.url, verify=str(bundle))
+
+
+def test_a_bundle_that_cannot_be_loaded_is_read_once(
+    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is loaded again per connection, and one warning is enough; another file, or a rotation, is looked at."""
+    bundle = tmp_path / "ca.pem"
+    shutil.copy(ca(server), bundle)
+    session = mount()
+    session.get(server.url, verify=str(bundle))
+    bundle.write_text("nothing")
+    found = []
+    for change in ("none", "another", "rotated", "whole", "bad again"):
+        if change == "another":
+            bundle.write_text("nothing, again")
+        if change == "rotated":
+            adapter_of(session).rotate()
+        if change == "whole":
+            shutil.copy(ca(server), bundle)
+        if change == "bad again":
+            bundle.write_text("nothing")
+        for _ in range(5):
+            assert session.get(server.url, verify=str(bundle)).content == b"ok"
+        found.append((change, len(loads.bundles), len(caplog.records)))
+
+    assert found == [
+        ("none", 2, 1),
+        ("another", 3, 2),
+        ("rotated", 4, 3),
+        ("whole", 5, 3),
+        ("bad again", 6, 4),
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES], ids=["too many files", "no permission"])
+def test_a_bundle_that_could_not_be_opened_is_tried_again(
+    server: FaultServer, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """That says nothing of what is in it, and may pass without a change of its time and size."""
+    bundle = tmp_path / "ca.pem"
+    shutil.copy(ca(server), bundle)
+    session = mount()
+    session.get(server.url, verify=str(bundle))
+    bundle.write_bytes(trustme.CA().cert_pem.bytes())
+    with monkeypatch.context() as patch:
+
+        def fail(*args: object, **kwargs: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        patch.setattr(ssl.SSLContext, "load_verify_locations", fail)
+        assert session.get(server.url, verify=str(bundle)).content == b"ok"
+
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(server.url, verify=str(bundle))
+
+
+def test_a_bundle_that_went_missing_is_requests_own_error(server: FaultServer, mount: Mount, tmp_path: Path) -> None:
+    """It looks before each call, on whatever connection."""
+    bundle = tmp_path / "ca.pem"
+    shutil.copy(ca(server), bundle)
+    session = mount(keepalive=10.0)
+    session.get(server.url, verify=str(bundle))
+    bundle.unlink()
+
+    with pytest.raises(OSError, match=r"ca\.pem"):
+        session.get(server.url, verify=str(bundle))
+    assert server.accepted == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
