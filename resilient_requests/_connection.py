@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import _socket
-import functools
 import http.client
 import os
 import re
 import socket
 import ssl
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.connection
@@ -311,12 +311,25 @@ def _create_connection() -> object:
     return urllib3.util.connection.create_connection
 
 
-@functools.cache
+# Weak on both sides: vcrpy makes a class for each cassette, and what is derived from a class refers to it.
+_DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
+
+
 def derive(base: type) -> type:
     """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
 
-    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own.
+    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one as long as it,
+    or a connection of it, is in use.
     """
+    known = _DERIVED.get(base)
+    derived = None if known is None else known()
+    if derived is None:
+        derived = _derive(base)
+        _DERIVED[base] = weakref.ref(derived)
+    return derived
+
+
+def _derive(base: type) -> type:
     if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(base, RecyclingConnection):
         return base
     stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import gc
 import http.client
 import socket
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from timed import adapter_of, mounted
 
 from resilient_requests import AttemptFailed, ResilientAdapter, RetryPolicy, RetryScheduled, iter_events
+from resilient_requests._connection import derive
 from resilient_requests.testing import reset, respond, sse
 
 if TYPE_CHECKING:
@@ -225,6 +228,39 @@ def test_vcr_records_once_and_replays_without_a_hit(
     assert session.get(server.url).content == b"not recorded"
     with mounted() as other:
         assert other.get(server.url, verify=server.ca_path or True).content == b"not recorded"
+
+
+def test_vcrs_cassettes_are_freed(session: requests.Session, fault_server: FaultServer, tmp_path: Path) -> None:
+    """A suite with a cassette for each test would keep all that was ever recorded."""
+    vcr = pytest.importorskip("vcr", reason="vcrpy is not installed")
+    cassettes = []
+    for number in range(5):
+        with vcr.use_cassette(str(tmp_path / f"{number}.yaml")) as cassette:
+            session.get(fault_server.url)
+            session.get(fault_server.url)
+        cassettes.append(weakref.ref(cassette))
+        del cassette
+    gc.collect()
+
+    assert [each() for each in cassettes] == [None] * 5
+
+
+def test_a_connection_class_is_derived_once() -> None:
+    """As long as it is in use; and never is it what was derived from its base."""
+
+    class Own(urllib3.connection.HTTPConnection):
+        pass
+
+    class Narrower(Own):
+        pass
+
+    derived = derive(Own)
+
+    assert issubclass(derived, Own)
+    assert derive(Own) is derived
+    assert issubclass(derive(Narrower), Narrower)
+    assert derive(derived) is derived
+    assert derive(object) is object
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # betamax's own
