@@ -97,17 +97,24 @@ class ResilientAdapter(TransportAdapter):
         self._observers = tuple(Emitter(observers).observers)
         # Other packages call ``adapter.max_retries``, and urllib3 must never retry on its own beneath ours.
         plain_retries = max_retries if self._is_disabled and not isinstance(max_retries, RetryPolicy) else 0
+        self._begin()
         super().__init__(pool_connections, pool_maxsize, plain_retries, pool_block)
+        self._adopt_manager()
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        """Make the pools; requests calls it from the constructor and when unpickling."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)  # requests' own does so too, and then makes the pools
+        self._begin()
+        super().__setstate__(state)
+        self._adopt_manager()
+
+    def _begin(self) -> None:
         self.emitter = Emitter(self._observers)
         self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
         self._buckets: dict[str, TokenBucket] = {}
         self._keys = _idempotency.Keys()
         self._pid = os.getpid()
         self._forked = threading.RLock()
-        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        self._pools = weakref.WeakValueDictionary()
         _ADAPTERS.add(self)
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import urllib3
 import urllib3.exceptions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resilient_requests._cancel import Call, Members
     from resilient_requests._clock import Instant
 
-__all__ = ["RecyclingPool", "RecyclingPoolManager", "RecyclingProxyManager", "recycling_socks_manager"]
+__all__ = ["RecyclingPool", "RecyclingPoolManager", "RecyclingProxyManager", "adopt", "recycling_manager"]
 
 # A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
 _NAP = 0.1
@@ -75,12 +75,17 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def keep(self, manager: _RecyclingManager, key: PoolKey) -> None:
         """Know the manager that has this pool under ``key``."""
         # Weak: pools and their manager are freed without the collector.
-        self._manager, self._key = weakref.ref(manager), key
+        self._manager, self._key, self._settings = weakref.ref(manager), key, manager.connection_pool_kw.copy()
 
-    def touch(self) -> bool:
-        """Have its manager forget other pools first; return whether it still knows this one."""
+    def touch(self, current: object) -> bool:
+        """Have its manager forget other pools first; return whether that would give this one again.
+
+        ``current``: the manager that must be it; None: any. Some set host names and fingerprints to check on it.
+        """
         manager = self._manager()
-        if manager is None or self.is_evicted:
+        if manager is None or self.is_evicted or manager.connection_pool_kw != self._settings:
+            return False
+        if current is not None and current is not manager:
             return False
         if manager.newest is self._key:  # to move it there again would take as long as all else in a look-up
             return True
@@ -270,6 +275,14 @@ class RecyclingProxyManager(_RecyclingManager, urllib3.ProxyManager):
     """Connections through an HTTP proxy, forwarding and CONNECT."""
 
 
-def recycling_socks_manager(base: type) -> type:
-    """Return urllib3's SOCKS manager with recycling over it; PySocks is an extra, so it is not imported here."""
+def recycling_manager(base: type) -> type:
+    """Return a kind of pool manager with recycling over it, such as urllib3's for SOCKS, which needs an extra."""
     return type(base.__name__, (_RecyclingManager, base), {"__module__": base.__module__})
+
+
+def adopt(manager: urllib3.PoolManager, register: Register, num_pools: int, options: dict[str, Any]) -> None:
+    """Lay recycling over a pool manager that somebody else has made, with these options where it has none."""
+    if not isinstance(manager, _RecyclingManager):
+        manager.connection_pool_kw = {**options, **manager.connection_pool_kw}
+        manager.__class__ = recycling_manager(type(manager))
+        cast("_RecyclingManager", manager).enroll(register, num_pools)

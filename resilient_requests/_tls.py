@@ -73,11 +73,13 @@ class TLSContexts:
             return
         if conn.ssl_version is not None or conn.ssl_minimum_version or conn.ssl_maximum_version:
             return
+        config = getattr(conn, "proxy_config", None)
+        if config is not None and (config.assert_hostname is not None or config.assert_fingerprint):
+            return
         try:
             conn.ssl_context = context = self._context_for(conn)
         except OSError as error:  # ssl.SSLError is one
             raise ssl.SSLError(f"the CA bundle or client certificate cannot be loaded: {error}") from error
-        config = getattr(conn, "proxy_config", None)
         if config is not None and config.ssl_context is None:
             # The proxy's own TLS is verified with the same settings, which are about to be cleared.
             conn.proxy_config = config._replace(ssl_context=self._for_proxy(conn))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import requests.adapters
+import urllib3
 from requests.utils import select_proxy
 from urllib3.connection import port_by_scheme
 
@@ -16,7 +17,8 @@ from resilient_requests._pool import (
     RecyclingPool,
     RecyclingPoolManager,
     RecyclingProxyManager,
-    recycling_socks_manager,
+    adopt,
+    recycling_manager,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def _up_to_authority(url: str) -> str:
 class TransportAdapter(requests.adapters.HTTPAdapter):
     """Makes pools, proxies' pools and responses; does not retry.
 
-    ``_register``, ``_tcp_keepalive`` and ``_is_disabled`` must be set before ``super().__init__``: it calls the hooks.
+    ``_register``, ``_tcp_keepalive``, ``_is_disabled`` and ``_pools`` must be set before ``super().__init__``, which
+    calls the hooks, and `_adopt_manager` called after it.
     """
 
     _register: Register
@@ -67,6 +70,11 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             num_pools=connections, maxsize=maxsize, block=block, **self._with_options(pool_kwargs)
         )
         manager.enroll(self._register, connections)
+
+    def _adopt_manager(self) -> None:
+        """Recycle under a pool manager too that a subclass has made, as requests' own documentation shows it."""
+        if not self._is_disabled and isinstance(self.poolmanager, urllib3.PoolManager):
+            adopt(self.poolmanager, self._register, self._pool_connections, self._with_options({}))
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """Return the pool manager for a proxy, with everything that direct connections have."""
@@ -94,7 +102,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         if not isinstance(base, type):
             return base(proxy)
         username, password = requests.utils.get_auth_from_url(proxy)
-        return recycling_socks_manager(base)(proxy, username=username, password=password, **kwargs)
+        return recycling_manager(base)(proxy, username=username, password=password, **kwargs)
 
     def _with_options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._tcp_keepalive is None:
@@ -111,7 +119,8 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         proxy = select_proxy(url, proxies) if proxies else None
         key = (_up_to_authority(url), proxy, verify, cert)
         known = self._pools.get(key)
-        if known is not None and known.pool is not None and known.touch():
+        manager = None if proxy else self.poolmanager
+        if known is not None and known.pool is not None and known.touch(manager):
             return known
         pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         if isinstance(pool, RecyclingPool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import email.utils
 import gc
 import http.client
@@ -17,7 +18,14 @@ import urllib3.util.connection
 from requests.adapters import HTTPAdapter
 from timed import adapter_of, mounted
 
-from resilient_requests import AttemptFailed, ResilientAdapter, RetryPolicy, RetryScheduled, iter_events
+from resilient_requests import (
+    AttemptFailed,
+    ResilientAdapter,
+    RetryPolicy,
+    RetryScheduled,
+    TCPKeepAlive,
+    iter_events,
+)
 from resilient_requests._connection import derive
 from resilient_requests.testing import reset, respond, sse
 
@@ -410,6 +418,58 @@ def test_a_source_address_is_used(fault_server: FaultServer) -> None:
         session.mount("http://", adapter := Source())
         assert session.get(fault_server.url).content == b"ok"
         assert adapter.poolmanager.connection_pool_kw["source_address"] == ("127.0.0.1", 0)
+
+
+class Stock(ResilientAdapter):
+    """As requests' own documentation shows it."""
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
+        """Make a manager that we have not made."""
+        self.poolmanager = urllib3.PoolManager(
+            num_pools=connections, maxsize=maxsize, block=block, source_address=("127.0.0.1", 0)
+        )
+
+
+@pytest.mark.parametrize("is_copy", [False, True], ids=["made", "copied"])
+def test_a_pool_manager_of_a_subclass_is_recycled(fault_server: FaultServer, is_copy: bool) -> None:
+    """Its connections have our socket options, are reused, and known to be stale."""
+    with requests.Session() as session:
+        session.mount("http://", copy.deepcopy(Stock()) if is_copy else Stock())
+        for _ in range(2):
+            assert session.get(fault_server.url).content == b"ok"
+        options = [pool.conn_kw["socket_options"] for pool in adapter_of(session).register.pools()]  # type: ignore[attr-defined]
+        fault_server.script(reset())
+        response = session.post(fault_server.url)
+
+        assert [attempt.reused for attempt in response.attempts] == [True, False]  # type: ignore[attr-defined]
+        assert options == [TCPKeepAlive().socket_options()]
+    assert fault_server.accepted == 2
+
+
+def test_a_manager_that_is_put_there_later_is_used(fault_server: FaultServer) -> None:
+    """The look-up must not go on finding the pools of the one before."""
+    with mounted() as session:
+        session.get(fault_server.url)
+        adapter_of(session).poolmanager.clear()
+        adapter_of(session).poolmanager = urllib3.PoolManager(headers={})
+        session.get(fault_server.url)
+
+        assert len(adapter_of(session).poolmanager.pools) == 1
+        session.close()
+
+
+def test_what_a_pool_is_to_check_may_change(fault_server_tls: FaultServer) -> None:
+    """requests-toolbelt sets the name to be found in a certificate on the manager, before each call."""
+    with mounted() as session:
+        session.verify = fault_server_tls.ca_path or ""
+        assert session.get(fault_server_tls.url).content == b"ok"
+        adapter_of(session).poolmanager.connection_pool_kw["assert_hostname"] = "other.example"
+        with pytest.raises(requests.exceptions.SSLError):
+            session.get(fault_server_tls.url)
+        del adapter_of(session).poolmanager.connection_pool_kw["assert_hostname"]
+
+        assert session.get(fault_server_tls.url).content == b"ok"
+    assert len(fault_server_tls.requests) == 2
 
 
 def test_own_socket_options_replace_ours(fault_server: FaultServer) -> None:
