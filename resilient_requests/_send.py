@@ -330,10 +330,10 @@ def _read(response: requests.Response) -> None:
     """Read the whole body inside the attempt, so that the rules cover it."""
     try:
         response.content  # noqa: B018  # the property reads
-    except requests.exceptions.ContentDecodingError:
+    except (requests.exceptions.ContentDecodingError, requests.exceptions.ChunkedEncodingError):
         if not response.is_redirect:
             raise
-        # requests follows a redirect though its body does not match its Content-Encoding.
+        # requests follows a redirect though its body is cut, or does not match its Content-Encoding.
         response._content, response._content_consumed = b"", True
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import urllib3.exceptions
-from clients import BIG, Client, counts, in_time, refusing
+from clients import BIG, Client, Running, counts, in_time, refusing, until
 
 from resilient_requests import (
     AttemptFailed,
@@ -95,6 +95,37 @@ def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(server: Fa
         client.post()
 
     assert counts(server) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_a_redirect_whose_body_is_cut_is_followed(server: FaultServer, framing: Any, cut: int, is_stream: bool) -> None:
+    """As in requests, which reads that body only to use the connection again; a payment is made once."""
+    server.route("/pay", respond(b"0123456789", status=303, headers={"Location": "/paid"}, framing=framing, cut=cut))
+    server.route("/paid", respond(b"paid"))
+    with Client(server) as client:
+        response = client.session.post(server.url + "/pay", data=b"question", stream=is_stream)
+        content = response.content
+
+    assert content == b"paid"
+    assert [request.path for request in server.requests] == ["/pay", "/paid"]
+    assert [each.stopped_by for each in response.attempts] == [None]  # type: ignore[attr-defined]
+    assert server.accepted == 2
+
+
+def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) -> None:
+    """What ends the call is no fault of the body."""
+    server.default = respond(b"0123456789", status=303, headers={"Location": "/paid"}, cut=5, ending="silence")
+    with Client(server) as client:
+        running = Running(client.post)
+        until(lambda: client.adapter.register.calls())
+        assert server.wait_for_requests(1)
+        client.adapter.shutdown()
+        running.seconds_to_end()
+
+    assert isinstance(running.error, requests.ConnectionError)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.slow
