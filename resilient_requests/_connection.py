@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.connection
@@ -37,6 +38,7 @@ _SHORT = 8 * 1024
 # After a failed send an answer is either on its way already or will never come.
 _LAST_LOOK = 1.0
 _REFUSAL = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [45]\d\d")
+_WHOLE_HEAD = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [2-5]\d\d.*?\n\r?\n", re.DOTALL)
 _STOCK_CREATE_CONNECTION = urllib3.util.connection.create_connection
 
 
@@ -202,7 +204,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     def send(self, data: Any) -> None:
         """Send a piece of the request, in slices that each have the whole write limit.
 
-        Raises BrokenPipeError as soon as the server refuses the rest: urllib3 then reads its answer.
+        Raises BrokenPipeError as soon as the server refuses the rest, and where it has answered and does not read that:
+        urllib3 then reads its answer.
         """
         attempt = _attempt.current.get()
         if attempt is None or attempt.phase is not Phase.SEND:
@@ -233,7 +236,17 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
                 # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
                 raise BrokenPipeError("the TLS connection ended") from error
+            if isinstance(error, TimeoutError) and self._is_answered(attempt):
+                raise BrokenPipeError("the server has answered, and does not read the rest") from error
             raise
+
+    def _is_answered(self, attempt: Attempt) -> bool:
+        """Look once, without waiting, whether the head of a final answer has come: it stands then."""
+        if isinstance(self.sock, socket.socket):
+            self.sock.settimeout(0)
+            with suppress(OSError):
+                self._listen(self.sock, attempt)
+        return _WHOLE_HEAD.search(attempt.early) is not None
 
     def _send_sliced(self, view: memoryview, attempt: Attempt) -> None:
         sock, limits = self.sock, attempt.limits

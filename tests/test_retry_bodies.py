@@ -26,6 +26,9 @@ from resilient_requests import (
 )
 from resilient_requests.testing import (
     FaultServer,
+    Reply,
+    Send,
+    Silence,
     reset,
     respond,
     silence,
@@ -119,7 +122,7 @@ def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) ->
     server.default = respond(b"0123456789", status=303, headers={"Location": "/paid"}, cut=5, ending="silence")
     with Client(server) as client:
         running = Running(client.post)
-        until(lambda: client.adapter.register.calls())
+        until(client.adapter.register.calls)
         assert server.wait_for_requests(1)
         client.adapter.shutdown()
         running.seconds_to_end()
@@ -390,3 +393,35 @@ def test_an_early_refusal_is_returned(server: FaultServer, ending: Any) -> None:
 
     assert (response.status_code, response.content) == (413, b"too large")
     assert counts(server) == (1, 1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("status", [201, 303, 503])
+@pytest.mark.parametrize("make", [lambda: BIG, lambda: io.BytesIO(BIG)], ids=["bytes", "file"])
+def test_an_early_answer_stands_though_the_rest_of_the_request_is_not_read(
+    fault_server_factory: Callable[..., FaultServer], tls: bool, status: int, make: Callable[[], Any]
+) -> None:
+    """The server has said what it did; what it does not read makes no second execution."""
+    server = fault_server_factory(tls=tls, receive_buffer=4096)
+    server.script(respond(b"created", status=status, read="head", ending="silence"), respond(b"again"))
+    limits = Timeouts(write=0.3, response=5.0)
+    with Client(server, idempotency_keys=False, timeouts=limits) as client:
+        response = client.post(data=make())
+
+    assert (response.status_code, response.content) == (status, b"created")
+    assert counts(server) == (1, 1, 0)
+    assert client.adapter.stats().idle == 0
+
+
+@pytest.mark.slow
+def test_an_interim_answer_is_none(fault_server_factory: Callable[..., FaultServer]) -> None:
+    """The final one never came, and the request cannot have been applied."""
+    server = fault_server_factory(receive_buffer=4096)
+    server.script(Reply((Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Silence()), read="head"), respond(b"again"))
+    limits = Timeouts(write=0.3, response=5.0)
+    with Client(server, idempotency_keys=False, timeouts=limits) as client:
+        response = client.post(data=BIG)
+
+    assert response.content == b"again"
+    assert client.told(RetryScheduled)[0].phase == "send"
