@@ -20,7 +20,17 @@ from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IDEMPOTENT", "Failure", "Verdict", "describe", "errno_of", "failure_of", "is_transient", "judge"]
+__all__ = [
+    "IDEMPOTENT",
+    "Failure",
+    "Verdict",
+    "describe",
+    "ended_by",
+    "errno_of",
+    "failure_of",
+    "is_transient",
+    "judge",
+]
 
 # RFC 9110 9.2.2, and QUERY of draft-ietf-httpbis-safe-method-w-body.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
@@ -190,6 +200,18 @@ def describe(error: BaseException, handled: BaseException | None = None) -> str:
     number = errno_of(error, handled)
     name = type(error).__name__
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
+
+
+_ENDED_BY: dict[type, str] = {
+    Cancelled: "cancelled",
+    DeadlineExceeded: "deadline",
+    requests.ConnectionError: "shut down",
+}
+
+
+def ended_by(error: BaseException | None) -> str:
+    """Return what ``stopped_by`` says where an error ended the call, whatever the rules would have allowed."""
+    return _ENDED_BY.get(type(error), "policy")
 
 
 def failure_of(  # noqa: PLR0911  # one per rule

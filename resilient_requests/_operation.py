@@ -119,24 +119,33 @@ class Operation:
         def first() -> T:
             raise error
 
-        result: T = _retry.replay(first, again, decide=decide, wait=lambda _: self._pause, sleep=self._sleep)
+        try:
+            result: T = _retry.replay(first, again, decide=decide, wait=lambda _: self._pause, sleep=self._sleep)
+        except Exception as ended:
+            if self._is_replay and self._sender is not None and self._call is not None:  # it has not begun
+                self._stop(self._sender, self._call, _failures.ended_by(ended))
+            raise
         return result
 
     def _may_replay(self, error: BaseException, state: tenacity.RetryCallState) -> bool:
         sender, call = self._sender, self._call
         if sender is None or call is None or not self.records:
             return False
-        story = Story(sender.emitter, self._origin)
         reason = self._why_not(sender, call, state)
-        record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
         if reason is not None:
-            story.denied(call.id, record.number, reason)
+            self._stop(sender, call, reason)
             return False
+        record = self.records[-1] = self.records[-1]._replace(stopped_by=None)
         why = record.error or type(error).__name__
+        story = Story(sender.emitter, self._origin)
         story.scheduled(call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error))
         self._is_replay = True
         self.repeated.append(Failure.BODY_CUT)
         return True
+
+    def _stop(self, sender: Sender, call: Call, reason: str) -> None:
+        record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
+        Story(sender.emitter, self._origin).denied(call.id, record.number, reason)
 
     def _why_not(self, sender: Sender, call: Call, state: tenacity.RetryCallState) -> str | None:
         policy = sender.retry_policy
@@ -145,7 +154,7 @@ class Operation:
         try:
             call.check()
         except (Cancelled, DeadlineExceeded) as ended:
-            return "cancelled" if isinstance(ended, Cancelled) else "deadline"
+            return _failures.ended_by(ended)
         self._pause = _retry.pause(policy, state)
         remaining = call.remaining()
         if remaining is not None and self._pause >= remaining:

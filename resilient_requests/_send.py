@@ -72,6 +72,8 @@ class Send:
             response = self._run()
         except BaseException as error:
             if isinstance(error, Exception):
+                if self._records and self._records[-1].stopped_by is None:  # the attempt that was to come did not
+                    self._stop(_failures.ended_by(error))
                 with suppress(AttributeError):  # one of the caller's own may be frozen
                     error.attempts = tuple(self._records)  # type: ignore[attr-defined]
             self._call.leave()
@@ -221,8 +223,7 @@ class Send:
             return False  # a response that nobody wants repeated
         reason = self._why_not(verdict, state)
         if reason is not None:
-            self._records[-1] = self._records[-1]._replace(stopped_by=reason)
-            self._story.denied(self._call.id, attempt.number, reason)
+            self._stop(reason)
             return False
         assert verdict is not None
         self._schedule(verdict, attempt)
@@ -232,12 +233,17 @@ class Send:
             outcome.result().close()
         return True
 
+    def _stop(self, reason: str) -> None:
+        """Write down, and tell, why no further attempt follows."""
+        record = self._records[-1] = self._records[-1]._replace(stopped_by=reason)
+        self._story.denied(self._call.id, record.number, reason)
+
     def _why_not(self, verdict: Verdict | None, state: tenacity.RetryCallState) -> str | None:  # noqa: PLR0911
         """Return why no further attempt follows, in the order of the rules; None where one does."""
         assert self._attempt is not None
         assert state.outcome is not None
         if verdict is None:
-            return _ENDED_BY.get(type(state.outcome.exception()), "policy")
+            return _failures.ended_by(state.outcome.exception())
         if not verdict.replay:
             return "policy"
         if self._operation.retries >= self._policy.max_retries:
@@ -292,13 +298,6 @@ class Send:
         if attempt.place is not None:
             self._sender.register.retried(attempt.place)
         self._story.scheduled(self._call.id, record, wait=self._pause, reason=reason, errno=number)
-
-
-_ENDED_BY: dict[type, str] = {
-    Cancelled: "cancelled",
-    DeadlineExceeded: "deadline",
-    requests.ConnectionError: "shut down",
-}
 
 
 def _outcome(held: list[requests.Response | Exception]) -> requests.Response:

@@ -19,6 +19,7 @@ from resilient_requests import (
     KeepAlivePolicy,
     ResilientAdapter,
     RetryBudget,
+    RetryDenied,
     RetryPolicy,
     TCPKeepAlive,
     Timeouts,
@@ -356,13 +357,15 @@ def test_a_mistake_in_a_waiting_strategy_stands_before_the_failure(
 ) -> None:
     """It is the caller's own code, and must not hide why it was asked."""
     fault_server.default = reset()
+    events: list[Any] = []
     with requests.Session() as session:
-        session.mount("http://", ResilientAdapter(max_retries=RetryPolicy(wait=wait)))
+        session.mount("http://", ResilientAdapter(max_retries=RetryPolicy(wait=wait), observers=[events.append]))
         with pytest.raises(kind, match=None if kind is ZeroDivisionError else "wait") as caught:
             session.get(fault_server.url)
 
     assert isinstance(caught.value.__cause__, requests.ConnectionError)
-    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    assert [each.stopped_by for each in caught.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    assert [event.reason for event in events if isinstance(event, RetryDenied)] == ["policy"]
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.001, float("nan"), float("-inf")])

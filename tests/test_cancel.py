@@ -18,6 +18,7 @@ from resilient_requests import (
     Cancelled,
     CancelScope,
     PoolRotated,
+    RetryDenied,
     RetryScheduled,
     is_transient,
     iter_bytes,
@@ -48,7 +49,8 @@ def test_a_call_is_cancelled_wherever_it_hangs(place: str, tls: bool) -> None:
     assert len(stall.client.told(AttemptStarted)) == 1
     assert generation == (place == "backing off")  # by the reset before it
     assert in_flight == 0
-    assert running.error.attempts[-1].stopped_by == "cancelled" or place == "backing off"
+    assert running.error.attempts[-1].stopped_by == "cancelled"
+    assert [event.reason for event in stall.client.told(RetryDenied)] == ["cancelled"]
     assert not is_transient(running.error)
 
 

@@ -418,6 +418,7 @@ def test_a_scope_cancels_all_of_it(where: str, fault_server: FaultServer) -> Non
     in_time(time.monotonic() - began, 2.0)
     assert len(caught.value.attempts) == len(fault_server.requests) == (1 if where == "wait" else 2)
     assert caught.value.partial.content == ("" if where == "wait" else "a")
+    assert where == "stream" or caught.value.attempts[-1].stopped_by == "cancelled"
 
 
 def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -> None:
@@ -426,10 +427,11 @@ def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -
         fault_server.script(sse(ROLE, done=False))
         adapter: Any = session.get_adapter(fault_server.url)
         adapter.sleep = lambda call, seconds: adapter.shutdown()
-        with pytest.raises(requests.ConnectionError, match="shut down"):
+        with pytest.raises(requests.ConnectionError, match="shut down") as caught:
             complete_chat(session, fault_server.url, **ASK)
 
     assert len(fault_server.requests) == 1
+    assert caught.value.attempts[-1].stopped_by == "shut down"  # type: ignore[attr-defined]
 
 
 def test_a_cancel_between_two_attempts_is_seen_by_the_next() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import tenacity
-from clients import Client, Running, counts, refusing
+from clients import Client, Running, counts, refusing, until
 from urllib3 import Retry
 
 from resilient_requests import (
@@ -70,6 +70,20 @@ def test_the_first_retry_after_a_stale_connection_does_not_wait(server: FaultSer
             client.post()
 
     assert slept == pytest.approx([0.0, 0.30])
+
+
+def test_a_shutdown_in_the_wait_is_told(server: FaultServer) -> None:
+    """An attempt that is followed by none says why; so does the last event."""
+    server.default = reset()
+    with Client(server, policy={"wait": tenacity.wait_fixed(3600)}) as client:
+        running = Running(client.post)
+        until(lambda: client.told(RetryScheduled))
+        client.adapter.shutdown()
+        running.seconds_to_end()
+
+    assert isinstance(running.error, requests.ConnectionError)
+    assert [each.stopped_by for each in running.error.attempts] == ["shut down"]  # type: ignore[attr-defined]
+    assert [event.reason for event in client.told(RetryDenied)] == ["shut down"]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,26 @@ def test_a_deadline_is_not_a_reason_to_retry(server: FaultServer, way: str) -> N
     in_time(time.monotonic() - since, 5.0)
 
 
+@pytest.mark.parametrize("way", ["total", "scope"])
+def test_a_deadline_in_the_wait_for_a_retry_is_told(server: FaultServer, way: str) -> None:
+    """A wait that would have ended in time, but for a machine that slept through it."""
+    server.default = reset()
+    timeouts = replace(NEVER, total=TOTAL) if way == "total" else NEVER
+    scope = CancelScope(timeout=None if way == "total" else TOTAL)
+    with Client(server, timeouts=timeouts, policy={"wait": tenacity.wait_fixed(0.01)}) as client, scope:
+
+        def sleep(call: Any, seconds: float) -> None:
+            time.sleep(seconds + TOTAL)
+            call.check()
+
+        client.adapter.sleep = sleep  # type: ignore[method-assign]
+        with pytest.raises(DeadlineExceeded) as caught:
+            client.post()
+
+    assert [each.stopped_by for each in caught.value.attempts] == ["deadline"]
+    assert [each.reason for each in client.told(RetryDenied)] == ["deadline"]
+
+
 def test_retries_do_not_outlast_the_deadline(server: FaultServer) -> None:
     """The wait that would is not begun: the failure at hand leaves, and says why nothing followed."""
     server.default = reset()
