@@ -76,6 +76,8 @@ class Send:
                     self._stop(_failures.ended_by(error))
                 with suppress(AttributeError):  # one of the caller's own may be frozen
                     error.attempts = tuple(self._records)  # type: ignore[attr-defined]
+                    if isinstance(error, requests.RequestException) and error.request is None:
+                        error.request = self._request
             self._call.leave()
             raise
         if self._stream or not response._content_consumed:

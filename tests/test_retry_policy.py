@@ -82,6 +82,7 @@ def test_a_shutdown_in_the_wait_is_told(server: FaultServer) -> None:
         running.seconds_to_end()
 
     assert isinstance(running.error, requests.ConnectionError)
+    assert running.error.request is not None
     assert [each.stopped_by for each in running.error.attempts] == ["shut down"]  # type: ignore[attr-defined]
     assert [event.reason for event in client.told(RetryDenied)] == ["shut down"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,9 @@ def test_a_deadline_ends_a_call_wherever_it_hangs(place: str, tls: bool, way: st
     assert isinstance(caught.value, requests.Timeout)
     assert len(stall.client.told(AttemptStarted)) == 1
     assert caught.value.attempts[-1].stopped_by == "deadline"
+    assert caught.value.request is not None
+    assert caught.value.request.method == "POST"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert generation == 0  # on a fresh connection it says nothing about idle ones
     assert not is_transient(caught.value)
 
