@@ -21,6 +21,7 @@ from resilient_requests._register import Register, Rotation
 from resilient_requests._retry import RetryPolicy
 from resilient_requests._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests._transport import TransportAdapter, origin_of
+from resilient_requests.exceptions import portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -200,7 +201,9 @@ class ResilientAdapter(TransportAdapter):
         if self.register.is_shut_down:
             # After joining: a shutdown that is under way either sees this call or is seen by it.
             call.leave()
-            refused = requests.ConnectionError("the adapter was shut down (ResilientAdapter.shutdown)", request=request)
+            refused = requests.ConnectionError(
+                "the adapter was shut down (ResilientAdapter.shutdown)", request=portable(request)
+            )
             refused.attempts = ()  # type: ignore[attr-defined]
             raise refused
         # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a

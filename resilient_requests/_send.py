@@ -18,7 +18,7 @@ from resilient_requests._failures import Failure, Verdict
 from resilient_requests._idempotency import IDEMPOTENCY_KEY, has_key
 from resilient_requests._register import Place
 from resilient_requests._story import Pace, Story
-from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, portable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,8 +76,8 @@ class Send:
                     self._stop(_failures.ended_by(error))
                 with suppress(AttributeError):  # one of the caller's own may be frozen
                     error.attempts = tuple(self._records)  # type: ignore[attr-defined]
-                    if isinstance(error, requests.RequestException) and error.request is None:
-                        error.request = self._request
+                    if isinstance(error, requests.RequestException):
+                        self._name_request(error)
             self._call.leave()
             raise
         if self._stream or not response._content_consumed:
@@ -87,6 +87,11 @@ class Send:
         if hasattr(response, "attempts"):
             response.attempts = tuple(self._records)
         return response
+
+    def _name_request(self, error: requests.RequestException) -> None:
+        error.request = portable(error.request or self._request)
+        if error.response is not None:
+            error.response.request = portable(error.response.request)
 
     def _run(self) -> requests.Response:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import requests
+from requests.hooks import default_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,38 @@ def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[A
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+_PORTABLE = (type(None), str, bytes, bytearray)
+
+
+class _Request(requests.PreparedRequest):
+    """A request that leaves behind, when it is pickled, its hooks and a body that is no text and no bytes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        body = self.body if isinstance(self.body, _PORTABLE) else None
+        return _restore_request, ({**vars(self), "body": body, "hooks": default_hooks()},)
+
+
+def _restore_request(state: dict[str, Any]) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    vars(request).update(state)
+    return request
+
+
+def portable(request: Any) -> Any:
+    """Return a request as it is where it can be pickled whole, else one like it that can be pickled.
+
+    A file, a generator and a hook (requests' own for digest authentication too) cannot, and would take the error that
+    they are on with them.
+    """
+    if not isinstance(request, requests.PreparedRequest):
+        return request
+    if isinstance(request.body, _PORTABLE) and not any((request.hooks or {}).values()):
+        return request
+    other = _Request()
+    vars(other).update(vars(request))
+    return other
 
 
 class StreamError(requests.RequestException):

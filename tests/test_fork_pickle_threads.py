@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import io
 import multiprocessing
 import os
 import pickle
@@ -20,6 +21,7 @@ import pytest
 import requests
 import tenacity
 import urllib3
+from clients import refusing
 from timed import adapter_of, ask, echoes, in_threads, mounted
 
 from resilient_requests import (
@@ -547,6 +549,51 @@ def test_errors_of_real_calls_survive_pickle(server: FaultServer, session: reque
         assert type(other) is type(error)
         assert other.attempts == error.attempts
     assert len(failure.value.attempts) == 3  # type: ignore[attr-defined]
+
+
+def _parts() -> Iterator[bytes]:
+    yield b"x"
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ({"data": b"x"}, b"x"),
+        ({"data": bytearray(b"x")}, b"x"),
+        ({"data": "x"}, "x"),
+        ({"data": _parts()}, None),
+        ({"data": memoryview(b"x")}, None),
+        ({"data": b"x", "hooks": {"response": lambda response, **_: response}}, b"x"),
+        ({"data": b"x", "auth": requests.auth.HTTPDigestAuth("a", "b")}, b"x"),
+    ],
+    ids=["bytes", "bytearray", "str", "generator", "memoryview", "hook", "digest"],
+)
+def test_an_error_takes_of_its_request_what_can_travel(options: Any, body: Any) -> None:
+    """A file, a generator or a hook must not make it unpicklable; here they are still on it."""
+    with refusing() as url, mounted() as session, pytest.raises(requests.ConnectionError) as caught:
+        session.post(url, headers={"X-Mine": "1"}, **options)
+    error: Any = caught.value
+    other: Any = _pickled(error)
+
+    assert (type(other), other.attempts) == (type(error), error.attempts)
+    assert (other.request.method, other.request.url) == (error.request.method, error.request.url)
+    assert other.request.headers["X-Mine"] == "1"
+    assert other.request.body == body
+    assert error.request.body == options["data"]
+    assert bool(error.request.hooks["response"]) == ("hooks" in options or "auth" in options)
+
+
+def test_an_error_takes_a_response_whose_request_cannot_travel(server: FaultServer) -> None:
+    """One of requests' errors has both."""
+    server.default = respond(b"busy", status=503)
+    retry = urllib3.Retry(0, status_forcelist=[503])
+    with mounted(max_retries=retry) as session, io.BytesIO(b"x") as file:
+        with pytest.raises(requests.exceptions.RetryError) as caught:
+            session.put(server.url, data=file, verify=server.ca_path or True)
+        other: Any = _pickled(caught.value)
+
+    assert other.response.content == b"busy"
+    assert (other.request.body, other.response.request.body) == (None, None)
 
 
 # -- threads --------------------------------------------------------------------------------------------------------
