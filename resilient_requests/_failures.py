@@ -249,6 +249,8 @@ def _of_connecting(chain: list[BaseException]) -> Failure | None:
         if isinstance(each, socket.gaierror):
             again = each.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
             return Failure.NO_CONNECTION if again else Failure.UNKNOWN_HOST
+        if isinstance(each, urllib3.exceptions.LocationValueError):  # no resolver is asked for a name that is none
+            return Failure.UNKNOWN_HOST
     if any(_is_certificate(each) for each in chain):
         return Failure.CERTIFICATE
     if _is_timeout(chain) or _errno_in(chain) is not None:

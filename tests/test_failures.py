@@ -161,6 +161,7 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.CONNECT, {}, socket.gaierror(socket.EAI_FAIL, "fail"), Failure.NO_CONNECTION),
     (Phase.CONNECT, {}, socket.gaierror(socket.EAI_NONAME, "none"), Failure.UNKNOWN_HOST),
     (Phase.CONNECT, {}, socket.gaierror(-5, "no data"), Failure.UNKNOWN_HOST),
+    (Phase.CONNECT, {}, urllib3.exceptions.LocationParseError("a..b"), Failure.UNKNOWN_HOST),
     (Phase.HANDSHAKE, {}, RESET, Failure.HANDSHAKE_CUT),
     (Phase.HANDSHAKE, {}, ssl.SSLEOFError(8, "eof"), Failure.HANDSHAKE_CUT),
     (Phase.HANDSHAKE, {}, ssl.SSLZeroReturnError(6, "zero"), Failure.HANDSHAKE_CUT),

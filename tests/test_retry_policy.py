@@ -259,3 +259,18 @@ def test_a_host_that_does_not_exist_is_asked_for_once(monkeypatch: pytest.Monkey
     assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
     assert caught.value.attempts[-1].stopped_by == "policy"  # type: ignore[attr-defined]
     assert not is_transient(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".example"], ids=["an empty label", "a long label"])
+def test_a_host_that_cannot_exist_is_asked_for_once(host: str) -> None:
+    """Its name is no name; requests lets urllib3's own error pass."""
+    url = f"http://{host}/"
+    with requests.Session() as plain, pytest.raises(Exception, match="label") as expected:
+        plain.get(url)
+    with Client(url) as client, pytest.raises(type(expected.value), match="label") as caught:
+        client.get()
+    tokens = client.tokens()
+
+    assert str(caught.value) == str(expected.value)
+    assert [each.stopped_by for each in caught.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    assert tokens == 10
