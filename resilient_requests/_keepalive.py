@@ -58,25 +58,19 @@ class AdaptiveWindow:
         self._expiry = expiry
         self._limit = expiry
         self._since = 0.0
-        self.longest_good = 0.0  # idle age at which a connection was alive
 
     def limit(self, now: float) -> float:
-        """Return the window in seconds: the last lesson, doubled per minute since, never above ``expiry``."""
+        """Return the window in seconds: the last lesson, doubled with each whole minute since, at most ``expiry``."""
         if self._limit >= self._expiry:
             return self._expiry
-        grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) / _DOUBLES_EVERY, 64.0)
+        # In whole minutes: where idle ages lie around the path's limit, any growth soon leads back to a deadly one.
+        grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) // _DOUBLES_EVERY, 64.0)
         return min(grown, self._expiry)
 
-    def good(self, idle_for: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was alive."""
-        self.longest_good = max(idle_for, self.longest_good)
-
     def stale(self, idle_for: float, now: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink below that age.
+        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink to half of that age.
 
-        To the longest age that was good, or else to half, from where a minute leads back to the deadly age.
+        Not to the longest age that was alive, which may lie a hair below the deadly one.
         """
-        if self.longest_good >= idle_for:
-            self.longest_good = 0.0  # the path has changed: what it allowed once says nothing
-        self._limit = min(max(idle_for / 2, self.longest_good, _FLOOR), self.limit(now))
+        self._limit = min(max(idle_for / 2, _FLOOR), self.limit(now))
         self._since = now

@@ -133,10 +133,11 @@ def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
 
 
 def test_the_window_doubles_each_quiet_minute() -> None:
-    """Paths change: a lesson is not for ever."""
+    """Paths change: a lesson is not for ever, but it holds for a minute."""
     window = AdaptiveWindow(10.0)
     window.stale(2.0, 100.0)
 
+    assert [window.limit(100.0 + seconds) for seconds in (59.9, 60.0, 119.9)] == [1.0, 2.0, 2.0]
     assert [window.limit(100.0 + minutes * 60) for minutes in (0, 1, 2, 3, 4, 1000)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 
@@ -146,7 +147,7 @@ def test_a_further_hit_starts_the_minute_anew() -> None:
     window.stale(4.0, 0.0)
     window.stale(3.9, 59.0)
 
-    assert window.limit(60.0) == pytest.approx(1.95 * 2 ** (1 / 60))
+    assert [window.limit(now) for now in (60.0, 118.9, 119.0)] == [1.95, 1.95, 3.9]
 
 
 def test_an_older_victim_does_not_widen_the_window() -> None:

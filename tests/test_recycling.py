@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import itertools
+import random
 import threading
 import time
 from pathlib import Path
@@ -35,7 +37,7 @@ from resilient_requests.testing import reset, respond, silence, sse, stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resilient_requests.testing import FaultServer, Reply
+    from resilient_requests.testing import FaultServer, ReceivedRequest, Reply
 
     Mount = Callable[..., requests.Session]
     Factory = Callable[..., FaultServer]
@@ -271,6 +273,33 @@ def test_a_stale_hit_costs_one_attempt_and_teaches(
     assert server.applied == 5
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_a_lesson_holds_for_a_minute_where_gaps_lie_around_the_limit_of_the_path(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock, number: int
+) -> None:
+    """What was alive a hair below the deadly age must not lead back to it at once."""
+    chance = random.Random(number)
+    gap = 0.0
+
+    def answer(request: ReceivedRequest) -> Reply:
+        is_first = fault_server.connections[request.connection - 1].requests == 1
+        return respond(b"ok") if is_first or gap < 5.0 else reset(applies=False)
+
+    fault_server.default = answer
+    failed: list[float] = []
+    events: list[Any] = []
+    session = mount(clock, observers=[events.append])
+    for _ in range(200):
+        assert session.post(fault_server.url).content == b"ok"
+        failed += [clock().boot for _ in of(events, AttemptFailed)]
+        events.clear()
+        gap = 5.0 * chance.uniform(0.96, 1.04)
+        clock.advance(gap)
+
+    assert all(later - earlier >= 60.0 for earlier, later in itertools.pairwise(failed))
+    assert len(failed) <= 14
+
+
 def test_the_lesson_of_one_origin_is_not_anothers(
     fault_server_factory: Factory, mount: Mount, clock: FakeClock
 ) -> None:
@@ -285,7 +314,7 @@ def test_the_lesson_of_one_origin_is_not_anothers(
 
     assert good.accepted == 1
     windows = {place: each.window for place, each in adapter_of(session).stats().origins.items()}
-    assert windows == {bad.url: pytest.approx(0.5 * 2 ** (0.7 / 60)), good.url: 10.0}
+    assert windows == {bad.url: 0.5, good.url: 10.0}
 
 
 def test_ten_dead_connections_cost_one_attempt(fault_server_factory: Factory, mount: Mount) -> None:
