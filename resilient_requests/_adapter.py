@@ -132,8 +132,8 @@ class ResilientAdapter(TransportAdapter):
     def rotate(self, generation: int | None = None) -> Rotation:
         """Retire all pooled connections and TLS contexts; what is in flight finishes, and is then not pooled.
 
-        ``generation``: what `generation` was when you saw the failure; where connections were retired since,
-        nothing happens (``ALREADY_ROTATED``). None: at once, but two calls within 1 s count as one
+        ``generation``: what `generation` was when you saw the failure; where all connections were retired since, by
+        this or `close`, nothing happens (``ALREADY_ROTATED``). None: at once, but two calls within 1 s count as one
         (``COALESCED``). ``CLOSED`` after `shutdown`. Certificates that cannot be loaded anew stay as they were.
         Thread-safe. Raises TypeError or ValueError for a generation that never was.
         """

@@ -39,7 +39,7 @@ class Rotation(enum.Enum):
     ROTATED = "rotated"
     """All pooled connections were retired."""
     ALREADY_ROTATED = "already rotated"
-    """Nothing: connections were retired since the generation that the caller had seen."""
+    """Nothing: all connections were retired since the generation that the caller had seen."""
     COALESCED = "coalesced"
     """Nothing: another call had retired all within the last second."""
     CLOSED = "closed"
@@ -315,7 +315,7 @@ class Register:
         now = self.clock().boot
         if self.is_shut_down:
             return Rotation.CLOSED
-        if seen is not None and seen < self.generation:
+        if seen is not None and seen < self._floor:  # what one origin has lost since says nothing of the others
             return Rotation.ALREADY_ROTATED
         if seen is None and self._rotated_at is not None and 0 <= now - self._rotated_at < _COALESCE:
             return Rotation.COALESCED

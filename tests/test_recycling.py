@@ -626,6 +626,35 @@ def test_two_who_saw_the_same_generation_rotate_once(mount: Mount) -> None:
     assert adapter.generation == 1
 
 
+def test_a_report_retires_all_though_one_origin_has_lost_a_connection_since(
+    server: FaultServer, fault_server: FaultServer, mount: Mount
+) -> None:
+    """After a change of network somebody's failure elsewhere is likely to come before the report."""
+    session = mount()
+    adapter = adapter_of(session)
+    get(session, server)
+    get(session, fault_server)
+    seen = adapter.generation
+    server.script(reset())
+    get(session, server)
+    assert adapter.generation == seen + 1
+    first, second = adapter.rotate(seen), adapter.rotate(seen)
+    get(session, fault_server)
+
+    assert (first, second) == (Rotation.ROTATED, Rotation.ALREADY_ROTATED)
+    assert adapter.generation == seen + 2
+    assert fault_server.accepted == 2
+
+
+def test_a_report_of_what_was_before_a_close_retires_nothing(mount: Mount) -> None:
+    """All that it could mean is closed."""
+    adapter = adapter_of(mount())
+    adapter.close()
+
+    assert adapter.rotate(0) is Rotation.ALREADY_ROTATED
+    assert adapter.generation == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "second"), [(0.0, Rotation.COALESCED), (0.9, Rotation.COALESCED), (1.0, Rotation.ROTATED)]
 )
