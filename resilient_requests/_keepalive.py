@@ -13,6 +13,8 @@ _TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[
 
 # Below half a second a window costs more dials than it saves calls, whatever the path does.
 _FLOOR = 0.5
+# Of an age that was deadly: at one a hair below, the next connection may be dead as well.
+_WELL_BELOW = 0.9
 _DOUBLES_EVERY = 60.0
 
 
@@ -58,6 +60,7 @@ class AdaptiveWindow:
         self._expiry = expiry
         self._limit = expiry
         self._since = 0.0
+        self.longest_good = 0.0  # idle age at which a connection was alive
 
     def limit(self, now: float) -> float:
         """Return the window in seconds: the last lesson, doubled with each whole minute since, at most ``expiry``."""
@@ -67,10 +70,16 @@ class AdaptiveWindow:
         grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) // _DOUBLES_EVERY, 64.0)
         return min(grown, self._expiry)
 
-    def stale(self, idle_for: float, now: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink to half of that age.
+    def good(self, idle_for: float) -> None:
+        """A reused connection that had been idle for ``idle_for`` seconds was alive."""
+        self.longest_good = max(idle_for, self.longest_good)
 
-        Not to the longest age that was alive, which may lie a hair below the deadly one.
+    def stale(self, idle_for: float, now: float) -> None:
+        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink below that age.
+
+        To the longest age that was alive, but well below the deadly one, or else to half of that.
         """
-        self._limit = min(max(idle_for / 2, _FLOOR), self.limit(now))
+        if self.longest_good >= idle_for:
+            self.longest_good = 0.0  # the path has changed: what it allowed once says nothing
+        self._limit = min(max(idle_for / 2, min(self.longest_good, idle_for * _WELL_BELOW), _FLOOR), self.limit(now))
         self._since = now

@@ -248,6 +248,9 @@ class Register:
         """A reused connection brought a response."""
         origin = self._origins.get(place) or self._origin(place)
         origin.ages.append((idle_for, False))  # a deque takes it from any thread
+        if idle_for > origin.window.longest_good:  # seldom, and this is on every call
+            with self._lock:
+                origin.window.good(idle_for)
 
     def retried(self, place: Hashable) -> None:
         """An attempt will be repeated."""

@@ -186,6 +186,7 @@ BUGS = (
         "max(hint - self.hint_margin, self.expiry)",
     ),
     Bug("window: a stale reuse narrows", "_register.py", "origin.window.stale(idle_for, self.clock().boot)", "pass"),
+    Bug("window: a good reuse is remembered", "_register.py", "origin.window.good(idle_for)", "pass"),
     Bug("window: a lesson is forgotten", "_keepalive.py", "self._limit * 2.0 **", "self._limit * 1.0 **"),
     Bug("rotate: idle connections go", "_register.py", '"rotate()", None, self._close_idle()', '"rotate()", None, 0'),
     Bug("rotate: two within a second are one", "_register.py", "0 <= now - self._rotated_at < _COALESCE", "False"),

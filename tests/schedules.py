@@ -207,13 +207,16 @@ class Window:
 
     def __init__(self, expiry: float = EXPIRY) -> None:
         self._expiry = expiry
-        self._history: list[tuple[float, float]] = []
+        self._history: list[tuple[str, float, float]] = []
+
+    def good(self, idle_for: float) -> None:
+        self._history.append(("good", idle_for, 0.0))
 
     def stale(self, idle_for: float, now: float) -> None:
-        self._history.append((idle_for, now))
+        self._history.append(("stale", idle_for, now))
 
     def limit(self, now: float) -> float:
-        limit, since = self._expiry, 0.0
+        limit, longest, since = self._expiry, 0.0, 0.0
 
         def at(moment: float) -> float:
             if limit >= self._expiry:
@@ -221,8 +224,12 @@ class Window:
             minutes = math.floor(max(moment - since, 0.0) / 60)
             return self._expiry if minutes > 64 else min(self._expiry, limit * 2.0**minutes)
 
-        for idle_for, moment in self._history:
-            limit, since = min(at(moment), max(idle_for / 2, FLOOR)), moment
+        for what, idle_for, moment in self._history:
+            if what == "good":
+                longest = max(longest, idle_for)
+                continue
+            longest = 0.0 if longest >= idle_for else longest
+            limit, since = min(at(moment), max(min(longest, 0.9 * idle_for), idle_for / 2, FLOOR)), moment
         return at(now)
 
 
@@ -341,9 +348,10 @@ class Model:
 
     def fan(self, fan: Fan) -> None:
         """So many calls take a connection each, before any gives one back."""
-        for _ in range(fan.count):
-            self._take(fresh=False)
-        for _ in range(fan.count):
+        taken = [self._take(fresh=False) for _ in range(fan.count)]
+        for lying in taken:
+            if lying is not None:
+                self.window.good(self._age(lying))
             self._earn()
             if fan.meanwhile == "nothing":
                 self._put()
@@ -429,6 +437,8 @@ class Model:
         is_head = row is None or row.error is None or (is_stream and fate in ("body cut", "body silent"))
         if not is_head:
             return row
+        if age is not None:
+            self.window.good(age)
         if row is None or row.error is not None:
             self._earn()
         expected.status = int(fate) if fate in ("413", "503") else 200

@@ -132,6 +132,19 @@ def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
     assert window.limit(100.0) == limit
 
 
+@pytest.mark.parametrize(
+    ("good", "limit"), [(2.0, 4.0), (5.0, 5.0), (7.2, 7.2), (7.3, 7.2), (7.9, 7.2), (8.0, 4.0), (9.0, 4.0)]
+)
+def test_an_age_that_was_alive_bounds_the_lesson(good: float, limit: float) -> None:
+    """Unless it is close to the deadly one, or beyond: then the path has changed."""
+    window = AdaptiveWindow(10.0)
+    window.good(good)
+    window.good(1.0)
+    window.stale(8.0, 100.0)
+
+    assert window.limit(100.0) == limit
+
+
 def test_the_window_doubles_each_quiet_minute() -> None:
     """Paths change: a lesson is not for ever, but it holds for a minute."""
     window = AdaptiveWindow(10.0)

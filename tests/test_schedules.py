@@ -35,7 +35,7 @@ CORPUS = {
     "a lesson narrows it, and is forgotten": Schedule(
         (Ask("GET"), Advance(6.0), Ask("GET", ("reset",)), Advance(3.0), Ask("GET"), Advance(70.0), Ask("GET"))
     ),
-    "what is alive teaches nothing": Schedule(
+    "a good connection teaches too": Schedule(
         (Ask("GET"), Advance(6.0), Ask("GET"), Advance(9.0), Ask("GET", ("fin",)), Advance(5.0), Ask("GET"))
     ),
     "siblings of a dead connection are retired": Schedule((Fan(3), Ask("GET", ("reset",)), Ask("GET"))),
@@ -158,6 +158,9 @@ def test_the_window_is_that_of_its_history() -> None:
             now += chance.choice((0.0, 1.0, 30.0, 60.0, 200.0, 1e5, -50.0))
             age = chance.choice((0.0, 0.4, 1.0, 2.0, 5.0, chance.uniform(0, 20)))
             if chance.random() < 0.5:
+                window.good(age)
+                model.good(age)
+            else:
                 window.stale(age, now)
                 model.stale(age, now)
                 assert window.limit(now) <= max(age, schedules.FLOOR)
