@@ -11,7 +11,7 @@ from resilient_requests._attempt import Attempt, Limits, Phase
 from resilient_requests._cancel import Call
 from resilient_requests._chunked import ChunkedDecoder, ChunkedError
 from resilient_requests._coding import ContentDecoder
-from resilient_requests._exchange import Exchange, Tap
+from resilient_requests._exchange import Exchange, Tap, is_bodiless
 
 if TYPE_CHECKING:
     import requests
@@ -59,9 +59,10 @@ class Body:
         self._unread = b""
         self._raw: Any = raw
         self._exchange = exchange
-        self._left = exchange.length  # None: the framing tells the end, or the peer's leaving does
-        # A response to HEAD has no body, whatever framing its head announces: http.client sets the length to 0.
-        self._chunks = ChunkedDecoder(raw.chunk_left or 0) if exchange.chunked and self._left is None else None
+        # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
+        is_chunked = raw.chunked and not is_bodiless(exchange)
+        self._chunks = ChunkedDecoder(raw.chunk_left or 0) if is_chunked else None
+        self._left = None if is_chunked else exchange.length  # None: the framing tells the end, or the peer's leaving
         self._coding = ContentDecoder(raw)
         self._ahead: bytes | None = None  # read, and not unframed yet; None: ask http.client what it has read
         self._size = _SMALL

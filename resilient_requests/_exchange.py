@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from resilient_requests._attempt import Attempt, Phase
-from resilient_requests._head import Head, parse_head
+from resilient_requests._head import Head, is_chunked, parse_head
 
-__all__ = ["Exchange", "Tap"]
+__all__ = ["Exchange", "Tap", "is_bodiless"]
 
 _MOMENT = 0.01
 _MOST_BUFFERED = 1 << 20
@@ -188,6 +188,7 @@ class Exchange(http.client.HTTPResponse):
         self.tap.unread(data if head is None else data[head.size :])
         if head is None:
             super().begin(*args, **kwargs)
+            self._look_for_chunks()
         else:
             self._take(head)
         if self.tap.eof:
@@ -206,9 +207,24 @@ class Exchange(http.client.HTTPResponse):
         self.chunked, self.length = head.is_chunked, head.length
         if self.chunked:
             self.chunk_left = self.length = None
-        if self.status in _BODILESS or self._method == "HEAD":  # type: ignore[attr-defined]
+        if is_bodiless(self):
             self.length = 0
         self.will_close = head.closes or not (self.chunked or self.length is not None)
+
+    def _look_for_chunks(self) -> None:
+        """Find the chunks that http.client has not seen in the head."""
+        fields: list[str] = self.headers.get_all("Transfer-Encoding", [])
+        if not self.chunked and is_chunked(",".join(fields)):
+            self.chunked = True
+            self.chunk_left = None
+            self.length = 0 if is_bodiless(self) else None
+            self.will_close = self._check_close()  # type: ignore[attr-defined]
+
+
+def is_bodiless(response: http.client.HTTPResponse) -> bool:
+    """Whether a response has no body, whatever framing its head announces (RFC 9112 6.3)."""
+    status = response.status
+    return status in _BODILESS or status < 200 or response._method == "HEAD"  # type: ignore[attr-defined]
 
 
 def _may_leave_time_to_the_kernel(sock: socket.socket) -> bool:

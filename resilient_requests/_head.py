@@ -6,7 +6,7 @@ import http.client
 import re
 from typing import NamedTuple
 
-__all__ = ["Head", "parse_head"]
+__all__ = ["Head", "is_chunked", "parse_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
@@ -26,6 +26,11 @@ class Head(NamedTuple):
     length: int | None
     closes: bool
     size: int  # in bytes, the blank line included
+
+
+def is_chunked(transfer_encoding: str) -> bool:
+    """Return whether a body comes in chunks, as urllib3 has it; http.client knows the bare word alone."""
+    return "chunked" in (coding.strip() for coding in transfer_encoding.lower().split(","))
 
 
 def parse_head(data: bytes) -> Head | None:
@@ -51,7 +56,7 @@ def parse_head(data: bytes) -> Head | None:
         int(status),
         reason.decode("latin-1").strip(),
         fields,
-        framing.get("transfer-encoding", "").lower() == "chunked",
+        is_chunked(framing.get("transfer-encoding", "")),
         int(length) if length else None,
         "close" in framing.get("connection", "").lower(),
         match.end(),

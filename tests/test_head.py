@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+import urllib3
 from hypothesis import example, given
 from hypothesis import strategies as st
 from timed import mounted
@@ -64,6 +65,9 @@ values = st.sampled_from(
         "chunked",
         "Chunked",
         "gzip, chunked",
+        "chunked ",
+        "\tchunked\t,identity",
+        "x-chunked",
         "close",
         "Keep-Alive",
     ]
@@ -103,16 +107,18 @@ def heads(draw: st.DrawFn) -> bytes:
 @example(b"HTTP/1.1 200 \tOK\t\r\nX:\t a\t \r\n\r\n", "GET")
 @example(b"HTTP/1.1 204 \r\nTransfer-Encoding: chunked\r\n\r\n", "GET")
 @example(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "GET")
+@example(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked \r\n\r\n", "GET")
 def test_a_head_means_what_it_means_to_http_client(data: bytes, method: str) -> None:
-    """Status, reason, fields and framing; what is left of the bytes belongs to the body."""
+    """Status, reason, fields and framing, and to urllib3 chunks; what is left of the bytes belongs to the body."""
     head = parse_head(data)
     if head is None:
         return
     known = stock(data, method)
     fp: Any = known.fp
     has_body = known.length != 0 or not (method == "HEAD" or known.status in (204, 304))
-    length = None if head.is_chunked else head.length
-    expected = (known.status, known.reason, known.msg.items(), known.chunked)
+    is_chunked = urllib3.HTTPResponse(headers=urllib3.HTTPHeaderDict(known.msg.items())).chunked
+    length = None if known.chunked else head.length
+    expected = (known.status, known.reason, known.msg.items(), is_chunked)
 
     assert (head.status, head.reason, head.fields.items(), head.is_chunked) == expected
     assert not has_body or length == known.length

@@ -28,7 +28,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.testing import FaultServer, Reply, respond, stream
+from resilient_requests.testing import FaultServer, Fin, Reply, Send, respond, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,6 +113,77 @@ def test_one_missing_byte_is_a_cut(client: Client, server: FaultServer, framing:
 
     assert (b"".join(pieces), error.bytes_received) == (b"1234", 4)
     assert isinstance(error.__cause__, http.client.IncompleteRead)
+
+
+HEADS = {
+    "plain": b"Transfer-Encoding: chunked",
+    "space": b"Transfer-Encoding: chunked ",
+    "tab": b"Transfer-Encoding:\tChunked\t",
+    "list": b"Transfer-Encoding: identity, chunked",
+    "two lines": b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+    "folded": b"Transfer-Encoding: chunked \r\nX-Folded: a\r\n b",  # a head that is left to http.client
+    "length too": b"Content-Length: 0\r\nTransfer-Encoding: chunked ",
+}
+CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in EVENTS)
+WHOLE = CHUNKED + b"0\r\n\r\n"
+
+
+def chunked_by(head: str, body: bytes, status: bytes = b"200 OK") -> Reply:
+    """A response whose head announces chunks in that form; the peer leaves where they are not whole."""
+    fields = b"HTTP/1.1 %b\r\nContent-Type: text/event-stream\r\n%b\r\n\r\n" % (status, HEADS[head])
+    return Reply((Send(fields + body), *(() if body in (b"", WHOLE) else (Fin(),))))
+
+
+def _of_content(response: requests.Response) -> Iterator[bytes]:
+    yield response.content
+
+
+@pytest.mark.parametrize("reader", [*READERS, "content"])
+@pytest.mark.parametrize("head", HEADS)
+def test_chunks_are_announced_in_many_forms(client: Client, server: FaultServer, head: str, reader: str) -> None:
+    """White space behind a value is none of it (RFC 9110 5.5), and codings are a list: else a cut body looks whole."""
+    read = _of_content if reader == "content" else READERS[reader]
+    for _ in range(2):
+        response = opened(client, server, chunked_by(head, WHOLE))
+        assert b"".join(read(response)) == b"".join(EVENTS)
+    assert server.accepted == 1
+
+    server.script(chunked_by(head, CHUNKED))
+    pieces, _ = until_error(StreamBroken, read(client.get(stream=True)))
+    assert b"".join(pieces) == (b"" if reader == "content" else b"".join(EVENTS))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_chunks_of_another_adapter_are_announced_in_many_forms(server: FaultServer, head: str) -> None:
+    """Here http.client has read the head, and takes many of them for bodies without a framing."""
+    with requests.Session() as session:
+        session.verify = server.ca_path or True
+        server.script(chunked_by(head, WHOLE))
+        assert b"".join(iter_bytes(session.get(server.url, stream=True, timeout=5))) == b"".join(EVENTS)
+
+        server.script(chunked_by(head, CHUNKED))
+        pieces, _ = until_error(StreamBroken, iter_bytes(session.get(server.url, stream=True, timeout=5)))
+        assert b"".join(pieces) == b"".join(EVENTS)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("method", "status"), [("HEAD", b"200 OK"), ("GET", b"204 No Content"), ("GET", b"304 x")])
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_chunks_that_a_response_without_a_body_announces_are_not_waited_for(
+    client: Client, server: FaultServer, method: str, status: bytes, head: str, *, is_ours: bool
+) -> None:
+    """The connection is free at once."""
+    server.script(chunked_by(head, b"", status))
+    with requests.Session() as plain:
+        plain.verify = server.ca_path or True
+        session = client.session if is_ours else plain
+        response = session.request(method, server.url, stream=True, timeout=5)
+        if is_ours:
+            assert list(response.iter_content(None)) == []
+            assert client.get().content == b"ok"
+            assert server.accepted == 1
+        else:
+            assert list(iter_bytes(response)) == []
 
 
 @pytest.mark.parametrize("ending", [None, "fin"])
