@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import os
 import socket
 import ssl
 import struct
@@ -43,6 +44,7 @@ class Tap(io.RawIOBase):
         self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = sock.gettimeout()
         self._is_dry = self._is_waiting = self._is_kernel_timed = False
+        self._pid = -1  # of who has left the time to the kernel
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
         # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
@@ -115,6 +117,7 @@ class Tap(io.RawIOBase):
         if self.attempt.call.is_ended:
             self.attempt.call.check()
         if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
+            self.attempt.call.clip(None)  # a forked child shares with its parent whether the socket blocks
             self._sock.settimeout(0)
             self._armed = -1.0
             with suppress(ssl.SSLWantReadError):
@@ -136,7 +139,7 @@ class Tap(io.RawIOBase):
         if self.is_before_body:
             self.is_before_body = False
             if _may_leave_time_to_the_kernel(self._sock):
-                self._is_kernel_timed, self._armed = True, None
+                self._is_kernel_timed, self._armed, self._pid = True, None, os.getpid()
                 self._sock.settimeout(None)
         if limit != self._armed:
             if self._is_kernel_timed:
@@ -150,7 +153,8 @@ class Tap(io.RawIOBase):
         if not self.closed:
             if self._is_waiting:
                 self.attempt.call.cancel()  # closing a socket wakes nobody, and now nobody could
-            if self._is_kernel_timed:
+            # A forked child shares the socket's options with a parent that may be reading.
+            if self._is_kernel_timed and self._pid == os.getpid():
                 with suppress(OSError):  # closed already, as this is
                     self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(0))
             self._file.close()

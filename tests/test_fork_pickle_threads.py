@@ -11,6 +11,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import traceback
 import weakref
@@ -21,7 +22,7 @@ import pytest
 import requests
 import tenacity
 import urllib3
-from clients import refusing
+from clients import Running, TooSlow, refusing, until
 from timed import adapter_of, ask, echoes, in_threads, mounted
 
 from resilient_requests import (
@@ -41,6 +42,7 @@ from resilient_requests import (
     TCPKeepAlive,
     Timeouts,
     _adapter,
+    iter_bytes,
 )
 from resilient_requests.testing import FaultServer, reset, respond, stream
 
@@ -227,6 +229,65 @@ def test_what_a_child_ends_goes_on_in_the_parent(
     assert live[0].content == b"one two"
     ask(session, server.url, "parent", 4)
     assert server.accepted == 1
+
+
+@forks
+@pytest.mark.parametrize("end", ["close", "leave", "read", "collect"])
+def test_a_child_leaves_the_limits_of_its_parents_readers_alone(
+    server: FaultServer, session: requests.Session, forgetting: None, end: str
+) -> None:
+    """The options of a socket are shared: a limit that the kernel keeps would be gone, and the reader hang for ever."""
+    go_on = threading.Event()
+    server.script(stream([b"one\n", go_on, b"two\n"], ending="silence"))
+    live = [session.get(server.url, stream=True, timeout=(3, 0.5))]
+    tap: Any = live[0].raw._original_response.tap
+    reading = Running(lambda: list(live[0].iter_lines()))
+    until(lambda: tap._is_waiting and tap.attempt.bytes_received)
+
+    def work() -> None:
+        match end:
+            case "close":
+                live[0].close()
+            case "leave":
+                with pytest.raises(SystemExit), live[0]:
+                    sys.exit(0)
+            case "read":
+                with pytest.raises(StreamBroken):
+                    next(live[0].iter_content(1))
+            case "collect":
+                live.clear()
+                gc.collect()
+
+    with child(work):
+        pass
+    go_on.set()
+
+    reading.seconds_to_end()
+    assert isinstance(reading.error, StreamIdle)
+
+
+@forks
+def test_a_child_leaves_another_adapters_socket_as_it_is(server: FaultServer) -> None:
+    """Whether it blocks is shared too: a parent that waits without a limit would be told at once that it has waited."""
+    go_on = threading.Event()
+    server.script(stream([b"one ", go_on, b"two"]))
+    with requests.Session() as plain:
+        plain.verify = server.ca_path or True
+        pieces = iter_bytes(plain.get(server.url, stream=True))
+
+        def work() -> None:
+            with pytest.raises(StreamBroken):
+                next(pieces)
+
+        with child(work):
+            pass
+        reading = Running(lambda: b"".join(pieces))
+        with contextlib.suppress(TooSlow):
+            reading.seconds_to_end(0.1)
+        go_on.set()
+        reading.seconds_to_end()
+
+    assert reading.value == b"one two"
 
 
 @forks
