@@ -43,7 +43,7 @@ class Tap(io.RawIOBase):
         self.is_told = False  # the end of the response: it is told once
         self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = sock.gettimeout()
-        self._is_dry = self._is_waiting = self._is_kernel_timed = False
+        self._is_dry = self._is_waiting = self._is_closing = self._is_kernel_timed = False
         self._pid = -1  # of who has left the time to the kernel
         self._early, attempt.early = attempt.early, b""
         self._sock = sock
@@ -80,6 +80,8 @@ class Tap(io.RawIOBase):
             self._arm()
             self._is_waiting = True
             try:
+                if self._is_closing:
+                    call.cancel()
                 if self.ends_with_the_connection:
                     _see_death(self._sock)
                 # urllib3's TLS inside TLS says 0 where the peer has left without a word.
@@ -148,11 +150,16 @@ class Tap(io.RawIOBase):
                 self._sock.settimeout(limit)
             self._armed = limit
 
+    def wake(self) -> None:
+        """End a call that another thread reads: the read that waits, and the one that is about to."""
+        self._is_closing = True
+        if self._is_waiting:
+            self.attempt.call.cancel()
+
     def close(self) -> None:
         """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
         if not self.closed:
-            if self._is_waiting:
-                self.attempt.call.cancel()  # closing a socket wakes nobody, and now nobody could
+            self.wake()  # closing a socket wakes nobody, and now nobody could
             # A forked child shares the socket's options with a parent that may be reading.
             if self._is_kernel_timed and self._pid == os.getpid():
                 with suppress(OSError):  # closed already, as this is
@@ -202,6 +209,12 @@ class Exchange(http.client.HTTPResponse):
         self.tap.ends_with_the_connection = self.length is None and not self.chunked
         attempt.phase, attempt.status = Phase.BODY, self.status
         self.tap.until, self.tap.limit, self.tap.is_before_body = None, attempt.limits.idle, True
+
+    def close(self) -> None:
+        """Close it, after another thread's read: that one holds the lock of the file that is closed here."""
+        self.tap.wake()
+        with suppress(RuntimeError):  # a greenlet of this thread holds it, or what a signal has interrupted: it lets go
+            super().close()
 
     def _take(self, head: Head) -> None:
         """Have read this head, as http.client would have."""

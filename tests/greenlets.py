@@ -75,6 +75,11 @@ def tried(server: FaultServer, framing: Any) -> dict[str, str]:
             return session.get(server.url, **kept)
 
     results["gevent.Timeout"] = outcome(killed)
+    server.script(stream([EVENTS, 60.0], framing=framing))
+    response = session.get(server.url, stream=True, timeout=30, **kept)
+    reading = gevent.spawn(outcome, response.raw.read)
+    gevent.sleep(0.1)
+    results["close of raw"] = f"{outcome(response.close)}, {reading.get()}"
     events = begun(60.0)
     gevent.spawn_later(0.1, adapter.shutdown)
     results["shutdown"] = outcome(lambda: list(events))

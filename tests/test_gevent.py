@@ -18,6 +18,7 @@ PROMISED = {
     "heartbeat": "intact",
     "cancel before the head": "Cancelled",
     "gevent.Timeout": "Timeout",
+    "close of raw": "None, Cancelled",
     "shutdown": "StreamBroken",
     "left": "=0 idle=0>",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from resilient_requests import (
 from resilient_requests.testing import FaultServer, silence, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 EVENTS = events(0, 1, 2)
 SLOW = 60.0  # no limit that a test waits for
@@ -126,6 +127,83 @@ def test_closing_the_response_wakes_another_threads_reader(
     assert server.wait_for_disconnects(1)
     assert client.adapter.stats().in_flight == 0
     assert client.adapter.generation == 0
+
+
+RAW: dict[str, Callable[[Any], Any]] = {
+    "read": lambda raw: raw.read(),
+    "read(n)": lambda raw: raw.read(1000),
+    "read1": lambda raw: list(iter(lambda: raw.read1(1000), b"")),
+    "stream": lambda raw: list(raw.stream(10)),
+    "stream(None)": lambda raw: list(raw.stream(None)),
+}
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("read", RAW.values(), ids=list(RAW))
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_wakes_another_threads_reader_of_raw(
+    client: Client, server: FaultServer, framing: Any, read: Callable[[Any], Any], close: Any
+) -> None:
+    """It holds the lock of http.client's file, for which whoever closes the file would wait as long as the limit."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    reading = Running(lambda: read(response.raw))
+    tap = response.raw._original_response.tap
+    until(lambda: tap._is_waiting and tap.attempt.bytes_received > len(b"".join(EVENTS)))
+    begun = time.monotonic()
+    close(response)
+
+    in_time(time.monotonic() - begun, AT_ONCE)
+    in_time(reading.seconds_to_end(), AT_ONCE)
+    assert isinstance(reading.error, Cancelled)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
+    client: Client, server: FaultServer, framing: Any, close: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes cannot see it waiting yet, and waits for it."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    tap = response.raw._original_response.tap
+    assert response.raw.read(1) == b"d"
+    is_about_to, go_on, arm = threading.Event(), threading.Event(), tap._arm
+
+    def armed() -> None:
+        arm()
+        is_about_to.set()
+        go_on.wait(5)
+
+    monkeypatch.setattr(tap, "_arm", armed)
+    reading = Running(response.raw.read)
+    assert is_about_to.wait(5)
+    closing = Running(lambda: close(response))
+    until(lambda: tap._is_closing)
+    go_on.set()
+
+    in_time(closing.seconds_to_end(), AT_ONCE)
+    in_time(reading.seconds_to_end(), AT_ONCE)
+    assert isinstance(reading.error, Cancelled)
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_signal_handler_may_close_the_response_whose_raw_it_interrupts(
+    client: Client, server: FaultServer, framing: Any
+) -> None:
+    """It runs on the thread that holds the lock, and cannot wait for it."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    before = signal.signal(signal.SIGALRM, lambda *_: response.close())
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Cancelled):
+            response.raw.read()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
