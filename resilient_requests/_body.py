@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
@@ -14,11 +15,25 @@ from resilient_requests._coding import ContentDecoder
 from resilient_requests._exchange import Exchange, Tap, is_bodiless
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import requests
 
-__all__ = ["Body", "ForeignBody", "Source", "body_of", "is_rewired", "is_used"]
+__all__ = ["Body", "ForeignBody", "Source", "Turn", "body_of", "is_rewired", "is_used"]
 
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
+_FIRST_PART = 1024
+
+
+class Holder(Protocol):
+    """Who reads a body, and may hold some of it that was not handed out yet."""
+
+    def give_back(self) -> None:
+        """Hand to the source's ``unread`` what is held: another is about to read on."""
+
+
+# Weak, since whoever holds a part of a body keeps its response.
+Turn = weakref.ref[Holder]
 
 
 class Source(Protocol):
@@ -28,6 +43,7 @@ class Source(Protocol):
     is_done: bool
     is_closed: bool  # before its end, by who read it
     is_dropped: bool  # before its end, with its reader
+    turn: Turn | None  # of who reads now
 
     @property
     def tap(self) -> Tap | None: ...
@@ -38,14 +54,61 @@ class Source(Protocol):
     def read(self) -> bytes:
         """Return the next bytes; b"" where some came that give no content yet, or at the end (``is_done``)."""
 
+    def take_turn(self, turn: Turn | None) -> None:
+        """Let another read: whoever has read until now gives back what it holds."""
+
     def unread(self, data: bytes) -> None:
         """Take bytes back: the next read returns them."""
+
+    def skip_lf(self) -> None:
+        """Leave out an LF that comes next: it ends a line of which the CR was all that had arrived."""
 
     def close(self) -> None:
         """Close the connection, which is in the middle of a body, and give its place back."""
 
 
-class Body:
+class _Shared:
+    """What those who read one body, one after the other or in turns, leave to each other."""
+
+    def __init__(self, *, is_closed: bool = False) -> None:
+        self.error: BaseException | None = None
+        self.is_done = self.is_closed = is_closed
+        self.is_dropped = False
+        self.turn: Turn | None = None
+        self._unread = b""
+        self._part = _FIRST_PART
+        self._is_behind_cr = False
+
+    def take_turn(self, turn: Turn | None) -> None:
+        before, self.turn, self._part = self.turn, turn, _FIRST_PART
+        holder = before() if before is not None and before is not turn else None
+        if holder is not None:
+            holder.give_back()
+
+    def unread(self, data: bytes) -> None:
+        self._unread = data + self._unread
+        self.is_done &= not data
+
+    def _reread(self) -> bytes:
+        """Return some of what was given back: a little at first, since loops in turns give the rest back again."""
+        part, self._part = self._part, self._part * 4
+        data, self._unread = self._unread[:part], self._unread[part:]
+        return data
+
+    def skip_lf(self) -> None:
+        self._is_behind_cr = True
+
+    def _without_lf(self, read: Callable[[], bytes]) -> bytes:
+        self._is_behind_cr = False
+        data = b""
+        try:
+            data = read()
+        finally:
+            self._is_behind_cr = not (data or self.is_done)
+        return data.removeprefix(b"\n")
+
+
+class Body(_Shared):
     """Reads past http.client and urllib3, which hold bytes back and lose them on a cut; owned by one thread.
 
     ``read`` raises TimeoutError when nothing came within the tap's limit (it may be called again then), OSError,
@@ -53,10 +116,8 @@ class Body:
     """
 
     def __init__(self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap) -> None:
+        super().__init__()
         self.tap = tap
-        self.error: BaseException | None = None
-        self.is_done = self.is_closed = self.is_dropped = False
-        self._unread = b""
         self._raw: Any = raw
         self._exchange = exchange
         # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
@@ -69,11 +130,11 @@ class Body:
 
     @property
     def is_between_chunks(self) -> bool:
-        return self._chunks is not None and self._chunks.is_between_chunks
+        return self._chunks is not None and self._chunks.is_between_chunks and not self._unread
 
     def read(self) -> bytes:
-        if self._unread or self._exchange.isclosed():
-            return self._left_over()
+        if self._unread or self._is_behind_cr or self._exchange.isclosed():
+            return self._without_lf(self.read) if self._is_behind_cr else self._left_over()
         if self._coding.has_more:
             if self.tap.attempt.call.is_ended:
                 self.tap.attempt.call.check()
@@ -124,16 +185,12 @@ class Body:
 
     def _left_over(self) -> bytes:
         """Return what was given back. Response.close() ends a loop, as in requests, unless the call was ended too."""
-        data, self._unread = self._unread, b""
+        data = self._reread()
         if not data and (self.is_closed or not self.is_done):
             self.tap.attempt.call.check()
             self.close()
-        self.is_done = self._exchange.isclosed()
+        self.is_done = self._exchange.isclosed() and not self._unread
         return data
-
-    def unread(self, data: bytes) -> None:
-        self._unread = data
-        self.is_done &= not data
 
     def close(self) -> None:
         self.is_closed, self.is_done = self.is_closed or not self.is_done, True
@@ -143,23 +200,21 @@ class Body:
         self._raw.release_conn()
 
 
-class ForeignBody:
+class ForeignBody(_Shared):
     """The body of a response without a socket of its own, such as a mock's."""
 
     tap: Tap | None = None
     is_between_chunks = False
 
     def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
-        self.error: BaseException | None = None
-        self.is_done = self.is_closed = is_closed
-        self.is_dropped = False
-        self._unread = b""
+        super().__init__(is_closed=is_closed)
         self._raw = raw
 
     def read(self) -> bytes:
+        if self._is_behind_cr:
+            return self._without_lf(self.read)
         if self._unread:
-            given_back, self._unread = self._unread, b""
-            return given_back
+            return self._reread()
         if not self.is_done:
             # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
             read1 = getattr(self._raw, "read1", None) if isinstance(self._raw, urllib3.BaseHTTPResponse) else None
@@ -168,12 +223,9 @@ class ForeignBody:
             return data
         return b""
 
-    def unread(self, data: bytes) -> None:
-        self._unread = data
-        self.is_done &= not data
-
     def close(self) -> None:
         self.is_closed, self.is_done = self.is_closed or not self.is_done, True
+        self._unread = b""
         self._raw.close()
         getattr(self._raw, "release_conn", lambda: None)()
 
@@ -195,6 +247,7 @@ def is_used(response: requests.Response) -> bool:
     """Return whether the body of a response has been read to its end, or given up."""
     source: Source | None = getattr(response, "_source", None)
     if source is not None:
+        source.take_turn(None)  # else what a loop holds would not count
         return source.is_done and source.error is None
     exchange = getattr(response.raw, "_original_response", None)
     is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()

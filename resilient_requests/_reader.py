@@ -6,6 +6,7 @@ import enum
 import http.client
 import ssl
 import sys
+import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +14,7 @@ import requests
 import urllib3.exceptions
 
 from resilient_requests import _clock
-from resilient_requests._body import body_of
+from resilient_requests._body import Turn, body_of
 from resilient_requests._failures import errno_of
 from resilient_requests._story import Pace, Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, StreamProtocolError
@@ -49,7 +50,8 @@ class Reader:
 
     The clocks count time spent waiting, and no time of the consumer: ``silence`` since the last byte, ``eventless``
     since the last event, ``unyielded`` since something was handed out. ``read`` belongs to one thread; ``cancel`` and
-    ``close`` may come from any.
+    ``close`` may come from any. ``turn``: of who hands out what is read here, and gives back what it holds when another
+    reads; this reader itself where it is None.
     """
 
     def __init__(
@@ -59,11 +61,14 @@ class Reader:
         idle_timeout: float | None = None,
         event_timeout: float | None = None,
         heartbeat: float | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self.response = response
         self.bytes_received = 0
         self.source = body_of(response)
-        self.error = self.source.error
+        self.error: BaseException | None = None
+        self._turn: Turn = turn or weakref.ref(self)
+        self._take_turn()
         self.is_done = self.source.is_done and self.error is None
         self._tap = tap = self.source.tap
         self._call = tap.attempt.call if tap is not None else None
@@ -91,8 +96,20 @@ class Reader:
         """The events handed out so far."""
         return self.pace.events_received
 
+    def _take_turn(self) -> None:
+        """Go on where another has stopped."""
+        self.source.take_turn(self._turn)
+        self.error = self.error or self.source.error
+        if not self.source.is_closed:  # else the source tells what has ended it
+            self.is_done = self.source.is_done and self.error is None
+
+    def give_back(self) -> None:
+        """Hold nothing: what was read was handed out."""
+
     def read(self) -> bytes | Heartbeat:
         """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors."""
+        if self.source.turn is not self._turn:
+            self._take_turn()
         if self.error is not None:
             raise self.error
         if self._is_cancelled:
@@ -274,6 +291,7 @@ class Reader:
         if self._is_reading:
             self.cancel()  # who reads lets go
         elif not self.is_done and self.error is None:
+            self.source.take_turn(self._turn)  # what a loop holds is dropped, too
             self.is_done = True
             self._release()
             self._tell(None, complete=False)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import bisect
+import codecs
 import itertools
-from typing import TYPE_CHECKING, Any, cast
+import re
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import requests
 import urllib3.exceptions
-from requests.utils import stream_decode_response_unicode
 
 from resilient_requests._body import is_rewired
 from resilient_requests._stream import EVENT_STREAM, NDJSON, Reader, media_type
 from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from types import GeneratorType
 
     from resilient_requests._attempt import AttemptRecord
-    from resilient_requests._body import Source
+    from resilient_requests._body import Source, Turn
 
 __all__ = ["ResilientResponse"]
 
@@ -29,13 +34,14 @@ class ResilientResponse(requests.Response):
 
     ``attempts`` tells what it took. ``iter_lines()`` and ``iter_content(None)`` yield what has arrived, at once;
     ``iter_content(n)`` too for event streams, at most n bytes at a time; else blocks of n bytes as in requests. They
-    raise `StreamIdle`, `StreamBroken`, `DeadlineExceeded` and `Cancelled`. ``raw`` is urllib3's, with urllib3's
-    exceptions.
+    raise `StreamIdle`, `StreamBroken`, `DeadlineExceeded` and `Cancelled`. They may be used in turns, and before
+    ``content``: each goes on where the last has stopped. ``raw`` is urllib3's, with urllib3's exceptions.
     """
 
     __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012  # requests' own name and form
     attempts: tuple[AttemptRecord, ...] = ()
     _source: Source | None = None  # kept by `body_of`, so that one loop can go on where another has stopped
+    _is_begun = False  # by a loop: the next one finds what is left, and be it nothing
 
     @classmethod
     def of(cls, response: requests.Response) -> ResilientResponse:
@@ -57,6 +63,7 @@ class ResilientResponse(requests.Response):
         if self._content is False and self.status_code and self._is_for_us:
             # Not through blocks of some size, which would only be joined again.
             self._content = b"".join(_Arriving(self))
+            self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
@@ -64,11 +71,11 @@ class ResilientResponse(requests.Response):
         is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
         if not is_ours or not self._is_for_us:
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
-        kind = media_type(self)
-        arriving = _Arriving(self, closes=kind in _PROMPT)
-        blocks = None if chunk_size is None else _blocks(arriving, chunk_size, is_prompt=kind in _PROMPT)
-        chunks = arriving if blocks is None else _Loop(blocks, arriving)
-        return _Loop(stream_decode_response_unicode(chunks, self), chunks) if decode_unicode else chunks
+        is_prompt = media_type(self) in _PROMPT
+        loop = _Loop(arriving := _Arriving(self, closes=is_prompt))
+        if chunk_size is not None:
+            loop.over(lambda _chunks, _below: _blocks(arriving, chunk_size, is_prompt=is_prompt))
+        return loop.over(_Text(self)) if decode_unicode else loop
 
     @property
     def _is_for_us(self) -> bool:
@@ -89,35 +96,90 @@ class ResilientResponse(requests.Response):
         # In UTF-16 and its kin a line end is not found before decoding.
         is_decoded = decode_unicode if delimiter else _is_wide(encoding)
         chunks = self.iter_content(None, is_decoded)
-        lines = _split(chunks, delimiter) if delimiter else _lines(chunks)
+        loop = chunks if isinstance(chunks, _Loop) else _Loop(chunks)
+        loop.over((lambda chunks, below: _split(chunks, delimiter, below)) if delimiter else _lines)
         if encoding is not None and not is_decoded:
-            lines = (line.decode(encoding, "replace") for line in lines)
-        return _Loop(lines, chunks)
+            loop.over(lambda lines, _below: (line.decode(encoding, "replace") for line in lines))
+        return loop
 
 
 def _is_wide(encoding: str | None) -> bool:
     return encoding is not None and "\r\n".encode(encoding, "replace") != b"\r\n"
 
 
-class _Loop:
-    """What a generator makes of chunks, as an object that can be closed and raises its error again and again."""
+class _Below(Protocol):
+    """What a generator reads from, and gives back to what it has read and not yielded."""
 
-    def __init__(self, items: Iterator[Any], chunks: Any) -> None:
-        # A generator is at its end once an error has passed through it: the chunks then raise it anew.
-        self._items = itertools.chain(items, chunks)
+    def unread(self, data: Any) -> None: ...
+    def skip_lf(self) -> None: ...
+
+
+class _Loop:
+    """What generators make of chunks, one over the other, as an object that can be closed and raises its error again.
+
+    When another loop reads, this one gives back what it holds, and its generators begin anew behind what that takes.
+    """
+
+    _made: Sequence[GeneratorType[Any, None, None]] = ()
+
+    def __init__(self, chunks: Iterator[Any]) -> None:
         self._chunks = chunks
+        self._layers: list[Callable[[Any, Any], Any]] = []
+        if isinstance(chunks, _Arriving):
+            chunks.turn = weakref.ref(self)
+        self._begin()
+
+    def over(self, layer: Callable[[Any, Any], Any]) -> _Loop:
+        """Put a generator on top: made of the items below it, and of what takes back those it has not used."""
+        self._layers.append(layer)
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        items: Any = self._chunks
+        below: _Below | None = items if isinstance(items, _Arriving) else None
+        made = []
+        for layer in self._layers:
+            items = layer(items, below)
+            made.append(items)
+            below = layer if isinstance(layer, _Text) else below
+        # A generator is at its end once an error has passed through it: the chunks then raise it anew.
+        self._items, self._made = itertools.chain(items, self._chunks), made
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        return next(self._items)
+        try:
+            return next(self._items)
+        except StopIteration:
+            if isinstance(self._chunks, _Arriving):
+                self._chunks.ended()
+            raise
+
+    def give_back(self) -> None:
+        """Let another loop read what this one holds."""
+        # One that runs is in another thread, which this one is about to end, or was interrupted by a signal handler.
+        if self._made and not self._made[-1].gi_running:
+            self._stop()
+            self._begin()
+
+    def _stop(self) -> None:
+        for generator in self._made:  # from below, since what one gives back comes before what those below it have
+            with suppress(ValueError):  # it runs since this moment
+                generator.close()
 
     def close(self) -> None:
         """End the loop; the connection is given back, or closed where the body has not ended."""
-        self._items = itertools.chain(())
-        if hasattr(self._chunks, "close"):
-            self._chunks.close()
+        self._stop()
+        chunks, self._chunks = self._chunks, iter(())
+        self._layers = []
+        self._begin()
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+    def __del__(self) -> None:
+        self._stop()
 
 
 class _Arriving:
@@ -130,29 +192,37 @@ class _Arriving:
         self._response = response
         self._closes = closes
         self._reader: Reader | None = None
+        self.turn: Turn | None = None  # of the loop that holds some of it
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._reader is None:
-            reader = Reader(self._response)
-            if reader.is_done and not reader.source.is_closed:
-                raise requests.exceptions.StreamConsumedError
-            self._reader = reader
+        reader = self._reader or self._begun()
         try:
-            data = self._reader.read()
+            data = reader.read()
         except StreamProtocolError as error:
             # The class that requests' users know for a body that does not match its Content-Encoding.
             if isinstance(error.__cause__, urllib3.exceptions.DecodeError):
-                self._reader.error = requests.exceptions.ContentDecodingError(error.__cause__)
-                raise self._reader.error from error
+                reader.error = requests.exceptions.ContentDecodingError(error.__cause__)
+                raise reader.error from error
             raise
         assert isinstance(data, bytes)  # no heartbeat was asked for
         if not data:
-            self._response._content_consumed = True
             raise StopIteration
         return data
+
+    def _begun(self) -> Reader:
+        reader, response = Reader(self._response, turn=self.turn), self._response
+        source = reader.source
+        if reader.is_done and not source.is_closed and (source.is_dropped or not response._is_begun):
+            raise requests.exceptions.StreamConsumedError
+        self._reader, response._is_begun = reader, True
+        return reader
+
+    def ended(self) -> None:
+        """Note that somebody was told of the end: from now on the body is consumed."""
+        self._response._content_consumed = True
 
     @property
     def is_between_chunks(self) -> bool:
@@ -160,9 +230,15 @@ class _Arriving:
         return self._reader is not None and self._reader.source.is_between_chunks
 
     def unread(self, data: bytes) -> None:
-        """Take back what a loop that was dropped has not yielded."""
+        """Take back what a loop that was dropped, or lets another read, has not yielded."""
         if self._reader is not None:
+            self._reader.bytes_received -= len(data)
             self._reader.source.unread(data)
+
+    def skip_lf(self) -> None:
+        """Leave out an LF that comes next."""
+        if self._reader is not None:
+            self._reader.source.skip_lf()
 
     def close(self) -> None:
         """Give the connection back, or close it where the body has not ended."""
@@ -198,7 +274,65 @@ def _blocks(chunks: _Arriving, size: int, *, is_prompt: bool) -> Iterator[bytes]
         raise
 
 
-def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
+class _Text:
+    """Decodes chunks as requests does, and finds the bytes of text that is given back."""
+
+    def __init__(self, response: ResilientResponse) -> None:
+        self._response = response
+        self._below: Any = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._before: tuple[bytes, int] = (b"", 0)  # the state in which the last chunk found the decoder
+        self._chunk = b""
+        self._pending = 0  # so many bytes at its end were given back
+
+    def __call__(self, chunks: Iterator[bytes], below: _Below) -> Iterator[Any]:
+        """Yield the text of each chunk; the chunk where the response has no encoding."""
+        self._below = below
+        if self._response.encoding is None:
+            for chunk in chunks:
+                yield chunk
+            return
+        if self._decoder is None:
+            self._decoder = codecs.getincrementaldecoder(self._response.encoding)(errors="replace")
+        decoder = self._decoder
+        try:
+            for chunk in chunks:
+                self._before, self._chunk = decoder.getstate(), chunk
+                if text := decoder.decode(chunk):
+                    yield text
+        except GeneratorExit:
+            # Half a character is the next loop's; what the decoder knows of byte order and shifts stays with this one.
+            pending, flags = decoder.getstate()
+            decoder.setstate((b"", flags))
+            self._pending = len(pending)
+            below.unread(pending)
+            raise
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+    def unread(self, text: Any) -> None:
+        """Take back the end of the text that was yielded last."""
+        decoder = self._decoder
+        if decoder is None or not text:
+            self._below.unread(text or b"")
+            return
+        pending, flags = self._before
+        data = pending + self._chunk
+
+        def decoded(size: int) -> int:
+            decoder.setstate((b"", flags))
+            return len(decoder.decode(data[:size]))
+
+        kept = decoded(len(data)) - len(text)
+        size = bisect.bisect_left(range(len(data)), kept, key=decoded)
+        decoded(size)  # and leaves the decoder there
+        self._below.unread(data[size : len(data) - self._pending])
+
+    def skip_lf(self) -> None:
+        """Do nothing: how many bytes it has, only the decoder knows."""
+
+
+def _split(chunks: Iterator[Any], delimiter: Any, below: _Below | None = None) -> Iterator[Any]:
     """Yield what stands between delimiters, whatever the cuts between chunks, in linear time."""
     empty, overlap = delimiter[:0], len(delimiter) - 1
     held: list[Any] = []
@@ -206,9 +340,15 @@ def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
     for chunk in chunks:
         *whole, rest = (tail + chunk).split(delimiter)
         if whole:
-            yield empty.join([*held, whole[0]])
-            yield from whole[1:]
+            whole[0] = empty.join([*held, whole[0]])
             held = []
+            pieces = iter(whole)
+            try:
+                yield from pieces
+            except GeneratorExit:
+                if below is not None:
+                    below.unread(delimiter.join([*pieces, rest]))
+                raise
         cut = len(rest) - overlap if overlap else len(rest)
         held.append(rest[: max(cut, 0)])
         tail = rest[max(cut, 0) :]
@@ -216,31 +356,37 @@ def _split(chunks: Iterator[Any], delimiter: Any) -> Iterator[Any]:
         yield last
 
 
-def _lines(chunks: Iterator[Any]) -> Iterator[Any]:
+def _lines(chunks: Iterator[Any], below: _Below | None = None) -> Iterator[Any]:
     """Yield lines that end at CR, LF or CRLF, whatever the cuts between chunks, in linear time."""
     held: list[Any] = []
-    whole: Iterator[Any] = iter(())
     after_cr = False
-    try:
-        for chunk in chunks:
-            ends: Any = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
-            cr, lf = ends
-            # An LF behind a CR is the second half of a line end that has been used already.
-            text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
-            after_cr = chunk[-1:] == cr if chunk else after_cr
-            if cr in text:
-                text = text.replace(cr + lf, lf).replace(cr, lf)
-            *lines, rest = text.split(lf)
-            if lines:
-                lines[0] = text[:0].join([*held, lines[0]])
-                held = []
-            if rest:
-                held.append(rest)
-            whole = iter(lines)
+    for chunk in chunks:
+        ends: Any = ("\r", "\n") if isinstance(chunk, str) else (b"\r", b"\n")
+        cr, lf = ends
+        # An LF behind a CR is the second half of a line end that has been used already.
+        text = chunk[1:] if after_cr and chunk[:1] == lf else chunk
+        after_cr = chunk[-1:] == cr if chunk else after_cr
+        *lines, rest = (text.replace(cr + lf, lf).replace(cr, lf) if cr in text else text).split(lf)
+        if lines:
+            lines[0] = text[:0].join([*held, lines[0]])
+            held = []
+        if rest:
+            held.append(rest)
+        whole = iter(lines)
+        try:
             yield from whole
-        if held:
-            yield held[0][:0].join(held)
-    except GeneratorExit:
-        if isinstance(chunks, _Arriving):
-            chunks.unread(b"\n".join([*whole, b"".join(held)]))
-        raise
+        except GeneratorExit:
+            if below is not None:
+                _unread_lines(below, text, len(lines) - len(list(whole)))
+            raise
+    if held:
+        yield held[0][:0].join(held)
+
+
+def _unread_lines(below: _Below, text: Any, used: int) -> None:
+    """Give back what stands behind so many lines, as it came."""
+    pattern: Any = "\r\n?|\n" if isinstance(text, str) else b"\r\n?|\n"
+    (last,) = itertools.islice(re.finditer(pattern, text), used - 1, used)
+    below.unread(text[last.end() :])
+    if last.end() == len(text) and last[0] in ("\r", b"\r"):
+        below.skip_lf()

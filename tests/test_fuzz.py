@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import io
+import itertools
 import os
 import re
 import socket
@@ -22,7 +24,7 @@ from test_sse import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
 from resilient_requests._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests._response import _lines, _split
+from resilient_requests._response import ResilientResponse, _lines, _split
 from resilient_requests._sse import EventTooLarge, SSEDecoder
 from resilient_requests.chat._wire import JSONLines
 
@@ -399,6 +401,106 @@ def test_random_bytes_are_no_response(raw: RawServer, use: str, answer: bytes) -
         except (requests.RequestException, Cancelled) as error:
             event(type(error).__name__)
         assert client.adapter.stats().in_flight == 0
+
+
+TURNS: dict[str, Callable[[requests.Response], Iterator[Any]]] = {
+    "blocks of 1": lambda response: response.iter_content(1),
+    "blocks of 100": lambda response: response.iter_content(100),
+    "blocks of 20000": lambda response: response.iter_content(20000),
+    "what arrives": lambda response: response.iter_content(None),
+    "text": lambda response: response.iter_content(None, decode_unicode=True),
+    "blocks of text": lambda response: response.iter_content(77, decode_unicode=True),
+    "lines": lambda response: response.iter_lines(),
+    "lines of text": lambda response: response.iter_lines(decode_unicode=True),
+    "split": lambda response: response.iter_lines(delimiter=b"\r\n"),
+    "split text": lambda response: response.iter_lines(decode_unicode=True, delimiter="\n"),
+}
+
+
+@st.composite
+def answers(draw: Any) -> tuple[bytes, bytes]:
+    """A body of lines, and a response in some framing, coding and type that brings it."""
+    size = draw(st.sampled_from([0, 1, 30, 5000, 60000]))
+    end = draw(st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\r\n"]))
+    body = b"".join(b"%d%b" % (number, end) for number in range(20000))[:size]
+    kind = draw(st.sampled_from([b"a/b", b"text/event-stream"]))
+    fields = b"HTTP/1.1 200 OK\r\nContent-Type: %b; charset=utf-8\r\n" % kind
+    sent = body
+    if draw(st.booleans()):
+        sent, fields = gzip.compress(body, 1), fields + b"Content-Encoding: gzip\r\n"
+    framing = draw(st.sampled_from(["length", "chunked", "close"]))
+    if framing == "length":
+        fields += b"Content-Length: %d\r\n" % len(sent)
+    elif framing == "chunked":
+        chunks = cut(sent, draw(st.sampled_from([10, 900, 13000])))
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+        fields += b"Transfer-Encoding: chunked\r\n"
+    return body, fields + b"\r\n" + sent
+
+
+@pytest.mark.leaks(reason="the server outlives the test")
+@FUZZ
+@given(answer=answers(), turns=st.lists(st.tuples(st.sampled_from(sorted(TURNS)), st.integers(1, 5)), max_size=20))
+def test_loops_that_take_turns_get_each_byte_once(
+    raw: RawServer, answer: tuple[bytes, bytes], turns: list[tuple[str, int]]
+) -> None:
+    """Whatever came when, and then the content is what is left; loops over lines drop line ends, and only those."""
+    body, raw.answer = answer
+    seen: list[Any] = []
+    with Client(raw.url, policy={"max_retries": 0}, timeouts=PATIENT) as client:
+        response = client.get(stream=True)
+        loops: dict[str, Iterator[Any]] = {}
+        for turn, count in turns:
+            if turn not in loops and not response._content_consumed:
+                loops[turn] = TURNS[turn](response)
+            seen += itertools.islice(loops.get(turn, ()), count)
+        if not response._content_consumed:
+            seen.append(response.content)
+        assert client.adapter.stats().in_flight == 0
+
+    found = b"".join(piece.encode() if isinstance(piece, str) else piece for piece in seen)
+    assert found.translate(None, b"\r\n") == body.translate(None, b"\r\n")
+
+
+class Pieces:
+    """What a mock's response is read from: one piece at a time."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = [piece for piece in pieces if piece]
+
+    def read(self, _: int) -> bytes:
+        """Return the next one; nothing at the end."""
+        return self._pieces.pop(0) if self._pieces else b""
+
+    stream = close = None
+
+
+@FUZZ
+@given(st.data())
+def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None:
+    """No line end is two, or none, for coming in two reads, whoever reads next; and blocks see what was sent."""
+    body = b"".join(data.draw(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=40)))
+    made = requests.Response()
+    made.status_code, made.raw = 200, Pieces(data.draw(pieces_of(body)))
+    response = ResilientResponse.of(made)
+    loops: Any = [response.iter_lines(), response.iter_lines(), response.iter_content(data.draw(st.integers(1, 5)))]
+    seen = []
+    for turn in data.draw(st.lists(st.integers(0, 2), max_size=60)):
+        piece = next(loops[turn], None)
+        if piece is not None:
+            seen.append((piece, turn == 2))
+    seen += [(line, False) for line in loops[0]]
+
+    at = 0
+    for piece, is_block in seen:
+        assert body.startswith(piece, at)
+        at += len(piece)
+        if not is_block:
+            end = re.compile(rb"\r\n?|\n|$").match(body, at)
+            assert end is not None
+            assert end.group() or at == len(body)
+            at = end.end()
+    assert at == len(body)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import itertools
 import json
 import pickle
 import threading
@@ -15,7 +16,8 @@ import requests
 from clients import Client
 from coded import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened, until_error
 
-from resilient_requests import StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
+from resilient_requests import HEARTBEAT, StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
+from resilient_requests._body import body_of
 from resilient_requests._response import _lines, _split
 from resilient_requests.testing import FaultServer, respond, stream
 
@@ -112,6 +114,209 @@ def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(client: Client, serve
     seen = [next(response.iter_content(3)) for _ in range(3)]
 
     assert [*seen, *response.iter_content(3)] == [b"012", b"345", b"678", b"9"]
+
+
+NUMBERED = b"".join(b"line %d\r\n" % number for number in range(9000))
+KEPT: dict[str, Callable[[requests.Response], Iterator[Any]]] = {
+    "iter_content(10)": lambda response: response.iter_content(10),
+    "iter_content(10), decoded": lambda response: response.iter_content(10, decode_unicode=True),
+    "iter_content(None)": lambda response: response.iter_content(None),
+    "iter": iter,
+    "iter_lines": lambda response: response.iter_lines(),
+    "iter_lines, decoded": lambda response: response.iter_lines(decode_unicode=True),
+    "iter_lines, delimited": lambda response: response.iter_lines(delimiter=b"\n"),
+    "iter_lines, decoded and delimited": lambda response: response.iter_lines(decode_unicode=True, delimiter="\n"),
+}
+
+
+def without_ends(pieces: list[Any]) -> bytes:
+    """What they are of, but for line ends, of which loops over lines give none."""
+    found = (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
+    return b"".join(found).translate(None, b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent", [(b"1\n2\n3", PLAIN), (NUMBERED, PLAIN), (NUMBERED, EVENT_STREAM)], ids=["short", "long", "events"]
+)
+@pytest.mark.parametrize("loop_of", KEPT.values(), ids=list(KEPT))
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_what_a_loop_that_is_kept_has_not_yielded_is_the_contents(
+    client: Client, server: FaultServer, framing: Any, loop_of: Any, sent: tuple[bytes, str]
+) -> None:
+    """Code that looks at the head first keeps its iterator, since it has a name for it."""
+    body, kind = sent
+    response = opened(client, server, respond(body, framing=framing, headers={"Content-Type": kind}))
+    response.encoding = "utf-8"
+    loop = loop_of(response)
+    head = next(loop)
+    rest = response.content
+
+    assert without_ends([head, rest]) == without_ends([body])
+    assert list(loop) == []
+    assert response.content == rest
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("second", KEPT.values(), ids=list(KEPT))
+@pytest.mark.parametrize("first", KEPT.values(), ids=list(KEPT))
+def test_loops_that_are_kept_take_turns(client: Client, server: FaultServer, first: Any, second: Any) -> None:
+    """Each goes on where the other has stopped, to the end."""
+    body = NUMBERED[:40000]
+    response = opened(client, server, respond(body, headers={"Content-Type": PLAIN}))
+    response.encoding = "utf-8"
+    pairs = itertools.zip_longest(first(response), second(response), fillvalue=b"")
+
+    assert without_ends([piece for pair in pairs for piece in pair]) == without_ends([body])
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("size", [2, 10, 100])
+def test_a_body_that_one_block_holds_leaves_nothing(server: FaultServer, size: int) -> None:
+    """Which is no error: a loop that was not told of the end has not consumed the body."""
+    with both(server, respond(b"0123456789", headers={"Content-Type": PLAIN})) as pair:
+        for response in pair:
+            head = next(loop := response.iter_content(size))
+
+            assert head + response.content == b"0123456789"
+            assert next(loop, None) is None
+
+
+@pytest.mark.parametrize("body", [BODY[:100], BODY], ids=["short", "long"])
+def test_a_stream_and_a_loop_take_turns(client: Client, server: FaultServer, body: bytes) -> None:
+    """Whether or not all of it has come when the loop yields its first."""
+    response = opened(client, server, respond(body, framing="chunked", chunks=[900, 7, 13000]))
+    loop = response.iter_content(10)
+    seen = [next(loop)]
+    with iter_bytes(response) as pieces:
+        for piece in pieces:
+            seen += [piece, next(loop, b"")]
+
+    assert b"".join(seen) == body
+
+
+def test_closing_a_stream_drops_what_a_loop_holds(client: Client, server: FaultServer) -> None:
+    """It ends the response, whoever reads it."""
+    response = opened(client, server, respond(b"0123456789"))
+    pieces, loop = iter_bytes(response), response.iter_content(3)
+    assert next(loop) == b"012"
+    pieces.close()
+
+    assert list(pieces) == list(loop) == []
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_blocks_keep_their_size_in_the_middle_of_a_chunk(client: Client, server: FaultServer) -> None:
+    """What was given back is cut behind no chunk."""
+    response = opened(client, server, respond(BODY, framing="chunked", chunks=[13000]))
+    loop, blocks = response.iter_content(10), response.iter_content(4096)
+
+    assert [len(next(loop)), len(next(blocks)), len(next(loop)), len(next(blocks))] == [10, 4096, 10, 4096]
+    response.close()
+
+
+def test_an_error_counts_what_its_own_loop_took(client: Client, server: FaultServer) -> None:
+    """Not what another got."""
+    response = opened(client, server, stream([b"0123456789"], content_type=PLAIN, ending="reset"))
+    loop, other = response.iter_content(3), response.iter_content(4)
+    assert next(loop) + next(other) == b"0123456"
+    seen, error = until_error(StreamBroken, loop)
+
+    assert (seen, error.bytes_received) == ([b"789"], 6)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "shift-jis"])
+def test_half_a_character_is_the_next_loops(client: Client, server: FaultServer, encoding: str) -> None:
+    """Blocks cut them anywhere."""
+    text = "\n".join(f"日本 {number}" for number in range(3000))
+    response = opened(client, server, respond(text.encode(encoding), headers={"Content-Type": PLAIN}))
+    response.encoding = encoding
+    loops: list[Iterator[Any]] = [
+        response.iter_content(5, decode_unicode=True),
+        response.iter_lines(decode_unicode=True),
+        response.iter_lines(decode_unicode=True, delimiter="\n"),
+    ]
+    seen = [next(loop) for loop in loops * 900]
+    dropped: Iterator[Any] = response.iter_content(5, decode_unicode=True)
+    seen.append(next(dropped))
+    del dropped
+    seen.append(response.content.decode(encoding))
+
+    assert "".join(seen).replace("\n", "") == text.replace("\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_loop_remembers_the_order_of_bytes(client: Client, server: FaultServer, encoding: str) -> None:
+    """It has read the mark at the beginning, and does so once."""
+    lines = [f"日本 {number:05}\n" for number in range(4000)]
+    body = "".join(lines).encode(encoding)
+    response = opened(client, server, respond(body, headers={"Content-Type": PLAIN}))
+    response.encoding = encoding
+    loop: Iterator[Any] = response.iter_lines(decode_unicode=True)
+    blocks = response.iter_content((len(body) - len("".encode(encoding))) // len(lines))
+
+    for line, after in zip(lines[::2], lines[1::2], strict=True):
+        assert next(loop) + "\n" == line
+        assert "".encode(encoding) + next(blocks) == after.encode(encoding)
+
+
+def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(client: Client, server: FaultServer) -> None:
+    """The CR has ended a line already."""
+    for second in (KEPT["iter_lines"], KEPT["iter_content(10)"], KEPT["iter_content(None)"]):
+        go_on = threading.Event()
+        response = opened(client, server, stream([b"a\r", go_on, b"\nb\n\nc"], content_type=PLAIN))
+        first = response.iter_lines()
+        assert next(first) == b"a"
+        go_on.set()
+
+        assert next(second(response)).startswith(b"b")
+        response.close()
+
+
+def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: FaultServer) -> None:
+    """After a silence."""
+    go_on = threading.Event()
+    response = opened(client, server, stream([b"a\r", go_on, b"\nb"], content_type=PLAIN))
+    assert next(response.iter_lines()) == b"a"
+    with iter_bytes(response, heartbeat=0.02) as pieces:
+        beat = next(pieces)
+        go_on.set()
+        rest = [piece for piece in pieces if piece is not HEARTBEAT]
+
+    assert beat is HEARTBEAT
+    assert rest == [b"b"]
+
+
+def test_closing_the_response_drops_what_its_loops_hold(client: Client, server: FaultServer) -> None:
+    """In requests, too, nothing comes after it."""
+    for framing in FRAMINGS:
+        for loop_of in KEPT.values():
+            response = opened(client, server, respond(NUMBERED[:1000], framing=framing))
+            response.encoding = "utf-8"
+            loop = loop_of(response)
+            next(loop)
+            response.close()
+
+            assert list(loop) == []
+
+
+def test_loops_in_turns_take_little_time(client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They give back a little more than they use, and not each time all that has arrived."""
+    response = opened(client, server, respond(NUMBERED * 4, headers={"Content-Type": PLAIN}))
+    loops = [response.iter_content(100), response.iter_lines(), response.iter_lines()]
+    source: Any = body_of(response)
+    reread, sizes = source._reread, []
+
+    def counted() -> bytes:
+        sizes.append(len(data := reread()))
+        return data  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(source, "_reread", counted)
+    for loop in itertools.cycle(loops):
+        if next(loop, None) is None:
+            break
+
+    assert sum(sizes) < 2000 * len(sizes)
+    assert len(sizes) < len(NUMBERED) * 4 // 20
 
 
 def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> None:
