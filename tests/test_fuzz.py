@@ -24,7 +24,8 @@ from test_sse import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
 from resilient_requests._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests._response import ResilientResponse, _lines, _split
+from resilient_requests._loops import lines, split
+from resilient_requests._response import ResilientResponse
 from resilient_requests._sse import EventTooLarge, SSEDecoder
 from resilient_requests.chat._wire import JSONLines
 
@@ -170,7 +171,7 @@ def test_lines_agree_with_splitlines(data: Any) -> None:
     """As bytes, whatever the cuts."""
     soup = data.draw(SOUP)
 
-    assert list(_lines(iter(data.draw(pieces_of(soup))))) == soup.splitlines()
+    assert list(lines(iter(data.draw(pieces_of(soup))))) == soup.splitlines()
 
 
 @FUZZ
@@ -181,7 +182,7 @@ def test_delimited_lines_agree_with_split(data: Any) -> None:
     delimiter = data.draw(st.sampled_from([b"a", b"aa", b"ab", b"aab", b"abab"]))
     expected = soup.split(delimiter)
 
-    assert list(_split(iter(data.draw(pieces_of(soup))), delimiter)) == (expected if expected[-1] else expected[:-1])
+    assert list(split(iter(data.draw(pieces_of(soup))), delimiter)) == (expected if expected[-1] else expected[:-1])
 
 
 @FUZZ

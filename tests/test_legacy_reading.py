@@ -18,7 +18,7 @@ from coded import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened
 
 from resilient_requests import HEARTBEAT, StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
 from resilient_requests._body import body_of
-from resilient_requests._response import _lines, _split
+from resilient_requests._loops import lines, split
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:
@@ -455,10 +455,10 @@ def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
     """A CRLF between two reads is one line end; requests makes two of it."""
     for size in range(1, len(body) + 1):
         pieces = [body[at : at + size] for at in range(0, len(body), size)]
-        assert list(_lines(iter(pieces))) == body.splitlines()
+        assert list(lines(iter(pieces))) == body.splitlines()
     text = body.decode("latin-1").replace("\x85", "")
     expected = [line.decode("latin-1") for line in text.encode("latin-1").splitlines()]
-    assert list(_lines(iter(text))) == expected
+    assert list(lines(iter(text))) == expected
 
 
 @pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"--", b"aa", b"abab"])
@@ -469,7 +469,7 @@ def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
         expected = expected if expected[-1] else expected[:-1]
         for size in range(1, len(body) + 1):
             pieces = iter([body[at : at + size] for at in range(0, len(body), size)])
-            assert list(_split(pieces, delimiter)) == expected
+            assert list(split(pieces, delimiter)) == expected
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -514,7 +514,7 @@ def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServ
 
 @pytest.mark.parametrize(
     "run",
-    [_lines, lambda pieces: _split(pieces, b"\r\n"), lambda pieces: _split(pieces, b"\n")],
+    [lines, lambda pieces: split(pieces, b"\r\n"), lambda pieces: split(pieces, b"\n")],
     ids=["lines", "CRLF", "LF"],
 )
 def test_a_long_line_is_held_once(run: Any) -> None:
