@@ -56,7 +56,7 @@ def parse_head(data: bytes) -> Head | None:
         int(status),
         reason.decode("latin-1").strip(),
         fields,
-        is_chunked(framing.get("transfer-encoding", "")),
+        "transfer-encoding" in framing and is_chunked(framing["transfer-encoding"]),
         int(length) if length else None,
         "close" in framing.get("connection", "").lower(),
         match.end(),
