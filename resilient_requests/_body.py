@@ -265,8 +265,6 @@ def _body_of(raw: Any) -> Source:
     # vcrpy's stand-in for urllib3's response says that it is http.client's too.
     if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(exchange, http.client.HTTPResponse):
         return ForeignBody(raw)
-    if raw._fp is not exchange:  # see is_rewired
-        return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
         # urllib3 may hold some that it has decoded for nobody yet.
         return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
