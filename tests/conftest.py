@@ -110,6 +110,15 @@ def own_environment(nothing_leaks: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is collected but what nobody refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(params=["plain", "tls"])
 def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
     """A server with and without TLS; a module may have one of its own."""

@@ -41,15 +41,6 @@ def mount() -> Iterator[Mount]:
         )
 
 
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Nothing is collected but what nobody refers to."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def endless(**options: Any) -> Reply:
     """An event, and then nothing more."""
     return stream([b"data: one\n\n"], ending="silence", **options)

@@ -16,7 +16,7 @@ from resilient_requests import ResilientAdapter
 from resilient_requests.testing import fin, reset, respond, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from resilient_requests.testing import FaultServer, Reply
 
@@ -36,15 +36,6 @@ def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, str
     gc.collect()
 
     assert fault_server.wait_for_disconnects(1)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Nothing is collected but what nobody refers to."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")
