@@ -13,7 +13,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
-TESTS = Path("tests").resolve()
+SUPPORT = Path("tests", "support").resolve()
 # A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
 NOT_AS_REQUESTS = (
     "tests/test_lowlevel.py::test_chunked_encoding_error",
@@ -66,21 +66,25 @@ def requests(session: nox.Session) -> None:
         shutil.unpack_archive(archive, elsewhere)
         left_out = [f"--deselect={each}" for each in NOT_AS_REQUESTS]
         with session.chdir(archive.with_suffix("").with_suffix("")):
-            session.run("pytest", "-p", "mounted", "-n", "4", "-q", *left_out, "tests", env={"PYTHONPATH": str(TESTS)})
+            session.run(
+                "pytest", "-p", "mount_plugin", "-n", "4", "-q", *left_out, "tests", env={"PYTHONPATH": str(SUPPORT)}
+            )
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
     install(session, "test")
-    session.run("python", "tests/soak.py", *(session.posargs or ("--seconds", "3600", "--least-faults", "100000")))
+    session.run(
+        "python", "tests/proof/soak.py", *(session.posargs or ("--seconds", "3600", "--least-faults", "100000"))
+    )
 
 
 @nox.session
 def proof(session: nox.Session) -> None:
     """Run ten thousand random fault schedules, and see each planted bug found; ``-- --page docs/proof.md`` notes it."""
     session.install("--upgrade", "--editable", ".[test]")
-    session.run("python", "tests/proof.py", *session.posargs)
+    session.run("python", "tests/proof/proof.py", *session.posargs)
 
 
 @nox.session

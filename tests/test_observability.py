@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from clients import Client, Running, in_time, until
+from fake_clock import FakeClock, adapter_of, forgets, mounted
 from proxies import HTTPProxy
-from timed import FakeClock, adapter_of, forgets, mounted
 
 from resilient_requests import (
     AttemptFailed,

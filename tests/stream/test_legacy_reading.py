@@ -1,0 +1,605 @@
+"""Code written for requests reads our responses as it always did: promptly, and without losing a byte."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import itertools
+import json
+import pickle
+import threading
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from clients import Client
+from coded_bodies import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened, until_error
+
+from resilient_requests import HEARTBEAT, StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
+from resilient_requests._body import body_of
+from resilient_requests._loops import lines, split
+from resilient_requests.testing import FaultServer, respond, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BODY = bytes(range(256)) * 300
+PLAIN = "application/octet-stream"
+TYPED = {"Content-Type": EVENT_STREAM}
+
+
+@contextlib.contextmanager
+def both(server: FaultServer, *reply: Any) -> Iterator[list[requests.Response]]:
+    """The same reply by requests' own adapter, and by ours."""
+    server.script(*reply, *reply)
+    with requests.Session() as plain, Client(server) as client:
+        plain.verify = client.session.verify
+        yield [plain.get(server.url, stream=True, timeout=5), client.get(stream=True)]
+
+
+@pytest.mark.parametrize("first", READERS.values(), ids=list(READERS))
+def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
+    client: Client, server: FaultServer, first: Callable[[requests.Response], Iterator[bytes]]
+) -> None:
+    """Whoever comes second must not need another except clause: the class depends on the reader alone."""
+    response = opened(client, server, respond(b"<html>" * 9, headers={"Content-Encoding": "gzip"} | TYPED))
+    with pytest.raises((requests.exceptions.ContentDecodingError, StreamProtocolError)):
+        next(first(response))
+
+    for name, read in READERS.items():
+        is_stream = name in ("iter_events", "iter_bytes")
+        with pytest.raises(StreamProtocolError if is_stream else requests.exceptions.ContentDecodingError):
+            next(read(response))
+
+
+# -- iter_content ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 1024, 10240, 65536, 1 << 20])
+@pytest.mark.parametrize("framing", ["length", "close"])
+def test_blocks_have_the_size_that_was_asked_for(server: FaultServer, framing: Any, size: int) -> None:
+    """Uploads in parts and ciphers rely on it; only the last may be shorter."""
+    body = BODY if size > 1 else BODY[:500]
+    with both(server, respond(body, framing=framing, chunks=[900, 7, 13000])) as (theirs, ours):
+        blocks = list(ours.iter_content(size))
+
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+        assert blocks == list(theirs.iter_content(size))
+
+
+@pytest.mark.parametrize("size", [7, 1024, 65536])
+def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) -> None:
+    """Shorter ones are allowed behind a chunk, as in requests."""
+    with both(server, respond(BODY, framing="chunked", chunks=[900, 7, 13000])) as (theirs, ours):
+        blocks = list(ours.iter_content(size))
+
+        assert max(map(len, blocks)) <= size
+        assert b"".join(blocks) == BODY == b"".join(theirs.iter_content(size))
+
+
+@pytest.mark.parametrize("size", [1000, 65536])
+@pytest.mark.parametrize("coding", CODINGS[1:])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_blocks_are_of_decoded_bytes(client: Client, server: FaultServer, framing: Any, coding: str, size: int) -> None:
+    """In every coding."""
+    response = opened(client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN))
+    blocks = list(response.iter_content(size))
+
+    assert b"".join(blocks) == BODY
+    assert max(map(len, blocks)) <= size
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [iter_bytes, lambda response: [response.content], lambda response: response.iter_content(None)],
+    ids=["iter_bytes", "content", "iter_content"],
+)
+@pytest.mark.parametrize("size", [512, 20000])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_the_next_loop_goes_on(client: Client, server: FaultServer, framing: Any, size: int, rest: Any) -> None:
+    """A look at the head of a file, and then the rest: with requests that works where there is a length."""
+    response = opened(client, server, respond(BODY, framing=framing))
+    first = next(response.iter_content(size))
+    second = next(response.iter_content(size))
+
+    assert len(first) == len(second) == size
+    assert first + second + b"".join(rest(response)) == BODY
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(client: Client, server: FaultServer) -> None:
+    """What was read for a block that nobody took is given back, at the end of the body too."""
+    response = opened(client, server, respond(b"0123456789", framing="length"))
+    seen = [next(response.iter_content(3)) for _ in range(3)]
+
+    assert [*seen, *response.iter_content(3)] == [b"012", b"345", b"678", b"9"]
+
+
+NUMBERED = b"".join(b"line %d\r\n" % number for number in range(9000))
+KEPT: dict[str, Callable[[requests.Response], Iterator[Any]]] = {
+    "iter_content(10)": lambda response: response.iter_content(10),
+    "iter_content(10), decoded": lambda response: response.iter_content(10, decode_unicode=True),
+    "iter_content(None)": lambda response: response.iter_content(None),
+    "iter": iter,
+    "iter_lines": lambda response: response.iter_lines(),
+    "iter_lines, decoded": lambda response: response.iter_lines(decode_unicode=True),
+    "iter_lines, delimited": lambda response: response.iter_lines(delimiter=b"\n"),
+    "iter_lines, decoded and delimited": lambda response: response.iter_lines(decode_unicode=True, delimiter="\n"),
+}
+
+
+def without_ends(pieces: list[Any]) -> bytes:
+    """What they are of, but for line ends, of which loops over lines give none."""
+    found = (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
+    return b"".join(found).translate(None, b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent", [(b"1\n2\n3", PLAIN), (NUMBERED, PLAIN), (NUMBERED, EVENT_STREAM)], ids=["short", "long", "events"]
+)
+@pytest.mark.parametrize("loop_of", KEPT.values(), ids=list(KEPT))
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_what_a_loop_that_is_kept_has_not_yielded_is_the_contents(
+    client: Client, server: FaultServer, framing: Any, loop_of: Any, sent: tuple[bytes, str]
+) -> None:
+    """Code that looks at the head first keeps its iterator, since it has a name for it."""
+    body, kind = sent
+    response = opened(client, server, respond(body, framing=framing, headers={"Content-Type": kind}))
+    response.encoding = "utf-8"
+    loop = loop_of(response)
+    head = next(loop)
+    rest = response.content
+
+    assert without_ends([head, rest]) == without_ends([body])
+    assert list(loop) == []
+    assert response.content == rest
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("second", KEPT.values(), ids=list(KEPT))
+@pytest.mark.parametrize("first", KEPT.values(), ids=list(KEPT))
+def test_loops_that_are_kept_take_turns(client: Client, server: FaultServer, first: Any, second: Any) -> None:
+    """Each goes on where the other has stopped, to the end."""
+    body = NUMBERED[:40000]
+    response = opened(client, server, respond(body, headers={"Content-Type": PLAIN}))
+    response.encoding = "utf-8"
+    pairs = itertools.zip_longest(first(response), second(response), fillvalue=b"")
+
+    assert without_ends([piece for pair in pairs for piece in pair]) == without_ends([body])
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("size", [2, 10, 100])
+def test_a_body_that_one_block_holds_leaves_nothing(server: FaultServer, size: int) -> None:
+    """Which is no error: a loop that was not told of the end has not consumed the body."""
+    with both(server, respond(b"0123456789", headers={"Content-Type": PLAIN})) as pair:
+        for response in pair:
+            head = next(loop := response.iter_content(size))
+
+            assert head + response.content == b"0123456789"
+            assert next(loop, None) is None
+
+
+@pytest.mark.parametrize("body", [BODY[:100], BODY], ids=["short", "long"])
+def test_a_stream_and_a_loop_take_turns(client: Client, server: FaultServer, body: bytes) -> None:
+    """Whether or not all of it has come when the loop yields its first."""
+    response = opened(client, server, respond(body, framing="chunked", chunks=[900, 7, 13000]))
+    loop = response.iter_content(10)
+    seen = [next(loop)]
+    with iter_bytes(response) as pieces:
+        for piece in pieces:
+            seen += [piece, next(loop, b"")]
+
+    assert b"".join(seen) == body
+
+
+def test_closing_a_stream_drops_what_a_loop_holds(client: Client, server: FaultServer) -> None:
+    """It ends the response, whoever reads it."""
+    response = opened(client, server, respond(b"0123456789"))
+    pieces, loop = iter_bytes(response), response.iter_content(3)
+    assert next(loop) == b"012"
+    pieces.close()
+
+    assert list(pieces) == list(loop) == []
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_blocks_keep_their_size_in_the_middle_of_a_chunk(client: Client, server: FaultServer) -> None:
+    """What was given back is cut behind no chunk."""
+    response = opened(client, server, respond(BODY, framing="chunked", chunks=[13000]))
+    loop, blocks = response.iter_content(10), response.iter_content(4096)
+
+    assert [len(next(loop)), len(next(blocks)), len(next(loop)), len(next(blocks))] == [10, 4096, 10, 4096]
+    response.close()
+
+
+def test_an_error_counts_what_its_own_loop_took(client: Client, server: FaultServer) -> None:
+    """Not what another got."""
+    response = opened(client, server, stream([b"0123456789"], content_type=PLAIN, ending="reset"))
+    loop, other = response.iter_content(3), response.iter_content(4)
+    assert next(loop) + next(other) == b"0123456"
+    seen, error = until_error(StreamBroken, loop)
+
+    assert (seen, error.bytes_received) == ([b"789"], 6)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "shift-jis"])
+def test_half_a_character_is_the_next_loops(client: Client, server: FaultServer, encoding: str) -> None:
+    """Blocks cut them anywhere."""
+    text = "\n".join(f"日本 {number}" for number in range(3000))
+    response = opened(client, server, respond(text.encode(encoding), headers={"Content-Type": PLAIN}))
+    response.encoding = encoding
+    loops: list[Iterator[Any]] = [
+        response.iter_content(5, decode_unicode=True),
+        response.iter_lines(decode_unicode=True),
+        response.iter_lines(decode_unicode=True, delimiter="\n"),
+    ]
+    seen = [next(loop) for loop in loops * 900]
+    dropped: Iterator[Any] = response.iter_content(5, decode_unicode=True)
+    seen.append(next(dropped))
+    del dropped
+    seen.append(response.content.decode(encoding))
+
+    assert "".join(seen).replace("\n", "") == text.replace("\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_loop_remembers_the_order_of_bytes(client: Client, server: FaultServer, encoding: str) -> None:
+    """It has read the mark at the beginning, and does so once."""
+    lines = [f"日本 {number:05}\n" for number in range(4000)]
+    body = "".join(lines).encode(encoding)
+    response = opened(client, server, respond(body, headers={"Content-Type": PLAIN}))
+    response.encoding = encoding
+    loop: Iterator[Any] = response.iter_lines(decode_unicode=True)
+    blocks = response.iter_content((len(body) - len("".encode(encoding))) // len(lines))
+
+    for line, after in zip(lines[::2], lines[1::2], strict=True):
+        assert next(loop) + "\n" == line
+        assert "".encode(encoding) + next(blocks) == after.encode(encoding)
+
+
+def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(client: Client, server: FaultServer) -> None:
+    """The CR has ended a line already."""
+    for second in (KEPT["iter_lines"], KEPT["iter_content(10)"], KEPT["iter_content(None)"]):
+        go_on = threading.Event()
+        response = opened(client, server, stream([b"a\r", go_on, b"\nb\n\nc"], content_type=PLAIN))
+        first = response.iter_lines()
+        assert next(first) == b"a"
+        go_on.set()
+
+        assert next(second(response)).startswith(b"b")
+        response.close()
+
+
+def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: FaultServer) -> None:
+    """After a silence."""
+    go_on = threading.Event()
+    response = opened(client, server, stream([b"a\r", go_on, b"\nb"], content_type=PLAIN))
+    assert next(response.iter_lines()) == b"a"
+    with iter_bytes(response, heartbeat=0.02) as pieces:
+        beat = next(pieces)
+        go_on.set()
+        rest = [piece for piece in pieces if piece is not HEARTBEAT]
+
+    assert beat is HEARTBEAT
+    assert rest == [b"b"]
+
+
+def test_closing_the_response_drops_what_its_loops_hold(client: Client, server: FaultServer) -> None:
+    """In requests, too, nothing comes after it."""
+    for framing in FRAMINGS:
+        for loop_of in KEPT.values():
+            response = opened(client, server, respond(NUMBERED[:1000], framing=framing))
+            response.encoding = "utf-8"
+            loop = loop_of(response)
+            next(loop)
+            response.close()
+
+            assert list(loop) == []
+
+
+def test_loops_in_turns_take_little_time(client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They give back a little more than they use, and not each time all that has arrived."""
+    response = opened(client, server, respond(NUMBERED * 4, headers={"Content-Type": PLAIN}))
+    loops = [response.iter_content(100), response.iter_lines(), response.iter_lines()]
+    source: Any = body_of(response)
+    reread, sizes = source._reread, []
+
+    def counted() -> bytes:
+        sizes.append(len(data := reread()))
+        return data  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(source, "_reread", counted)
+    for loop in itertools.cycle(loops):
+        if next(loop, None) is None:
+            break
+
+    assert sum(sizes) < 2000 * len(sizes)
+    assert len(sizes) < len(NUMBERED) * 4 // 20
+
+
+def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> None:
+    """Frameworks close what they iterate over."""
+    loops: tuple[Callable[[requests.Response], Any], ...] = (
+        lambda response: response.iter_content(3),
+        lambda response: response.iter_content(None),
+        lambda response: response.iter_content(None, decode_unicode=True),
+        lambda response: response.iter_lines(),
+    )
+    for loop_of in loops:
+        response = opened(client, server, stream([b"0123\n4567\n89"], content_type=PLAIN, ending="silence"))
+        loop = loop_of(response)
+        next(loop)
+        loop.close()
+
+        assert list(loop) == []
+        assert client.adapter.stats().in_flight == 0
+        assert server.wait_for_disconnects(server.accepted)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_ends_its_loop(client: Client, server: FaultServer, framing: Any) -> None:
+    """As in requests, and it is nobody's fault."""
+    response = opened(client, server, stream([b"a\n", 0.01, b"b\n"], framing=framing, ending="silence"))
+    seen = []
+    for line in response.iter_lines():
+        seen.append(line)
+        response.close()
+
+    assert seen[0] == b"a"
+    assert client.adapter.generation == 0
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServer) -> None:
+    """The call was ended first."""
+    response = opened(client, server, stream([b"a"], ending="silence"))
+    loop = response.iter_content(None)
+    next(loop)
+    tap: Any = response.raw._original_response.tap
+    tap.attempt.call.cancel()
+    response.close()
+
+    with pytest.raises(Exception, match="cancelled"):
+        next(loop)
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_closed_response_is_empty_as_in_requests(server: FaultServer, framing: Any, begins: bool, close: Any) -> None:
+    """Who looks at ``error.response.text`` behind a with block gets no false alarm."""
+    with both(server, stream([b"a\n"], framing=framing, content_type=PLAIN, ending="silence")) as pair:
+        for response in pair:
+            if begins:
+                assert response.raw.read(1) == b"a"
+            close(response)
+
+            assert response.content == b""
+            assert response.text == ""
+
+
+def test_a_response_keeps_its_attempts_when_it_is_pickled(client: Client, server: FaultServer) -> None:
+    """As errors do."""
+    response: Any = client.get()
+
+    assert pickle.loads(pickle.dumps(response)).attempts == response.attempts
+    assert len(response.attempts) == 1
+
+
+@pytest.mark.parametrize("size", [-1, "7", 7.0, True])
+def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> None:
+    """The same result, or the same error."""
+    with both(server, respond(b"0123456789")) as (theirs, ours):
+        outcomes: list[Any] = []
+        for response in (theirs, ours):
+            try:
+                outcomes.append((list(response.iter_content(size)), None))
+            except Exception as error:  # noqa: BLE001  # whatever it is
+                outcomes.append(([], type(error)))
+            response.close()
+
+        assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1", "shift-jis"])
+@pytest.mark.parametrize("size", [None, 1, 5])
+def test_text_is_decoded_across_cuts(client: Client, server: FaultServer, size: int | None, encoding: str) -> None:
+    """A character may be cut anywhere."""
+    text = "héllo" if encoding == "latin-1" else "日本\r\nテスト" * 20
+    response = opened(client, server, respond(text.encode(encoding), framing="chunked", chunks=[3]))
+    response.encoding = encoding
+
+    pieces: list[Any] = list(response.iter_content(size, decode_unicode=True))
+    assert "".join(pieces) == text
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_blocks_of_an_event_stream_are_prompt_and_no_longer_than_asked_for(
+    client: Client, server: FaultServer, size: int
+) -> None:
+    """Loops that look at the end of each byte miss an event boundary inside a longer block."""
+    go_on = threading.Event()
+    response = opened(client, server, stream([b"data: 1\n\nd", go_on, b"ata: 2\n\n"], content_type=EVENT_STREAM))
+    blocks = response.iter_content(size)
+    seen = b""
+    while not seen.endswith(b"\n\nd"):
+        block = next(blocks)
+        assert len(block) <= size
+        seen += block
+    go_on.set()
+
+    assert all(len(block) <= size for block in blocks)
+
+
+# -- iter_lines -----------------------------------------------------------------------------------------------------
+
+LINES = [
+    b"",
+    b"a",
+    b"a\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"a\r\nb\rc\nd",
+    b"a\r\n\r\nb\r\rc\n\nd\n\r",
+    b"\n\n\n",
+    b"a\x0bb\x0cc\x1cd\x85e\xe2\x80\xa8f\n",
+    b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("body", LINES, ids=repr)
+def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
+    """A CRLF between two reads is one line end; requests makes two of it."""
+    for size in range(1, len(body) + 1):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert list(lines(iter(pieces))) == body.splitlines()
+    text = body.decode("latin-1").replace("\x85", "")
+    expected = [line.decode("latin-1") for line in text.encode("latin-1").splitlines()]
+    assert list(lines(iter(text))) == expected
+
+
+@pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"--", b"aa", b"abab"])
+def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
+    """A delimiter may be cut anywhere; what is behind the last one is a line if there is anything."""
+    for body in (b"", delimiter, b"x" + delimiter, delimiter * 3 + b"x", b"aaabababaa--\r\n-\n" * 3, b"x" * 10):
+        expected = body.split(delimiter)
+        expected = expected if expected[-1] else expected[:-1]
+        for size in range(1, len(body) + 1):
+            pieces = iter([body[at : at + size] for at in range(0, len(body), size)])
+            assert list(split(pieces, delimiter)) == expected
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("options", [{}, {"chunk_size": 4096}, {"decode_unicode": True}, {"delimiter": b"\r\n"}])
+def test_lines_are_requests_lines(server: FaultServer, framing: Any, options: dict[str, Any]) -> None:
+    """For text that requests reads right, in one piece."""
+    body = "one\r\ntwo\r\n\r\nthree é\r\n".encode()
+    with both(server, respond(body, framing=framing, headers={"Content-Type": "text/plain; charset=utf-8"})) as pair:
+        theirs, ours = (list(response.iter_lines(**options)) for response in pair)
+
+        assert ours == (theirs[:-1] if "delimiter" in options else theirs)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "utf-32-le", None])
+def test_decoded_lines_end_at_line_ends_only(client: Client, server: FaultServer, encoding: str | None) -> None:
+    """A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
+    lines = ["a\x85b", "", "ਊ c"] if encoding != "latin-1" else ["a\x85b", "", "c"]
+    text = "\r\n".join(lines) + "\n"
+    data = text.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF16 if encoding == "utf-16-le" else b"\xff\xff")
+    response = opened(client, server, respond(data, framing="chunked", chunks=[3]))
+    response.encoding = encoding
+    expected: list[Any] = lines if encoding else [line.encode() for line in lines]
+
+    assert list(response.iter_lines(decode_unicode=True)) == expected
+
+
+def test_a_stall_leaves_a_legacy_loop_as_idle(client: Client, server: FaultServer) -> None:
+    """And what came before it has been delivered, but for half a line."""
+    response = opened(client, server, stream([b"one\ntwo\nthr"], ending="silence"), idle=0.03)
+    seen, _ = until_error(StreamIdle, response.iter_lines())
+
+    assert seen == [b"one", b"two"]
+
+
+def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServer) -> None:
+    """Half a line is not the last one."""
+    response = opened(client, server, stream([b"one\ntw"], ending="reset"))
+    seen, _ = until_error(StreamBroken, response.iter_lines())
+
+    assert seen == [b"one"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [lines, lambda pieces: split(pieces, b"\r\n"), lambda pieces: split(pieces, b"\n")],
+    ids=["lines", "CRLF", "LF"],
+)
+def test_a_long_line_is_held_once(run: Any) -> None:
+    """In its pieces until it is whole: joining at each read would be quadratic."""
+    held = b"x" * 1024
+    pieces = [held] * 4000
+    generator = run(iter(pieces))
+    tracemalloc.start()
+    try:
+        assert len(next(generator)) == len(held) * len(pieces)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2.5 * len(held) * len(pieces)
+
+
+# -- whole bodies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream_", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_content_text_and_json(client: Client, server: FaultServer, framing: Any, coding: str, stream_: bool) -> None:
+    """As ever, whether or not it was to be streamed, and again."""
+    document = {"é": list(range(100))}
+    server.script(
+        coded_stream([json.dumps(document).encode()], framing=framing, coding=coding, content_type="application/json")
+    )
+    response = client.get(stream=stream_)
+
+    assert response.json() == document
+    assert json.loads(response.text) == json.loads(response.content) == document
+    assert b"".join(response.iter_content(10)) == response.content
+    assert list(response.iter_lines()) == [response.content]
+    assert client.adapter.stats().in_flight == 0
+    assert response.ok
+    assert response.elapsed.total_seconds() >= 0
+
+
+def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(client: Client, server: FaultServer) -> None:
+    """``next(response.iter_lines())`` for a header line is common; requests loses what it had read ahead."""
+    response = opened(client, server, respond(b"head\r\n1\n2\r\n\n3", headers={"Content-Type": "text/plain"}))
+    assert next(response.iter_lines()) == b"head"
+
+    assert next(response.iter_lines(decode_unicode=True)) == "1"
+    assert list(response.iter_lines()) == [b"2", b"", b"3"]
+
+
+def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: FaultServer) -> None:
+    """Not found empty."""
+    response = opened(client, server, stream([b"a\n"]))
+    assert list(response.iter_lines()) == [b"a"]
+
+    with pytest.raises(requests.exceptions.StreamConsumedError):
+        next(response.iter_content(1))
+    with pytest.raises(RuntimeError, match="already consumed"):
+        response.content  # noqa: B018  # the property reads
+
+
+def test_a_response_without_a_status_has_no_content(client: Client, server: FaultServer) -> None:
+    """As in requests: None, and not an empty body."""
+    response = opened(client, server, respond(b""))
+    response.status_code = 0
+
+    content: bytes | None = response.content
+    assert content is None
+    response.close()
+
+
+def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
+    """With its methods: undecoded bytes, unless asked for otherwise."""
+    for framing in FRAMINGS:
+        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        assert response.raw.read(decode_content=True) == BODY
+        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        assert response.raw.read(2) == b"\x1f\x8b"
+        response.close()
+    assert client.adapter.stats().in_flight == 0
+
+
+def test_a_with_block_closes_the_response(client: Client, server: FaultServer) -> None:
+    """As in requests."""
+    with opened(client, server, stream([b"a\n"], content_type=EVENT_STREAM, ending="silence")) as response:
+        assert next(response.iter_lines()) == b"a"
+
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0

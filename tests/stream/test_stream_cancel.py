@@ -1,0 +1,391 @@
+"""Streams end at once when they are cancelled, closed or out of time, from any thread, and never look complete."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from clients import Client, Running, in_time, inside, until
+from coded_bodies import FRAMINGS, READERS, coded_stream, events, opened, until_error
+
+from resilient_requests import (
+    AttemptStarted,
+    Cancelled,
+    CancelScope,
+    DeadlineExceeded,
+    StreamBroken,
+    Timeouts,
+    iter_bytes,
+    iter_events,
+)
+from resilient_requests.testing import FaultServer, silence, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EVENTS = events(0, 1, 2)
+SLOW = 60.0  # no limit that a test waits for
+AT_ONCE = 0.4
+
+
+@pytest.fixture
+def client(server: FaultServer) -> Iterator[Client]:
+    """Ours, on that server, with limits that nobody will wait for."""
+    with Client(server, timeouts=Timeouts(connect=5, write=5, response=5, idle=SLOW)) as client:
+        yield client
+
+
+class Reading:
+    """A stream that another thread reads; ``data`` is what came, ``error`` what ended it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.data = b""
+        self.came = threading.Event()
+        self._pieces = pieces
+        self.thread = Running(self._read)
+
+    def _read(self) -> str:
+        for piece in self._pieces:
+            self.data += piece
+            if self.data.count(b"\n\n") >= len(EVENTS):
+                self.came.set()
+        return "a clean end"
+
+    def wait(self) -> None:
+        """Until all that was sent has come."""
+        assert self.came.wait(5)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, at once."""
+        in_time(self.thread.seconds_to_end(), AT_ONCE)
+        return self.thread.error
+
+
+def waits(response: requests.Response) -> bool:
+    """Whether the reader of this response is about to block, or does."""
+    return bool(response.raw._original_response.tap._armed == SLOW)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_scope_ends_a_stream_that_waits(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
+    """Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
+    scope = CancelScope()
+    server.script(stream(EVENTS, framing=framing, ending="silence"))
+    response = inside(scope, lambda: client.get(stream=True))()
+    reading = Reading(READERS[reader](response))
+    reading.wait()
+    begun = time.monotonic()
+    scope.cancel()
+
+    in_time(time.monotonic() - begun, 0.1)
+    assert isinstance(reading.error, Cancelled)
+    assert reading.data == b"".join(EVENTS)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+    assert client.adapter.generation == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+@pytest.mark.parametrize("clocks", [{}, {"event_timeout": SLOW}, {"heartbeat": SLOW}])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_stream_is_ended_from_another_thread(
+    client: Client, server: FaultServer, framing: Any, clocks: dict[str, Any], how: str
+) -> None:
+    """Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
+    stream_ = iter_events(opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks)
+    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
+    reading.wait()
+    getattr(stream_, how)()
+
+    assert isinstance(reading.error, Cancelled)
+    assert reading.data == b"".join(EVENTS)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+    assert client.adapter.generation == 0
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_wakes_another_threads_reader(
+    client: Client, server: FaultServer, framing: Any, reader: str, close: Any
+) -> None:
+    """A closed socket wakes nobody, and who has forgotten it cannot shut it down: the reader would wait on."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    reading = Reading(READERS[reader](response))
+    reading.wait()
+    until(lambda: response.raw._original_response.tap._is_waiting)
+    close(response)
+
+    assert isinstance(reading.error, Cancelled)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+    assert client.adapter.generation == 0
+
+
+RAW: dict[str, Callable[[Any], Any]] = {
+    "read": lambda raw: raw.read(),
+    "read(n)": lambda raw: raw.read(1000),
+    "read1": lambda raw: list(iter(lambda: raw.read1(1000), b"")),
+    "stream": lambda raw: list(raw.stream(10)),
+    "stream(None)": lambda raw: list(raw.stream(None)),
+}
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("read", RAW.values(), ids=list(RAW))
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_closing_the_response_wakes_another_threads_reader_of_raw(
+    client: Client, server: FaultServer, framing: Any, read: Callable[[Any], Any], close: Any
+) -> None:
+    """It holds the lock of http.client's file, for which whoever closes the file would wait as long as the limit."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    reading = Running(lambda: read(response.raw))
+    tap = response.raw._original_response.tap
+    until(lambda: tap._is_waiting and tap.attempt.bytes_received > len(b"".join(EVENTS)))
+    begun = time.monotonic()
+    close(response)
+
+    in_time(time.monotonic() - begun, AT_ONCE)
+    in_time(reading.seconds_to_end(), AT_ONCE)
+    assert isinstance(reading.error, Cancelled)
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
+    client: Client, server: FaultServer, framing: Any, close: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes cannot see it waiting yet, and waits for it."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    tap = response.raw._original_response.tap
+    assert response.raw.read(1) == b"d"
+    is_about_to, go_on, arm = threading.Event(), threading.Event(), tap._arm
+
+    def armed() -> None:
+        arm()
+        is_about_to.set()
+        go_on.wait(5)
+
+    monkeypatch.setattr(tap, "_arm", armed)
+    reading = Running(response.raw.read)
+    assert is_about_to.wait(5)
+    closing = Running(lambda: close(response))
+    until(lambda: tap._is_closing)
+    go_on.set()
+
+    in_time(closing.seconds_to_end(), AT_ONCE)
+    in_time(reading.seconds_to_end(), AT_ONCE)
+    assert isinstance(reading.error, Cancelled)
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_signal_handler_may_close_the_response_whose_raw_it_interrupts(
+    client: Client, server: FaultServer, framing: Any
+) -> None:
+    """It runs on the thread that holds the lock, and cannot wait for it."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    before = signal.signal(signal.SIGALRM, lambda *_: response.close())
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Cancelled):
+            response.raw.read()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert server.wait_for_disconnects(1)
+    assert client.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServer, how: str) -> None:
+    """Its socket is as good as ours."""
+    server.script(stream(EVENTS, framing="close", ending="silence"))
+    with requests.Session() as session:
+        response = session.get(server.url, stream=True, timeout=SLOW, verify=server.ca_path or True)
+        stream_ = iter_bytes(response)
+        reading = Reading(stream_)
+        reading.wait()
+        getattr(stream_, how)()
+
+        assert isinstance(reading.error, Cancelled)
+        assert server.wait_for_disconnects(1)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_cancel_amid_ciphertext_delivers_none(client: Client, server: FaultServer, framing: Any) -> None:
+    """SSLSocket.shutdown() would drop the TLS object, and what follows would be read as it is on the wire."""
+    plain = b"0123456789abcdef" * 4096
+    server.script(stream([plain] * 200, framing=framing, content_type="a/b", ending="silence"))
+    stream_ = iter_bytes(client.get(stream=True))
+    first = next(stream_)
+    canceller = Running(stream_.cancel)
+    pieces, _ = until_error(Cancelled, stream_)
+    canceller.seconds_to_end()
+
+    seen = b"".join([first, *pieces])
+    assert seen.strip(b"0123456789abcdef") == b""
+    assert len(seen) < len(plain) * 200
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_cancelled_stream_that_never_began_reads_nothing(client: Client, server: FaultServer, reader: str) -> None:
+    """The events that have arrived are not delivered first."""
+    scope = CancelScope()
+    server.script(stream(EVENTS))
+    response = inside(scope, lambda: client.get(stream=True))()
+    pieces = READERS[reader](response)
+    scope.cancel()
+
+    with pytest.raises(Cancelled):
+        next(pieces)
+
+
+def test_what_has_arrived_is_not_delivered_after_a_cancel(client: Client, server: FaultServer) -> None:
+    """Not even where the body has ended already: a cancelled stream never looks complete."""
+    body = b"".join(EVENTS)
+    for reply in (stream([body]), stream([body], ending="silence"), stream([body], framing="length")):
+        stream_ = iter_events(opened(client, server, reply))
+        next(stream_)
+        stream_.cancel()
+
+        for _ in range(3):
+            with pytest.raises(Cancelled):
+                next(stream_)
+
+
+def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:
+    """Neither what has arrived, nor half an event as if the body had ended there."""
+    stream_ = iter_events(opened(client, server, stream([b"".join(EVENTS) + b"data: half"], ending="silence")))
+    next(stream_)
+    stream_.close()
+
+    assert list(stream_) == []
+    assert not stream_.is_flushed
+
+
+def test_a_cancel_wins_over_a_break(client: Client, server: FaultServer) -> None:
+    """The flag decides, not what the socket reports when it was shut down or reset."""
+    gone = threading.Event()
+    server.script(stream([*EVENTS, gone], ending="reset"))
+    scope = CancelScope()
+    stream_ = iter_events(inside(scope, lambda: client.get(stream=True))())
+    next(stream_)
+    gone.set()
+    assert server.wait_for_disconnects(1)
+    scope.cancel()
+
+    with pytest.raises(Cancelled):
+        list(stream_)
+    assert client.adapter.generation == 0
+
+
+def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, server: FaultServer) -> None:
+    """Together with closes."""
+    stream_ = iter_events(opened(client, server, stream(EVENTS, ending="silence")))
+    reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
+    reading.wait()
+    enders = [Running(stream_.cancel if number % 2 else stream_.close) for number in range(8)]
+    for ender in enders:
+        ender.seconds_to_end()
+
+    assert [ender.error for ender in enders] == [None] * 8
+    assert isinstance(reading.error, Cancelled)
+    assert client.adapter.stats().in_flight == 0
+    assert server.wait_for_disconnects(1)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_shutdown_ends_streams_with_an_error(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
+    """Neither a clean end nor a network's fault."""
+    response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
+    reading = Reading(READERS[reader](response))
+    reading.wait()
+    client.adapter.shutdown()
+
+    assert isinstance(reading.error, StreamBroken)
+    assert "shut down" in str(reading.error)
+    assert reading.data == b"".join(EVENTS)
+
+
+# -- deadlines ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, reader: str) -> None:
+    """It is no silence of the peer's: nobody is to blame."""
+    with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
+        server.script(stream(EVENTS, framing=framing, ending="silence"))
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=r"Timeouts\.total"):
+            list(READERS[reader](hurried.get(stream=True)))
+
+        in_time(time.monotonic() - begun, 0.08 + AT_ONCE)
+        assert len(hurried.told(AttemptStarted)) == 1
+        assert hurried.adapter.generation == 0
+        assert hurried.adapter.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None:
+    """Though no wait was ever long."""
+    with Client(server, timeouts=Timeouts(idle=SLOW, total=0.1)) as hurried:
+        items: list[Any] = [item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair]
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            list(READERS[reader](opened(hurried, server, stream(items))))
+
+        in_time(time.monotonic() - begun, 0.1 + AT_ONCE)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_scopes_timeout_bounds_its_streams(client: Client, server: FaultServer, reader: str) -> None:
+    """Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
+    server.script(stream(EVENTS, ending="silence"))
+    get = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))
+
+    with pytest.raises(DeadlineExceeded, match="CancelScope"):
+        list(READERS[reader](get()))
+
+
+def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: FaultServer) -> None:
+    """One request, whatever the retries."""
+    server.default = silence()
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        inside(CancelScope(timeout=0.06), lambda: client.get(stream=True))()
+
+    in_time(time.monotonic() - begun, AT_ONCE + 0.06)
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize("clocks", [{"event_timeout": SLOW}, {"heartbeat": SLOW}])
+def test_a_deadline_counts_beside_the_clocks(server: FaultServer, clocks: dict[str, Any]) -> None:
+    """The earliest of all limits is waited for."""
+    with Client(server, timeouts=Timeouts(idle=SLOW, total=0.08)) as hurried:
+        server.script(stream(EVENTS, ending="silence"))
+        with pytest.raises(DeadlineExceeded):
+            list(iter_events(hurried.get(stream=True), **clocks))
+
+
+def test_another_adapters_stream_obeys_the_scope_it_is_read_in(server: FaultServer) -> None:
+    """The response knows of no scope: the one around iter_bytes() counts."""
+    server.script(coded_stream(EVENTS, coding="gzip", ending="silence"))
+    with requests.Session() as session:
+        response = session.get(server.url, stream=True, timeout=SLOW, verify=server.ca_path or True)
+        stream_ = inside(CancelScope(timeout=0.05), lambda: iter_bytes(response))()
+
+        with pytest.raises(DeadlineExceeded):
+            list(stream_)
+        until(lambda: server.open_connections == 0)

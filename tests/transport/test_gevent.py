@@ -1,0 +1,37 @@
+"""Under gevent, whether it patches first or late, every way out of a call works as it does with threads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gevent", reason="needs gevent: pip install 'resilient_requests[test]'")
+
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "gevent_script.py"
+PROMISED = {
+    "cancel of a stream": "Cancelled",
+    "stall": "StreamIdle",
+    "heartbeat": "intact",
+    "cancel before the head": "Cancelled",
+    "gevent.Timeout": "Timeout",
+    "close of raw": "None, Cancelled",
+    "shutdown": "StreamBroken",
+    "left": "=0 idle=0>",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "wires"), [("early", 4), ("late", 2)])
+def test_every_way_out_works_in_greenlets(when: str, wires: int) -> None:
+    """Its sockets wake with EBADF, also on close-delimited bodies, where a thread's socket sees a clean end."""
+    done = subprocess.run([sys.executable, str(SCRIPT), when], capture_output=True, text=True, timeout=50, check=False)
+
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert len(results) == wires
+    for wire, outcomes in results.items():
+        assert outcomes == PROMISED, wire
