@@ -29,7 +29,9 @@ nox.options.error_on_missing_interpreters = False
 
 def install(session: nox.Session, extras: str, *arguments: str) -> None:
     """Install the package as a user would, with the newest versions unless the arguments say otherwise."""
-    shutil.rmtree("build", ignore_errors=True)  # setuptools would ship modules that are no longer there
+    shutil.rmtree(
+        "build", ignore_errors=True
+    )  # setuptools would ship modules that are no longer there
     session.install("--upgrade", f".[{extras}]", *arguments)
 
 
@@ -67,7 +69,15 @@ def requests(session: nox.Session) -> None:
         left_out = [f"--deselect={each}" for each in NOT_AS_REQUESTS]
         with session.chdir(archive.with_suffix("").with_suffix("")):
             session.run(
-                "pytest", "-p", "mount_plugin", "-n", "4", "-q", *left_out, "tests", env={"PYTHONPATH": str(SUPPORT)}
+                "pytest",
+                "-p",
+                "mount_plugin",
+                "-n",
+                "4",
+                "-q",
+                *left_out,
+                "tests",
+                env={"PYTHONPATH": str(SUPPORT)},
             )
 
 
@@ -76,7 +86,9 @@ def soak(session: nox.Session) -> None:
     """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
     install(session, "test")
     session.run(
-        "python", "tests/proof/soak.py", *(session.posargs or ("--seconds", "3600", "--least-faults", "100000"))
+        "python",
+        "tests/proof/soak.py",
+        *(session.posargs or ("--seconds", "3600", "--least-faults", "100000")),
     )
 
 
@@ -106,7 +118,16 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error, and nothing is fetched."""
     session.install("--upgrade", "--editable", ".[docs]")
-    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "docs", "docs/_build/html", *session.posargs)
+    session.run(
+        "sphinx-build",
+        "-W",
+        "--keep-going",
+        "-E",
+        "-q",
+        "docs",
+        "docs/_build/html",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -115,13 +136,23 @@ def build(session: nox.Session) -> None:
     session.install("--upgrade", "build")
     shutil.rmtree("build", ignore_errors=True)
     shutil.rmtree(DIST, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)  # the wheel is built from the sdist
+    session.run(
+        "python", "-m", "build", "--outdir", str(DIST), silent=True
+    )  # the wheel is built from the sdist
     (wheel,) = (path.resolve() for path in DIST.glob("*.whl"))
     with tempfile.TemporaryDirectory() as elsewhere:
         session.run("python", "-m", "venv", f"{elsewhere}/venv")
         bin_dir = Path(elsewhere, "venv", "Scripts" if os.name == "nt" else "bin")
         with session.chdir(elsewhere):
-            session.run(str(bin_dir / "python"), "-m", "pip", "install", "--quiet", str(wheel), external=True)
+            session.run(
+                str(bin_dir / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                str(wheel),
+                external=True,
+            )
             smoke(session, bin_dir)
 
 
@@ -132,4 +163,6 @@ def smoke(session: nox.Session, bin_dir: Path) -> None:
     plain = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None}
     session.run(str(bin_dir / "python"), "-W", "error", "-c", names, external=True)
     session.run(str(bin_dir / "resilient-requests"), "demo", "--json", env=plain, external=True)
-    session.run(str(bin_dir / "python"), "-m", "resilient_requests", "--help", external=True, silent=True)
+    session.run(
+        str(bin_dir / "python"), "-m", "resilient_requests", "--help", external=True, silent=True
+    )

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 LOSS = 0.2
-PHASES = (("healthy", 60.0, 0.0), ("outage", 300.0, 1.0), ("20 % loss", 600.0, LOSS), ("recovery", 60.0, 0.0))
+PHASES = (
+    ("healthy", 60.0, 0.0),
+    ("outage", 300.0, 1.0),
+    ("20 % loss", 600.0, LOSS),
+    ("recovery", 60.0, 0.0),
+)
 RATES = (0.2, 1.0, 5.0, 50.0)
 
 
@@ -201,7 +206,9 @@ def rows(results: dict[float, dict[str, dict[str, Tally]]]) -> Iterator[list[str
     """The table as text: attempts per call in the outage, and calls finally failed at 20 % loss."""
     yield ["calls per second", *RULES]
     for rate, by_rule in results.items():
-        cells = [f"{t['outage'].amplification:.2f} / {t['20 % loss'].loss:.1%}" for t in by_rule.values()]
+        cells = [
+            f"{t['outage'].amplification:.2f} / {t['20 % loss'].loss:.1%}" for t in by_rule.values()
+        ]
         yield [f"{rate:g}", *cells]
 
 
@@ -259,7 +266,9 @@ def figure(results: dict[float, dict[str, dict[str, Tally]]]) -> str:
             f'<circle cx="{width - 150}" cy="{top + 10 + 22 * place}" r="6" fill="{colour}"/>'
             f'<text x="{width - 136}" y="{top + 15 + 22 * place}">{name}</text>'
         )
-    parts.append(f'<text x="{width - 156}" y="{top + 165}" fill="#555">larger: more calls/s</text></svg>')
+    parts.append(
+        f'<text x="{width - 156}" y="{top + 165}" fill="#555">larger: more calls/s</text></svg>'
+    )
     return "\n".join(parts) + "\n"
 
 

@@ -23,7 +23,9 @@ def main() -> None:
     measure = MEASURES[sys.argv[1]]
     try:
         upstream = Upstream(**json.loads(sys.argv[3]))
-        contender = _contender(sys.argv[2], upstream if measure.is_tls else replace(upstream, https=0))
+        contender = _contender(
+            sys.argv[2], upstream if measure.is_tls else replace(upstream, https=0)
+        )
     except ImportError as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return

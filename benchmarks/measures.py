@@ -29,7 +29,17 @@ Sample = dict[str, float]
 """Figures of one run, by name."""
 
 _CALLERS = ("raw", "plain", "timeout", "retry", "tenacity", "ours", "httpx", "openai", "niquests")
-_READERS = ("raw", "plain", "ours", "ours_lines", "sseclient", "requests_sse", "httpx", "openai", "niquests")
+_READERS = (
+    "raw",
+    "plain",
+    "ours",
+    "ours_lines",
+    "sseclient",
+    "requests_sse",
+    "httpx",
+    "openai",
+    "niquests",
+)
 _FRAMINGS = {
     "chunked": "chunks of 64 KiB",
     "each": "one chunk per event",
@@ -87,7 +97,10 @@ def _timed(work: Callable[[], object], units: int) -> Sample:
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return {"cpu": (time.process_time() - cpu) / units, "wall": (time.perf_counter() - wall) / units}
+    return {
+        "cpu": (time.process_time() - cpu) / units,
+        "wall": (time.perf_counter() - wall) / units,
+    }
 
 
 def _exhaust(items: Iterator[Any]) -> None:
@@ -108,7 +121,9 @@ class Calls(Measure):
     unit = "µs of CPU per call"
     contenders = _CALLERS
 
-    def __init__(self, name: str, title: str, path: str, calls: int, *, goal: float, hard: float) -> None:
+    def __init__(
+        self, name: str, title: str, path: str, calls: int, *, goal: float, hard: float
+    ) -> None:
         self.name, self.title = name, title
         self.goals = (Goal("CPU / plain HTTPAdapter", goal, hard, against="plain"),)
         self._path, self._calls, self.is_tls = path, calls, path.startswith("tls:")
@@ -134,7 +149,13 @@ class Layers(Measure):
     goals = (
         Goal("retry layer around a GET", 3.0, 1.0, of="retry", unit="µs"),
         Goal("the same around a POST, with its Idempotency-Key", 3.0, 1.0, of="key", unit="µs"),
-        Goal("checking, stamping and pooling a connection, beyond urllib3's own", 3.0, 1.0, of="idle", unit="µs"),
+        Goal(
+            "checking, stamping and pooling a connection, beyond urllib3's own",
+            3.0,
+            1.0,
+            of="idle",
+            unit="µs",
+        ),
         Goal("asking whether anybody observes, per call", 3.0, 1.0, of="emit", unit="µs"),
     )
 
@@ -143,7 +164,8 @@ class Layers(Measure):
         return {
             "retry": _around_stub("GET"),
             "key": _around_stub("POST"),
-            "idle": _around_queue(contender, ResilientAdapter()) - _around_queue(contender, HTTPAdapter()),
+            "idle": _around_queue(contender, ResilientAdapter())
+            - _around_queue(contender, HTTPAdapter()),
             "emit": 3 * _per_call(lambda: emitter.wants(AttemptStarted)),
         }
 
@@ -168,7 +190,13 @@ def _around_stub(method: str) -> float:
     HTTPAdapter.send = stub  # type: ignore[method-assign]
     try:
         plain, ours = HTTPAdapter(), ResilientAdapter()
-        kwargs: Any = {"stream": False, "timeout": None, "verify": True, "cert": None, "proxies": {}}
+        kwargs: Any = {
+            "stream": False,
+            "timeout": None,
+            "verify": True,
+            "cert": None,
+            "proxies": {},
+        }
         alone = _per_call(lambda: plain.send(request, **kwargs))
         return _per_call(lambda: ours.send(request, **kwargs)) - alone
     finally:
@@ -204,11 +232,23 @@ class Burst(Measure):
             Goal("the same / requests' iter_lines + json", 1 / 1.2, 1 / 2.0, against="plain"),
             Goal("the same / httpx-sse", 1 / 1.1, 1 / 1.8, against="httpx"),
             Goal("the same / OpenAI SDK", 1 / 15, 1 / 30, against="openai"),
-            Goal("legacy iter_lines through our adapter / plain", 1.0, 1.0, ours="ours_lines", against="plain"),
+            Goal(
+                "legacy iter_lines through our adapter / plain",
+                1.0,
+                1.0,
+                ours="ours_lines",
+                against="plain",
+            ),
         )
         if self.name == "burst-chunked":
             self.contenders = (*_READERS, "ours_lazy")
-            lazy = Goal("iter_events alone / sockets, split and json", 0.40, 0.20, ours="ours_lazy", against="raw")
+            lazy = Goal(
+                "iter_events alone / sockets, split and json",
+                0.40,
+                0.20,
+                ours="ours_lazy",
+                against="raw",
+            )
             self.goals += (lazy,)
 
     def run(self, contender: Contender) -> Sample:
@@ -222,7 +262,13 @@ class ChatBurst(Measure):
     title = "deltas of a chat answer in a burst, one chunk per event"
     contenders = ("plain", "ours", "ours_chat", "openai")
     goals = (
-        Goal("stream_chat / requests' iter_lines + json", 1.60, 1.25, ours="ours_chat", against="plain"),
+        Goal(
+            "stream_chat / requests' iter_lines + json",
+            1.60,
+            1.25,
+            ours="ours_chat",
+            against="plain",
+        ),
         Goal("stream_chat / OpenAI SDK", 0.10, 0.07, ours="ours_chat", against="openai"),
     )
 
@@ -261,13 +307,22 @@ class Latency(Measure):
         self.goals = (
             Goal("median / sockets", 1.5, 1.15, of="p50", against="raw"),
             Goal("events of 12 withheld in a silence of 250 ms", 0, 0, of="withheld"),
-            Goal("the same, legacy iter_lines through our adapter", 0, 0, of="withheld", ours="ours_lines"),
+            Goal(
+                "the same, legacy iter_lines through our adapter",
+                0,
+                0,
+                of="withheld",
+                ours="ours_lines",
+            ),
         )
 
     def run(self, contender: Contender) -> Sample:
         delays = _delays(contender, self._path)
         paused = _delays(contender, self._pauses)
-        return {"p50": statistics.median(delays), "withheld": float(sum(delay > 0.1 for delay in paused))}
+        return {
+            "p50": statistics.median(delays),
+            "withheld": float(sum(delay > 0.1 for delay in paused)),
+        }
 
 
 def _delays(contender: Contender, path: str) -> list[float]:
@@ -282,7 +337,9 @@ class LongLine(Measure):
     needs = "lines"
     most_rounds = 5
 
-    def __init__(self, name: str, megabytes: int, contenders: tuple[str, ...], goals: tuple[Goal, ...]) -> None:
+    def __init__(
+        self, name: str, megabytes: int, contenders: tuple[str, ...], goals: tuple[Goal, ...]
+    ) -> None:
         self.name, self.title = name, f"one line of {megabytes} MB"
         self.unit, self.shown = "s of CPU", ("cpu", 1.0)
         self.contenders, self.goals = contenders, goals
@@ -324,7 +381,10 @@ class Million(Measure):
         _exhaust(contender.events("/repeat/1/1000"))
         gc.collect()
         before = _peak()
-        return {**_timed(lambda: _exhaust(contender.events(path)), 1_000_000), "memory": _peak() - before}
+        return {
+            **_timed(lambda: _exhaust(contender.events(path)), 1_000_000),
+            "memory": _peak() - before,
+        }
 
 
 _STREAMS = 100
@@ -339,20 +399,35 @@ class Threads(Measure):
     most_rounds = 9
     goals = (
         Goal("CPU per event / sockets, split and json", 1.5, 1.2, against="raw"),
-        Goal("99th percentile of the latency, beyond that of sockets", 2.0, 1.0, "p99", "ours", "raw", True, 1e3, "ms"),
+        Goal(
+            "99th percentile of the latency, beyond that of sockets",
+            2.0,
+            1.0,
+            "p99",
+            "ours",
+            "raw",
+            True,
+            1e3,
+            "ms",
+        ),
     )
 
     def run(self, contender: Contender) -> Sample:
         delays: deque[float] = deque()
         are_open = threading.Barrier(_STREAMS + 1)
-        streams = [threading.Thread(target=self._stream, args=(contender, are_open, delays)) for _ in range(_STREAMS)]
+        streams = [
+            threading.Thread(target=self._stream, args=(contender, are_open, delays))
+            for _ in range(_STREAMS)
+        ]
         for stream in streams:
             stream.start()
         are_open.wait()
         sample = _timed(lambda: [*map(threading.Thread.join, streams)], _STREAMS * 110)
         return {**sample, "p99": statistics.quantiles(delays, n=100)[-1]}
 
-    def _stream(self, contender: Contender, are_open: threading.Barrier, delays: deque[float]) -> None:
+    def _stream(
+        self, contender: Contender, are_open: threading.Barrier, delays: deque[float]
+    ) -> None:
         """Measure 110 events of 120: to begin a stream costs more than to read some."""
         time.sleep(random.random() / 30)
         events = contender.events("/drip/chunked/120/0.033/1")
@@ -374,11 +449,29 @@ class Chats(Measure):
     shown = ("opened", 1.0)
     most_rounds = 9
     goals = (
-        Goal("new connections in 20 streams that come whole, iter_lines left at the mark", 1, 0, of="opened"),
+        Goal(
+            "new connections in 20 streams that come whole, iter_lines left at the mark",
+            1,
+            0,
+            of="opened",
+        ),
         Goal("the same, stream_chat", 0, 0, of="opened", ours="ours_chat"),
-        Goal("the same, streams that come event by event, iter_lines left at the mark", 1, 0, of="opened_live"),
+        Goal(
+            "the same, streams that come event by event, iter_lines left at the mark",
+            1,
+            0,
+            of="opened_live",
+        ),
         Goal("the same, stream_chat", 0, 0, of="opened_live", ours="ours_chat"),
-        Goal("wait behind the last chunk of these, stream_chat", 1, 1, "waited", "ours_chat", factor=1e3, unit="ms"),
+        Goal(
+            "wait behind the last chunk of these, stream_chat",
+            1,
+            1,
+            "waited",
+            "ours_chat",
+            factor=1e3,
+            unit="ms",
+        ),
     )
 
     def run(self, contender: Contender) -> Sample:
@@ -395,7 +488,11 @@ class Chats(Measure):
 
     def _accepted(self, contender: Contender) -> int:
         with requests.Session() as session:
-            return int(session.get(contender.upstream.url("/accepted"), headers={"Connection": "close"}).text)
+            return int(
+                session.get(
+                    contender.upstream.url("/accepted"), headers={"Connection": "close"}
+                ).text
+            )
 
 
 def _waited(items: Iterator[Any]) -> float:
@@ -414,7 +511,14 @@ _LONG_LINE_GOALS = (
     Goal("200 MB through iter_events, max_event_bytes raised", 2.0, 1.0, unit="s"),
     Goal("200 MB through iter_lines", 2.0, 1.0, ours="ours_lines", unit="s"),
     Goal("memory of iter_events, in sizes of the line", 3.0, 2.1, of="memory", unit="x"),
-    Goal("memory of iter_lines, in sizes of the line", 3.0, 2.1, of="memory", ours="ours_lines", unit="x"),
+    Goal(
+        "memory of iter_lines, in sizes of the line",
+        3.0,
+        2.1,
+        of="memory",
+        ours="ours_lines",
+        unit="x",
+    ),
 )
 _ALL: tuple[Measure, ...] = (
     Calls("post", "POST on a kept-alive connection", "/post", 400, goal=1.05, hard=1.00),

@@ -28,7 +28,15 @@ def python_of(environment: Path) -> str:
 def install(environment: Path) -> None:
     """Make the environment, or bring it up to date. Raises CalledProcessError when pip fails."""
     venv.create(environment, with_pip=True)
-    pip = [python_of(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    pip = [
+        python_of(environment),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--upgrade",
+    ]
     # niquests brings a fork of urllib3 that takes its place unless it is built with this; requests would be measured
     # over the fork.
     subprocess.run(

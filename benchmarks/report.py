@@ -34,7 +34,16 @@ _NAMES = {
     "openai": "OpenAI SDK",
     "niquests": "niquests",
 }
-_DISTRIBUTIONS = ("requests", "urllib3", "tenacity", "httpx", "httpx-sse", "openai", "niquests", "sseclient-py")
+_DISTRIBUTIONS = (
+    "requests",
+    "urllib3",
+    "tenacity",
+    "httpx",
+    "httpx-sse",
+    "openai",
+    "niquests",
+    "sseclient-py",
+)
 
 
 @dataclass(frozen=True)
@@ -61,14 +70,25 @@ class Figure:
         unit = f" {self.goal.unit}" if self.goal.unit else ""
         span = f"{_number(min(self.values))} to {_number(max(self.values))}"
         goals = [f"{each:.3g}{unit}" for each in (self.goal.goal, self.goal.hard)]
-        return [self.goal.text, *goals, _number(self.median) + unit, span, str(len(self.values)), self.verdict]
+        return [
+            self.goal.text,
+            *goals,
+            _number(self.median) + unit,
+            span,
+            str(len(self.values)),
+            self.verdict,
+        ]
 
 
 def figures(measure: Measure, results: Results) -> list[Figure]:
     """Return a figure for each goal whose contenders took part."""
     found = []
     for goal in measure.goals:
-        values = [_value(goal, one) for one in results if goal.ours in one and goal.against in (None, *one)]
+        values = [
+            _value(goal, one)
+            for one in results
+            if goal.ours in one and goal.against in (None, *one)
+        ]
         if values:
             found.append(Figure(goal, values))
     return found
@@ -86,7 +106,9 @@ def _number(value: float) -> str:
     size = abs(value)
     if size >= 10:
         return f"{value:.0f}" if size >= 100 else f"{value:.3g}"
-    return f"{value:.3f}" if 0 < size < 0.1 else f"{value:.2f}"  # a goal of 1/30 would not be told from one of 1/25
+    return (
+        f"{value:.3f}" if 0 < size < 0.1 else f"{value:.2f}"
+    )  # a goal of 1/30 would not be told from one of 1/25
 
 
 _HEAD = ["measure", "goal", "hard goal", "median", "range", "n", ""]
@@ -109,7 +131,10 @@ def contenders_table(measure: Measure, results: Results) -> list[list[str]]:
         values = [one[name][of] * factor for one in results]
         ratios = [one[name][of] / one[first][of] for one in results if one[first][of]]
         if ratios:
-            ratio = [_number(statistics.median(ratios)), f"{_number(min(ratios))} to {_number(max(ratios))}"]
+            ratio = [
+                _number(statistics.median(ratios)),
+                f"{_number(min(ratios))} to {_number(max(ratios))}",
+            ]
         else:
             ratio = ["", ""]
         rows.append([_NAMES[name], _number(statistics.median(values)), *ratio])
@@ -160,7 +185,9 @@ it.
 """
 
 
-def page(sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = "") -> str:
+def page(
+    sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = ""
+) -> str:
     """Return the page for the documentation; of ``measures`` that did not run it keeps what ``before`` says."""
     made = {measure.title: results for measure, results in sections}
     goals, told = _markdown([["", *_HEAD]]), ""
@@ -169,11 +196,21 @@ def page(sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure
         if measure.title in made:
             found = figures(measure, made[measure.title])
             goals += _rows([measure.title, *figure.cells()] for figure in found)
-            table = _markdown(contenders_table(measure, made[measure.title])) if len(measure.contenders) > 1 else ""
+            table = (
+                _markdown(contenders_table(measure, made[measure.title]))
+                if len(measure.contenders) > 1
+                else ""
+            )
             section = f"{facts()}\n\n{table}"
         else:
-            goals += "".join(re.findall(rf"^\| {re.escape(measure.title)} \|.*\n", before, re.MULTILINE))
-            section = "".join(re.findall(rf"^### {re.escape(title)}\n\n((?:[^#\n].*\n|\n)*)", before, re.MULTILINE))
+            goals += "".join(
+                re.findall(rf"^\| {re.escape(measure.title)} \|.*\n", before, re.MULTILINE)
+            )
+            section = "".join(
+                re.findall(
+                    rf"^### {re.escape(title)}\n\n((?:[^#\n].*\n|\n)*)", before, re.MULTILINE
+                )
+            )
         told += f"### {title}\n\n{section.rstrip()}\n\n" if section else ""
     return f"{_INTRODUCTION}\n## Goals\n\n{goals}\n## Measures\n\n{told.rstrip()}\n"
 

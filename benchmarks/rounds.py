@@ -110,7 +110,9 @@ def compare(
     return results
 
 
-def _once(measure: Measure, name: str, kept: _Process, where: dict[str, Any], python: str) -> Sample:
+def _once(
+    measure: Measure, name: str, kept: _Process, where: dict[str, Any], python: str
+) -> Sample:
     if not measure.is_fresh:
         return kept.ask()
     process = _Process(python, "benchmarks.client", measure.name, name, json.dumps(where))

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-if __package__ in (None, ""):  # started as a file: its own directory would hide modules of the same names
+if __package__ in (
+    None,
+    "",
+):  # started as a file: its own directory would hide modules of the same names
     sys.path[0] = str(ROOT)
 
 from benchmarks import peers  # noqa: E402
@@ -41,15 +44,30 @@ def _is_inside(environment: Path) -> bool:
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of CPU time, paired by round.")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="measures, or beginnings of their names (default: all)"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Ratios of CPU time, paired by round."
     )
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default: %(default)s)")
-    parser.add_argument("--contenders", metavar="NAME,NAME", help="only these of each measure's (default: all)")
-    parser.add_argument("--page", type=Path, help="also write this page of the documentation, or what ran of it")
-    parser.add_argument("--install", action="store_true", help="first make, or update, the environment of the peers")
-    parser.add_argument("--list", action="store_true", help="print the names of the measures, and stop")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="measures, or beginnings of their names (default: all)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="rounds that count (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--contenders", metavar="NAME,NAME", help="only these of each measure's (default: all)"
+    )
+    parser.add_argument(
+        "--page", type=Path, help="also write this page of the documentation, or what ran of it"
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="first make, or update, the environment of the peers"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the names of the measures, and stop"
+    )
     parser.add_argument(
         "--venv",
         type=lambda path: Path(path).absolute(),
@@ -72,14 +90,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(f"{name:16} {measure.title}" for name, measure in MEASURES.items()))
         return 0
-    unknown = [each for each in options.names if not any(name.startswith(each) for name in MEASURES)]
+    unknown = [
+        each for each in options.names if not any(name.startswith(each) for name in MEASURES)
+    ]
     if unknown:
         print(f"no measure is called {' or '.join(unknown)}: see --list", file=sys.stderr)
         return 2
-    chosen = [measure for name, measure in MEASURES.items() if name.startswith(tuple(options.names) or "")]
+    chosen = [
+        measure for name, measure in MEASURES.items() if name.startswith(tuple(options.names) or "")
+    ]
     only = options.contenders and frozenset(options.contenders.split(","))
     if only and not only <= {name for measure in chosen for name in measure.contenders}:
-        print(f"not all of --contenders {options.contenders} take part: see the directory contenders", file=sys.stderr)
+        print(
+            f"not all of --contenders {options.contenders} take part: see the directory contenders",
+            file=sys.stderr,
+        )
         return 2
     print(report.facts())
     sections = []
@@ -88,7 +113,9 @@ def _run(options: argparse.Namespace) -> int:
             count = min(options.rounds, measure.most_rounds)
             names = [name for name in measure.contenders if not only or name in only]
             with _progress(measure.name, (count + 1) * len(names)) as step:
-                results = rounds.compare(measure, names, where, python=sys.executable, rounds=count, step=step)
+                results = rounds.compare(
+                    measure, names, where, python=sys.executable, rounds=count, step=step
+                )
             if not results[0]:
                 print(f"\n{measure.name}: nothing that is needed for it is installed")
                 continue
@@ -108,7 +135,10 @@ def _print(rows: list[list[str]]) -> None:
     print()
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 @contextmanager

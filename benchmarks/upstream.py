@@ -33,7 +33,11 @@ _COMPLETION = json.dumps(
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "Hello! How can I assist you today?", "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": "Hello! How can I assist you today?",
+                    "refusal": None,
+                },
                 "logprobs": None,
                 "finish_reason": "stop",
             }
@@ -65,7 +69,10 @@ def _head(*lines: bytes, kind: bytes = b"text/event-stream; charset=utf-8") -> b
 
 
 def _answer(*lines: bytes) -> bytes:
-    return _head(b"Content-Length: %d\r\n" % len(_COMPLETION), *lines, kind=b"application/json") + _COMPLETION
+    return (
+        _head(b"Content-Length: %d\r\n" % len(_COMPLETION), *lines, kind=b"application/json")
+        + _COMPLETION
+    )
 
 
 def _chunk(data: bytes) -> bytes:
@@ -247,11 +254,17 @@ def main() -> None:
     sys.setswitchinterval(0.001)
     upstream = _Upstream()
     with tempfile.TemporaryDirectory() as directory:
-        where: dict[str, Any] = {"http": upstream.listen(lambda sock: sock), "https": None, "bundle": None}
+        where: dict[str, Any] = {
+            "http": upstream.listen(lambda sock: sock),
+            "https": None,
+            "bundle": None,
+        }
         tls = _tls(directory)
         if tls is not None:
             context, where["bundle"] = tls
-            where["https"] = upstream.listen(lambda sock: context.wrap_socket(sock, server_side=True))
+            where["https"] = upstream.listen(
+                lambda sock: context.wrap_socket(sock, server_side=True)
+            )
         print(json.dumps(where), flush=True)
         sys.stdin.read()
 

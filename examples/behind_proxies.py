@@ -57,7 +57,11 @@ LONG = 5.0  # seconds of silence, more than any limit here
 
 def chunk(text: str = "", finish: str | None = None) -> dict[str, object]:
     """A chunk, as providers send it."""
-    return {"choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}]}
+    return {
+        "choices": [
+            {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
+        ]
+    }
 
 
 HEL, LO = (chunk(), chunk("Hel")), (chunk("lo"), chunk(finish="stop"))
@@ -78,7 +82,9 @@ ANSWERS: dict[str, Reply | Callable[[ReceivedRequest], Reply]] = {
     "silent-before-head": respond(head_pause=LONG),
     "silent-before-text": silent_once,
     "silent": sse(*HEL, LONG, *LO),
-    "silent-unframed": sse(*HEL, LONG, *LO, framing="close"),  # only the end of the connection ends the body
+    "silent-unframed": sse(
+        *HEL, LONG, *LO, framing="close"
+    ),  # only the end of the connection ends the body
     "reset": sse(*HEL, done=False, ending="reset"),
     "reset-unframed": sse(*HEL, done=False, ending="reset", framing="close"),
     "end-unframed": sse(*HEL, done=False, framing="close"),
@@ -90,7 +96,9 @@ def ask(session: requests.Session, url: str) -> str:
     """Return what became of one answer."""
     began = time.monotonic()
     try:
-        with stream_chat(session, url, model="m", messages=[{"role": "user", "content": "hi"}]) as stream:
+        with stream_chat(
+            session, url, model="m", messages=[{"role": "user", "content": "hi"}]
+        ) as stream:
             found = "".join(stream.iter_text())
         found += f", attempts {len(stream.completion.attempts)}"
     except StreamError as error:
@@ -123,7 +131,9 @@ def show(name: str, url: str) -> list[str]:
             time.sleep(pause)
             before = len(opened)
             found = ask(session, f"{url}/whole")
-            lines.append(f"{name:<8} idle for {pause:<10g} {found}, new connections: {len(opened) - before}")
+            lines.append(
+                f"{name:<8} idle for {pause:<10g} {found}, new connections: {len(opened) - before}"
+            )
             assert found.startswith("Hello, attempts 1"), lines
     return lines
 
@@ -138,7 +148,9 @@ def started(name: str, program: str, origin: FaultServer) -> Iterator[str]:
         conf = Path(here, "conf")
         conf.write_text(settings.format(here=here, port=port, origin=origin.port), encoding="utf-8")
         command = [program, *arguments.format(here=here, conf=conf).split()]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as child:
             try:
                 wait_for(port)
                 yield f"http://127.0.0.1:{port}"
@@ -166,7 +178,10 @@ if __name__ == "__main__":
         origin = stack.enter_context(FaultServer())
         for path, answer in ANSWERS.items():
             origin.route(f"/{path}", answer)
-        urls = {name: stack.enter_context(started(name, program, origin)) for name, program in found.items()}
+        urls = {
+            name: stack.enter_context(started(name, program, origin))
+            for name, program in found.items()
+        }
         with ThreadPoolExecutor() as pool:
             for lines in pool.map(show, urls, urls.values()):
                 print("\n".join(lines), flush=True)

@@ -36,7 +36,14 @@ session.mount("http://", ResilientAdapter())
 def is_worth_another_run(error: requests.RequestException) -> bool:
     """Whether a later run may fare better; nobody has seen anything of this one."""
     if isinstance(error, requests.HTTPError):
-        return error.response is not None and error.response.status_code in (408, 429, 500, 502, 503, 504)
+        return error.response is not None and error.response.status_code in (
+            408,
+            429,
+            500,
+            502,
+            503,
+            504,
+        )
     if isinstance(error, ChatAPIError):
         return error.transient
     return is_transient(error) or isinstance(error, (StreamBroken, StreamIdle, StreamTruncated))
@@ -47,7 +54,9 @@ def summarize(self: Any, text: str) -> str:
     """Return a summary."""
     messages = [{"role": "user", "content": f"Summarize: {text}"}]
     try:
-        completion = complete_chat(session, app.conf.chat_url, model="m", messages=messages, idle_timeout=60)
+        completion = complete_chat(
+            session, app.conf.chat_url, model="m", messages=messages, idle_timeout=60
+        )
     except requests.RequestException as error:
         attempts = len(getattr(error, "attempts", ()))
         print(f"run {self.request.retries + 1}: {type(error).__name__} after {attempts} attempts")
@@ -64,7 +73,10 @@ def chunk(text: str = "", finish: str | None = None) -> dict[str, object]:
 
 if __name__ == "__main__":
     outage = [reset()] * 3  # outlasts the first run
-    cut, whole = sse(chunk("In sh"), done=False, ending="reset"), sse(chunk("In short."), chunk(finish="stop"))
+    cut, whole = (
+        sse(chunk("In sh"), done=False, ending="reset"),
+        sse(chunk("In short."), chunk(finish="stop")),
+    )
     with FaultServer(*outage, respond(status=503), cut, whole, respond(status=400)) as server:
         # Eager: at once and in this process, without a queue and without the countdown.
         app.conf.update(chat_url=server.url, task_always_eager=True)

@@ -50,10 +50,14 @@ class Relay:
             self._is_over = True
             return event("done", finish_reason=self._stream.completion.finish_reason)
         except requests.RequestException as error:
-            self._is_over = True  # the status has gone out long ago: the browser must learn it from an event
+            self._is_over = (
+                True  # the status has gone out long ago: the browser must learn it from an event
+            )
             return event("error", type=type(error).__name__)
         if delta is HEARTBEAT or not delta.content:
-            return b": keep-alive\n\n"  # to write is the only way to notice that the browser has left
+            return (
+                b": keep-alive\n\n"  # to write is the only way to notice that the browser has left
+            )
         return event("text", text=delta.content)
 
     def close(self) -> None:
@@ -71,7 +75,9 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     messages = [{"role": "user", "content": request.GET["prompt"]}]
     try:
         # Status and content type are checked in here: trouble until now is still a proper 502.
-        stream = stream_chat(session, settings.UPSTREAM, model="m", messages=messages, heartbeat=settings.HEARTBEAT)
+        stream = stream_chat(
+            session, settings.UPSTREAM, model="m", messages=messages, heartbeat=settings.HEARTBEAT
+        )
     except requests.RequestException as error:
         return HttpResponse(type(error).__name__, status=502)
     response = StreamingHttpResponse(Relay(stream), content_type="text/event-stream")

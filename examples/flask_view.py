@@ -49,7 +49,9 @@ class Relay:
             self._failed = True
             return b"event: error\ndata: %b\n\n" % type(error).__name__.encode()
         if event is HEARTBEAT:
-            return b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
+            return (
+                b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
+            )
         return b"data: %b\n\n" % event.data.encode()
 
     def close(self) -> None:

@@ -68,7 +68,10 @@ def tool_server(request: ReceivedRequest) -> Reply:
         return respond(status=202)
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
     if message["method"] == "initialize":
-        answer["result"] = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}}}
+        answer["result"] = {
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+        }
         headers = {"Content-Type": "application/json", "Mcp-Session-Id": "s-1"}
         return respond(json.dumps(answer), headers=headers)
     if message["params"]["name"] != "add":

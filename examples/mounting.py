@@ -22,7 +22,11 @@ with FaultServer(idle_limit=0.2) as server, requests.Session() as session:
     response = cast("ResilientResponse", session.post(server.url, json={"name": "report"}))
 
     for attempt in response.attempts:
-        idle = "a new connection" if attempt.idle_for is None else f"a connection idle for {attempt.idle_for:.1f} s"
+        idle = (
+            "a new connection"
+            if attempt.idle_for is None
+            else f"a connection idle for {attempt.idle_for:.1f} s"
+        )
         print(f"attempt {attempt.number} on {idle}: {attempt.error or attempt.status}")
     assert [attempt.reused for attempt in response.attempts] == [True, False]
     assert server.applied == 2, "the GET and the POST, each once"

@@ -23,7 +23,9 @@ def watch(event: object) -> None:
         about_to_wait.set()
 
 
-patient = RetryPolicy(max_retries=3, wait=tenacity.wait_chain(tenacity.wait_fixed(0.1), tenacity.wait_fixed(3600)))
+patient = RetryPolicy(
+    max_retries=3, wait=tenacity.wait_chain(tenacity.wait_fixed(0.1), tenacity.wait_fixed(3600))
+)
 
 with FaultServer(default=reset()) as server, requests.Session() as session:
     session.mount("http://", ResilientAdapter(max_retries=patient, observers=[watch]))

@@ -31,7 +31,9 @@ def run(session: requests.Session, url: str, key: str, runs: int = 3) -> str:
             return task(session, url, key)
         except requests.RequestException as error:
             sent_home = pickle.loads(pickle.dumps(error))  # our own, so that it is safe
-            print(f"run {number}: {type(sent_home).__name__} after {len(sent_home.attempts)} attempts")
+            print(
+                f"run {number}: {type(sent_home).__name__} after {len(sent_home.attempts)} attempts"
+            )
             if not is_transient(sent_home) or number == runs:
                 raise
     raise AssertionError

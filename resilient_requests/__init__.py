@@ -23,7 +23,14 @@ from resilient_requests._response import ResilientResponse
 from resilient_requests._retry import RetryPolicy
 from resilient_requests._sse import ServerSentEvent
 from resilient_requests._stats import AdapterStats, OriginStats
-from resilient_requests._stream import HEARTBEAT, ByteStream, EventStream, Heartbeat, iter_bytes, iter_events
+from resilient_requests._stream import (
+    HEARTBEAT,
+    ByteStream,
+    EventStream,
+    Heartbeat,
+    iter_bytes,
+    iter_events,
+)
 from resilient_requests._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.chat import (
     ChatCompletion,

@@ -97,7 +97,9 @@ class ResilientAdapter(TransportAdapter):
         self._tcp_keepalive = tcp_keepalive
         self._observers = tuple(Emitter(observers).observers)
         # Other packages call ``adapter.max_retries``, and urllib3 must never retry on its own beneath ours.
-        plain_retries = max_retries if self._is_disabled and not isinstance(max_retries, RetryPolicy) else 0
+        plain_retries = (
+            max_retries if self._is_disabled and not isinstance(max_retries, RetryPolicy) else 0
+        )
         self._begin()
         super().__init__(pool_connections, pool_maxsize, plain_retries, pool_block)
         self._adopt_manager()
@@ -140,7 +142,9 @@ class ResilientAdapter(TransportAdapter):
         if generation is not None:
             _checks.count("generation", generation)
             if generation > self.generation:
-                raise ValueError(f"generation must be one that was seen: {generation} is ahead of {self.generation}")
+                raise ValueError(
+                    f"generation must be one that was seen: {generation} is ahead of {self.generation}"
+                )
         self._ensure_process()
         return self.register.rotate(generation)
 
@@ -211,7 +215,13 @@ class ResilientAdapter(TransportAdapter):
         sent_timeout = (limits.write, limits.response) if timeout is None else timeout
         kwargs = {"timeout": sent_timeout, "verify": verify, "cert": cert, "proxies": proxies}
         return _send.Send(
-            self, request, call, origin=origin_of(request.url or ""), limits=limits, stream=stream, kwargs=kwargs
+            self,
+            request,
+            call,
+            origin=origin_of(request.url or ""),
+            limits=limits,
+            stream=stream,
+            kwargs=kwargs,
         ).run()
 
     # What a Send asks of its adapter.
@@ -268,7 +278,9 @@ def _retry_policy(given: object) -> RetryPolicy:
     if isinstance(given, urllib3.Retry):
         return _retry.from_urllib3(given)
     if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"max_retries must be a RetryPolicy, an int or a urllib3 Retry, not {type(given).__name__}")
+        raise TypeError(
+            f"max_retries must be a RetryPolicy, an int or a urllib3 Retry, not {type(given).__name__}"
+        )
     return RetryPolicy(max_retries=given)
 
 

@@ -96,14 +96,18 @@ class Attempt:
         "status",
     )
 
-    def __init__(self, call: Call, number: int, limits: Limits, *, fresh: bool, since: float) -> None:
+    def __init__(
+        self, call: Call, number: int, limits: Limits, *, fresh: bool, since: float
+    ) -> None:
         self.call = call
         self.number = number
         self.limits = limits
         self.fresh = fresh  # must dial: a retry never takes another pooled connection
         self.since = since  # boot time
         self.phase = Phase.START
-        self.place: object = None  # whose connections a failure retires: the pool's key for its origin
+        self.place: object = (
+            None  # whose connections a failure retires: the pool's key for its origin
+        )
         self.generation = -1
         self.reused = False
         self.idle_for: float | None = None
@@ -115,7 +119,9 @@ class Attempt:
         self.early = b""
         self.status: int | None = None
         self.proxy_status: int | None = None
-        self.fault: BaseException | None = None  # what the transport itself raised, as opposed to the caller's code
+        self.fault: BaseException | None = (
+            None  # what the transport itself raised, as opposed to the caller's code
+        )
         self.own: Exception | None = None  # what the caller's body raised while it was sent
 
     @property
@@ -126,7 +132,11 @@ class Attempt:
         """
         if self.send_failed:
             return Sent.PART if self.bytes_sent else Sent.NONE
-        return Sent.ALL if self.phase in (Phase.WAIT, Phase.HEAD, Phase.BODY) or self.sends else Sent.NONE
+        return (
+            Sent.ALL
+            if self.phase in (Phase.WAIT, Phase.HEAD, Phase.BODY) or self.sends
+            else Sent.NONE
+        )
 
     @property
     def body_touched(self) -> bool:

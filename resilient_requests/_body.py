@@ -115,7 +115,9 @@ class Body(_Shared):
     urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where the peer leaves too early.
     """
 
-    def __init__(self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap) -> None:
+    def __init__(
+        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap
+    ) -> None:
         super().__init__()
         self.tap = tap
         self._raw: Any = raw
@@ -123,9 +125,13 @@ class Body(_Shared):
         # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
         is_chunked = raw.chunked and not is_bodiless(exchange)
         self._chunks = ChunkedDecoder(raw.chunk_left or 0) if is_chunked else None
-        self._left = None if is_chunked else exchange.length  # None: the framing tells the end, or the peer's leaving
+        self._left = (
+            None if is_chunked else exchange.length
+        )  # None: the framing tells the end, or the peer's leaving
         self._coding = ContentDecoder(raw)
-        self._ahead: bytes | None = None  # read, and not unframed yet; None: ask http.client what it has read
+        self._ahead: bytes | None = (
+            None  # read, and not unframed yet; None: ask http.client what it has read
+        )
         self._size = _SMALL
 
     @property
@@ -152,7 +158,9 @@ class Body(_Shared):
         # Not one read later: the end may be all that follows, and a caller who stops here has a whole response.
         is_last = self._left == 0 or (self._chunks is not None and self._chunks.is_done)
         # Where it is not whole an error follows, and the content comes first.
-        return content + self._finish() if is_last and self._coding.is_whole(framed=True) else content
+        return (
+            content + self._finish() if is_last and self._coding.is_whole(framed=True) else content
+        )
 
     def _unframed(self, data: bytes) -> bytes:
         if self._chunks is not None:
@@ -217,8 +225,14 @@ class ForeignBody(_Shared):
             return self._reread()
         if not self.is_done:
             # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
-            read1 = getattr(self._raw, "read1", None) if isinstance(self._raw, urllib3.BaseHTTPResponse) else None
-            data: bytes = read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
+            read1 = (
+                getattr(self._raw, "read1", None)
+                if isinstance(self._raw, urllib3.BaseHTTPResponse)
+                else None
+            )
+            data: bytes = (
+                read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
+            )
             self.is_done = not data
             return data
         return b""
@@ -251,19 +265,28 @@ def is_used(response: requests.Response) -> bool:
         return source.is_done and source.error is None
     exchange = getattr(response.raw, "_original_response", None)
     is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()
-    return bool(response._content_consumed or response.raw is None or (is_closed and not response.raw.tell()))
+    return bool(
+        response._content_consumed
+        or response.raw is None
+        or (is_closed and not response.raw.tell())
+    )
 
 
 def is_rewired(raw: Any) -> bool:
     """Return whether somebody has put a file of their own under urllib3's response: a cache that sees what is read."""
     exchange = getattr(raw, "_original_response", None)
-    return isinstance(exchange, http.client.HTTPResponse) and getattr(raw, "_fp", exchange) is not exchange
+    return (
+        isinstance(exchange, http.client.HTTPResponse)
+        and getattr(raw, "_fp", exchange) is not exchange
+    )
 
 
 def _body_of(raw: Any) -> Source:
     exchange = getattr(raw, "_original_response", None)
     # vcrpy's stand-in for urllib3's response says that it is http.client's too.
-    if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(exchange, http.client.HTTPResponse):
+    if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(
+        exchange, http.client.HTTPResponse
+    ):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
         # urllib3 may hold some that it has decoded for nobody yet.

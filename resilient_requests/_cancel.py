@@ -67,7 +67,9 @@ class Call:
     re-entrant lock, since a signal handler or a ``__del__`` may cancel on the thread that holds it.
     """
 
-    def __init__(self, *, clock: Clock = now, total: float | None = None, pid: int | None = None) -> None:
+    def __init__(
+        self, *, clock: Clock = now, total: float | None = None, pid: int | None = None
+    ) -> None:
         self.clock = clock
         # The present boot time in seconds. Asked for so often that it must not cost a look at all three clocks.
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
@@ -118,7 +120,9 @@ class Call:
                 raise Cancelled
             raise requests.ConnectionError(_ENDED[self._ended])
         if self._deadline is not None and self.boot() >= self._deadline:
-            raise DeadlineExceeded(f"the call's total time is up ({self._limit_name} sets the limit)")
+            raise DeadlineExceeded(
+                f"the call's total time is up ({self._limit_name} sets the limit)"
+            )
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None where there is none."""
@@ -198,7 +202,9 @@ class Call:
     def inherit(self, earlier: Call) -> None:
         """Go on in place of an earlier call: under its name, in its scope, to its deadline, ended if it was."""
         self._id = earlier.id
-        if earlier._deadline is not None and (self._deadline is None or earlier._deadline < self._deadline):
+        if earlier._deadline is not None and (
+            self._deadline is None or earlier._deadline < self._deadline
+        ):
             self._deadline, self._limit_name = earlier._deadline, earlier._limit_name
         if earlier._scope is not None and earlier._scope is not self._scope:
             self._scope = earlier._scope
@@ -207,7 +213,9 @@ class Call:
 
     def _obey(self, scope: CancelScope) -> None:
         self.join(scope._calls)
-        if scope._deadline is not None and (self._deadline is None or scope._deadline < self._deadline):
+        if scope._deadline is not None and (
+            self._deadline is None or scope._deadline < self._deadline
+        ):
             self._deadline = scope._deadline
             self._limit_name = "the CancelScope's timeout"
         # After joining, so that a cancel in between is seen either here or by the scope.

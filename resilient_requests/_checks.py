@@ -8,7 +8,17 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["count", "duration", "flag", "instance", "items", "names", "number", "patience", "statuses"]
+__all__ = [
+    "count",
+    "duration",
+    "flag",
+    "instance",
+    "items",
+    "names",
+    "number",
+    "patience",
+    "statuses",
+]
 
 
 # What socket.settimeout() and poll() can wait: milliseconds in a C int, some 24 days.
@@ -16,7 +26,12 @@ _LONGEST = 2_147_483.0
 
 
 def number(
-    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, most: float = sys.float_info.max
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = sys.float_info.max,
 ) -> float:
     """Return ``value`` as a finite float greater than ``above``, not less than ``least``, not more than ``most``.
 
@@ -42,7 +57,11 @@ def duration(name: str, value: object) -> float | None:
 
 def patience(name: str, value: object) -> float | None:
     """Return ``value`` as `duration` does, but take more than 24 days, as requests does, and return 24 days then."""
-    return None if value is None else min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
+    return (
+        None
+        if value is None
+        else min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
+    )
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:

@@ -73,7 +73,9 @@ class ChunkedDecoder:
                 raise ChunkedError(str(error), b"".join(content), data[at:]) from None
             at = newline + 1
         if end - at > _LONGEST_LINE and not self.is_done:
-            raise ChunkedError("a line of the chunked framing has no end", b"".join(content), data[at:])
+            raise ChunkedError(
+                "a line of the chunked framing has no end", b"".join(content), data[at:]
+            )
         self._held = data[at:]
         return content[0] if len(content) == 1 else b"".join(content)
 

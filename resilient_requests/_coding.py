@@ -63,7 +63,9 @@ class ContentDecoder:
         if self.has_more:
             return False
         if self._is_complete is None:  # brotli can be asked once
-            self._is_complete = not self._is_fed or all(_is_whole(decoder, framed) for decoder in self._decoders)
+            self._is_complete = not self._is_fed or all(
+                _is_whole(decoder, framed) for decoder in self._decoders
+            )
         return self._is_complete
 
 

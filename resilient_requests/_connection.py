@@ -73,7 +73,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     hint: float | None = None
     idle_since: Instant | None = None
     _head: bytes | None = None  # held back until the body comes; empty before it was sent
-    is_spoilt = False  # a request was not sent whole: the server would read the next one as its rest
+    is_spoilt = (
+        False  # a request was not sent whole: the server would read the next one as its rest
+    )
 
     @property
     def is_connected(self) -> bool:
@@ -86,7 +88,11 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     def connect(self) -> None:
         """Dial and shake hands within the connect limit; can be ended at any moment."""
         # The generation in which the dial begins: one that is retired meanwhile may have dialled into the old network.
-        self.pid, self.generation, self.born = os.getpid(), self.keeper.generation, self.keeper.clock()
+        self.pid, self.generation, self.born = (
+            os.getpid(),
+            self.keeper.generation,
+            self.keeper.clock(),
+        )
         self.keeper.share_context(self)
         attempt = _attempt.current.get()
         if attempt is None:
@@ -148,7 +154,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             host.encode("idna")
         except UnicodeError:
-            raise urllib3.exceptions.LocationParseError(f"'{host}', label empty or too long") from None
+            raise urllib3.exceptions.LocationParseError(
+                f"'{host}', label empty or too long"
+            ) from None
         failure: OSError = OSError("getaddrinfo returns an empty list")
         family = urllib3.util.connection.allowed_gai_family()
         with GATE:
@@ -237,7 +245,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
                 raise BrokenPipeError("the TLS connection ended") from error
             if isinstance(error, TimeoutError) and self._is_answered(attempt):
-                raise BrokenPipeError("the server has answered, and does not read the rest") from error
+                raise BrokenPipeError(
+                    "the server has answered, and does not read the rest"
+                ) from error
             raise
 
     def _is_answered(self, attempt: Attempt) -> bool:
@@ -258,7 +268,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                     n = sock.send(view[:_SLICE])
                 except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     n = 0
-                    if not wait_for_socket(sock, read=listens, write=True, timeout=attempt.call.clip(limits.write)):
+                    if not wait_for_socket(
+                        sock, read=listens, write=True, timeout=attempt.call.clip(limits.write)
+                    ):
                         raise TimeoutError("timed out") from None
                 view = view[n:]
                 attempt.bytes_sent += n
@@ -294,7 +306,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             # urllib3 takes some errors of a body for those of a server that refuses the rest, and reads its answer.
             raise attempt.own
         attempt.sent_at = attempt.call.boot()
-        if not attempt.send_failed:  # else this is a last look, and the failure remains one of sending
+        if (
+            not attempt.send_failed
+        ):  # else this is a last look, and the failure remains one of sending
             attempt.phase = Phase.WAIT
         try:
             response = super().getresponse()
@@ -304,10 +318,14 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 error.__context__ = attempt.fault
             attempt.fault = error
             raise
-        self.hint = parse_hint(response.headers["Keep-Alive"]) if "Keep-Alive" in response.headers else None
+        self.hint = (
+            parse_hint(response.headers["Keep-Alive"]) if "Keep-Alive" in response.headers else None
+        )
         return response
 
-    def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # http.client only calls it
+    def response_class(
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> http.client.HTTPResponse:  # type: ignore[override]  # http.client only calls it
         """Make the response that http.client reads a head with."""
         attempt = _attempt.current.get()
         if attempt is None:
@@ -343,7 +361,13 @@ def derive(base: type) -> type:
 
 
 def _derive(base: type) -> type:
-    if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(base, RecyclingConnection):
+    if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(
+        base, RecyclingConnection
+    ):
         return base
     stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    return type(base.__name__, (RecyclingConnection, base), {"_dials_directly": stock, "__module__": base.__module__})
+    return type(
+        base.__name__,
+        (RecyclingConnection, base),
+        {"_dials_directly": stock, "__module__": base.__module__},
+    )

@@ -240,7 +240,9 @@ class Emitter:
 
 def warn_bad_environment(name: str, default: object) -> None:
     """Log that an environment variable is unusable; its value may be a secret in the wrong place, so not that."""
-    _ROOT.warning("%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name})
+    _ROOT.warning(
+        "%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name}
+    )
 
 
 def warn_certificates(error: OSError) -> None:

@@ -22,7 +22,9 @@ __all__ = ["Exchange", "Tap", "is_bodiless"]
 _MOMENT = 0.01
 _MOST_BUFFERED = 1 << 20
 _HEAD_SIZE = 16 * 1024
-_Ordinary = socket.socket if socket.socket.__module__ == "socket" else None  # gevent's never block the thread
+_Ordinary = (
+    socket.socket if socket.socket.__module__ == "socket" else None
+)  # gevent's never block the thread
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 
 
@@ -119,7 +121,9 @@ class Tap(io.RawIOBase):
         if self.attempt.call.is_ended:
             self.attempt.call.check()
         if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
-            self.attempt.call.clip(None)  # a forked child shares with its parent whether the socket blocks
+            self.attempt.call.clip(
+                None
+            )  # a forked child shares with its parent whether the socket blocks
             self._sock.settimeout(0)
             self._armed = -1.0
             with suppress(ssl.SSLWantReadError):
@@ -215,7 +219,9 @@ class Exchange(http.client.HTTPResponse):
         self.tap.wake()
         try:  # noqa: SIM105  # on each call, and `suppress` would take 1 µs
             super().close()
-        except RuntimeError:  # a greenlet of this thread holds it, or what a signal has interrupted: it lets go
+        except (
+            RuntimeError
+        ):  # a greenlet of this thread holds it, or what a signal has interrupted: it lets go
             pass
 
     def _take(self, head: Head) -> None:

@@ -128,7 +128,12 @@ class Verdict:
 
 
 def judge(
-    failure: Failure, *, stale: bool, idempotent: bool, response_timeouts: bool = False, for_all: bool = False
+    failure: Failure,
+    *,
+    stale: bool,
+    idempotent: bool,
+    response_timeouts: bool = False,
+    for_all: bool = False,
 ) -> Verdict:
     """Return what the rules say.
 
@@ -190,7 +195,12 @@ def _errno_in(chain: Iterable[BaseException]) -> int | None:
     for each in chain:
         # gaierror and SSLError keep numbers of their own in the same attribute.
         has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
-        if isinstance(each, OSError) and not has_own and each.errno and each.errno not in _NO_FAILURES:
+        if (
+            isinstance(each, OSError)
+            and not has_own
+            and each.errno
+            and each.errno not in _NO_FAILURES
+        ):
             return each.errno
     return None
 
@@ -224,9 +234,13 @@ def failure_of(  # noqa: PLR0911  # one per rule
     if any(isinstance(each, urllib3.exceptions.ClosedPoolError) for each in chain):
         return Failure.POOL_CLOSED
     if attempt.proxy_status is not None and not 200 <= attempt.proxy_status < 300:
-        return Failure.PROXY_BUSY if attempt.proxy_status in (502, 503, 504) else Failure.PROXY_REFUSAL
+        return (
+            Failure.PROXY_BUSY if attempt.proxy_status in (502, 503, 504) else Failure.PROXY_REFUSAL
+        )
     if attempt.phase is Phase.START:
-        return _of_connecting(chain) or (Failure.NO_CONNECTION if _is_bare(error) else Failure.OTHER)
+        return _of_connecting(chain) or (
+            Failure.NO_CONNECTION if _is_bare(error) else Failure.OTHER
+        )
     if attempt.fault is None and attempt.phase is not Phase.BODY:
         return Failure.OTHER  # the caller's own code raised: its body iterator, an auth hook
     if attempt.phase in (Phase.WAIT, Phase.HEAD):
@@ -249,7 +263,9 @@ def _of_connecting(chain: list[BaseException]) -> Failure | None:
         if isinstance(each, socket.gaierror):
             again = each.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
             return Failure.NO_CONNECTION if again else Failure.UNKNOWN_HOST
-        if isinstance(each, urllib3.exceptions.LocationValueError):  # no resolver is asked for a name that is none
+        if isinstance(
+            each, urllib3.exceptions.LocationValueError
+        ):  # no resolver is asked for a name that is none
             return Failure.UNKNOWN_HOST
     if any(_is_certificate(each) for each in chain):
         return Failure.CERTIFICATE
@@ -261,11 +277,15 @@ def _of_connecting(chain: list[BaseException]) -> Failure | None:
 def _is_certificate(error: BaseException) -> bool:
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
         return False
-    return isinstance(error, (ssl.SSLError, ssl.CertificateError)) and not isinstance(error, TimeoutError)
+    return isinstance(error, (ssl.SSLError, ssl.CertificateError)) and not isinstance(
+        error, TimeoutError
+    )
 
 
 def _connecting(chain: list[BaseException]) -> Failure:
-    if any(type(each).__name__ == "SOCKS5AuthError" for each in chain):  # of PySocks, which is an extra
+    if any(
+        type(each).__name__ == "SOCKS5AuthError" for each in chain
+    ):  # of PySocks, which is an extra
         return Failure.PROXY_REFUSAL
     # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of the request.
     return _of_connecting(chain) or Failure.NO_CONNECTION
@@ -274,7 +294,11 @@ def _connecting(chain: list[BaseException]) -> Failure:
 def _handshaking(chain: list[BaseException]) -> Failure:
     if any(_is_unreadable(each) for each in chain):
         return Failure.UNREADABLE
-    return Failure.CERTIFICATE if any(_is_certificate(each) for each in chain) else Failure.HANDSHAKE_CUT
+    return (
+        Failure.CERTIFICATE
+        if any(_is_certificate(each) for each in chain)
+        else Failure.HANDSHAKE_CUT
+    )
 
 
 def _sending(_: list[BaseException]) -> Failure:
@@ -293,10 +317,14 @@ def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
 
 def _is_unreadable(error: BaseException) -> bool:
     if isinstance(error, http.client.BadStatusLine):
-        return str(getattr(error, "line", "")).endswith("\n")  # else the connection ended inside the line, or before it
+        return str(getattr(error, "line", "")).endswith(
+            "\n"
+        )  # else the connection ended inside the line, or before it
     if isinstance(error, ChunkedError):
         return True
-    return isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.IncompleteRead)
+    return isinstance(error, http.client.HTTPException) and not isinstance(
+        error, http.client.IncompleteRead
+    )
 
 
 # A body that cannot be decoded was not cut.
@@ -329,7 +357,11 @@ def is_transient(exc: BaseException) -> bool:
     `DeadlineExceeded`. Where the error carries ``attempts``, the last of them decides. Takes any exception; raises
     nothing.
     """
-    answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)  # the last is a status
+    answers = (
+        StreamError,
+        DeadlineExceeded,
+        requests.exceptions.RetryError,
+    )  # the last is a status
     if not isinstance(exc, requests.RequestException) or isinstance(exc, answers):
         return False
     attempts = getattr(exc, "attempts", None)
@@ -342,7 +374,11 @@ def is_transient(exc: BaseException) -> bool:
 def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     chain = list(causes(error))
     # A stalled response, whatever requests calls it; a dial or a send that timed out is another matter.
-    ends = (Cancelled, urllib3.exceptions.ReadTimeoutError, requests.exceptions.ChunkedEncodingError)
+    ends = (
+        Cancelled,
+        urllib3.exceptions.ReadTimeoutError,
+        requests.exceptions.ChunkedEncodingError,
+    )
     if any(isinstance(each, ends) or _is_unreadable(each) for each in chain):
         return False
     if not isinstance(error, requests.ConnectionError):
@@ -350,5 +386,10 @@ def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     failure = _of_connecting(chain)
     if failure is Failure.NO_CONNECTION:
         return True
-    ended = (http.client.RemoteDisconnected, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    ended = (
+        http.client.RemoteDisconnected,
+        http.client.BadStatusLine,
+        ssl.SSLEOFError,
+        ssl.SSLZeroReturnError,
+    )
     return failure is None and (_is_bare(error) or any(isinstance(each, ended) for each in chain))

@@ -40,7 +40,9 @@ class ForkGate:
     def __init__(self) -> None:
         self._inside: list[int] = []
         self._forks: list[int] = []
-        self._foreign: set[int] = set()  # threads of other libraries, as far as they are known not to end
+        self._foreign: set[int] = (
+            set()
+        )  # threads of other libraries, as far as they are known not to end
 
     def __enter__(self) -> None:
         thread = _thread_id()
@@ -103,7 +105,9 @@ GATE = ForkGate()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=GATE.before_fork, after_in_parent=GATE.after_in_parent, after_in_child=GATE.after_in_child
+        before=GATE.before_fork,
+        after_in_parent=GATE.after_in_parent,
+        after_in_child=GATE.after_in_child,
     )
 
 

@@ -25,7 +25,9 @@ class Keys:
 
     def __init__(self) -> None:
         digits = os.urandom(10).hex()
-        self._prefix = f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-"  # RFC 9562, version 8
+        self._prefix = (
+            f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-"  # RFC 9562, version 8
+        )
         self._count = itertools.count(1)
 
     def new(self) -> str:
@@ -55,5 +57,7 @@ def _copied(headers: Any) -> Any:
     if type(headers) is not CaseInsensitiveDict:
         return headers.copy()
     copied = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
-    copied._store = headers._store.copy()  # its own copy() takes every item apart: 3 % of a short POST
+    copied._store = (
+        headers._store.copy()
+    )  # its own copy() takes every item apart: 3 % of a short POST
     return copied

@@ -9,7 +9,9 @@ from resilient_requests import _checks
 
 __all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint"]
 
-_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE)
+_TIMEOUT = re.compile(
+    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
+)
 
 # Below half a second a window costs more dials than it saves calls, whatever the path does.
 _FLOOR = 0.5
@@ -81,5 +83,8 @@ class AdaptiveWindow:
         """
         if self.longest_good >= idle_for:
             self.longest_good = 0.0  # the path has changed: what it allowed once says nothing
-        self._limit = min(max(idle_for / 2, min(self.longest_good, idle_for * _WELL_BELOW), _FLOOR), self.limit(now))
+        self._limit = min(
+            max(idle_for / 2, min(self.longest_good, idle_for * _WELL_BELOW), _FLOOR),
+            self.limit(now),
+        )
         self._since = now

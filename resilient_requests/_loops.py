@@ -83,7 +83,9 @@ class Loop:
             self._begin()
 
     def _stop(self) -> None:
-        for generator in self._made:  # from below, since what one gives back comes before what those below it have
+        for generator in (
+            self._made
+        ):  # from below, since what one gives back comes before what those below it have
             with suppress(ValueError):  # it runs since this moment
                 generator.close()
 
@@ -133,7 +135,11 @@ class Arriving:
     def _begun(self) -> Reader:
         reader, response = Reader(self._response, turn=self.turn), self._response
         source = reader.source
-        if reader.is_done and not source.is_closed and (source.is_dropped or not response._is_begun):
+        if (
+            reader.is_done
+            and not source.is_closed
+            and (source.is_dropped or not response._is_begun)
+        ):
             raise requests.exceptions.StreamConsumedError
         self._reader, response._is_begun = reader, True
         return reader
@@ -178,7 +184,9 @@ def blocks(chunks: Arriving, size: int, *, is_prompt: bool) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             held += chunk
-            whole = len(held) if is_prompt or chunks.is_between_chunks else len(held) - len(held) % size
+            whole = (
+                len(held) if is_prompt or chunks.is_between_chunks else len(held) - len(held) % size
+            )
             while at < whole:
                 at += size
                 yield bytes(held[at - size : at])
@@ -199,7 +207,10 @@ class Text:
         self._response = response
         self._below: Any = None
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._before: tuple[bytes, int] = (b"", 0)  # the state in which the last chunk found the decoder
+        self._before: tuple[bytes, int] = (
+            b"",
+            0,
+        )  # the state in which the last chunk found the decoder
         self._chunk = b""
         self._pending = 0  # so many bytes at its end were given back
 

@@ -50,7 +50,17 @@ class Operation:
     joins, and nothing is repeated. Belongs to one thread at a time, but for ``cancel``.
     """
 
-    __slots__ = ("_begun", "_call", "_is_replay", "_origin", "_outer", "_pause", "_sender", "records", "repeated")
+    __slots__ = (
+        "_begun",
+        "_call",
+        "_is_replay",
+        "_origin",
+        "_outer",
+        "_pause",
+        "_sender",
+        "records",
+        "repeated",
+    )
 
     def __init__(self) -> None:
         self.records: list[AttemptRecord] = []
@@ -109,7 +119,9 @@ class Operation:
             record = record._replace(bytes_received=attempt.bytes_received, elapsed=elapsed)
         self.records[-1] = record
 
-    def replay(self, error: Exception, again: Callable[[], T], is_worth: Callable[[BaseException], bool]) -> T:
+    def replay(
+        self, error: Exception, again: Callable[[], T], is_worth: Callable[[BaseException], bool]
+    ) -> T:
         """Repeat ``again`` after ``error`` while the rules allow and ``is_worth`` says so; raise the last error."""
 
         def decide(state: tenacity.RetryCallState) -> bool:
@@ -120,9 +132,13 @@ class Operation:
             raise error
 
         try:
-            result: T = _retry.replay(first, again, decide=decide, wait=lambda _: self._pause, sleep=self._sleep)
+            result: T = _retry.replay(
+                first, again, decide=decide, wait=lambda _: self._pause, sleep=self._sleep
+            )
         except Exception as ended:
-            if self._is_replay and self._sender is not None and self._call is not None:  # it has not begun
+            if (
+                self._is_replay and self._sender is not None and self._call is not None
+            ):  # it has not begun
                 self._stop(self._sender, self._call, _failures.ended_by(ended))
             raise
         return result
@@ -138,7 +154,9 @@ class Operation:
         record = self.records[-1] = self.records[-1]._replace(stopped_by=None)
         why = record.error or type(error).__name__
         story = Story(sender.emitter, self._origin)
-        story.scheduled(call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error))
+        story.scheduled(
+            call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error)
+        )
         self._is_replay = True
         self.repeated.append(Failure.BODY_CUT)
         return True

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from resilient_requests._cancel import Call, Members
     from resilient_requests._clock import Instant
 
-__all__ = ["RecyclingPool", "RecyclingPoolManager", "RecyclingProxyManager", "adopt", "recycling_manager"]
+__all__ = [
+    "RecyclingPool",
+    "RecyclingPoolManager",
+    "RecyclingProxyManager",
+    "adopt",
+    "recycling_manager",
+]
 
 # A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
 _NAP = 0.1
@@ -61,7 +67,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Derived()
     register: Register
     place: Place
-    is_evicted = False  # its manager has forgotten it: what is still in use is closed when it returns
+    is_evicted = (
+        False  # its manager has forgotten it: what is still in use is closed when it returns
+    )
 
     def enroll(self, register: Register) -> None:
         """Begin to recycle; called once, before the first connection is asked for."""
@@ -69,13 +77,19 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         self.place = Place(self.scheme, self.host, self.port or 0)
         # Oldest first, since a connection goes to the end when it is put; an item is owned by who takes it out.
         self.idle: dict[RecyclingConnection, None] = {}
-        self.loans: dict[Loan, None] = {}  # of a pool that blocks; an item is owned by who takes it out
+        self.loans: dict[
+            Loan, None
+        ] = {}  # of a pool that blocks; an item is owned by who takes it out
         register.add_pool(self)
 
     def keep(self, manager: _RecyclingManager, key: PoolKey) -> None:
         """Know the manager that has this pool under ``key``."""
         # Weak: pools and their manager are freed without the collector.
-        self._manager, self._key, self._settings = weakref.ref(manager), key, manager.connection_pool_kw.copy()
+        self._manager, self._key, self._settings = (
+            weakref.ref(manager),
+            key,
+            manager.connection_pool_kw.copy(),
+        )
 
     def touch(self, current: object) -> bool:
         """Have its manager forget other pools first; return whether that would give this one again.
@@ -87,7 +101,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             return False
         if current is not None and current is not manager:
             return False
-        if manager.newest is self._key:  # to move it there again would take as long as all else in a look-up
+        if (
+            manager.newest is self._key
+        ):  # to move it there again would take as long as all else in a look-up
             return True
         manager.newest = self._key
         return manager.pools.get(self._key) is self
@@ -120,7 +136,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         if conn.born is None:
             return conn
         if conn not in self.idle:
-            return self._new_conn()  # closed where it lay, its place in the queue was all that was left
+            return (
+                self._new_conn()
+            )  # closed where it lay, its place in the queue was all that was left
         return self._judged(conn, attempt)
 
     def _awaited(self, call: Call) -> Any:
@@ -141,7 +159,10 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _takes_lost_place(self) -> bool:
         in_flight = self.register.in_flight
-        return any(each.is_lost(in_flight) and self.loans.pop(each, self) is None for each in list(self.loans))
+        return any(
+            each.is_lost(in_flight) and self.loans.pop(each, self) is None
+            for each in list(self.loans)
+        )
 
     def _judged(self, conn: RecyclingConnection, attempt: Attempt | None) -> Any:
         register, now = self.register, self.register.clock()
@@ -171,7 +192,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         is_ours = isinstance(conn, RecyclingConnection)
         # A process id is a system call: whoever sends has just asked for it.
-        if is_ours and conn.born is not None and _attempt.current.get() is None and conn.pid != os.getpid():
+        if (
+            is_ours
+            and conn.born is not None
+            and _attempt.current.get() is None
+            and conn.pid != os.getpid()
+        ):
             # The parent's, as its place is; and where no at-fork hook ran, the queue may be locked for ever.
             conn.close()
             return
@@ -183,7 +209,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             now = conn.idle_since = register.clock()
             # First listed, then judged: a rotation in between finds it in the list, or is found here.
             self.idle[conn] = None
-            reason = "request not sent whole" if conn.is_spoilt else register.reason_to_close(conn, now)
+            reason = (
+                "request not sent whole" if conn.is_spoilt else register.reason_to_close(conn, now)
+            )
             if reason is None and (self.is_evicted or self.pool is None):
                 reason = "pool closed"
             if reason is not None and self.idle.pop(conn, self) is None:
@@ -259,7 +287,9 @@ class _RecyclingManager(urllib3.PoolManager):
             pool.enroll(self.register)
         return pool
 
-    def connection_from_pool_key(self, pool_key: PoolKey, request_context: dict[str, Any]) -> HTTPConnectionPool:
+    def connection_from_pool_key(
+        self, pool_key: PoolKey, request_context: dict[str, Any]
+    ) -> HTTPConnectionPool:
         pool = super().connection_from_pool_key(pool_key, request_context)
         self.newest = pool_key
         if isinstance(pool, RecyclingPool):
@@ -280,7 +310,9 @@ def recycling_manager(base: type) -> type:
     return type(base.__name__, (_RecyclingManager, base), {"__module__": base.__module__})
 
 
-def adopt(manager: urllib3.PoolManager, register: Register, num_pools: int, options: dict[str, Any]) -> None:
+def adopt(
+    manager: urllib3.PoolManager, register: Register, num_pools: int, options: dict[str, Any]
+) -> None:
     """Lay recycling over a pool manager that somebody else has made, with these options where it has none."""
     if not isinstance(manager, _RecyclingManager):
         manager.connection_pool_kw = {**options, **manager.connection_pool_kw}

@@ -17,7 +17,13 @@ from resilient_requests import _clock
 from resilient_requests._body import Turn, body_of
 from resilient_requests._failures import errno_of
 from resilient_requests._story import Pace, Story
-from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, StreamProtocolError
+from resilient_requests.exceptions import (
+    Cancelled,
+    DeadlineExceeded,
+    StreamBroken,
+    StreamIdle,
+    StreamProtocolError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +78,9 @@ class Reader:
         self.is_done = self.source.is_done and self.error is None
         self._tap = tap = self.source.tap
         self._call = tap.attempt.call if tap is not None else None
-        self._idle = idle_timeout if idle_timeout is not None or tap is None else tap.attempt.limits.idle
+        self._idle = (
+            idle_timeout if idle_timeout is not None or tap is None else tap.attempt.limits.idle
+        )
         self._event_timeout = event_timeout
         self._heartbeat = heartbeat
         self.silence = self.eventless = self.unyielded = 0.0
@@ -118,7 +126,9 @@ class Reader:
             return b""
         self._is_reading, self._handled = True, sys.exc_info()[1]
         try:
-            is_plain = self._event_timeout is None and self._heartbeat is None and not self._is_timed
+            is_plain = (
+                self._event_timeout is None and self._heartbeat is None and not self._is_timed
+            )
             data = self._read() if is_plain else self._read_by_clocks()
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
             # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
@@ -173,7 +183,9 @@ class Reader:
             if alarm is not None:
                 waits += (alarm - self.silence,)
             if tap is not None:
-                tap.limit = max(min((left for left in waits if left is not None), default=None) or 0.0, 0.001)
+                tap.limit = max(
+                    min((left for left in waits if left is not None), default=None) or 0.0, 0.001
+                )
             began = _clock.boot()
             try:
                 data = source.read()
@@ -196,7 +208,10 @@ class Reader:
     def _waits(self) -> tuple[float | None, ...]:
         limits = (self._idle, self._event_timeout, self._heartbeat)
         spent = (self.silence, self.eventless, self.unyielded)
-        return tuple(None if limit is None else limit - gone for limit, gone in zip(limits, spent, strict=True))
+        return tuple(
+            None if limit is None else limit - gone
+            for limit, gone in zip(limits, spent, strict=True)
+        )
 
     def _wait(self, seconds: float) -> None:
         self.silence += seconds
@@ -341,4 +356,6 @@ class Reader:
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
         if self._tap is not None and not self._tap.is_told:
             self._tap.is_told = True
-            self._tap.attempt.call.stream_ended(self._tap.attempt, error, self.pace, complete=complete)
+            self._tap.attempt.call.stream_ended(
+                self._tap.attempt, error, self.pace, complete=complete
+            )

@@ -93,7 +93,9 @@ class Register:
     the connection. A second lock, held nowhere else, lets one thread of a forked child forget the parent's.
     """
 
-    def __init__(self, policy: KeepAlivePolicy, emitter: Emitter, clock: Clock = _clock.now) -> None:
+    def __init__(
+        self, policy: KeepAlivePolicy, emitter: Emitter, clock: Clock = _clock.now
+    ) -> None:
         self.policy = policy
         self.clock = clock
         self.tls = TLSContexts()
@@ -215,9 +217,15 @@ class Register:
         since = conn.idle_since
         # It is this very instant where the connection is about to be pooled.
         idle_for = 0.0 if since is now else since.age(now) if since is not None else math.inf
-        if idle_for >= policy.window(conn.hint) or (policy.adaptive and idle_for >= origin.window.limit(now.boot)):
+        if idle_for >= policy.window(conn.hint) or (
+            policy.adaptive and idle_for >= origin.window.limit(now.boot)
+        ):
             return "idle window"
-        if policy.max_age is not None and conn.born is not None and conn.born.age(now) >= policy.max_age:
+        if (
+            policy.max_age is not None
+            and conn.born is not None
+            and conn.born.age(now) >= policy.max_age
+        ):
             return "max_age"
         return None
 
@@ -275,12 +283,19 @@ class Register:
             str(place): OriginStats(
                 **{name: getattr(each, name) for name in _COUNTS},
                 window=each.window.limit(now) if self.policy.adaptive else self.policy.expiry,
-                youngest_stale=min((age for age, is_dead in each.ages.copy() if is_dead), default=None),
+                youngest_stale=min(
+                    (age for age, is_dead in each.ages.copy() if is_dead), default=None
+                ),
                 hint=_stats.hint(each.ages.copy()),
             )
             for place, each in known.items()
         }
-        return AdapterStats(generation=self.generation, in_flight=len(self.calls()), idle=self.idle(), origins=origins)
+        return AdapterStats(
+            generation=self.generation,
+            in_flight=len(self.calls()),
+            idle=self.idle(),
+            origins=origins,
+        )
 
     # -- what failures and users ask --------------------------------------------------------------------------
 
@@ -292,7 +307,9 @@ class Register:
             origin.window.stale(idle_for, self.clock().boot)
             origin.ages.append((idle_for, True))
 
-    def retire(self, place: Hashable, generation: int, reason: str, call_id: str | None = None) -> bool:
+    def retire(
+        self, place: Hashable, generation: int, reason: str, call_id: str | None = None
+    ) -> bool:
         """Retire the connections of one origin, unless somebody has already done so for this generation."""
         self.ensure_process()  # a stream of the parent's may end in a child that has not called yet
         with self._lock:
@@ -318,9 +335,15 @@ class Register:
         now = self.clock().boot
         if self.is_shut_down:
             return Rotation.CLOSED
-        if seen is not None and seen < self._floor:  # what one origin has lost since says nothing of the others
+        if (
+            seen is not None and seen < self._floor
+        ):  # what one origin has lost since says nothing of the others
             return Rotation.ALREADY_ROTATED
-        if seen is None and self._rotated_at is not None and 0 <= now - self._rotated_at < _COALESCE:
+        if (
+            seen is None
+            and self._rotated_at is not None
+            and 0 <= now - self._rotated_at < _COALESCE
+        ):
             return Rotation.COALESCED
         self._rotated_at = now
         self._retire_all()
@@ -330,7 +353,9 @@ class Register:
         self.generation += 1
         self._floor = self.generation
         # What a network did to idle connections says nothing about the next one.
-        for origin in list(self._origins.values()):  # a finalizer may come to know another one in between
+        for origin in list(
+            self._origins.values()
+        ):  # a finalizer may come to know another one in between
             origin.window = AdaptiveWindow(self.policy.expiry)
 
     def close(self) -> None:
@@ -340,11 +365,17 @@ class Register:
         self._close_idle()
 
     def _close_idle(self, place: Hashable = None) -> int:
-        return sum(pool.close_idle() for pool in self.pools() if place is None or pool.place == place)
+        return sum(
+            pool.close_idle() for pool in self.pools() if place is None or pool.place == place
+        )
 
-    def _tell_rotation(self, origin: str, generation: int, reason: str, call_id: str | None, closed: int) -> None:
+    def _tell_rotation(
+        self, origin: str, generation: int, reason: str, call_id: str | None, closed: int
+    ) -> None:
         self._emitter.emit(
-            PoolRotated(call_id=call_id, origin=origin, generation=generation, reason=reason, closed=closed)
+            PoolRotated(
+                call_id=call_id, origin=origin, generation=generation, reason=reason, closed=closed
+            )
         )
 
 

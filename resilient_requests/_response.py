@@ -33,13 +33,17 @@ class ResilientResponse(requests.Response):
 
     __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012  # requests' own name and form
     attempts: tuple[AttemptRecord, ...] = ()
-    _source: Source | None = None  # kept by `body_of`, so that one loop can go on where another has stopped
+    _source: Source | None = (
+        None  # kept by `body_of`, so that one loop can go on where another has stopped
+    )
     _is_begun = False  # by a loop: the next one finds what is left, and be it nothing
 
     @classmethod
     def of(cls, response: requests.Response) -> ResilientResponse:
         """Return the same response as one of ours."""
-        response.__class__ = cls  # a second object would be filled for nothing, and make a second jar of cookies
+        response.__class__ = (
+            cls  # a second object would be filled for nothing, and make a second jar of cookies
+        )
         return cast("ResilientResponse", response)
 
     def close(self) -> None:
@@ -59,7 +63,9 @@ class ResilientResponse(requests.Response):
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
 
-    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[Any]:
         """Iterate over the body, decoded; see the class."""
         is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
         if not is_ours or not self._is_for_us:
@@ -73,7 +79,9 @@ class ResilientResponse(requests.Response):
     @property
     def _is_for_us(self) -> bool:
         """Whether there is a body, and nobody wants requests to read it."""
-        return not self._content_consumed and hasattr(self.raw, "stream") and not is_rewired(self.raw)
+        return (
+            not self._content_consumed and hasattr(self.raw, "stream") and not is_rewired(self.raw)
+        )
 
     def iter_lines(
         self,

@@ -78,7 +78,9 @@ class RetryPolicy:
         # A set or a list is what people write.
         object.__setattr__(self, "statuses", _checks.statuses("statuses", self.statuses))
         if (methods := self.allowed_methods) is not None:
-            upper = frozenset(method.upper() for method in _checks.names("allowed_methods", methods))
+            upper = frozenset(
+                method.upper() for method in _checks.names("allowed_methods", methods)
+            )
             object.__setattr__(self, "allowed_methods", upper)
 
     def covers(self, method: str) -> bool | None:
@@ -134,7 +136,9 @@ def from_urllib3(retry: urllib3.Retry) -> RetryPolicy:
     (requests follows redirects itself). Of what a subclass overrides, ``is_retry`` and ``get_backoff_time`` are asked,
     and nothing else.
     """
-    kinds = [each for each in (retry.connect, retry.read, retry.status, retry.other) if each is not None]
+    kinds = [
+        each for each in (retry.connect, retry.read, retry.status, retry.other) if each is not None
+    ]
     methods: object = retry.allowed_methods
     allowed: frozenset[str] | None = None  # urllib3's default says nothing that RFC 9110 does not
     if methods is None or methods is False:
@@ -188,7 +192,9 @@ def pause(policy: RetryPolicy, state: tenacity.RetryCallState) -> float:
             raise TypeError(f"wait must return seconds, not {type(given).__name__}")  # noqa: TRY301
         return max(0.0, float(given))  # in this order, NaN is 0 too
     except Exception as error:
-        error.__cause__ = error.__cause__ or (state.outcome.exception() if state.outcome is not None else None)
+        error.__cause__ = error.__cause__ or (
+            state.outcome.exception() if state.outcome is not None else None
+        )
         raise
 
 
@@ -210,8 +216,12 @@ def replay(
     def once() -> _T:
         return (upcoming.pop() if len(upcoming) > 1 else attempt)()
 
-    loop = tenacity.Retrying(stop=tenacity.stop_never, retry=decide, wait=wait, sleep=sleep, reraise=True)
+    loop = tenacity.Retrying(
+        stop=tenacity.stop_never, retry=decide, wait=wait, sleep=sleep, reraise=True
+    )
     try:
         return loop(once)
     finally:
-        vars(loop).clear()  # it refers to itself, and to all of this, until the garbage collector comes by
+        vars(
+            loop
+        ).clear()  # it refers to itself, and to all of this, until the garbage collector comes by

@@ -18,7 +18,13 @@ from resilient_requests._failures import Failure, Verdict
 from resilient_requests._idempotency import IDEMPOTENCY_KEY, has_key
 from resilient_requests._register import Place
 from resilient_requests._story import Pace, Story
-from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamIdle, portable
+from resilient_requests.exceptions import (
+    Cancelled,
+    DeadlineExceeded,
+    StreamBroken,
+    StreamIdle,
+    portable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +78,9 @@ class Send:
             response = self._run()
         except BaseException as error:
             if isinstance(error, Exception):
-                if self._records and self._records[-1].stopped_by is None:  # the attempt that was to come did not
+                if (
+                    self._records and self._records[-1].stopped_by is None
+                ):  # the attempt that was to come did not
                     self._stop(_failures.ended_by(error))
                 with suppress(AttributeError):  # one of the caller's own may be frozen
                     error.attempts = tuple(self._records)  # type: ignore[attr-defined]
@@ -82,7 +90,9 @@ class Send:
             raise
         if self._stream or not response._content_consumed:
             # Without the adapter, which would live as long as the connection, and that, in its pool, as long as it.
-            self._call.stream_ended = functools.partial(_stream_ended, self._sender.register, self._story)
+            self._call.stream_ended = functools.partial(
+                _stream_ended, self._sender.register, self._story
+            )
         self._call.sent()
         if hasattr(response, "attempts"):
             response.attempts = tuple(self._records)
@@ -112,11 +122,15 @@ class Send:
         # What is repeated only because of a Retry-After is returned in the end, as by urllib3.
         is_listed = self._policy.raise_on_status and self._repeats(response, {})
         if is_listed and self._records[-1].stopped_by not in (None, "policy"):
-            reason = urllib3.exceptions.ResponseError(f"too many {response.status_code} error responses")
+            reason = urllib3.exceptions.ResponseError(
+                f"too many {response.status_code} error responses"
+            )
             origin: Any = self._origin  # where urllib3 names its pool
             path = self._request.path_url.partition("?")[0]
             exhausted = urllib3.exceptions.MaxRetryError(origin, path, reason)
-            raise requests.exceptions.RetryError(exhausted, request=self._request, response=response)
+            raise requests.exceptions.RetryError(
+                exhausted, request=self._request, response=response
+            )
         return response
 
     def _repeats(self, response: requests.Response, headers: Mapping[str, str]) -> bool:
@@ -128,14 +142,18 @@ class Send:
         """Make one attempt, note what it did, and judge its failure."""
         call = self._call
         number = len(self._records) + 1
-        attempt = Attempt(call, number, self._limits, fresh=self._operation.must_dial, since=call.boot())
+        attempt = Attempt(
+            call, number, self._limits, fresh=self._operation.must_dial, since=call.boot()
+        )
         self._attempt, self._verdict = attempt, None
         response = None
         try:
             self._story.started(attempt)
             call.check()
             with current(attempt):
-                response = self._sender.send_once(self._request, stream=self._stream, **self._kwargs)
+                response = self._sender.send_once(
+                    self._request, stream=self._stream, **self._kwargs
+                )
                 if not self._stream and not _is_challenge(self._request, response):
                     _read(response)
             call.check()
@@ -173,7 +191,9 @@ class Send:
         raised = ended or attempt.own or error
         self._records.append(attempt.record(elapsed, _failures.describe(raised, self._handled)))
         if ended is None:
-            self._verdict = self._judged(_failures.failure_of(error, attempt, self._handled), attempt)
+            self._verdict = self._judged(
+                _failures.failure_of(error, attempt, self._handled), attempt
+            )
         self._learn(attempt, ended)
         self._story.failed(attempt, raised, elapsed, self._handled)
         if ended is None and isinstance(error, StreamIdle):
@@ -188,7 +208,9 @@ class Send:
             self._call.check()
         except (Cancelled, requests.RequestException) as ended:
             # The same class comes up from below when nothing stands in between: keep that object.
-            is_same = type(error) is type(ended) and isinstance(ended, (Cancelled, DeadlineExceeded))
+            is_same = type(error) is type(ended) and isinstance(
+                ended, (Cancelled, DeadlineExceeded)
+            )
             return error if is_same else ended
         return None
 
@@ -211,7 +233,9 @@ class Send:
         if attempt.place is None or attempt.generation < 0:
             return
         # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
-        is_silence = isinstance(ended, DeadlineExceeded) and attempt.reused and attempt.phase is Phase.WAIT
+        is_silence = (
+            isinstance(ended, DeadlineExceeded) and attempt.reused and attempt.phase is Phase.WAIT
+        )
         if is_silence or (verdict is not None and verdict.retires):
             reason = verdict.failure.value if verdict is not None else "deadline in silence"
             register.retire(attempt.place, attempt.generation, reason, self._call.id)
@@ -271,7 +295,11 @@ class Send:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         pause = _retry.pause(self._policy, state)
-        if state.outcome is not None and not state.outcome.failed and self._policy.respect_retry_after:
+        if (
+            state.outcome is not None
+            and not state.outcome.failed
+            and self._policy.respect_retry_after
+        ):
             header = state.outcome.result().headers.get("Retry-After")
             pause = max(pause, _retry.retry_after(header) or 0.0)
         return pause
@@ -354,15 +382,27 @@ def _as_requests_would(error: StreamIdle, place: object) -> requests.ConnectionE
 
 
 def _longer(limits: Limits) -> Limits:
-    doubled = {name: value * 2 for name in ("response", "idle") if (value := getattr(limits, name)) is not None}
+    doubled = {
+        name: value * 2
+        for name in ("response", "idle")
+        if (value := getattr(limits, name)) is not None
+    }
     return replace(limits, **doubled)
 
 
 def _stream_ended(
-    register: Register, story: Story, attempt: Attempt, error: BaseException | None, pace: Pace, *, complete: bool
+    register: Register,
+    story: Story,
+    attempt: Attempt,
+    error: BaseException | None,
+    pace: Pace,
+    *,
+    complete: bool,
 ) -> None:
     """A streamed response has ended: a silent or broken one implicates the connections of its generation."""
-    is_dead = isinstance(error, StreamBroken) or (isinstance(error, StreamIdle) and error.clock == "bytes")
+    is_dead = isinstance(error, StreamBroken) or (
+        isinstance(error, StreamIdle) and error.clock == "bytes"
+    )
     if is_dead and attempt.place is not None:
         register.retire(attempt.place, attempt.generation, type(error).__name__, attempt.call.id)
     story.ended(attempt, error, pace, complete=complete)

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_EVENT_BYTES", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024  # what no honest event comes near to, and every process can spare
+MAX_EVENT_BYTES = (
+    16 * 1024 * 1024
+)  # what no honest event comes near to, and every process can spare
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _SEPARATOR = "\n\ndata: "
 _MOST_DIGITS = 20  # int() refuses thousands of digits
@@ -55,7 +57,9 @@ class SSEDecoder:
     ``error_field``: take the non-standard field ``error`` of some servers for the data of an event of that name.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, error_field: bool = False) -> None:
+    def __init__(
+        self, max_event_bytes: int = MAX_EVENT_BYTES, *, error_field: bool = False
+    ) -> None:
         self.last_event_id = ""
         self.retry: int | None = None
         self._max = max_event_bytes
@@ -178,7 +182,9 @@ class SSEDecoder:
             self.last_event_id = self._id
         if self._data:
             data = self._data[0] if len(self._data) == 1 else "\n".join(self._data)
-            events.append(ServerSentEvent(self._event or "message", data, self.last_event_id, self._retry))
+            events.append(
+                ServerSentEvent(self._event or "message", data, self.last_event_id, self._retry)
+            )
         self._reset()
 
 

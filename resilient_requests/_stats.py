@@ -30,9 +30,8 @@ def hint(ages: Collection[tuple[float, bool]]) -> str | None:
     if len(dead) < _PART * older:
         return None
     window = _rounded_down(min(limit / 2, _MOST))
-    return (
-        f"{len(dead)} of {older} reuses older than {limit:g} s were reset: keepalive={window:g} would have avoided them"
-    )
+    reset = f"{len(dead)} of {older} reuses older than {limit:g} s were reset"
+    return f"{reset}: keepalive={window:g} would have avoided them"
 
 
 def _rounded_down(seconds: float) -> float:
@@ -85,7 +84,10 @@ class AdapterStats:
         now = f"generation={self.generation} in_flight={self.in_flight} idle={self.idle}"
         return (
             "\n  ".join(
-                [f"<AdapterStats {now} {_counts(self)}", *(f"{name} {each}" for name, each in self.origins.items())]
+                [
+                    f"<AdapterStats {now} {_counts(self)}",
+                    *(f"{name} {each}" for name, each in self.origins.items()),
+                ]
             )
             + ">"
         )

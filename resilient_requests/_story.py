@@ -66,10 +66,16 @@ class Story:
         """An attempt brought a response."""
         if self._emitter.wants(AttemptSucceeded):
             facts = self._of_sending(attempt)
-            self._emitter.emit(AttemptSucceeded(**self._of(attempt), status=status, elapsed=elapsed, **facts))
+            self._emitter.emit(
+                AttemptSucceeded(**self._of(attempt), status=status, elapsed=elapsed, **facts)
+            )
 
     def failed(
-        self, attempt: Attempt, error: BaseException, elapsed: float, handled: BaseException | None = None
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        elapsed: float,
+        handled: BaseException | None = None,
     ) -> None:
         """An attempt brought none; ``handled`` as in `_failures.causes`."""
         if self._emitter.wants(AttemptFailed):
@@ -84,7 +90,9 @@ class Story:
                 )
             )
 
-    def scheduled(self, call_id: str, record: AttemptRecord, *, wait: float, reason: str, errno: int | None) -> None:
+    def scheduled(
+        self, call_id: str, record: AttemptRecord, *, wait: float, reason: str, errno: int | None
+    ) -> None:
         """Another attempt will follow after so many seconds."""
         self._emitter.emit(
             RetryScheduled(
@@ -102,14 +110,22 @@ class Story:
 
     def denied(self, call_id: str, number: int, reason: str) -> None:
         """No other attempt follows."""
-        self._emitter.emit(RetryDenied(call_id=call_id, origin=self.origin, attempt=number, reason=reason))
+        self._emitter.emit(
+            RetryDenied(call_id=call_id, origin=self.origin, attempt=number, reason=reason)
+        )
 
     def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
         """No byte of a body has come for a part of its limit."""
-        facts = {"silence": silence, "idle_timeout": idle_timeout, "bytes_received": attempt.bytes_received}
+        facts = {
+            "silence": silence,
+            "idle_timeout": idle_timeout,
+            "bytes_received": attempt.bytes_received,
+        }
         _events.warn_stalled(**self._of(attempt), **facts)
 
-    def ended(self, attempt: Attempt, error: BaseException | None, pace: Pace, *, complete: bool) -> None:
+    def ended(
+        self, attempt: Attempt, error: BaseException | None, pace: Pace, *, complete: bool
+    ) -> None:
         """A streamed response has ended."""
         if self._emitter.wants(StreamEnded):
             self._emitter.emit(

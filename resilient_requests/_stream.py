@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     # With a default, so that a plain ``EventStream`` in an annotation is one of either kind.
     Data_co = TypeVar("Data_co", bound=bytes | Heartbeat, default=bytes | Heartbeat, covariant=True)
     Event_co = TypeVar(
-        "Event_co", bound=ServerSentEvent | Heartbeat, default=ServerSentEvent | Heartbeat, covariant=True
+        "Event_co",
+        bound=ServerSentEvent | Heartbeat,
+        default=ServerSentEvent | Heartbeat,
+        covariant=True,
     )
 else:
     from typing import TypeVar
@@ -45,7 +48,9 @@ __all__ = [
 ]
 
 EVENT_STREAM = "text/event-stream"
-NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+NDJSON = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+)
 _EXCERPT, _EXCERPT_WAIT = 200, 1.0  # bytes of a body that is refused, and seconds to wait for them
 
 
@@ -77,7 +82,10 @@ class _Stream:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -88,7 +96,9 @@ class _Stream:
         reader = getattr(self, "_reader", None)  # absent where the constructor has failed
         if reader is not None and not reader.is_done and reader.error is None:
             reader.abandon()
-            warnings.warn(f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2
+            )
 
 
 class ByteStream(_Stream, Generic[Data_co]):
@@ -120,7 +130,9 @@ class EventStream(_Stream, Generic[Event_co]):
     To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an ``EventStream`` any.
     """
 
-    def __init__(self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None) -> None:
+    def __init__(
+        self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None
+    ) -> None:
         super().__init__(reader)
         reader.tells_late = True
         self.is_flushed = False  # the last event had no end of its own: it may have been cut
@@ -177,7 +189,10 @@ def iter_bytes(
     response: requests.Response, *, idle_timeout: float | None = ..., heartbeat: float | None
 ) -> ByteStream[bytes | Heartbeat]: ...
 def iter_bytes(
-    response: requests.Response, *, idle_timeout: float | None = None, heartbeat: float | None = None
+    response: requests.Response,
+    *,
+    idle_timeout: float | None = None,
+    heartbeat: float | None = None,
 ) -> ByteStream[Any]:
     """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded, in any framing.
 
@@ -226,7 +241,9 @@ def iter_events(
     _check(response, idle_timeout, heartbeat)
     _checks.duration("event_timeout", event_timeout)
     _checks.count("max_event_bytes", max_event_bytes, least=1)
-    reader = Reader(response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat)
+    reader = Reader(
+        response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat
+    )
     if media_type(response) != EVENT_STREAM:
         with reader.waiting_only(_EXCERPT_WAIT):
             data = reader.read()
@@ -238,7 +255,11 @@ def iter_events(
 def _refusal(response: requests.Response, excerpt: bytes) -> str:
     kind = response.headers.get("Content-Type")
     return (
-        (f"Content-Type is {kind!r}, not {EVENT_STREAM!r}" if kind else f"no Content-Type, so not {EVENT_STREAM!r}")
+        (
+            f"Content-Type is {kind!r}, not {EVENT_STREAM!r}"
+            if kind
+            else f"no Content-Type, so not {EVENT_STREAM!r}"
+        )
         + f"; the body begins {excerpt!r} (iter_bytes reads any body; if these are events all the same,"
         f" set response.headers['Content-Type'] first)"
     )
@@ -249,4 +270,6 @@ def _check(response: requests.Response, idle_timeout: object, heartbeat: object)
     _checks.duration("idle_timeout", idle_timeout)
     _checks.duration("heartbeat", heartbeat)
     if is_used(response):
-        raise ValueError("response has been read or closed already: use response.content, or send with stream=True")
+        raise ValueError(
+            "response has been read or closed already: use response.content, or send with stream=True"
+        )

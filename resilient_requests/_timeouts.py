@@ -34,7 +34,9 @@ class Timeouts:
     response: float | None = 600.0
     idle: float | None = 300.0
     total: float | None = None
-    _own: Limits = field(init=False, repr=False, compare=False)  # made here: a cached_property has a lock up to 3.11
+    _own: Limits = field(
+        init=False, repr=False, compare=False
+    )  # made here: a cached_property has a lock up to 3.11
 
     def __post_init__(self) -> None:
         for name in ("connect", "write", "response", "idle", "total"):
@@ -53,7 +55,9 @@ class Timeouts:
             connect, read = self._of_urllib3(timeout)
         elif isinstance(timeout, tuple):
             if len(timeout) != 2:
-                raise ValueError(f"timeout must be seconds or a pair (connect, read), not {timeout!r}")
+                raise ValueError(
+                    f"timeout must be seconds or a pair (connect, read), not {timeout!r}"
+                )
             connect, read = timeout
         else:
             connect = read = timeout
@@ -61,9 +65,19 @@ class Timeouts:
             connect = _checks.patience("timeout (connect)", connect)
             read = _checks.patience("timeout (read)", read)
         except TypeError as error:
-            raise ValueError(f"{error}: a timeout must be an int, float or None, or a pair of them") from None
-        if isinstance(timeout, urllib3.Timeout) and timeout._read is urllib3.Timeout.DEFAULT_TIMEOUT:
-            return Limits(connect=connect, write=self.write, response=read, idle=_least(self.idle, timeout.total))
+            raise ValueError(
+                f"{error}: a timeout must be an int, float or None, or a pair of them"
+            ) from None
+        if (
+            isinstance(timeout, urllib3.Timeout)
+            and timeout._read is urllib3.Timeout.DEFAULT_TIMEOUT
+        ):
+            return Limits(
+                connect=connect,
+                write=self.write,
+                response=read,
+                idle=_least(self.idle, timeout.total),
+            )
         return Limits(connect=connect, write=self.write, response=read, idle=read)
 
     def _of_urllib3(self, timeout: urllib3.Timeout) -> tuple[Any, Any]:
@@ -109,7 +123,11 @@ class TCPKeepAlive:
     def _own(self) -> Iterator[tuple[int, int, int]]:
         yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
         # macOS calls the idle time TCP_KEEPALIVE.
-        names = {"TCP_KEEPIDLE": self.idle, "TCP_KEEPINTVL": self.interval, "TCP_KEEPCNT": self.count}
+        names = {
+            "TCP_KEEPIDLE": self.idle,
+            "TCP_KEEPINTVL": self.interval,
+            "TCP_KEEPCNT": self.count,
+        }
         if not hasattr(socket, "TCP_KEEPIDLE"):
             names["TCP_KEEPALIVE"] = self.idle
         if self.user_timeout is not None:

@@ -29,8 +29,12 @@ class _Loaded:
 
     def __init__(self, context: ssl.SSLContext, stamps: tuple[object, ...], used: int) -> None:
         self.context = context
-        self.stamps: tuple[object, ...] | None = stamps  # of its files when they were loaded; None: to be loaded again
-        self.refused: tuple[object, ...] | None = None  # of files that came later and cannot be loaded
+        self.stamps: tuple[object, ...] | None = (
+            stamps  # of its files when they were loaded; None: to be loaded again
+        )
+        self.refused: tuple[object, ...] | None = (
+            None  # of files that came later and cannot be loaded
+        )
         self.used = used  # the larger, the later
 
 
@@ -69,7 +73,12 @@ class TLSContexts:
         preloaded = getattr(requests.adapters, "_preloaded_ssl_context", None)
         if not hasattr(conn, "cert_reqs") or conn.ssl_context not in (None, preloaded):
             return
-        if conn.assert_hostname is not None or conn.assert_fingerprint or conn.ca_cert_data or conn.key_password:
+        if (
+            conn.assert_hostname is not None
+            or conn.assert_fingerprint
+            or conn.ca_cert_data
+            or conn.key_password
+        ):
             return
         if conn.ssl_version is not None or conn.ssl_minimum_version or conn.ssl_maximum_version:
             return
@@ -79,7 +88,9 @@ class TLSContexts:
         try:
             conn.ssl_context = context = self._context_for(conn)
         except OSError as error:  # ssl.SSLError is one
-            raise ssl.SSLError(f"the CA bundle or client certificate cannot be loaded: {error}") from error
+            raise ssl.SSLError(
+                f"the CA bundle or client certificate cannot be loaded: {error}"
+            ) from error
         if config is not None and config.ssl_context is None:
             # The proxy's own TLS is verified with the same settings, which are about to be cleared.
             conn.proxy_config = config._replace(ssl_context=self._for_proxy(conn))
@@ -89,10 +100,14 @@ class TLSContexts:
             setattr(conn, name, None)
 
     def _for_proxy(self, conn: Any) -> ssl.SSLContext:
-        return self._get(resolve_cert_reqs(conn.cert_reqs), (conn.ca_certs, conn.ca_cert_dir, None, None))
+        return self._get(
+            resolve_cert_reqs(conn.cert_reqs), (conn.ca_certs, conn.ca_cert_dir, None, None)
+        )
 
     def _context_for(self, conn: Any) -> ssl.SSLContext:
-        return self._get(resolve_cert_reqs(conn.cert_reqs), tuple(getattr(conn, name) for name in _FILES))
+        return self._get(
+            resolve_cert_reqs(conn.cert_reqs), tuple(getattr(conn, name) for name in _FILES)
+        )
 
     def _get(self, mode: ssl.VerifyMode, files: tuple[str | None, ...]) -> ssl.SSLContext:
         key = (mode, *files)
@@ -109,7 +124,9 @@ class TLSContexts:
                 raise
             # Files are replaced one after the other, and not always at once: calls go on as long as they do not fit.
             _events.warn_certificates(error)
-            if isinstance(error, ssl.SSLError):  # it is what is in them; else they may be opened yet as they are
+            if isinstance(
+                error, ssl.SSLError
+            ):  # it is what is in them; else they may be opened yet as they are
                 known.refused = stamps
             return known.context
         with self._lock:
@@ -133,7 +150,11 @@ def _stamp(name: str | None) -> tuple[int, int] | None:
 
 
 def _build(
-    mode: ssl.VerifyMode, ca_certs: str | None, ca_cert_dir: str | None, cert_file: str | None, key_file: str | None
+    mode: ssl.VerifyMode,
+    ca_certs: str | None,
+    ca_cert_dir: str | None,
+    cert_file: str | None,
+    key_file: str | None,
 ) -> ssl.SSLContext:
     # urllib3's factory, looked up now: truststore replaces the class that it instantiates.
     context = create_urllib3_context(cert_reqs=mode)

@@ -38,7 +38,11 @@ def origin_of(url: str) -> str:
     scheme, _, authority = _up_to_authority(url).partition("://")
     scheme, authority = scheme.lower(), authority.rpartition("@")[2]
     has_port = ":" in authority.rpartition("]")[2]
-    return f"{scheme}://{authority}" if has_port else f"{scheme}://{authority}:{port_by_scheme.get(scheme, 0)}"
+    return (
+        f"{scheme}://{authority}"
+        if has_port
+        else f"{scheme}://{authority}:{port_by_scheme.get(scheme, 0)}"
+    )
 
 
 def _up_to_authority(url: str) -> str:
@@ -59,7 +63,9 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     # A second look-up beside requests' own, which takes 7 % of a keep-alive POST.
     _pools: weakref.WeakValueDictionary[tuple[object, ...], RecyclingPool]
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
+    ) -> None:
         """Make the pool manager; requests calls it, when unpickling too. Passes on what it does not know."""
         self._pools = weakref.WeakValueDictionary()
         if self._is_disabled:
@@ -114,7 +120,9 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     ) -> HTTPConnectionPool:
         """Return the pool for a request, from a look-up by what decides it where that was seen before."""
         if self._is_disabled or not self._has_stock_keys:
-            return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            return super().get_connection_with_tls_context(
+                request, verify, proxies=proxies, cert=cert
+            )
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
         key = (_up_to_authority(url), proxy, verify, cert)

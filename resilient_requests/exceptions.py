@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 
-def _restore(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+def _restore(
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
     """Rebuild a pickled error without its constructor, whose arguments are keyword-only."""
     error = cls.__new__(cls, *args)
     error.args = args
@@ -32,7 +34,10 @@ def _restore(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, A
 
 def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
     # A response holds a socket and a request perhaps a generator: neither crosses a process boundary.
-    state = {name: None if name in ("response", "request") else value for name, value in vars(error).items()}
+    state = {
+        name: None if name in ("response", "request") else value
+        for name, value in vars(error).items()
+    }
     return _restore, (type(error), error.args, state)
 
 
@@ -122,7 +127,11 @@ class StreamIdle(StreamError):
         **facts: Any,
     ) -> None:
         if message is None:
-            knob = "idle_timeout=, the call's timeout= or Timeouts.idle" if clock == "bytes" else "event_timeout="
+            knob = (
+                "idle_timeout=, the call's timeout= or Timeouts.idle"
+                if clock == "bytes"
+                else "event_timeout="
+            )
             what = "byte" if clock == "bytes" else "event"
             received = _counted(bytes_received, "byte")
             message = (
@@ -131,7 +140,9 @@ class StreamIdle(StreamError):
                 if idle_timeout is not None
                 else f"the stream went silent after {received}"
             )
-        super().__init__(message, bytes_received=bytes_received, events_received=events_received, **facts)
+        super().__init__(
+            message, bytes_received=bytes_received, events_received=events_received, **facts
+        )
         self.idle_timeout = idle_timeout
         self.clock = clock
 

@@ -39,7 +39,11 @@ _SPAN_EVENTS = {
     StreamEnded: "stream_ended",
 }
 # What the conventions have a name for; all else is under ours.
-_CONVENTIONAL = {"method": "http.request.method", "status": "http.response.status_code", "error": "error.type"}
+_CONVENTIONAL = {
+    "method": "http.request.method",
+    "status": "http.response.status_code",
+    "error": "error.type",
+}
 
 
 class OpenTelemetryObserver:
@@ -59,12 +63,16 @@ class OpenTelemetryObserver:
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         self._has_hook = False
         self._duration = meter.create_histogram(
-            "http.client.request.duration", unit="s", description="Duration of HTTP client requests, per attempt"
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests, per attempt",
         )
         self._streaming = meter.create_histogram(
             f"{_NAME}.stream.duration", unit="s", description="Duration of streamed responses"
         )
-        self._retries = meter.create_counter(f"{_NAME}.retries", unit="{retry}", description="Attempts repeated")
+        self._retries = meter.create_counter(
+            f"{_NAME}.retries", unit="{retry}", description="Attempts repeated"
+        )
         self._denied = meter.create_counter(
             f"{_NAME}.retries.denied", unit="{retry}", description="Failed attempts not repeated"
         )
@@ -72,16 +80,24 @@ class OpenTelemetryObserver:
             f"{_NAME}.connections.opened", unit="{connection}", description="Connections dialled"
         )
         self._recycled = meter.create_counter(
-            f"{_NAME}.connections.recycled", unit="{connection}", description="Idle connections closed, not reused"
+            f"{_NAME}.connections.recycled",
+            unit="{connection}",
+            description="Idle connections closed, not reused",
         )
         self._meters: dict[type, Callable[[Any, dict[str, AttributeValue]], None]] = {
             AttemptSucceeded: self._time_attempt,
             AttemptFailed: self._time_attempt,
             RetryScheduled: self._count_retry,
-            RetryDenied: lambda event, where: self._denied.add(1, {**where, "reason": event.reason}),
+            RetryDenied: lambda event, where: self._denied.add(
+                1, {**where, "reason": event.reason}
+            ),
             ConnectionOpened: lambda _, where: self._opened.add(1, where),
-            ConnectionRecycled: lambda event, where: self._recycled.add(1, {**where, "reason": event.reason}),
-            StreamEnded: lambda event, where: self._streaming.record(event.elapsed, {**where, **_of_error(event)}),
+            ConnectionRecycled: lambda event, where: self._recycled.add(
+                1, {**where, "reason": event.reason}
+            ),
+            StreamEnded: lambda event, where: self._streaming.record(
+                event.elapsed, {**where, **_of_error(event)}
+            ),
         }
 
     def __reduce__(self) -> tuple[type[OpenTelemetryObserver], tuple[()]]:
@@ -107,15 +123,31 @@ class OpenTelemetryObserver:
         if attempt is not None and attempt.number > 1 and span.is_recording():
             span.set_attribute(_RESEND_COUNT, attempt.number - 1)
 
-    def _time_attempt(self, event: AttemptSucceeded | AttemptFailed, where: dict[str, AttributeValue]) -> None:
+    def _time_attempt(
+        self, event: AttemptSucceeded | AttemptFailed, where: dict[str, AttributeValue]
+    ) -> None:
         if not self._has_hook:
-            status = {"http.response.status_code": event.status} if isinstance(event, AttemptSucceeded) else {}
-            attributes = {**where, "http.request.method": event.method, **status, **_of_error(event)}
+            status = (
+                {"http.response.status_code": event.status}
+                if isinstance(event, AttemptSucceeded)
+                else {}
+            )
+            attributes = {
+                **where,
+                "http.request.method": event.method,
+                **status,
+                **_of_error(event),
+            }
             self._duration.record(event.elapsed, attributes)
 
     def _count_retry(self, event: RetryScheduled, where: dict[str, AttributeValue]) -> None:
         self._retries.add(
-            1, {**where, "error.type": event.reason.removeprefix("status "), f"{_NAME}.reused": event.reused}
+            1,
+            {
+                **where,
+                "error.type": event.reason.removeprefix("status "),
+                f"{_NAME}.reused": event.reused,
+            },
         )
 
 
@@ -125,7 +157,9 @@ def _of_error(event: Any) -> dict[str, AttributeValue]:
 
 
 def _attributes(event: Any) -> dict[str, AttributeValue]:
-    values = {_CONVENTIONAL.get(name, f"{_NAME}.{name}"): value for name, value in vars(event).items()}
+    values = {
+        _CONVENTIONAL.get(name, f"{_NAME}.{name}"): value for name, value in vars(event).items()
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -133,5 +167,8 @@ def _attributes(event: Any) -> dict[str, AttributeValue]:
 def _place(origin: str) -> dict[str, AttributeValue]:
     """Return the conventional attributes of an origin; not to be changed."""
     parts = urlsplit(origin)
-    place: dict[str, AttributeValue] = {"server.address": parts.hostname or origin, "url.scheme": parts.scheme}
+    place: dict[str, AttributeValue] = {
+        "server.address": parts.hostname or origin,
+        "url.scheme": parts.scheme,
+    }
     return place if parts.port is None else {**place, "server.port": parts.port}

@@ -52,7 +52,9 @@ class Leaks:
         """Describe each thread and file descriptor that is new."""
         threads = [t for t in threading.enumerate() if t not in self._threads]
         fds = sorted(_open_fds() - self._fds)
-        return [f"thread {t.name}" for t in threads] + [f"fd {number}: {target}" for number, target in fds]
+        return [f"thread {t.name}" for t in threads] + [
+            f"fd {number}: {target}" for number, target in fds
+        ]
 
     def remaining(self, grace: float) -> list[str]:
         """Describe what is still there after at most ``grace`` seconds and one garbage collection."""
@@ -120,7 +122,9 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
+def server(
+    request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]
+) -> FaultServer:
     """A server with and without TLS; a module may have one of its own."""
     return fault_server_factory(tls=request.param == "tls")
 

@@ -55,14 +55,20 @@ def named(maker: Callable[..., Any], name: str, value: object) -> pytest.Excepti
 
 @pytest.mark.parametrize(("maker", "name"), [*DURATIONS, *AMOUNTS])
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_what_is_no_number_is_no_duration(maker: Callable[..., Any], name: str, value: object) -> None:
+def test_what_is_no_number_is_no_duration(
+    maker: Callable[..., Any], name: str, value: object
+) -> None:
     """True is an int to Python, and a mistake to everybody else."""
     assert named(maker, name, value).type is TypeError
 
 
 @pytest.mark.parametrize(("maker", "name"), DURATIONS)
-@pytest.mark.parametrize("value", [0, -1, -0.5, float("nan"), float("inf"), float("-inf"), 10**400, 2_147_484])
-def test_a_duration_is_finite_and_above_zero(maker: Callable[..., Any], name: str, value: object) -> None:
+@pytest.mark.parametrize(
+    "value", [0, -1, -0.5, float("nan"), float("inf"), float("-inf"), 10**400, 2_147_484]
+)
+def test_a_duration_is_finite_and_above_zero(
+    maker: Callable[..., Any], name: str, value: object
+) -> None:
     """None says "no limit"; nothing else does."""
     assert named(maker, name, value).type is ValueError
 
@@ -76,14 +82,25 @@ def test_a_good_duration_is_taken(maker: Callable[..., Any], name: str, value: o
 
 @pytest.mark.parametrize(("maker", "name"), AMOUNTS)
 @pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), 10**400])
-def test_an_amount_is_finite_and_not_negative(maker: Callable[..., Any], name: str, value: object) -> None:
+def test_an_amount_is_finite_and_not_negative(
+    maker: Callable[..., Any], name: str, value: object
+) -> None:
     """Zero is valid: never reuse, no deposit."""
     named(maker, name if maker is not ResilientAdapter else "keepalive", value)
     maker(**{name: 0})
 
 
 @pytest.mark.parametrize(
-    "maker", [ResilientAdapter, KeepAlivePolicy, RetryPolicy, RetryBudget, Timeouts, TCPKeepAlive, CancelScope]
+    "maker",
+    [
+        ResilientAdapter,
+        KeepAlivePolicy,
+        RetryPolicy,
+        RetryBudget,
+        Timeouts,
+        TCPKeepAlive,
+        CancelScope,
+    ],
 )
 def test_an_unknown_keyword_is_named(maker: Callable[..., Any]) -> None:
     """A misspelt option must not be a silent default."""
@@ -91,7 +108,9 @@ def test_an_unknown_keyword_is_named(maker: Callable[..., Any]) -> None:
         maker(time_out=1)
 
 
-@pytest.mark.parametrize("maker", [KeepAlivePolicy, RetryPolicy, RetryBudget, Timeouts, TCPKeepAlive])
+@pytest.mark.parametrize(
+    "maker", [KeepAlivePolicy, RetryPolicy, RetryBudget, Timeouts, TCPKeepAlive]
+)
 def test_options_are_keyword_only(maker: Callable[..., Any]) -> None:
     """``Timeouts(1, 2)`` says nothing to a reader."""
     with pytest.raises(TypeError):
@@ -162,7 +181,9 @@ def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> N
 
 def test_a_blocking_pool_without_a_place_is_refused() -> None:
     """Every call would wait for ever."""
-    with pytest.raises(ValueError, match="pool_maxsize must be at least 1 with pool_block=True, not 0"):
+    with pytest.raises(
+        ValueError, match="pool_maxsize must be at least 1 with pool_block=True, not 0"
+    ):
         ResilientAdapter(pool_maxsize=0, pool_block=True)
 
 
@@ -187,7 +208,9 @@ def test_a_wrong_socket_option_is_named(name: str, value: object) -> None:
         ([1, 2], "timeout"),
     ],
 )
-def test_a_wrong_timeout_of_a_call_is_named(fault_server: FaultServer, timeout: Any, part: str) -> None:
+def test_a_wrong_timeout_of_a_call_is_named(
+    fault_server: FaultServer, timeout: Any, part: str
+) -> None:
     """Before anything is sent."""
     with requests.Session() as session:
         session.mount("http://", ResilientAdapter())
@@ -201,7 +224,9 @@ def test_a_wrong_timeout_of_a_call_is_named(fault_server: FaultServer, timeout: 
 @pytest.mark.parametrize("value", [0, -1, True, "1", float("nan")])
 def test_a_wrong_limit_of_a_stream_is_named(name: str, value: object) -> None:
     """Before a byte is read, so that the response can still be used."""
-    readers: list[Any] = [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
+    readers: list[Any] = (
+        [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
+    )
     response = requests.Response()
     response.raw = io.BytesIO(b"unread")
     for reader in readers:
@@ -212,7 +237,14 @@ def test_a_wrong_limit_of_a_stream_is_named(name: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "max_retries",
-    [0, 5, RetryPolicy(max_retries=0), urllib3.Retry(3), urllib3.Retry(0, read=False), urllib3.Retry(False)],
+    [
+        0,
+        5,
+        RetryPolicy(max_retries=0),
+        urllib3.Retry(3),
+        urllib3.Retry(0, read=False),
+        urllib3.Retry(False),
+    ],
 )
 def test_every_form_of_retries_is_taken(max_retries: Any) -> None:
     """So that code for ``HTTPAdapter`` migrates by renaming the class."""
@@ -231,7 +263,9 @@ def test_the_first_four_arguments_are_positional_as_in_requests() -> None:
 
 # The environment
 
-KEEPALIVE, RETRIES, IDLE = (f"RESILIENT_REQUESTS_{name}" for name in ("KEEPALIVE", "MAX_RETRIES", "STREAM_IDLE"))
+KEEPALIVE, RETRIES, IDLE = (
+    f"RESILIENT_REQUESTS_{name}" for name in ("KEEPALIVE", "MAX_RETRIES", "STREAM_IDLE")
+)
 
 
 def read(name: str) -> float | None:
@@ -296,7 +330,9 @@ def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ResilientAdapter().retry_policy.max_retries == 7
 
 
-@pytest.mark.parametrize(("value", "is_disabled"), [("1", True), (" 1 ", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "is_disabled"), [("1", True), (" 1 ", True), ("0", False), ("", False)]
+)
 def test_the_kill_switch_makes_a_plain_adapter(
     monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer, value: str, is_disabled: bool
 ) -> None:
@@ -316,7 +352,8 @@ def test_the_kill_switch_makes_a_plain_adapter(
 
 
 @pytest.mark.parametrize(
-    ("value", "warnings"), [("true", 1), ("yes", 1), ("2", 1), ("1", 0), ("0", 0), ("", 0), (" ", 0)]
+    ("value", "warnings"),
+    [("true", 1), ("yes", 1), ("2", 1), ("1", 0), ("0", 0), ("", 0), (" ", 0)],
 )
 def test_a_kill_switch_that_is_not_understood_is_logged(
     value: str, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -326,11 +363,17 @@ def test_a_kill_switch_that_is_not_understood_is_logged(
     with caplog.at_level(logging.WARNING, "resilient_requests"):
         ResilientAdapter()
 
-    assert ["RESILIENT_REQUESTS_DISABLE" in record.getMessage() for record in caplog.records] == [True] * warnings
+    assert ["RESILIENT_REQUESTS_DISABLE" in record.getMessage() for record in caplog.records] == [
+        True
+    ] * warnings
 
 
-@pytest.mark.parametrize("timeout", [10**7, 9e9, (10**7, 4_294_968), urllib3.Timeout(connect=10**7, read=10**7)])
-def test_a_timeout_of_months_is_taken_as_requests_does(fault_server: FaultServer, timeout: Any) -> None:
+@pytest.mark.parametrize(
+    "timeout", [10**7, 9e9, (10**7, 4_294_968), urllib3.Timeout(connect=10**7, read=10**7)]
+)
+def test_a_timeout_of_months_is_taken_as_requests_does(
+    fault_server: FaultServer, timeout: Any
+) -> None:
     """What poll() cannot wait for is clipped: it counts milliseconds in an int, and would wait for the rest of them."""
     limits = Timeouts().limits(timeout)
     with requests.Session() as session:
@@ -350,7 +393,8 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("wait", "kind"), [(Broken(), ZeroDivisionError), (lambda _: "soon", TypeError), (lambda _: None, TypeError)]
+    ("wait", "kind"),
+    [(Broken(), ZeroDivisionError), (lambda _: "soon", TypeError), (lambda _: None, TypeError)],
 )
 def test_a_mistake_in_a_waiting_strategy_stands_before_the_failure(
     fault_server: FaultServer, wait: Any, kind: type[Exception]
@@ -359,7 +403,10 @@ def test_a_mistake_in_a_waiting_strategy_stands_before_the_failure(
     fault_server.default = reset()
     events: list[Any] = []
     with requests.Session() as session:
-        session.mount("http://", ResilientAdapter(max_retries=RetryPolicy(wait=wait), observers=[events.append]))
+        session.mount(
+            "http://",
+            ResilientAdapter(max_retries=RetryPolicy(wait=wait), observers=[events.append]),
+        )
         with pytest.raises(kind, match=None if kind is ZeroDivisionError else "wait") as caught:
             session.get(fault_server.url)
 

@@ -55,7 +55,11 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "observability.md"
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """Our own records at WARNING and above."""
-    return [each for each in caplog.records if each.name.startswith(OURS) and each.levelno >= logging.WARNING]
+    return [
+        each
+        for each in caplog.records
+        if each.name.startswith(OURS) and each.levelno >= logging.WARNING
+    ]
 
 
 # -- the story of a call ------------------------------------------------------------------------------------------
@@ -100,7 +104,11 @@ def test_attempts_tell_method_and_bytes(server: FaultServer) -> None:
 def test_a_stream_tells_how_it_came(server: FaultServer) -> None:
     """First byte, first event and longest gap: who made the user wait, and for how long."""
     server.script(sse(0.05, "one", 0.15, "two", done=False))
-    with Client(server) as client, client.get(stream=True) as response, iter_events(response) as events:
+    with (
+        Client(server) as client,
+        client.get(stream=True) as response,
+        iter_events(response) as events,
+    ):
         assert len(list(events)) == 2
     (ended,) = client.told(StreamEnded)
 
@@ -128,7 +136,11 @@ def test_the_consumer_is_no_gap(fault_server: FaultServer) -> None:
 def test_a_stream_that_is_closed_early_was_not_complete(server: FaultServer) -> None:
     """No error, and yet not the end."""
     server.script(stream([b"one", b"two"], ending="silence"))
-    with Client(server) as client, client.get(stream=True) as response, iter_bytes(response) as items:
+    with (
+        Client(server) as client,
+        client.get(stream=True) as response,
+        iter_bytes(response) as items,
+    ):
         next(items)
     (ended,) = client.told(StreamEnded)
 
@@ -136,7 +148,9 @@ def test_a_stream_that_is_closed_early_was_not_complete(server: FaultServer) -> 
 
 
 @pytest.mark.parametrize("begins", [False, True])
-def test_a_response_that_is_closed_early_was_not_complete(server: FaultServer, begins: bool) -> None:
+def test_a_response_that_is_closed_early_was_not_complete(
+    server: FaultServer, begins: bool
+) -> None:
     """A with block around a legacy loop is the usual way to leave one."""
     server.script(stream([b"one\n", b"two\n"], ending="silence"))
     with Client(server) as client, client.get(stream=True) as response:
@@ -153,7 +167,10 @@ def test_a_response_that_is_closed_early_was_not_complete(server: FaultServer, b
 def test_a_stream_without_a_byte_has_no_first_byte(server: FaultServer) -> None:
     """None, and not 0."""
     server.script(stream([], ending="silence"))
-    with Client(server, timeouts=Timeouts(idle=0.05)) as client, client.get(stream=True) as response:
+    with (
+        Client(server, timeouts=Timeouts(idle=0.05)) as client,
+        client.get(stream=True) as response,
+    ):
         items = response.iter_content(None)
         with pytest.raises(StreamIdle):
             next(items)
@@ -201,7 +218,9 @@ def test_the_page_names_every_phase() -> None:
     text = PAGE.read_text(encoding="utf-8")
     _, _, told = text.partition("`phase` is one of")
 
-    assert [phase.value for phase in Phase if f'"{phase.value}"' not in told.partition(".")[0]] == []
+    assert [
+        phase.value for phase in Phase if f'"{phase.value}"' not in told.partition(".")[0]
+    ] == []
 
 
 def test_a_rotation_tells_how_many_it_closed(fault_server: FaultServer) -> None:
@@ -214,7 +233,9 @@ def test_a_rotation_tells_how_many_it_closed(fault_server: FaultServer) -> None:
     assert (rotated.origin, rotated.closed, rotated.reason) == ("*", 1, "rotate()")
 
 
-def test_a_recovered_reset_shows_once_everywhere(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recovered_reset_shows_once_everywhere(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """In the log, the events and the statistics, with the idle age."""
     with caplog.at_level(logging.DEBUG, OURS), Client(server) as client:
         client.warm()
@@ -232,7 +253,9 @@ def test_a_recovered_reset_shows_once_everywhere(server: FaultServer, caplog: py
     assert (stats.stale, stats.retries, place.youngest_stale) == (1, 1, failed.idle_for)
 
 
-def test_a_part_of_the_log_can_be_asked_for(fault_server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_of_the_log_can_be_asked_for(
+    fault_server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """DEBUG for one child logger is heard, though the one above it is not at DEBUG."""
     with caplog.at_level(logging.DEBUG, f"{OURS}.pool"), mounted() as session:
         session.get(fault_server.url)
@@ -254,7 +277,9 @@ def test_a_part_of_the_log_can_be_asked_for(fault_server: FaultServer, caplog: p
         (StreamEnded, logging.DEBUG),
     ],
 )
-def test_levels_that_an_operator_can_live_with(kind: Any, level: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_levels_that_an_operator_can_live_with(
+    kind: Any, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """One WARNING per recovered failure, and detail for who asks for it."""
     event = kind(**{field.name: 1 for field in fields(kind)})
     with caplog.at_level(level, OURS):
@@ -278,7 +303,10 @@ def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
     def seconds(function: Callable[[], object]) -> float:
         return min(timeit.repeat(function, number=2000, repeat=7))
 
-    in_time(seconds(lambda: emitter.wants(AttemptStarted)), 10 * seconds(lambda: AttemptStarted in kinds))
+    in_time(
+        seconds(lambda: emitter.wants(AttemptStarted)),
+        10 * seconds(lambda: AttemptStarted in kinds),
+    )
 
 
 # -- stalls -------------------------------------------------------------------------------------------------------
@@ -320,7 +348,11 @@ def test_a_stall_that_goes_on_ends_at_the_limit(
     server.script(stream([b"one"], ending="silence"))
     with mounted(timeouts=Timeouts(idle=0.15)) as session:
         response = session.get(server.url, stream=True, verify=server.ca_path or True)
-        with response, iter_bytes(response, **options) as items, pytest.raises(StreamIdle) as caught:
+        with (
+            response,
+            iter_bytes(response, **options) as items,
+            pytest.raises(StreamIdle) as caught,
+        ):
             list(items)
 
     assert caught.value.idle_timeout == 0.15
@@ -329,10 +361,15 @@ def test_a_stall_that_goes_on_ends_at_the_limit(
     assert len([each for each in warnings_of(caplog) if each.name.endswith("stream")]) == 1
 
 
-def test_a_buffered_body_that_stalls_is_told_too(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_buffered_body_that_stalls_is_told_too(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """With stream=False nobody else could see it."""
     server.script(respond(b"whole", cut=2, ending="silence"))
-    with mounted(timeouts=Timeouts(idle=0.15), max_retries=0) as session, pytest.raises(requests.ConnectionError):
+    with (
+        mounted(timeouts=Timeouts(idle=0.15), max_retries=0) as session,
+        pytest.raises(requests.ConnectionError),
+    ):
         session.get(server.url, verify=server.ca_path or True)
 
     assert [each.name for each in warnings_of(caplog)] == [f"{OURS}.stream"]
@@ -371,19 +408,42 @@ def test_statistics_say_what_to_set() -> None:
     origin = stats.origins[server.url]
 
     assert (stats.stale, stats.retries, origin.youngest_stale) == (3, 3, 31.5)
-    assert origin.hint == "3 of 3 reuses older than 31 s were reset: keepalive=10 would have avoided them"
+    assert (
+        origin.hint
+        == "3 of 3 reuses older than 31 s were reset: keepalive=10 would have avoided them"
+    )
     assert str(origin.hint) in repr(stats)
 
 
 @pytest.mark.parametrize(
     ("good", "dead", "said"),
     [
-        ([5, 32, 35], [31.4] * 9, "9 of 11 reuses older than 31 s were reset: keepalive=10 would have avoided them"),
-        ([31.2], [31.4] * 3, "3 of 4 reuses older than 31 s were reset: keepalive=10 would have avoided them"),
-        ([], [8.0] * 3, "3 of 3 reuses older than 8 s were reset: keepalive=4 would have avoided them"),
-        ([], [1.234] * 3, "3 of 3 reuses older than 1.23 s were reset: keepalive=0.61 would have avoided them"),
+        (
+            [5, 32, 35],
+            [31.4] * 9,
+            "9 of 11 reuses older than 31 s were reset: keepalive=10 would have avoided them",
+        ),
+        (
+            [31.2],
+            [31.4] * 3,
+            "3 of 4 reuses older than 31 s were reset: keepalive=10 would have avoided them",
+        ),
+        (
+            [],
+            [8.0] * 3,
+            "3 of 3 reuses older than 8 s were reset: keepalive=4 would have avoided them",
+        ),
+        (
+            [],
+            [1.234] * 3,
+            "3 of 3 reuses older than 1.23 s were reset: keepalive=0.61 would have avoided them",
+        ),
         ([], [31.0] * 2, None),
-        ([40] * 3, [31.0] * 3, "3 of 6 reuses older than 31 s were reset: keepalive=10 would have avoided them"),
+        (
+            [40] * 3,
+            [31.0] * 3,
+            "3 of 6 reuses older than 31 s were reset: keepalive=10 would have avoided them",
+        ),
         ([40] * 4, [31.0] * 3, None),
         ([40] * 40, [], None),
     ],
@@ -395,12 +455,31 @@ def test_the_hint(good: list[float], dead: list[float], said: str | None) -> Non
 
 def test_statistics_can_be_read() -> None:
     """One line for the whole, and one for each origin."""
-    calm = OriginStats(opened=1, reused=9, recycled=0, stale=0, retries=0, window=10.0, youngest_stale=None, hint=None)
+    calm = OriginStats(
+        opened=1,
+        reused=9,
+        recycled=0,
+        stale=0,
+        retries=0,
+        window=10.0,
+        youngest_stale=None,
+        hint=None,
+    )
     bad = OriginStats(
-        opened=4, reused=3, recycled=1, stale=2, retries=2, window=2.5, youngest_stale=5.25, hint="set it"
+        opened=4,
+        reused=3,
+        recycled=1,
+        stale=2,
+        retries=2,
+        window=2.5,
+        youngest_stale=5.25,
+        hint="set it",
     )
     stats = AdapterStats(
-        generation=3, in_flight=1, idle=2, origins={"https://a.example:443": calm, "http://b.example:80": bad}
+        generation=3,
+        in_flight=1,
+        idle=2,
+        origins={"https://a.example:443": calm, "http://b.example:80": bad},
     )
 
     assert repr(stats).splitlines() == [
@@ -438,7 +517,9 @@ def test_the_memory_of_reuses_is_bounded() -> None:
 # -- secrets ------------------------------------------------------------------------------------------------------
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": SECRET}]}
-ERROR = {"error": {"type": f"server_{ANSWER}", "code": ANSWER, "message": f"no access for {ANSWER}"}}
+ERROR = {
+    "error": {"type": f"server_{ANSWER}", "code": ANSWER, "message": f"no access for {ANSWER}"}
+}
 REPLIES = {
     "success": [respond(ANSWER.encode(), headers={"Set-Cookie": f"s={ANSWER}", "X-Key": ANSWER})],
     "recovered": [reset(), respond(b"ok")],
@@ -500,14 +581,21 @@ def texts_of(error: BaseException) -> Iterator[str]:
     if type(error).__module__.startswith(OURS):
         # An excerpt of what cannot be understood, and the provider's own words, are for who asked; never for a log.
         speaks = isinstance(error, (StreamProtocolError, ChatAPIError))
-        yield from (text.replace(ANSWER, "") if speaks else text for text in (str(error), repr(error)))
+        yield from (
+            text.replace(ANSWER, "") if speaks else text for text in (str(error), repr(error))
+        )
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("replies", REPLIES)
 def test_no_secret_is_told(
-    fault_server: FaultServer, caplog: pytest.LogCaptureFixture, replies: str, call: str, *, proxied: bool
+    fault_server: FaultServer,
+    caplog: pytest.LogCaptureFixture,
+    replies: str,
+    call: str,
+    *,
+    proxied: bool,
 ) -> None:
     """Not of query, headers, cookies, bodies, userinfo or proxy; not in events, log, statistics, repr or message."""
     fault_server.script(*REPLIES[replies])
@@ -524,7 +612,12 @@ def test_no_secret_is_told(
             CALLS[call](session, fault_server.url.replace("//", f"//{SECRET}:{SECRET}@"))
         except (requests.RequestException, ValueError) as error:
             said += texts_of(error)
-        said += [repr(adapter), repr(adapter.stats()), repr(adapter.register.calls()), repr(adapter.retry_policy)]
+        said += [
+            repr(adapter),
+            repr(adapter.stats()),
+            repr(adapter.register.calls()),
+            repr(adapter.retry_policy),
+        ]
         said += map(repr, told)
         said += map(repr, adapter.register.pools())
     for record in caplog.records:
@@ -555,7 +648,10 @@ def test_call_ids_differ(fault_server: FaultServer) -> None:
     with Client(fault_server) as client:
         for _ in range(3):
             client.get()
-    groups = [list(group) for _, group in itertools.groupby(client.events, key=lambda event: event.call_id)]
+    groups = [
+        list(group)
+        for _, group in itertools.groupby(client.events, key=lambda event: event.call_id)
+    ]
 
     assert len(groups) == 3
 

@@ -21,7 +21,9 @@ from resilient_requests.testing import FaultServer, reset, respond, stream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk: pip install 'resilient_requests[test]'")
+pytest.importorskip(
+    "opentelemetry.sdk", reason="needs opentelemetry-sdk: pip install 'resilient_requests[test]'"
+)
 # ruff: isort: off
 from opentelemetry.sdk.metrics import MeterProvider  # after the question whether it is there
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -83,7 +85,9 @@ def telemetry() -> Iterator[Telemetry]:
     telemetry.close()
 
 
-def test_a_recovered_reset_is_on_the_current_span(telemetry: Telemetry, fault_server: FaultServer) -> None:
+def test_a_recovered_reset_is_on_the_current_span(
+    telemetry: Telemetry, fault_server: FaultServer
+) -> None:
     """One event for each attempt, the idle age with it, and no span of ours."""
     with Client(fault_server, observers=[telemetry.observer]) as client:
         client.warm()
@@ -106,7 +110,9 @@ def test_a_recovered_reset_is_on_the_current_span(telemetry: Telemetry, fault_se
     assert succeeded.attributes["http.response.status_code"] == 200
 
 
-def test_a_call_without_a_retry_has_no_resend_count(telemetry: Telemetry, fault_server: FaultServer) -> None:
+def test_a_call_without_a_retry_has_no_resend_count(
+    telemetry: Telemetry, fault_server: FaultServer
+) -> None:
     """The conventions want it on resendings only."""
     with Client(fault_server, observers=[telemetry.observer]) as client, telemetry.current("work"):
         client.get()
@@ -116,11 +122,16 @@ def test_a_call_without_a_retry_has_no_resend_count(telemetry: Telemetry, fault_
     assert [event.name for event in span.events] == ["resilient_requests.attempt"]
 
 
-def test_the_span_of_an_incoming_request_gets_no_resend_count(telemetry: Telemetry, fault_server: FaultServer) -> None:
+def test_the_span_of_an_incoming_request_gets_no_resend_count(
+    telemetry: Telemetry, fault_server: FaultServer
+) -> None:
     """There it would be a statement about the request that is served."""
     fault_server.script(reset())
     span_kind = SpanKind.SERVER
-    with Client(fault_server, observers=[telemetry.observer]) as client, telemetry.current("serve", span_kind):
+    with (
+        Client(fault_server, observers=[telemetry.observer]) as client,
+        telemetry.current("serve", span_kind),
+    ):
         client.get()
     span = telemetry.finished("serve")
 
@@ -139,7 +150,9 @@ def test_a_denied_retry_and_the_end_of_a_stream_are_span_events(
             list(response.iter_content(None))
         with pytest.raises(requests.ConnectionError):
             client.get()
-    events = {event.name: dict(event.attributes or {}) for event in telemetry.finished("work").events}
+    events = {
+        event.name: dict(event.attributes or {}) for event in telemetry.finished("work").events
+    }
 
     assert events["resilient_requests.retry_denied"]["resilient_requests.reason"] == "exhausted"
     assert events["resilient_requests.stream_ended"]["resilient_requests.complete"] is True
@@ -165,14 +178,18 @@ def test_the_urllib3_instrumentation_gets_the_count_on_its_own_spans(
                 client.post()
     finally:
         instrumentor.uninstrument()
-    attempts = [span for span in telemetry.spans.get_finished_spans() if span.kind is SpanKind.CLIENT]
+    attempts = [
+        span for span in telemetry.spans.get_finished_spans() if span.kind is SpanKind.CLIENT
+    ]
 
     assert [(span.attributes or {}).get(RESENT) for span in attempts] == [None, 1, 2]
     assert RESENT not in (telemetry.finished("work").attributes or {})
     assert len(telemetry.finished("work").events) == 3
 
 
-def test_metrics_have_the_names_of_the_conventions(telemetry: Telemetry, fault_server: FaultServer) -> None:
+def test_metrics_have_the_names_of_the_conventions(
+    telemetry: Telemetry, fault_server: FaultServer
+) -> None:
     """So that a dashboard which knows HTTP clients knows this one."""
     fault_server.script(respond(b"ok"), reset(), stream([b"x"]))
     with Client(fault_server, observers=[telemetry.observer]) as client:
@@ -224,7 +241,13 @@ def test_an_adapter_with_the_observer_pickles() -> None:
 def test_it_is_used_from_any_thread(telemetry: Telemetry) -> None:
     """An adapter is."""
     event = ConnectionOpened(
-        call_id="x", origin="https://h:443", attempt=1, elapsed=0.1, connect=0.1, handshake=0.0, tls=None
+        call_id="x",
+        origin="https://h:443",
+        attempt=1,
+        elapsed=0.1,
+        connect=0.1,
+        handshake=0.0,
+        tls=None,
     )
 
     def tell() -> None:
@@ -242,7 +265,9 @@ def test_it_is_used_from_any_thread(telemetry: Telemetry) -> None:
 
 def recipe() -> str:
     """The Prometheus observer as the documentation shows it."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
     (found,) = [block for block in blocks if "prometheus_client" in block]
     assert isinstance(found, str)
     return found
@@ -263,7 +288,11 @@ def test_the_prometheus_recipe_counts_what_happens() -> None:
     """As it stands in the documentation; in a process of its own, since the registry is a global one."""
     pytest.importorskip("prometheus_client")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", recipe() + CHECK], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-W", "error", "-c", recipe() + CHECK],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("http_client_")]

@@ -28,7 +28,9 @@ class Contender(_Contender):
         assert self.session.post(self.upstream.url(path), json=BODY, headers=HEADERS).content
 
     def events(self, path: str) -> Iterator[Any]:
-        response = self.session.post(self.upstream.url(path), json=BODY, headers=HEADERS, stream=True)
+        response = self.session.post(
+            self.upstream.url(path), json=BODY, headers=HEADERS, stream=True
+        )
         for line in response.iter_lines():
             if line.startswith(b"data: ") and line[6:] != DONE.encode():
                 yield json.loads(line[6:])

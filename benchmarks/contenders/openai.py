@@ -23,7 +23,9 @@ class Contender(_Contender):
         super().__init__(upstream)
         context = ssl.create_default_context(cafile=upstream.bundle or None)
         http = openai.DefaultHttpxClient(verify=context)
-        self.client = openai.OpenAI(api_key="sk-0123456789", max_retries=0, http_client=http, base_url="http://unset")
+        self.client = openai.OpenAI(
+            api_key="sk-0123456789", max_retries=0, http_client=http, base_url="http://unset"
+        )
 
     def post(self, path: str) -> None:
         body: Any = {key: value for key, value in BODY.items() if not key.startswith("stream")}

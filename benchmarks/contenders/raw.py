@@ -95,7 +95,12 @@ class Contender(_Contender):
 def _request(path: str) -> bytes:
     body = json.dumps(BODY).encode()
     head = f"POST {path.removeprefix('tls:')} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in HEADERS.items()) + b"\r\n" + body
+    return (
+        head.encode()
+        + b"".join(f"{k}: {v}\r\n".encode() for k, v in HEADERS.items())
+        + b"\r\n"
+        + body
+    )
 
 
 def _received(sock: socket.socket, data: bytes) -> Iterator[bytes]:

@@ -16,7 +16,9 @@ class Contender(plain.Contender):
 
     def make_session(self) -> requests.Session:
         session = requests.Session()
-        adapter = HTTPAdapter(max_retries=urllib3.Retry(2, allowed_methods=None, backoff_factor=0.1))
+        adapter = HTTPAdapter(
+            max_retries=urllib3.Retry(2, allowed_methods=None, backoff_factor=0.1)
+        )
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session

@@ -12,5 +12,7 @@ class Contender(plain.Contender):
     """What our adapter does, too."""
 
     def post(self, path: str) -> None:
-        response = self.session.post(self.upstream.url(path), json=BODY, headers=HEADERS, timeout=(10, 600))
+        response = self.session.post(
+            self.upstream.url(path), json=BODY, headers=HEADERS, timeout=(10, 600)
+        )
         assert response.content

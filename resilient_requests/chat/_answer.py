@@ -137,7 +137,9 @@ class Answer:
             self._is_accepted = True
             return
         marker = "accept_bare_eof=True takes such an end for a good one"
-        message = f"the stream ended cleanly, but without the sign that the answer is complete ({marker})"
+        message = (
+            f"the stream ended cleanly, but without the sign that the answer is complete ({marker})"
+        )
         raise StreamTruncated(message, **self.reader.facts())
 
     # -- one event ------------------------------------------------------------------------------------------------
@@ -181,7 +183,11 @@ class Answer:
             # Before all else: an error may come with choices.
             if (error := chunk.get("error")) or name == "error" or chunk.get("type") == "error":
                 raise error_of(error or chunk)
-            return self._parser.whole(chunk) if self.events.is_document else self._parser.chunk(name, chunk)
+            return (
+                self._parser.whole(chunk)
+                if self.events.is_document
+                else self._parser.chunk(name, chunk)
+            )
         if self.events.is_document and isinstance(chunk, list):
             return [delta for each in chunk for delta in self._parsed(name, each)]
         if name == "error":
@@ -206,7 +212,9 @@ class Answer:
         *lines, last = text.split("\n")
         if not lines or last.strip() != _DONE:
             excerpt = self._censor.around(event.data, at)
-            self._fail(f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}")
+            self._fail(
+                f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}"
+            )
         self._has_marker = True
         return self._deltas(event._replace(data="\n".join(lines)))
 

@@ -29,7 +29,9 @@ class _AnthropicParser(Parser):
         if kind == "message_start":
             self._begin(table(data.get("message")))
         elif kind == "message_delta":
-            return [self._finish(table(data.get("delta")).get("stop_reason"), data.get("usage"), data)]
+            return [
+                self._finish(table(data.get("delta")).get("stop_reason"), data.get("usage"), data)
+            ]
         elif kind == "message_stop":
             self.is_done = True
         elif kind != "content_block_stop":
@@ -40,7 +42,9 @@ class _AnthropicParser(Parser):
         if not isinstance(data.get("content"), list):
             return super().whole(data)
         self._begin(data)
-        blocks = [self._block(number, block, data) for number, block in enumerate(items(data["content"]))]
+        blocks = [
+            self._block(number, block, data) for number, block in enumerate(items(data["content"]))
+        ]
         self.is_done = True
         return [*blocks, self._finish(data.get("stop_reason"), data.get("usage"), data)]
 
@@ -57,18 +61,24 @@ class _AnthropicParser(Parser):
         read, written = count(known.get("input_tokens")), count(known.get("output_tokens"))
         total = None if read is None or written is None else read + written
         return ChatDelta(
-            finish_reason=text(reason) or None, usage=Usage(read, written, total, known) if known else None, raw=raw
+            finish_reason=text(reason) or None,
+            usage=Usage(read, written, total, known) if known else None,
+            raw=raw,
         )
 
     def _start(self, data: dict[str, Any]) -> ChatDelta:
-        return self._block(position(data.get("index", 0), "content block"), table(data.get("content_block")), data)
+        return self._block(
+            position(data.get("index", 0), "content block"), table(data.get("content_block")), data
+        )
 
     def _block(self, index: int, block: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
         if block.get("type") == "tool_use":
             number = self._calls.setdefault(index, len(self._calls))
             given = block.get("input")
             arguments = json.dumps(given) if given else ""
-            call = ToolCall(number, text(block.get("id")) or None, text(block.get("name")) or None, arguments)
+            call = ToolCall(
+                number, text(block.get("id")) or None, text(block.get("name")) or None, arguments
+            )
             return ChatDelta(tool_calls=(call,), raw=raw)
         return ChatDelta(text(block.get("text")), text(block.get("thinking")), raw=raw)
 
@@ -80,8 +90,12 @@ class _AnthropicParser(Parser):
             number = self._calls.get(index)
             if number is None:
                 return ChatDelta(raw=data)
-            return ChatDelta(tool_calls=(ToolCall(number, arguments=text(delta.get("partial_json"))),), raw=data)
+            return ChatDelta(
+                tool_calls=(ToolCall(number, arguments=text(delta.get("partial_json"))),), raw=data
+            )
         return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=data)
 
 
-ANTHROPIC = Dialect(name="anthropic", parser=_AnthropicParser, headers={"anthropic-version": "2023-06-01"})
+ANTHROPIC = Dialect(
+    name="anthropic", parser=_AnthropicParser, headers={"anthropic-version": "2023-06-01"}
+)

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Assembly", "has_broken_calls", "is_payload", "weight"]
 
 _AT_LIMIT = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "model_length", "MAX_TOKENS"}
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_context_window_exceeded",
+        "model_length",
+        "MAX_TOKENS",
+    }
 )
 
 
@@ -41,11 +48,15 @@ class _Choice:
             return
         self.arguments[index].append(fragment.arguments)
         if (fragment.id and not known.id) or (fragment.name and not known.name):
-            self.calls[index] = ToolCall(index, known.id or fragment.id, known.name or fragment.name)
+            self.calls[index] = ToolCall(
+                index, known.id or fragment.id, known.name or fragment.name
+            )
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(
-            ToolCall(index, self.calls[index].id, self.calls[index].name, joined(self.arguments[index]))
+            ToolCall(
+                index, self.calls[index].id, self.calls[index].name, joined(self.arguments[index])
+            )
             for index in sorted(self.calls)
         )
 
@@ -99,7 +110,15 @@ class Assembly:
             content, reasoning = joined(choice.content), joined(choice.reasoning)
             is_cut = truncated or not _are_json(calls)
             found.append(
-                ChatCompletion(content, reasoning, calls, choice.finish_reason, self.usage, truncated=is_cut, **facts)
+                ChatCompletion(
+                    content,
+                    reasoning,
+                    calls,
+                    choice.finish_reason,
+                    self.usage,
+                    truncated=is_cut,
+                    **facts,
+                )
             )
         first, *others = found
         return replace(first, alternatives=tuple(others)) if others else first
@@ -109,7 +128,9 @@ def has_broken_calls(completion: ChatCompletion) -> bool:
     """Whether the arguments of a tool call are no JSON, which another attempt may mend."""
     choices = (completion, *completion.alternatives)
     # Cut by the caller's own limit they would be so again, at the same price.
-    return any(each.finish_reason not in _AT_LIMIT and not _are_json(each.tool_calls) for each in choices)
+    return any(
+        each.finish_reason not in _AT_LIMIT and not _are_json(each.tool_calls) for each in choices
+    )
 
 
 def _are_json(calls: Iterable[ToolCall]) -> bool:

@@ -23,11 +23,26 @@ _STEP = _QUOTED // 2
 _AROUND = 30
 _MASK = "\0"  # a hidden character; `_squeezed` leaves none
 
-_SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|password|credential|session", re.IGNORECASE)
-_SECRET = re.compile(r"\b(?:sk|pk|rk|ak|xai|gsk|hf|nvapi|AIza)[-_][\w-]{6,}|\bAIza[\w-]{20,}|\bBearer\s+[^\s\"',;]+")
+_SECRET_NAME = re.compile(
+    r"auth|key|token|secret|cookie|password|credential|session", re.IGNORECASE
+)
+_SECRET = re.compile(
+    r"\b(?:sk|pk|rk|ak|xai|gsk|hf|nvapi|AIza)[-_][\w-]{6,}|\bAIza[\w-]{20,}|\bBearer\s+[^\s\"',;]+"
+)
 # What these members hold are names: what a refusal is about most often, and nobody's words.
 _NAMES = frozenset(
-    {"call_id", "id", "model", "models", "name", "required", "role", "tool_call_id", "tool_use_id", "type"}
+    {
+        "call_id",
+        "id",
+        "model",
+        "models",
+        "name",
+        "required",
+        "role",
+        "tool_call_id",
+        "tool_use_id",
+        "type",
+    }
 )
 # What a model, a tool or the caller has filled in: there a name may be a person's.
 _FREE = frozenset({"args", "arguments", "input", "metadata", "response"})
@@ -37,7 +52,10 @@ class Censor:
     """Takes the secrets and the prompt of one request out of texts, whole or quoted in part."""
 
     def __init__(
-        self, sent: Iterable[requests.PreparedRequest], proxies: Iterable[str], body: Mapping[str, object]
+        self,
+        sent: Iterable[requests.PreparedRequest],
+        proxies: Iterable[str],
+        body: Mapping[str, object],
     ) -> None:
         hidden = {_squeezed(each) for each in (*_secrets(sent, proxies), *_prompt(body))}
         self._hidden = sorted(hidden - {""}, key=len, reverse=True)
@@ -87,12 +105,18 @@ def _secrets(sent: Iterable[requests.PreparedRequest], proxies: Iterable[str]) -
         urls.append(request.url or "")
         for name, value in request.headers.items():
             if _SECRET_NAME.search(name):
-                yield from _of_header(value.decode("latin-1") if isinstance(value, bytes) else str(value))
+                yield from _of_header(
+                    value.decode("latin-1") if isinstance(value, bytes) else str(value)
+                )
     for url in urls:
         with suppress(ValueError):
             parts = urlsplit(url)
             yield from _of_login(parts.username, parts.password)
-            yield from (value for name, value in parse_qsl(parts.query) if len(value) >= 8 and name != "api-version")
+            yield from (
+                value
+                for name, value in parse_qsl(parts.query)
+                if len(value) >= 8 and name != "api-version"
+            )
 
 
 def _of_header(value: str) -> Iterator[str]:
@@ -101,7 +125,9 @@ def _of_header(value: str) -> Iterator[str]:
     yield from (each for each in re.split(r"[\s;,=]+", value) if len(each) >= 8)  # cookies
     if scheme.lower() == "basic":
         with suppress(ValueError):
-            user, _, password = base64.b64decode(credentials).decode("utf-8", "replace").partition(":")
+            user, _, password = (
+                base64.b64decode(credentials).decode("utf-8", "replace").partition(":")
+            )
             yield from _of_login(user, password)
 
 
@@ -116,7 +142,9 @@ def _prompt(value: object, names: Collection[str] = _NAMES) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, each in value.items():
             if name not in names or isinstance(each, Mapping):
-                yield from _prompt(each, () if name in _FREE and isinstance(each, Mapping) else names)
+                yield from _prompt(
+                    each, () if name in _FREE and isinstance(each, Mapping) else names
+                )
     elif isinstance(value, (list, tuple)):
         for each in value:
             yield from _prompt(each, names)

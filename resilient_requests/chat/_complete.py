@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from resilient_requests.chat._assembly import has_broken_calls, weight
 from resilient_requests.chat._opener import Opener
 from resilient_requests.chat._request import build
-from resilient_requests.exceptions import ChatAPIError, StreamBroken, StreamIdle, StreamProtocolError, StreamTruncated
+from resilient_requests.exceptions import (
+    ChatAPIError,
+    StreamBroken,
+    StreamIdle,
+    StreamProtocolError,
+    StreamTruncated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +63,9 @@ class _Completer:
             raise
         completion = answer.completion(attempts=(), is_over=True)
         if has_broken_calls(completion):
-            self._unusable = StreamProtocolError("the arguments of a tool call are no JSON", **answer.reader.facts())
+            self._unusable = StreamProtocolError(
+                "the arguments of a tool call are no JSON", **answer.reader.facts()
+            )
             self._lost(answer, self._unusable)
             raise self._unusable
         return completion
@@ -73,7 +81,9 @@ class _Completer:
     def _is_worth_replaying(self, error: BaseException) -> bool:
         if isinstance(error, ChatAPIError):
             return error.transient
-        return error is self._unusable or isinstance(error, (StreamBroken, StreamIdle, StreamTruncated))
+        return error is self._unusable or isinstance(
+            error, (StreamBroken, StreamIdle, StreamTruncated)
+        )
 
 
 def complete_chat(

@@ -27,7 +27,9 @@ class Parser:
         self.model: str | None = None
         self.linger = 0.1  # seconds for which more is awaited after the finish reason
         self.is_done = False  # the dialect's own terminal marker has come
-        self.choices: set[int] = set()  # choices that have been announced, if by a role only: each has to finish
+        self.choices: set[int] = (
+            set()
+        )  # choices that have been announced, if by a role only: each has to finish
         self.refused: set[int] = set()  # choices that were refused: their tool calls are void
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:

@@ -18,7 +18,9 @@ __all__ = [
     "text",
 ]
 
-_TRANSIENT = frozenset({"server_error", "internal_error", "overloaded_error", "api_error", "rate_limit_error"})
+_TRANSIENT = frozenset(
+    {"server_error", "internal_error", "overloaded_error", "api_error", "rate_limit_error"}
+)
 _MOST = 1024
 """Choices, and tool calls of one choice: an index is a place in a table that an answer must not let grow."""
 
@@ -30,7 +32,13 @@ class BadChunkError(ValueError):
 class ProviderError(Exception):
     """A chunk says that the provider failed; ``message`` is None where it does not say how."""
 
-    def __init__(self, *, message: str | None, type: str | None = None, code: str | int | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        message: str | None,
+        type: str | None = None,  # noqa: A002  # the provider's word
+        code: str | int | None = None,
+    ) -> None:
         super().__init__(message or "the provider reported an error without a message")
         self.message = message
         self.type = type

@@ -40,16 +40,23 @@ class _GeminiParser(Parser):
         if not candidates:
             return [ChatDelta(usage=usage, raw=data)]
         last = len(candidates) - 1
-        return [self._candidate(each, usage if n == last else None, data) for n, each in enumerate(candidates)]
+        return [
+            self._candidate(each, usage if n == last else None, data)
+            for n, each in enumerate(candidates)
+        ]
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
         if not (data.keys() & {"candidates", "promptFeedback", "usageMetadata"}):
             return super().whole(data)
         deltas = self.chunk("message", data)
-        self.is_done |= any(delta.finish_reason for delta in deltas)  # in one document nothing is missing
+        self.is_done |= any(
+            delta.finish_reason for delta in deltas
+        )  # in one document nothing is missing
         return deltas
 
-    def _candidate(self, candidate: dict[str, Any], usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
+    def _candidate(
+        self, candidate: dict[str, Any], usage: Usage | None, raw: dict[str, Any]
+    ) -> ChatDelta:
         index = position(candidate.get("index") or 0, "candidate")
         self.choices.add(index)
         content, reasoning, calls = "", "", []
@@ -71,7 +78,10 @@ class _GeminiParser(Parser):
         number = position(self._calls.get(candidate, 0), "tool call")
         self._calls[candidate] = number + 1
         return ToolCall(
-            number, text(call.get("id")) or None, text(call.get("name")) or None, json.dumps(call.get("args") or {})
+            number,
+            text(call.get("id")) or None,
+            text(call.get("name")) or None,
+            json.dumps(call.get("args") or {}),
         )
 
 

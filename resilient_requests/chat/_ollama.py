@@ -26,7 +26,10 @@ class _OllamaParser(Parser):
             ChatDelta(
                 text(message.get("content")) or text(data.get("response")),
                 text(message.get("thinking")) or text(data.get("thinking")),
-                tuple(self._call(table(each.get("function"))) for each in items(message.get("tool_calls"))),
+                tuple(
+                    self._call(table(each.get("function")))
+                    for each in items(message.get("tool_calls"))
+                ),
                 (text(data.get("done_reason")) or "stop") if self.is_done else None,
                 _usage(data) if self.is_done else None,
                 raw=data,

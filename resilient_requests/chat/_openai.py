@@ -16,7 +16,9 @@ __all__ = ["OPENAI", "ToolIndex", "usage_of"]
 _VOID = frozenset({"refusal", "content_filter"})
 
 
-def usage_of(raw: object, read: str = "prompt_tokens", written: str = "completion_tokens") -> Usage | None:
+def usage_of(
+    raw: object, read: str = "prompt_tokens", written: str = "completion_tokens"
+) -> Usage | None:
     """Return a usage object with the names that the dialect gives its members; None where there is none."""
     if not isinstance(raw, dict) or not raw:
         return None
@@ -31,8 +33,12 @@ class ToolIndex:
     """
 
     def __init__(self) -> None:
-        self._ids: dict[int, str | None] = {}  # our index -> id, in the order in which the calls came
-        self._places: dict[int, int] = {}  # the provider's index -> ours, which differs where it was taken
+        self._ids: dict[
+            int, str | None
+        ] = {}  # our index -> id, in the order in which the calls came
+        self._places: dict[
+            int, int
+        ] = {}  # the provider's index -> ours, which differs where it was taken
 
     def place(self, fragment: Mapping[str, Any], has_name: bool) -> int:
         """Return the index of a fragment's call. Raises `BadChunkError`."""
@@ -40,7 +46,9 @@ class ToolIndex:
         if given is not None:
             given = position(given, "tool call")
             place = self._places.get(given)
-            if place is None or (has_name and call_id is not None and self._ids[place] not in (None, call_id)):
+            if place is None or (
+                has_name and call_id is not None and self._ids[place] not in (None, call_id)
+            ):
                 place = self._places[given] = self._add(call_id, given)
             return place
         if call_id is not None:
@@ -84,9 +92,14 @@ class OpenAIParser(Parser):
         if not choices:
             return [ChatDelta(usage=usage, raw=data)]
         last = len(choices) - 1
-        return [self._choice(each, member, usage if n == last else None, data) for n, each in enumerate(choices)]
+        return [
+            self._choice(each, member, usage if n == last else None, data)
+            for n, each in enumerate(choices)
+        ]
 
-    def _choice(self, choice: dict[str, Any], member: str, usage: Usage | None, raw: dict[str, Any]) -> ChatDelta:
+    def _choice(
+        self, choice: dict[str, Any], member: str, usage: Usage | None, raw: dict[str, Any]
+    ) -> ChatDelta:
         index = choice.get("index", 0) or 0
         if index:
             index = position(index, "choice")
@@ -103,7 +116,13 @@ class OpenAIParser(Parser):
             content += text(delta.get("refusal"))
         calls = delta.get("tool_calls")
         return ChatDelta(
-            content, _reasoning(delta), self._calls(index, calls) if calls else (), finish, usage, index, raw
+            content,
+            _reasoning(delta),
+            self._calls(index, calls) if calls else (),
+            finish,
+            usage,
+            index,
+            raw,
         )
 
     def _calls(self, choice: int, calls: object) -> tuple[ToolCall, ...]:
@@ -113,7 +132,14 @@ class OpenAIParser(Parser):
             function = table(fragment.get("function"))
             name = text(function.get("name")) or None
             place = places.place(fragment, name is not None)
-            found.append(ToolCall(place, text(fragment.get("id")) or None, name, as_json(function.get("arguments"))))
+            found.append(
+                ToolCall(
+                    place,
+                    text(fragment.get("id")) or None,
+                    name,
+                    as_json(function.get("arguments")),
+                )
+            )
         return tuple(found)
 
 
@@ -124,7 +150,11 @@ def _reasoning(delta: dict[str, Any]) -> str:
         if found and isinstance(found, str):
             return found
     details = delta.get("reasoning_details")
-    return "".join(text(each.get("text")) or text(each.get("summary")) for each in items(details)) if details else ""
+    return (
+        "".join(text(each.get("text")) or text(each.get("summary")) for each in items(details))
+        if details
+        else ""
+    )
 
 
 def _asks_usage(body: Mapping[str, Any]) -> bool:

@@ -30,7 +30,9 @@ class _ResponsesParser(Parser):
         super().__init__()
         self._calls: dict[int, int] = {}  # output index -> number of the call
         self._begun: set[int] = set()  # calls that some of their arguments have come of
-        self._shown: set[tuple[str, int, int]] = set()  # kind, output and part of what was handed out
+        self._shown: set[tuple[str, int, int]] = (
+            set()
+        )  # kind, output and part of what was handed out
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
         kind = text(data.get("type")) or event
@@ -70,7 +72,11 @@ class _ResponsesParser(Parser):
     def _said(self, what: str, added: str, raw: dict[str, Any]) -> ChatDelta:
         if what == "refusal":
             self.refused.add(0)
-        return ChatDelta(reasoning=added, raw=raw) if what == "reasoning" else ChatDelta(added, raw=raw)
+        return (
+            ChatDelta(reasoning=added, raw=raw)
+            if what == "reasoning"
+            else ChatDelta(added, raw=raw)
+        )
 
     def _begin(self, response: dict[str, Any]) -> None:
         self.id = text(response.get("id")) or self.id
@@ -80,7 +86,9 @@ class _ResponsesParser(Parser):
         index = position(data.get("output_index", 0), "output")
         number = self._calls.setdefault(index, len(self._calls))
         # ".done" repeats the whole, which counts only where there were no deltas.
-        added = text(data.get("delta")) or (as_json(data.get("arguments")) if number not in self._begun else "")
+        added = text(data.get("delta")) or (
+            as_json(data.get("arguments")) if number not in self._begun else ""
+        )
         if not added:
             return ChatDelta(raw=data)
         self._begun.add(number)
@@ -97,10 +105,14 @@ class _ResponsesParser(Parser):
             return ChatDelta(raw=raw)
         if arguments:
             self._begun.add(number)
-        call = ToolCall(number, text(item.get("call_id")) or None, text(item.get("name")) or None, arguments)
+        call = ToolCall(
+            number, text(item.get("call_id")) or None, text(item.get("name")) or None, arguments
+        )
         return ChatDelta(tool_calls=(call,), raw=raw)
 
-    def _close(self, response: dict[str, Any], raw: dict[str, Any], end: str = "completed") -> list[ChatDelta]:
+    def _close(
+        self, response: dict[str, Any], raw: dict[str, Any], end: str = "completed"
+    ) -> list[ChatDelta]:
         self._begin(response)
         status = text(response.get("status")) or end
         if response.get("error") or status == "failed":
@@ -121,11 +133,16 @@ class _ResponsesParser(Parser):
             if item.get("type") == "function_call" and (index in self._calls or not has_calls):
                 found.append(self._item(item, raw, index))
             of_content = "reasoning" if item.get("type") == "reasoning" else "text"
-            parts = [("refusal" if part.get("refusal") else of_content, part) for part in items(item.get("content"))]
+            parts = [
+                ("refusal" if part.get("refusal") else of_content, part)
+                for part in items(item.get("content"))
+            ]
             parts += [("reasoning", part) for part in items(item.get("summary"))]
             for what, part in parts:
                 if what not in shown:
-                    found.append(self._said(what, text(part.get("text")) or text(part.get("refusal")), raw))
+                    found.append(
+                        self._said(what, text(part.get("text")) or text(part.get("refusal")), raw)
+                    )
         return found
 
 
@@ -137,4 +154,6 @@ def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
     return {"model": model, "input": messages, **more, "stream": True}
 
 
-OPENAI_RESPONSES = Dialect(name="openai-responses", body=_body, parser=_ResponsesParser, takes_text=True)
+OPENAI_RESPONSES = Dialect(
+    name="openai-responses", body=_body, parser=_ResponsesParser, takes_text=True
+)

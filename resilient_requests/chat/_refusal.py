@@ -41,7 +41,10 @@ def _read(response: requests.Response) -> bytes:
     """Return as much of a body as comes in time; whatever happens to it, the status is known."""
     found = b""
     until = _clock.boot() + _SECONDS
-    with suppress(requests.RequestException, Cancelled), iter_bytes(response, idle_timeout=_SECONDS) as stream:
+    with (
+        suppress(requests.RequestException, Cancelled),
+        iter_bytes(response, idle_timeout=_SECONDS) as stream,
+    ):
         for data in stream:
             found += data
             if len(found) >= _MOST_BYTES or _clock.boot() >= until:
@@ -70,6 +73,15 @@ def _said(value: Any) -> str:
     if isinstance(value, list):
         return next((found for each in value if (found := _said(each))), "")
     if isinstance(value, dict):
-        names = ("error", "message", "detail", "error_description", "msg", "errors", "title", "type")
+        names = (
+            "error",
+            "message",
+            "detail",
+            "error_description",
+            "msg",
+            "errors",
+            "title",
+            "type",
+        )
         return next((found for name in names if (found := _said(value.get(name)))), "")
     return ""

@@ -82,7 +82,9 @@ def build(
     _checks.instance("model", model, str)
     if not model:
         raise ValueError("model must not be empty")
-    if messages is not None and not isinstance(messages, (list, tuple, str) if way.takes_text else (list, tuple)):
+    if messages is not None and not isinstance(
+        messages, (list, tuple, str) if way.takes_text else (list, tuple)
+    ):
         raise TypeError(f"messages must be a list, not {type(messages).__name__}")
     if not messages:
         raise ValueError("messages must not be empty")
@@ -100,7 +102,12 @@ def build(
         session=session,
         url=way.url(url, model),
         dialect=way,
-        body=way.body(model, messages, {name: each for name, each in more.items() if name != "stream"}),
-        headers={**{name: each for name, each in added.items() if name.lower() not in known}, **given},
+        body=way.body(
+            model, messages, {name: each for name, each in more.items() if name != "stream"}
+        ),
+        headers={
+            **{name: each for name, each in added.items() if name.lower() not in known},
+            **given,
+        },
         **options,
     )

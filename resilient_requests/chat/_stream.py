@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
 
     # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
-    Item_co = TypeVar("Item_co", bound=ChatDelta | Heartbeat, default=ChatDelta | Heartbeat, covariant=True)
+    Item_co = TypeVar(
+        "Item_co", bound=ChatDelta | Heartbeat, default=ChatDelta | Heartbeat, covariant=True
+    )
 else:
     from typing import TypeVar
 
@@ -45,7 +47,9 @@ class ChatStream(Generic[Item_co]):
         self._opener = opener
         self._answer: Answer = opener.open()
         self._ready: deque[ChatDelta] = deque()
-        self._held: list[ChatDelta] | None = []  # what says nothing yet; None once something was shown
+        self._held: (
+            list[ChatDelta] | None
+        ) = []  # what says nothing yet; None once something was shown
         self._has_replayed = False
         self._error: BaseException | None = None
         self._is_over = False
@@ -63,7 +67,9 @@ class ChatStream(Generic[Item_co]):
     def completion(self) -> ChatCompletion:
         """The answer so far; whole once the stream has ended."""
         attempts = tuple(self._opener.operation.records)
-        return self._answer.completion(attempts=attempts, is_over=self._is_over or self._error is not None)
+        return self._answer.completion(
+            attempts=attempts, is_over=self._is_over or self._error is not None
+        )
 
     def __iter__(self) -> Self:
         return self
@@ -103,7 +109,10 @@ class ChatStream(Generic[Item_co]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 

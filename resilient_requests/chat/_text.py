@@ -19,7 +19,11 @@ __all__ = ["TextStream", "joined"]
 def joined(pieces: Iterable[str]) -> str:
     """Return one text; a character whose halves (UTF-16 surrogates) came in two pieces is one again."""
     text = "".join(pieces)
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return (
+        text
+        if text.isascii()
+        else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    )
 
 
 class TextStream:

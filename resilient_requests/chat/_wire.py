@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import requests
 
 from resilient_requests._sse import MAX_EVENT_BYTES, EventTooLarge, ServerSentEvent, SSEDecoder
-from resilient_requests._stream import EVENT_STREAM, NDJSON, EventStream, Heartbeat, Reader, media_type
+from resilient_requests._stream import (
+    EVENT_STREAM,
+    NDJSON,
+    EventStream,
+    Heartbeat,
+    Reader,
+    media_type,
+)
 from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
@@ -17,7 +24,11 @@ __all__ = ["ChunkStream", "EventsOrDocument", "JSONDocument", "JSONLines"]
 
 _EXCERPT = 120
 _EXCERPT_WAIT = 1.0
-_JSON_BEGINS = (b"", b"{", b"[")  # as no event stream does, whose lines begin with the names of fields
+_JSON_BEGINS = (
+    b"",
+    b"{",
+    b"[",
+)  # as no event stream does, whose lines begin with the names of fields
 
 
 class JSONDocument:
@@ -155,7 +166,11 @@ def _no_answer(reader: Reader, request: ChatRequest) -> StreamProtocolError:
     except requests.RequestException:
         data = b""
     censor = request.censor(reader.response)
-    start = censor.line("" if isinstance(data, Heartbeat) else data.decode("utf-8", "replace"), _EXCERPT)
+    start = censor.line(
+        "" if isinstance(data, Heartbeat) else data.decode("utf-8", "replace"), _EXCERPT
+    )
     given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT)
-    message = f"Content-Type is {given or 'missing'!r}, which is no answer; the body begins {start!r}"
+    message = (
+        f"Content-Type is {given or 'missing'!r}, which is no answer; the body begins {start!r}"
+    )
     return StreamProtocolError(message, **reader.facts())

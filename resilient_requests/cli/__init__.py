@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     None: those of the process.
     """
     # Where a shell has closed stderr, Python has None in its place, and print() would take stdout instead.
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(sys.stderr or nowhere):
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        redirect_stderr(sys.stderr or nowhere),
+    ):
         try:
             return _run(argv)
         except KeyboardInterrupt:
@@ -50,7 +53,9 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="resilient-requests", description="Calls through bad networks to slow streaming APIs."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('resilient_requests')}")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {metadata.version('resilient_requests')}"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)

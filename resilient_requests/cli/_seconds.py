@@ -18,7 +18,9 @@ def up_to(longest: float) -> Callable[[str], float]:
     def seconds(text: str) -> float:
         value = float(text)
         if not (math.isfinite(value) and 0 < value <= longest):
-            raise argparse.ArgumentTypeError(f"must be seconds above 0, at most {longest:g}, not {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"must be seconds above 0, at most {longest:g}, not {text!r}"
+            )
         return value
 
     return seconds

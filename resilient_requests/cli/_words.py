@@ -19,7 +19,11 @@ def in_words(error: BaseException) -> str:
     """Return an error in one line: its class, the errno's name and the system's words; no credentials, no query."""
     for each in causes(error):
         # The words of a failed dial or handshake stand in the last OSError of the chain.
-        if isinstance(each, OSError) and each.strerror and not isinstance(each, requests.RequestException):
+        if (
+            isinstance(each, OSError)
+            and each.strerror
+            and not isinstance(each, requests.RequestException)
+        ):
             return f"{describe(each)}: {each.strerror}"
     if isinstance(error, requests.exceptions.InvalidURL):
         # Its text repeats what could not be parsed, and where a password ends in there, nobody knows.

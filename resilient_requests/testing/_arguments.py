@@ -75,7 +75,9 @@ def pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:
     found = tuple(value.items()) if isinstance(value, Mapping) else collection(name, value)
     for pair in found:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"{name} must be a mapping or pairs of name and value, not hold {pair!r}")
+            raise TypeError(
+                f"{name} must be a mapping or pairs of name and value, not hold {pair!r}"
+            )
         for each in pair:
             text(f"{name} (an item)", each)
     return found

@@ -73,7 +73,9 @@ class Connection:
         self.order = order
         self._rope.send(b"!")
 
-    def run(self, greeting: Reply | None, handshake: Reply | None, ended: Callable[[Connection], None]) -> None:
+    def run(
+        self, greeting: Reply | None, handshake: Reply | None, ended: Callable[[Connection], None]
+    ) -> None:
         """Serve until the connection is over, then call ``ended``."""
         how: How = "error"
         by: Side = "server"

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
-from resilient_requests.testing._arguments import choice, collection, count, flag, instance, seconds, text, wait
+from resilient_requests.testing._arguments import (
+    choice,
+    collection,
+    count,
+    flag,
+    instance,
+    seconds,
+    text,
+    wait,
+)
 
 Wait: TypeAlias = float | threading.Event
 Ending = Literal["reset", "fin", "silence", "fin_then_reset"]

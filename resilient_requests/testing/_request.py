@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Their values stay out of what a failed assertion prints into the log of somebody's CI.
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"})
+_CREDENTIALS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}
+)
 
 
 @dataclass
@@ -33,7 +35,9 @@ class ReceivedRequest:
     _body: bytearray = field(default_factory=bytearray)
 
     def __repr__(self) -> str:
-        shown = tuple((name, "***" if name.lower() in _CREDENTIALS else value) for name, value in self.headers)
+        shown = tuple(
+            (name, "***" if name.lower() in _CREDENTIALS else value) for name, value in self.headers
+        )
         path, mark, _ = self.target.partition("?")
         return (
             f"ReceivedRequest(method={self.method!r}, target={path + (mark and '?***')!r}, headers={shown!r}, "
@@ -58,7 +62,9 @@ class ReceivedRequest:
     @property
     def path(self) -> str:
         """The target without scheme, host and query."""
-        if self.target.startswith("/"):  # RFC 9112, 3.2.1; urlsplit() takes what follows two slashes for a host
+        if self.target.startswith(
+            "/"
+        ):  # RFC 9112, 3.2.1; urlsplit() takes what follows two slashes for a host
             return self.target.partition("?")[0]
         return urlsplit(self.target).path if self.method != "CONNECT" else self.target
 

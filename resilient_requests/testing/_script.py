@@ -133,7 +133,14 @@ def respond(
     bytes so many seconds apart.
     """
     check(body=body, status=status, reason=reason, framing=framing, chunks=chunks, gzip=gzip)
-    check(keep_alive=keep_alive, interim=interim, head_pause=head_pause, cut=cut, ending=ending, drip=drip)
+    check(
+        keep_alive=keep_alive,
+        interim=interim,
+        head_pause=head_pause,
+        cut=cut,
+        ending=ending,
+        drip=drip,
+    )
     headers = pairs("headers", headers)
     pieces = _split(body.encode() if isinstance(body, str) else body, chunks)
     if gzip:
@@ -188,10 +195,17 @@ def stream(
     fields = (("Content-Type", content_type), *headers)
     head = _head(status, None, fields, keep_alive, framing=framing, length=length, gzip=gzip)
     framed = iter(_framed(pieces, framing))
-    body: list[Step] = [Send(body=next(framed)) if isinstance(item, bytes) else Pause(item) for item in items]
+    body: list[Step] = [
+        Send(body=next(framed)) if isinstance(item, bytes) else Pause(item) for item in items
+    ]
     if ending is None:
         body += [Send(body=rest) for rest in framed]
-    steps = (*_opening(interim, head_pause), Send(head), *body, *_last_step(ending, framing, headers))
+    steps = (
+        *_opening(interim, head_pause),
+        Send(head),
+        *body,
+        *_last_step(ending, framing, headers),
+    )
     return Reply(steps, read=read, applies=applies)
 
 

@@ -99,7 +99,10 @@ class FaultServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self.close()
@@ -218,7 +221,9 @@ class FaultServer:
     def wait_for_disconnects(self, count: int, timeout: float = 5.0) -> bool:
         """Whether so many connections ended in time."""
         check(count=count)
-        return self.wait_for(lambda server: sum(1 for one in server.connections if one.ended) >= count, timeout)
+        return self.wait_for(
+            lambda server: sum(1 for one in server.connections if one.ended) >= count, timeout
+        )
 
     def kill_idle(self, how: IdleEnd = "reset") -> int:
         """End every connection that waits for a request; returns, when that is done, how many."""
@@ -232,7 +237,9 @@ class FaultServer:
         """Send unsolicited bytes on every connection that waits for a request; returns on how many."""
         with self._changed:
             pushed = self._order(Send(data))
-            self._changed.wait_for(lambda: not any(one.order and one in self._open for one in pushed), GRACE)
+            self._changed.wait_for(
+                lambda: not any(one.order and one in self._open for one in pushed), GRACE
+            )
             return len(pushed)
 
     def freeze_idle(self) -> int:
@@ -244,7 +251,9 @@ class FaultServer:
             return len(frozen)
 
     def _order(self, step: Step) -> list[Connection]:
-        self._changed.wait_for(lambda: not any(one.state is State.SETTLING for one in self._open), GRACE)
+        self._changed.wait_for(
+            lambda: not any(one.state is State.SETTLING for one in self._open), GRACE
+        )
         idle = [one for one in self._open if one.state is State.IDLE]
         for connection in idle:
             connection.give(step)

@@ -57,7 +57,9 @@ class Wire:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def wait(self, events: int, seconds: float | None = None, *, bell: socket.socket | None = None) -> int:
+    def wait(
+        self, events: int, seconds: float | None = None, *, bell: socket.socket | None = None
+    ) -> int:
         """The poll flags of the socket; 0 after so many seconds (``patience`` if None) or at the bell."""
         if self._stop.fileno() < 0:
             raise Ended("fin", "server")
@@ -194,7 +196,10 @@ class Wire:
 
     def _watch(self, seconds: float) -> None:
         if self.wait(PEER_GONE, seconds):
-            raise Ended("reset" if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else "fin", "peer")
+            raise Ended(
+                "reset" if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else "fin",
+                "peer",
+            )
 
     def reset(self) -> NoReturn:
         """End with a RST."""

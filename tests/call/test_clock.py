@@ -29,7 +29,9 @@ HOUR = 3600.0
     ],
     ids=["plain", "suspend", "vm-pause", "set-back", "set-forward", "set-back-at-once", "no-time"],
 )
-def test_an_age_is_the_largest_that_any_clock_counted(monotonic: float, boot: float, wall: float, age: float) -> None:
+def test_an_age_is_the_largest_that_any_clock_counted(
+    monotonic: float, boot: float, wall: float, age: float
+) -> None:
     """Each of the three is fooled by something that another sees."""
     since = Instant(100.0, 200.0, 1_700_000_000.0)
 
@@ -37,7 +39,9 @@ def test_an_age_is_the_largest_that_any_clock_counted(monotonic: float, boot: fl
 
 
 @given(instants, instants)
-def test_an_age_is_never_negative_and_never_less_than_one_clocks(since: Instant, later: Instant) -> None:
+def test_an_age_is_never_negative_and_never_less_than_one_clocks(
+    since: Instant, later: Instant
+) -> None:
     """Too old costs one dial, too young costs a call."""
     age = since.age(later)
 
@@ -55,7 +59,9 @@ def test_now_reads_the_three_clocks() -> None:
     assert before[1] <= instant.wall <= after[1]
 
 
-@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the platform has no boot-time clock")
+@pytest.mark.skipif(
+    not hasattr(time, "CLOCK_BOOTTIME"), reason="the platform has no boot-time clock"
+)
 def test_boot_time_counts_suspend() -> None:
     """It is the one that Linux lets go on."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)

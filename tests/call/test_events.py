@@ -58,7 +58,12 @@ def test_a_recovered_reset_is_told_in_order(fault_server: FaultServer) -> None:
         "AttemptSucceeded",
     ]
     assert (started.attempt, started.method, again.attempt) == (1, "GET", 2)
-    assert (failed.errno, failed.reused, failed.phase, failed.bytes_received) == (errno.ECONNRESET, True, "wait", 0)
+    assert (failed.errno, failed.reused, failed.phase, failed.bytes_received) == (
+        errno.ECONNRESET,
+        True,
+        "wait",
+        0,
+    )
     assert failed.bytes_sent > 0
     assert 0 < failed.idle_for < 5
     assert (scheduled.attempt, scheduled.wait, scheduled.reused) == (1, 0.0, True)
@@ -146,7 +151,9 @@ def test_every_event_names_call_and_origin(server: FaultServer) -> None:
         client.events[0].origin = "x"
 
 
-@pytest.mark.parametrize("url", ["https://api.example.com/v1", "http://api.example.com/", "https://[::1]/"])
+@pytest.mark.parametrize(
+    "url", ["https://api.example.com/v1", "http://api.example.com/", "https://[::1]/"]
+)
 def test_an_origin_has_its_port(url: str) -> None:
     """Attempts and connections of one origin must be countable together; the default port is no exception."""
     host = "[::1]" if "::1" in url else "api.example.com"
@@ -166,7 +173,9 @@ def test_an_origin_has_its_port(url: str) -> None:
     assert {event.origin for event in told} == {expected}
 
 
-def test_response_and_error_are_the_objects_from_inside(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_and_error_are_the_objects_from_inside(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody gets a wrapper; each attempt goes through the attribute that mocks and tracers replace."""
     inside: list[Any] = []
     stock = requests.adapters.HTTPAdapter.send
@@ -191,7 +200,9 @@ def test_response_and_error_are_the_objects_from_inside(server: FaultServer, mon
     assert caught.value is inside[4]
 
 
-def test_an_observer_that_raises_changes_nothing(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_raises_changes_nothing(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither the call nor what other observers are told; its own error is logged."""
     told: list[Any] = []
 
@@ -207,11 +218,15 @@ def test_an_observer_that_raises_changes_nothing(server: FaultServer, caplog: py
     assert any(record.exc_info for record in caplog.records)
 
 
-def test_a_recovered_failure_is_one_warning(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recovered_failure_is_one_warning(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """The same facts stand in ``extra``; no traceback for what was expected."""
     server.script(reset())
     with caplog.at_level(logging.DEBUG, "resilient_requests"), Client(server) as client:
-        client.session.post(f"{server.url}/secret?secret", data=b"secret", headers={"Authorization": "secret"})
+        client.session.post(
+            f"{server.url}/secret?secret", data=b"secret", headers={"Authorization": "secret"}
+        )
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
 
     assert warning.__dict__["resilient_requests.phase"] == "wait"
@@ -305,7 +320,9 @@ class Simulated(ResilientAdapter):
 def simulate(calls: int, is_lost: Callable[[], bool]) -> tuple[float, int, list[Any]]:
     """Attempts per call, calls that failed, and events, at one call a second."""
     clock, told, failed = Clock(), list[Any](), 0
-    kind = type("Clocked", (Simulated,), {"_clock": staticmethod(clock), "is_lost": staticmethod(is_lost)})
+    kind = type(
+        "Clocked", (Simulated,), {"_clock": staticmethod(clock), "is_lost": staticmethod(is_lost)}
+    )
     adapter = kind(max_retries=RetryPolicy(), observers=(told.append,))
     request = requests.Request("GET", "http://host.invalid/").prepare()
     for _ in range(calls):
@@ -340,7 +357,11 @@ def test_random_loss_is_recovered_from() -> None:
 def test_each_origin_has_its_own_budget(fault_server_factory: Callable[..., FaultServer]) -> None:
     """An outage of one provider must not take the retries of another; a policy that is shared shares nothing."""
     policy = {"budget": RetryBudget(capacity=1, deposit=0, trickle=0)}
-    with fault_server_factory() as dead, fault_server_factory() as other, Client(dead, policy=policy) as client:
+    with (
+        fault_server_factory() as dead,
+        fault_server_factory() as other,
+        Client(dead, policy=policy) as client,
+    ):
         dead.default = reset()
         other.script(reset())
         with pytest.raises(requests.ConnectionError):

@@ -86,7 +86,10 @@ def test_a_head_that_drips_meets_the_response_limit(server: FaultServer) -> None
     """The limit on the response bounds the whole head, not each byte of it."""
     server.default = dripping_head()
     since = time.monotonic()
-    with Client(server, timeouts=replace(NEVER, response=TOTAL)) as client, pytest.raises(requests.ReadTimeout):
+    with (
+        Client(server, timeouts=replace(NEVER, response=TOTAL)) as client,
+        pytest.raises(requests.ReadTimeout),
+    ):
         client.get()
 
     assert in_time(time.monotonic() - since, 5.0) >= TOTAL
@@ -105,7 +108,9 @@ READERS: dict[str, Callable[[requests.Response], Any]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("way", [by_total, by_scope])
-def test_a_stream_that_drips_does_not_outlast_the_deadline(server: FaultServer, way: Any, reader: str) -> None:
+def test_a_stream_that_drips_does_not_outlast_the_deadline(
+    server: FaultServer, way: Any, reader: str
+) -> None:
     """The deadline bounds the response too, through every way to read it."""
     server.default = dripping_body()
 
@@ -123,7 +128,9 @@ def test_a_stream_that_drips_does_not_outlast_the_deadline(server: FaultServer, 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize("way", [by_total, by_scope])
-def test_a_body_that_drips_does_not_outlast_the_deadline(server: FaultServer, way: Any, framing: Any) -> None:
+def test_a_body_that_drips_does_not_outlast_the_deadline(
+    server: FaultServer, way: Any, framing: Any
+) -> None:
     """Read inside the attempt, in every framing."""
     server.default = dripping_body(framing=framing)
     since = time.monotonic()
@@ -141,7 +148,11 @@ def test_a_deadline_is_not_a_reason_to_retry(server: FaultServer, way: str) -> N
     timeouts = Timeouts(total=0.06) if way == "total" else PATIENT
     scope = CancelScope(timeout=None if way == "total" else 0.06)
     since = time.monotonic()
-    with Client(server, policy={"max_retries": 3}, timeouts=timeouts) as client, scope, pytest.raises(DeadlineExceeded):
+    with (
+        Client(server, policy={"max_retries": 3}, timeouts=timeouts) as client,
+        scope,
+        pytest.raises(DeadlineExceeded),
+    ):
         client.post()
 
     assert len(client.told(AttemptStarted)) == 1
@@ -155,7 +166,10 @@ def test_a_deadline_in_the_wait_for_a_retry_is_told(server: FaultServer, way: st
     server.default = reset()
     timeouts = replace(NEVER, total=TOTAL) if way == "total" else NEVER
     scope = CancelScope(timeout=None if way == "total" else TOTAL)
-    with Client(server, timeouts=timeouts, policy={"wait": tenacity.wait_fixed(0.01)}) as client, scope:
+    with (
+        Client(server, timeouts=timeouts, policy={"wait": tenacity.wait_fixed(0.01)}) as client,
+        scope,
+    ):
 
         def sleep(call: Any, seconds: float) -> None:
             time.sleep(seconds + TOTAL)
@@ -247,7 +261,13 @@ def test_a_scope_that_was_left_no_longer_counts(fault_server: FaultServer) -> No
 
 @pytest.mark.parametrize(
     "timeout",
-    [0.15, (5, 0.15), urllib3.Timeout(connect=5, read=0.15), urllib3.Timeout(read=0.15), urllib3.Timeout(total=0.15)],
+    [
+        0.15,
+        (5, 0.15),
+        urllib3.Timeout(connect=5, read=0.15),
+        urllib3.Timeout(read=0.15),
+        urllib3.Timeout(total=0.15),
+    ],
     ids=["number", "pair", "urllib3", "urllib3 read", "urllib3 total"],
 )
 def test_a_calls_own_timeout_counts(server: FaultServer, timeout: Any) -> None:
@@ -262,7 +282,11 @@ def test_a_calls_own_timeout_counts(server: FaultServer, timeout: Any) -> None:
 
 def test_a_dial_has_the_connect_limit() -> None:
     """And is repeated, as nobody has seen the request."""
-    with congested() as url, Client(url) as client, pytest.raises(requests.ConnectTimeout) as caught:
+    with (
+        congested() as url,
+        Client(url) as client,
+        pytest.raises(requests.ConnectTimeout) as caught,
+    ):
         client.get(timeout=(0.1, 30))
 
     assert [each.phase for each in caught.value.attempts] == ["connect"] * 3  # type: ignore[attr-defined]

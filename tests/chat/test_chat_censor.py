@@ -113,9 +113,12 @@ def test_what_a_redirect_has_taken_off_is_still_a_secret(
 
 
 @pytest.mark.parametrize(
-    "secret", ["sk-proj-abcdef123456", "AIzaSyA1234567890abcdefghijk", "hf_abcdefghijkl", "gsk_abcdefghijk"]
+    "secret",
+    ["sk-proj-abcdef123456", "AIzaSyA1234567890abcdefghijk", "hf_abcdefghijkl", "gsk_abcdefghijk"],
 )
-def test_what_looks_like_a_key_is_hidden_wherever_it_comes_from(secret: str, refused: Callable[..., str]) -> None:
+def test_what_looks_like_a_key_is_hidden_wherever_it_comes_from(
+    secret: str, refused: Callable[..., str]
+) -> None:
     """A gateway has keys of its own."""
     assert refused(f"upstream said: bad key {secret}!") == "upstream said: bad key ***!"
 
@@ -139,7 +142,9 @@ def test_the_beginning_of_a_page_is_cut_after_it_is_censored() -> None:
     """The same holds for what is shown of a body that is no answer."""
     page = "ab " * 38 + "sk-live-abcdef0123456789"
     kind = f"text/html; {ASK['messages'][0]['content']}"
-    with pytest.raises(StreamProtocolError, match=r"^Content-Type is 'text/html; \*\*\*', which") as caught:
+    with pytest.raises(
+        StreamProtocolError, match=r"^Content-Type is 'text/html; \*\*\*', which"
+    ) as caught:
         stream_chat(Canned([page.encode()], kind), "http://chat.invalid/", **ASK)
 
     assert str(caught.value).endswith("ab ab ***'")
@@ -169,7 +174,10 @@ def test_the_beginning_of_a_page_is_cut_after_it_is_censored() -> None:
         {"tools": [{"type": "function", "function": {"name": "f", "description": PROMPT}}]},
         {
             "messages": [
-                {"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": {"name": PROMPT}}]}
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "name": "f", "input": {"name": PROMPT}}],
+                }
             ]
         },
         {"metadata": {"id": PROMPT}},
@@ -205,21 +213,35 @@ def test_twenty_characters_in_a_row_are_a_quotation(length: int, before: int) ->
     [
         ("model: some-model-2025-01-01", {"model": "some-model-2025-01-01"}),
         ("no endpoint for a/some-other-model", {"models": ["a/some-other-model"]}),
-        ("no output for call_abcdefgh12345678", {"messages": [{"tool_call_id": "call_abcdefgh12345678"}]}),
+        (
+            "no output for call_abcdefgh12345678",
+            {"messages": [{"tool_call_id": "call_abcdefgh12345678"}]},
+        ),
         (
             "schema of 'get_current_weather': 'location_of_user' is required",
-            {"tools": [{"name": "get_current_weather", "parameters": {"required": ["location_of_user"]}}]},
+            {
+                "tools": [
+                    {
+                        "name": "get_current_weather",
+                        "parameters": {"required": ["location_of_user"]},
+                    }
+                ]
+            },
         ),
         ("'function_call_output' is no type", {"messages": [{"type": "function_call_output"}]}),
         ("messages[0].content is too long", {}),
     ],
 )
-def test_a_refusal_says_what_it_is_about(said: str, body: dict[str, Any], refused: Callable[..., str]) -> None:
+def test_a_refusal_says_what_it_is_about(
+    said: str, body: dict[str, Any], refused: Callable[..., str]
+) -> None:
     """Names are nobody's words, and without them the reason is none."""
     assert refused(said, **body) == said
 
 
-def test_a_version_in_the_url_is_no_secret(refused: Callable[..., str], fault_server: FaultServer) -> None:
+def test_a_version_in_the_url_is_no_secret(
+    refused: Callable[..., str], fault_server: FaultServer
+) -> None:
     """Azure refuses it by name."""
     said = "API version 2024-10-21-preview is not supported"
 

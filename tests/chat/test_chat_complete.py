@@ -56,7 +56,9 @@ def keys(server: FaultServer) -> list[str | None]:
     return [each.header("Idempotency-Key") for each in server.requests]
 
 
-BAD_TOOL = sse(chunk(tool_calls=[call(0, '{"city": "Par', call_id="a", name="f")]), chunk(finish="tool_calls"))
+BAD_TOOL = sse(
+    chunk(tool_calls=[call(0, '{"city": "Par', call_id="a", name="f")]), chunk(finish="tool_calls")
+)
 OVERLOADED = sse({"error": {"type": "overloaded_error", "message": "busy"}})
 WORTH: dict[str, Reply] = {
     "dropped after the role": sse(ROLE, done=False, ending="reset"),
@@ -66,19 +68,27 @@ WORTH: dict[str, Reply] = {
     "clean end, close-delimited": sse(ROLE, chunk("old"), done=False, framing="close"),
     "stall before the first part": sse(ROLE, threading.Event(), done=False),
     "stall after a part": sse(chunk("old"), threading.Event(), done=False),
-    "transient error": sse(chunk("old"), {"error": {"type": "overloaded_error"}}, threading.Event(), done=False),
+    "transient error": sse(
+        chunk("old"), {"error": {"type": "overloaded_error"}}, threading.Event(), done=False
+    ),
     "transient error, then [DONE]": OVERLOADED,
     "truncated tool call": BAD_TOOL,
 }
 
 
 @pytest.mark.parametrize("name", WORTH)
-def test_an_attempt_that_came_to_nothing_is_replayed(name: str, server: FaultServer, session: requests.Session) -> None:
+def test_an_attempt_that_came_to_nothing_is_replayed(
+    name: str, server: FaultServer, session: requests.Session
+) -> None:
     """Nothing was shown to anybody, and nothing of the first attempt is in the result."""
     server.script(WORTH[name], good("new"))
     completion = complete_chat(session, server.url, idle_timeout=0.15, **ASK)
 
-    assert (completion.content, completion.tool_calls, completion.finish_reason) == ("new", (), "stop")
+    assert (completion.content, completion.tool_calls, completion.finish_reason) == (
+        "new",
+        (),
+        "stop",
+    )
     assert len(server.requests) == server.accepted == 2
     assert [each.number for each in completion.attempts] == [1, 2]
     assert completion.attempts[0].error
@@ -97,7 +107,9 @@ def test_a_bad_answer_gets_a_new_key_and_a_break_keeps_the_old(
 
     assert first
     assert second
-    assert (first == second) is (name not in ("transient error", "transient error, then [DONE]", "truncated tool call"))
+    assert (first == second) is (
+        name not in ("transient error", "transient error, then [DONE]", "truncated tool call")
+    )
 
 
 def test_a_key_of_the_callers_is_kept(server: FaultServer, session: requests.Session) -> None:
@@ -116,11 +128,17 @@ def test_a_key_of_the_callers_is_kept(server: FaultServer, session: requests.Ses
         (sse("no json"), StreamProtocolError),
         (sse(chunk(tool_calls=[call(10**9, "{}", name="f")])), StreamProtocolError),
         (respond("<html>", headers={"Content-Type": "text/html"}), StreamProtocolError),
-        *((respond(b"{}", status=status), requests.HTTPError) for status in (400, 401, 404, 408, 409, 429, 500, 503)),
+        *(
+            (respond(b"{}", status=status), requests.HTTPError)
+            for status in (400, 401, 404, 408, 409, 429, 500, 503)
+        ),
     ],
 )
 def test_what_is_permanent_passes_at_once(
-    reply: Reply, kind: type[requests.RequestException], server: FaultServer, session: requests.Session
+    reply: Reply,
+    kind: type[requests.RequestException],
+    server: FaultServer,
+    session: requests.Session,
 ) -> None:
     """One request, and the error as it is."""
     server.script(reply, good())
@@ -139,7 +157,10 @@ def test_retries_are_counted_whoever_makes_them(retries: int, server: FaultServe
     drops = [sse(chunk("a" * n), done=False, ending="reset") for n in (1, 5, 2)]
     server.script(drops[0], reset(), drops[1], drops[2], good())
     policy = RetryPolicy(max_retries=retries, wait=no_wait)
-    with mounted(server, max_retries=policy) as session, pytest.raises(requests.RequestException) as caught:
+    with (
+        mounted(server, max_retries=policy) as session,
+        pytest.raises(requests.RequestException) as caught,
+    ):
         complete_chat(session, server.url, **ASK)
 
     assert len(server.requests) == retries + 1
@@ -171,7 +192,9 @@ def test_the_best_partial_is_carried(server: FaultServer, session: requests.Sess
     assert caught.value.partial.attempts == caught.value.attempts
 
 
-def test_arguments_that_stay_broken_are_handed_over(server: FaultServer, session: requests.Session) -> None:
+def test_arguments_that_stay_broken_are_handed_over(
+    server: FaultServer, session: requests.Session
+) -> None:
     """As text, since the caller may know how to mend them; but not as if all were well."""
     server.default = BAD_TOOL
     completion = complete_chat(session, server.url, **ASK)
@@ -192,12 +215,17 @@ def test_a_call_with_broken_arguments_is_a_part_of_the_answer(
     with pytest.raises(StreamTruncated) as caught:
         complete_chat(session, server.url, **ASK)
 
-    assert [each.error for each in caught.value.attempts] == ["StreamProtocolError", *["StreamTruncated"] * 2]
+    assert [each.error for each in caught.value.attempts] == [
+        "StreamProtocolError",
+        *["StreamTruncated"] * 2,
+    ]
     assert caught.value.partial.content == kept
     assert bool(caught.value.partial.tool_calls) is not bool(kept)
 
 
-def test_one_choice_with_broken_arguments_is_enough(server: FaultServer, session: requests.Session) -> None:
+def test_one_choice_with_broken_arguments_is_enough(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Each choice says for itself whether it is whole."""
     broken = chunk(finish="tool_calls", tool_calls=[call(0, '{"a', call_id="a", name="f")])
     broken["choices"][0]["index"] = 1
@@ -260,7 +288,9 @@ def test_an_answer_lacks_every_choice_that_has_not_finished(
     assert len(completion.attempts) == 2
 
 
-def test_the_marker_ends_an_answer_with_fewer_choices(server: FaultServer, session: requests.Session) -> None:
+def test_the_marker_ends_an_answer_with_fewer_choices(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Servers that know of one choice only ignore how many were asked for."""
     server.script(sse(chunk("a", "stop")), good())
 
@@ -268,23 +298,38 @@ def test_the_marker_ends_an_answer_with_fewer_choices(server: FaultServer, sessi
     assert len(server.requests) == 1
 
 
-def test_a_choice_of_an_abandoned_attempt_is_in_no_answer(server: FaultServer, session: requests.Session) -> None:
+def test_a_choice_of_an_abandoned_attempt_is_in_no_answer(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Neither its text, nor the call that was no JSON, nor its connection."""
     broken = chunk(finish="tool_calls", tool_calls=[call(0, '{"a', call_id="a", name="f")])
     server.script(
-        sse(chunk("old", "stop"), of_choice(1, broken), {"choices": [], "usage": USAGE}, threading.Event(), done=False),
-        sse(*ANNOUNCED, chunk("old", "stop"), of_choice(1, chunk("old")), done=False, ending="reset"),
+        sse(
+            chunk("old", "stop"),
+            of_choice(1, broken),
+            {"choices": [], "usage": USAGE},
+            threading.Event(),
+            done=False,
+        ),
+        sse(
+            *ANNOUNCED, chunk("old", "stop"), of_choice(1, chunk("old")), done=False, ending="reset"
+        ),
         sse(chunk("new", "stop"), of_choice(1, chunk("other", "stop"))),
     )
     completion = complete_chat(session, server.url, n=2, **ASK)
 
     choices = (completion, *completion.alternatives)
-    assert [(each.content, each.tool_calls, each.usage) for each in choices] == [("new", (), None), ("other", (), None)]
+    assert [(each.content, each.tool_calls, each.usage) for each in choices] == [
+        ("new", (), None),
+        ("other", (), None),
+    ]
     assert len(completion.attempts) == 3
     assert server.wait_for_disconnects(2)
 
 
-def test_a_stream_says_of_broken_arguments_that_they_are(server: FaultServer, session: requests.Session) -> None:
+def test_a_stream_says_of_broken_arguments_that_they_are(
+    server: FaultServer, session: requests.Session
+) -> None:
     """It has shown them already: they are handed over at once."""
     server.script(BAD_TOOL)
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -295,13 +340,17 @@ def test_a_stream_says_of_broken_arguments_that_they_are(server: FaultServer, se
 
 
 @pytest.mark.parametrize(
-    ("arguments", "finish"), [("", "tool_calls"), ("{}", "tool_calls"), ("5", "stop"), ('{"a', "length")]
+    ("arguments", "finish"),
+    [("", "tool_calls"), ("{}", "tool_calls"), ("5", "stop"), ('{"a', "length")],
 )
 def test_these_arguments_are_no_reason_to_ask_again(
     arguments: str, finish: str, server: FaultServer, session: requests.Session
 ) -> None:
     """None are valid; and what the caller's own limit has cut would be cut again, at the same price."""
-    server.script(sse(chunk(tool_calls=[call(0, arguments, call_id="a", name="f")]), chunk(finish=finish)), good())
+    server.script(
+        sse(chunk(tool_calls=[call(0, arguments, call_id="a", name="f")]), chunk(finish=finish)),
+        good(),
+    )
     completion = complete_chat(session, server.url, **ASK)
 
     assert completion.tool_calls[0].arguments == arguments
@@ -309,7 +358,9 @@ def test_these_arguments_are_no_reason_to_ask_again(
     assert len(server.requests) == 1
 
 
-def test_an_accepted_bare_end_is_no_reason_to_ask_again(server: FaultServer, session: requests.Session) -> None:
+def test_an_accepted_bare_end_is_no_reason_to_ask_again(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The caller has said that this server ends so."""
     server.script(sse(chunk("a"), done=False), good())
     completion = complete_chat(session, server.url, accept_bare_eof=True, **ASK)
@@ -321,13 +372,21 @@ def test_an_accepted_bare_end_is_no_reason_to_ask_again(server: FaultServer, ses
 def test_usage_is_that_of_the_answer(server: FaultServer, session: requests.Session) -> None:
     """Not of an attempt that was given up."""
     server.script(
-        sse(chunk("a"), {"choices": [], "usage": {**USAGE, "total_tokens": 99}}, done=False, ending="reset"), good()
+        sse(
+            chunk("a"),
+            {"choices": [], "usage": {**USAGE, "total_tokens": 99}},
+            done=False,
+            ending="reset",
+        ),
+        good(),
     )
 
     assert complete_chat(session, server.url, **ASK).usage is None
 
 
-def test_the_connection_of_a_whole_answer_is_reused(server: FaultServer, session: requests.Session) -> None:
+def test_the_connection_of_a_whole_answer_is_reused(
+    server: FaultServer, session: requests.Session
+) -> None:
     """As with a stream that was read to its end."""
     for _ in range(5):
         server.script(good())
@@ -342,7 +401,9 @@ def test_the_connection_of_a_whole_answer_is_reused(server: FaultServer, session
 def test_a_replay_costs_two_tokens(fault_server: FaultServer) -> None:
     """The server has worked for the first attempt; the budget is that of the adapter's own retries."""
     events: list[Any] = []
-    policy = RetryPolicy(max_retries=9, wait=no_wait, budget=RetryBudget(capacity=5, deposit=0, trickle=0))
+    policy = RetryPolicy(
+        max_retries=9, wait=no_wait, budget=RetryBudget(capacity=5, deposit=0, trickle=0)
+    )
     fault_server.default = sse(chunk("a"), done=False)
     with (
         mounted(max_retries=policy, observers=[events.append]) as session,
@@ -357,7 +418,9 @@ def test_a_replay_costs_two_tokens(fault_server: FaultServer) -> None:
         RetryScheduled,
         RetryDenied,
     ]
-    assert {each.call_id for each in events if isinstance(each, (RetryScheduled, RetryDenied))} == {events[0].call_id}
+    assert {each.call_id for each in events if isinstance(each, (RetryScheduled, RetryDenied))} == {
+        events[0].call_id
+    }
 
 
 def test_replays_wait_as_retries_do(fault_server: FaultServer) -> None:
@@ -393,7 +456,9 @@ def test_one_deadline_covers_all_attempts(fault_server: FaultServer) -> None:
 def test_no_replay_is_begun_that_the_deadline_would_end(fault_server: FaultServer) -> None:
     """The wait alone would reach it: the answer's own error is the better one."""
     fault_server.default = sse(chunk("a"), done=False)
-    with mounted(max_retries=RetryPolicy(wait=lambda _: 5.0), timeouts=Timeouts(total=2.0)) as session:
+    with mounted(
+        max_retries=RetryPolicy(wait=lambda _: 5.0), timeouts=Timeouts(total=2.0)
+    ) as session:
         began = time.monotonic()
         with pytest.raises(StreamTruncated) as caught:
             complete_chat(session, fault_server.url, **ASK)

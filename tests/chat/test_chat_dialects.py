@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 import requests
-from chat_wires import ASK, DATA, EXPECTED, USAGE, Canned, call, chunk, cut, deltas_of, mounted, summary
+from chat_wires import (
+    ASK,
+    DATA,
+    EXPECTED,
+    USAGE,
+    Canned,
+    call,
+    chunk,
+    cut,
+    deltas_of,
+    mounted,
+    summary,
+)
 
 from resilient_requests import (
     ChatAPIError,
@@ -27,26 +39,40 @@ each_wire = pytest.mark.parametrize("name", sorted(EXPECTED))
 
 def wanted(name: str) -> dict[str, Any]:
     """What the completion of a recorded wire must be."""
-    return {key: value for key, value in EXPECTED[name].items() if key not in ("dialect", "content_type")}
+    return {
+        key: value
+        for key, value in EXPECTED[name].items()
+        if key not in ("dialect", "content_type")
+    }
 
 
-def read(pieces: list[bytes], dialect: str, content_type: str = "text/event-stream", **options: Any) -> ChatCompletion:
+def read(
+    pieces: list[bytes], dialect: str, content_type: str = "text/event-stream", **options: Any
+) -> ChatCompletion:
     """The completion of a body that arrives in pieces."""
-    return complete_chat(Canned(pieces, content_type), "http://chat.invalid/", dialect=dialect, **ASK, **options)
+    return complete_chat(
+        Canned(pieces, content_type), "http://chat.invalid/", dialect=dialect, **ASK, **options
+    )
 
 
 def lines(*chunks: object, event: str | None = None) -> list[bytes]:
     """A stream of events, ended by its marker."""
     head = "" if event is None else f"event: {event}\n"
-    return [f"{head}data: {json.dumps(each)}\n\n".encode() for each in chunks] + [b"data: [DONE]\n\n"]
+    return [f"{head}data: {json.dumps(each)}\n\n".encode() for each in chunks] + [
+        b"data: [DONE]\n\n"
+    ]
 
 
 @each_wire
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_recorded_wire_gives_the_documented_answer(name: str, tls: bool, fault_server_factory: Any) -> None:
+def test_a_recorded_wire_gives_the_documented_answer(
+    name: str, tls: bool, fault_server_factory: Any
+) -> None:
     """The same completion for every provider, over a real connection."""
     body = (DATA / name).read_bytes()
-    server: FaultServer = fault_server_factory(stream([body], content_type=EXPECTED[name]["content_type"]), tls=tls)
+    server: FaultServer = fault_server_factory(
+        stream([body], content_type=EXPECTED[name]["content_type"]), tls=tls
+    )
     with mounted(server) as session:
         completion = complete_chat(session, server.url, dialect=EXPECTED[name]["dialect"], **ASK)
 
@@ -62,9 +88,15 @@ def test_deltas_add_up_to_the_completion(name: str) -> None:
     with stream_chat(session, "http://chat.invalid/", dialect=expected["dialect"], **ASK) as deltas:
         found = deltas_of(deltas)
 
-        assert "".join(each.content for each in found) == deltas.completion.content == expected["content"]
+        assert (
+            "".join(each.content for each in found)
+            == deltas.completion.content
+            == expected["content"]
+        )
         assert "".join(each.reasoning for each in found) == expected["reasoning"]
-        assert [each.finish_reason for each in found if each.finish_reason][-1] == expected["finish_reason"]
+        assert [each.finish_reason for each in found if each.finish_reason][-1] == expected[
+            "finish_reason"
+        ]
         assert all(isinstance(each.raw, dict) and each.raw for each in found)
     for index, _, _, arguments in expected["tool_calls"]:
         fragments = [each for delta in found for each in delta.tool_calls if each.index == index]
@@ -129,13 +161,26 @@ def test_an_error_without_a_message_has_none() -> None:
     "pieces",
     [
         pytest.param(
-            lines({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), id="finish"
+            lines({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}),
+            id="finish",
         ),
-        pytest.param(lines({"choices": [{"index": 0, "finish_reason": "error", "error": {"code": 502}}]}), id="choice"),
         pytest.param(
-            lines({"error": {"code": 502}, "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}), id="both"
+            lines({"choices": [{"index": 0, "finish_reason": "error", "error": {"code": 502}}]}),
+            id="choice",
         ),
-        pytest.param([b'error: {"code":500,"message":"x"}\n\n', b"data: [DONE]\n\n"], id="llama.cpp, error line"),
+        pytest.param(
+            lines(
+                {
+                    "error": {"code": 502},
+                    "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}],
+                }
+            ),
+            id="both",
+        ),
+        pytest.param(
+            [b'error: {"code":500,"message":"x"}\n\n', b"data: [DONE]\n\n"],
+            id="llama.cpp, error line",
+        ),
         pytest.param([b"error: out of memory\n\n"], id="llama.cpp, error line of text"),
         pytest.param([b'event: error\ndata: {"message":"x"}\n\n'], id="event"),
         pytest.param([b"event: error\ndata: busy\n\n"], id="event with text"),
@@ -168,7 +213,9 @@ def test_an_error_that_was_cut_is_truncated(cut: bytes) -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("before", [b"", b"\n\n \r\n"])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_an_error_that_is_called_an_event_stream_is_read(size: int, before: bytes, indent: int | None) -> None:
+def test_an_error_that_is_called_an_event_stream_is_read(
+    size: int, before: bytes, indent: int | None
+) -> None:
     """Gateways declare a stream first, and then write the error body as they would without one."""
     error = {"error": {"message": "no quota", "type": "insufficient_quota", "code": "x"}}
     body = before + json.dumps(error, indent=indent).encode()
@@ -196,33 +243,78 @@ def test_events_after_something_else_are_read(junk: bytes) -> None:
 @pytest.mark.parametrize(
     ("dialect", "content_type", "pieces", "transient"),
     [
-        ("anthropic", "text/event-stream", lines({"type": "error", "error": {"type": "overloaded_error"}}), True),
+        (
+            "anthropic",
+            "text/event-stream",
+            lines({"type": "error", "error": {"type": "overloaded_error"}}),
+            True,
+        ),
         (
             "anthropic",
             "text/event-stream",
             lines({"type": "error", "error": {"type": "invalid_request_error"}}, event="error"),
             False,
         ),
-        ("anthropic", "application/json", [b'{"type":"error","error":{"type":"api_error","message":"x"}}'], True),
+        (
+            "anthropic",
+            "application/json",
+            [b'{"type":"error","error":{"type":"api_error","message":"x"}}'],
+            True,
+        ),
         (
             "openai-responses",
             "text/event-stream",
             lines({"type": "error", "code": "server_error", "message": "x"}),
             True,
         ),
-        ("openai-responses", "text/event-stream", lines({"type": "error", "code": "bad", "message": "x"}), False),
         (
             "openai-responses",
             "text/event-stream",
-            lines({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}}),
+            lines({"type": "error", "code": "bad", "message": "x"}),
+            False,
+        ),
+        (
+            "openai-responses",
+            "text/event-stream",
+            lines(
+                {
+                    "type": "response.failed",
+                    "response": {"status": "failed", "error": {"code": "server_error"}},
+                }
+            ),
             True,
         ),
-        ("openai-responses", "text/event-stream", lines({"type": "response.failed", "response": None}), False),
-        ("gemini", "text/event-stream", lines({"error": {"code": 503, "status": "UNAVAILABLE"}}), True),
-        ("gemini", "application/json", [b'[{"error": {"code": 400, "status": "INVALID_ARGUMENT"}}]'], False),
+        (
+            "openai-responses",
+            "text/event-stream",
+            lines({"type": "response.failed", "response": None}),
+            False,
+        ),
+        (
+            "gemini",
+            "text/event-stream",
+            lines({"error": {"code": 503, "status": "UNAVAILABLE"}}),
+            True,
+        ),
+        (
+            "gemini",
+            "application/json",
+            [b'[{"error": {"code": 400, "status": "INVALID_ARGUMENT"}}]'],
+            False,
+        ),
         ("ollama", "application/x-ndjson", [b'{"error":"model not found"}\n'], False),
-        ("ollama", "application/x-ndjson", [b'{"message":{"content":"a"},"done":false}\n{"error":"oom"}'], False),
-        ("openai", "application/json", [b'\n\n {"error":{"type":"server_error","message":"x"}}'], True),
+        (
+            "ollama",
+            "application/x-ndjson",
+            [b'{"message":{"content":"a"},"done":false}\n{"error":"oom"}'],
+            False,
+        ),
+        (
+            "openai",
+            "application/json",
+            [b'\n\n {"error":{"type":"server_error","message":"x"}}'],
+            True,
+        ),
     ],
 )
 def test_each_dialect_has_its_own_form_of_error(
@@ -280,22 +372,44 @@ def test_calls_without_index_are_told_apart_by_id_and_name() -> None:
         ([call(5, "{", call_id="a", name="f"), call(5, "}")], [(5, "a", "{}")]),
         ([call(1023, "{}", name="f")], [(1023, None, "{}")]),
         (
-            [call(0, "{0}", call_id="a", name="f"), call(0, "{1", call_id="b", name="g"), call(0, "}")],
+            [
+                call(0, "{0}", call_id="a", name="f"),
+                call(0, "{1", call_id="b", name="g"),
+                call(0, "}"),
+            ],
             [(0, "a", "{0}"), (1, "b", "{1}")],
         ),
         (
-            [call(2, "{2}", call_id="a", name="f"), call(2, "{3}", call_id="b", name="g"), call(3, "{4}", name="h")],
+            [
+                call(2, "{2}", call_id="a", name="f"),
+                call(2, "{3}", call_id="b", name="g"),
+                call(3, "{4}", name="h"),
+            ],
             [(2, "a", "{2}"), (3, "b", "{3}"), (4, None, "{4}")],
         ),
         (
-            [call(3, "{", call_id="a", name="f"), call(None, "}"), call(None, "{4}", call_id="b", name="g")],
+            [
+                call(3, "{", call_id="a", name="f"),
+                call(None, "}"),
+                call(None, "{4}", call_id="b", name="g"),
+            ],
             [(3, "a", "{}"), (4, "b", "{4}")],
         ),
         ([call(2, "{", call_id="a", name="f"), call(None, "}", call_id="a")], [(2, "a", "{}")]),
     ],
-    ids=["swapped", "alone", "the last", "repeated", "repeated, then taken", "left out", "left out once"],
+    ids=[
+        "swapped",
+        "alone",
+        "the last",
+        "repeated",
+        "repeated, then taken",
+        "left out",
+        "left out once",
+    ],
 )
-def test_a_call_keeps_the_index_of_its_provider(fragments: list[Any], calls: list[tuple[Any, ...]]) -> None:
+def test_a_call_keeps_the_index_of_its_provider(
+    fragments: list[Any], calls: list[tuple[Any, ...]]
+) -> None:
     """Which is its place in the answer, whatever came first; a second call of the same index gets the next."""
     wire = lines(*(chunk(tool_calls=[each]) for each in fragments), chunk(finish="tool_calls"))
     with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
@@ -308,14 +422,25 @@ def test_a_call_keeps_the_index_of_its_provider(fragments: list[Any], calls: lis
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [({"city": "Paris"}, '{"city": "Paris"}'), ({}, "{}"), ([1], "[1]"), (None, ""), ("", ""), ('{"a', '{"a')],
+    [
+        ({"city": "Paris"}, '{"city": "Paris"}'),
+        ({}, "{}"),
+        ([1], "[1]"),
+        (None, ""),
+        ("", ""),
+        ('{"a', '{"a'),
+    ],
 )
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_arguments_that_are_an_object_are_kept(arguments: Any, said: str, is_whole: bool) -> None:
     """Gateways forget to make text of it; a call without its arguments would look whole."""
     calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
     if is_whole:
-        message = {"choices": [{"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+        message = {
+            "choices": [
+                {"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
+            ]
+        }
         found = read([json.dumps(message).encode()], "openai", "application/json")
     else:
         found = read(lines(chunk(tool_calls=calls), chunk(finish="tool_calls")), "openai")
@@ -366,8 +491,13 @@ def test_json_that_is_no_object_is_a_protocol_error(data: str) -> None:
 @pytest.mark.parametrize("data", ["{'a': 1}", '{"a": }', "nonsense", "[" * 100_000])
 def test_what_is_no_json_is_a_protocol_error_that_says_where(data: str) -> None:
     """With the position and an excerpt, so that the sender can be found."""
-    with pytest.raises(StreamProtocolError, match=r"event 2 is not JSON at position \d+: ") as caught:
-        read([b'data: {"choices":[]}\n\n', f"data: {data}\n\n".encode(), b"data: [DONE]\n\n"], "openai")
+    with pytest.raises(
+        StreamProtocolError, match=r"event 2 is not JSON at position \d+: "
+    ) as caught:
+        read(
+            [b'data: {"choices":[]}\n\n', f"data: {data}\n\n".encode(), b"data: [DONE]\n\n"],
+            "openai",
+        )
 
     assert len(str(caught.value)) <= 300
     assert caught.value.events_received == 2
@@ -378,7 +508,9 @@ def test_what_is_no_json_is_a_protocol_error_that_says_where(data: str) -> None:
 def test_a_wrong_content_type_is_a_protocol_error(dialect: str, content_type: str) -> None:
     """A captive portal answers 200 to everything."""
     with pytest.raises(StreamProtocolError, match="the body begins '<html> hello"):
-        stream_chat(Canned([b"<html>\nhello"], content_type), "http://chat.invalid/", dialect=dialect, **ASK)
+        stream_chat(
+            Canned([b"<html>\nhello"], content_type), "http://chat.invalid/", dialect=dialect, **ASK
+        )
 
 
 def test_server_sent_events_are_no_ndjson() -> None:
@@ -425,12 +557,16 @@ def test_every_beginning_of_an_answer_is_truncated(name: str) -> None:
 @pytest.mark.parametrize("name", ["anthropic.sse", "openai-responses.sse"])
 def test_the_name_of_an_event_will_do_where_its_data_have_no_type(name: str) -> None:
     """Both say the same; gateways that rewrite the data may drop one of them."""
-    body = re.sub(rb'^data: \{"type":"[\w.]+",?', b"data: {", (DATA / name).read_bytes(), flags=re.MULTILINE)
+    body = re.sub(
+        rb'^data: \{"type":"[\w.]+",?', b"data: {", (DATA / name).read_bytes(), flags=re.MULTILINE
+    )
 
     assert summary(read([body], EXPECTED[name]["dialect"])) == wanted(name)
 
 
-@pytest.mark.parametrize(("done", "item_done"), [('{"a":1}', ""), ("", '{"a":1}'), ('{"a":1}', '{"a":1}')])
+@pytest.mark.parametrize(
+    ("done", "item_done"), [('{"a":1}', ""), ("", '{"a":1}'), ('{"a":1}', '{"a":1}')]
+)
 def test_arguments_that_come_at_once_are_not_lost(done: str, item_done: str) -> None:
     """A response may say what the arguments are only when they are done, in one place or in two."""
     place = {"output_index": 0}
@@ -439,7 +575,11 @@ def test_arguments_that_come_at_once_are_not_lost(done: str, item_done: str) -> 
         lines(
             {"type": "response.output_item.added", "item": item, **place},
             {"type": "response.function_call_arguments.done", "arguments": done, **place},
-            {"type": "response.output_item.done", "item": {**item, "arguments": item_done}, **place},
+            {
+                "type": "response.output_item.done",
+                "item": {**item, "arguments": item_done},
+                **place,
+            },
             {"type": "response.completed", "response": {"status": "completed"}},
         ),
         "openai-responses",
@@ -469,10 +609,22 @@ LOOK = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
         ([REASONING], [summed_up("Hm"), output_text("Hi")], "Hi", "Hm", 0),
         ([SAID], [summed_up("Hm"), output_text("Hi")], "Hi", "Hm", 0),
         ([SAID], [output_text("Hi"), LOOK], "Hi", "", 1),
-        ([SAID, {"type": "response.output_item.added", "output_index": 1, "item": LOOK}], [LOOK], "Hi", "", 1),
+        (
+            [SAID, {"type": "response.output_item.added", "output_index": 1, "item": LOOK}],
+            [LOOK],
+            "Hi",
+            "",
+            1,
+        ),
         ([{"type": "response.output_text.done", "text": "Hi"}], [], "Hi", "", 0),
         ([{"type": "response.output_text.done", "text": "Hi"}], [output_text("Hi")], "Hi", "", 0),
-        ([SAID, {"type": "response.output_text.done", "text": "Hi"}], [output_text("Hi")], "Hi", "", 0),
+        (
+            [SAID, {"type": "response.output_text.done", "text": "Hi"}],
+            [output_text("Hi")],
+            "Hi",
+            "",
+            0,
+        ),
         (
             [SAID, {"type": "response.output_text.done", "text": "!", "output_index": 1}],
             [output_text("Hi"), output_text("!")],
@@ -481,10 +633,19 @@ LOOK = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
             0,
         ),
         ([{"type": "response.refusal.done", "refusal": "No"}], [], "No", "", 0),
-        ([REASONING, {"type": "response.reasoning_summary_text.done", "text": "Hm"}, SAID], [], "Hi", "Hm", 0),
+        (
+            [REASONING, {"type": "response.reasoning_summary_text.done", "text": "Hm"}, SAID],
+            [],
+            "Hi",
+            "Hm",
+            0,
+        ),
         (
             [{"type": "response.reasoning_text.done", "text": "Hm", "content_index": 0}],
-            [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hm"}]}, output_text("Hi")],
+            [
+                {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hm"}]},
+                output_text("Hi"),
+            ],
             "Hi",
             "Hm",
             0,
@@ -512,11 +673,15 @@ def test_a_response_that_has_not_ended_is_no_answer(status: str) -> None:
     assert (caught.value.partial.content, caught.value.partial.finish_reason) == ("Hi", None)
 
 
-@pytest.mark.parametrize(("finish", "calls"), [("SAFETY", 0), ("PROHIBITED_CONTENT", 0), ("STOP", 1)])
+@pytest.mark.parametrize(
+    ("finish", "calls"), [("SAFETY", 0), ("PROHIBITED_CONTENT", 0), ("STOP", 1)]
+)
 def test_an_answer_that_gemini_blocks_has_no_calls(finish: str, calls: int) -> None:
     """Its finish reason is all that tells of a refusal."""
     part = {"functionCall": {"name": "f", "args": {"a": 1}}}
-    found = read(lines({"candidates": [{"content": {"parts": [part]}, "finishReason": finish}]}), "gemini")
+    found = read(
+        lines({"candidates": [{"content": {"parts": [part]}, "finishReason": finish}]}), "gemini"
+    )
 
     assert len(found.tool_calls) == calls
     assert found.finish_reason == finish
@@ -548,7 +713,10 @@ def test_the_body_is_the_callers_plus_stream(dialect: str, member: str, accept: 
 @pytest.mark.parametrize(
     ("url", "sent"),
     [
-        ("http://x/v1/models/{model}:streamGenerateContent", "http://x/v1/models/m:streamGenerateContent?alt=sse"),
+        (
+            "http://x/v1/models/{model}:streamGenerateContent",
+            "http://x/v1/models/m:streamGenerateContent?alt=sse",
+        ),
         ("http://x/a?alt=sse&key=k", "http://x/a?alt=sse&key=k"),
         ("http://x/a?key=k", "http://x/a?key=k&alt=sse"),
     ],
@@ -566,16 +734,31 @@ def test_anthropic_is_told_the_version_of_its_api() -> None:
     session = Canned([b""])
     stream_chat(session, "http://x/", dialect="anthropic", **ASK).close()
     assert session.sent["headers"]["anthropic-version"] == "2023-06-01"
-    stream_chat(session, "http://x/", dialect="anthropic", headers={"Anthropic-Version": "2030-01-01"}, **ASK).close()
+    stream_chat(
+        session,
+        "http://x/",
+        dialect="anthropic",
+        headers={"Anthropic-Version": "2030-01-01"},
+        **ASK,
+    ).close()
 
-    assert session.sent["headers"] == {"Accept": "text/event-stream", "Anthropic-Version": "2030-01-01"}
+    assert session.sent["headers"] == {
+        "Accept": "text/event-stream",
+        "Anthropic-Version": "2030-01-01",
+    }
 
 
 @pytest.mark.parametrize(
     ("chunks", "total"),
     [
         ([{"choices": [], "usage": USAGE}], 7),
-        ([{"choices": [], "usage": USAGE}, {"choices": [], "usage": {**USAGE, "total_tokens": 9}}], 9),
+        (
+            [
+                {"choices": [], "usage": USAGE},
+                {"choices": [], "usage": {**USAGE, "total_tokens": 9}},
+            ],
+            9,
+        ),
         ([{"choices": None, "usage": USAGE}], 7),
         ([{"usage": USAGE}], 7),
         ([{"choices": [], "usage": {"total_tokens": True}}], None),
@@ -593,9 +776,17 @@ def test_the_last_usage_counts(chunks: list[dict[str, Any]], total: int | None) 
 def test_several_choices_are_told_apart() -> None:
     """The first is the completion, the others are its alternatives."""
     chunks = [
-        {"choices": [{"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}]},
+        {
+            "choices": [
+                {"index": 1, "delta": {"content": "b"}},
+                {"index": 0, "delta": {"content": "a"}},
+            ]
+        },
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-        {"choices": [{"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}], "usage": USAGE},
+        {
+            "choices": [{"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}],
+            "usage": USAGE,
+        },
     ]
     session = Canned(lines(*chunks))
     with stream_chat(session, "http://chat.invalid/", n=2, **ASK) as deltas:
@@ -604,12 +795,16 @@ def test_several_choices_are_told_apart() -> None:
 
     assert found == [(1, "b"), (0, "a"), (0, ""), (1, "B")]
     assert (completion.content, completion.finish_reason) == ("a", "stop")
-    assert [(each.content, each.finish_reason) for each in completion.alternatives] == [("bB", "length")]
+    assert [(each.content, each.finish_reason) for each in completion.alternatives] == [
+        ("bB", "length")
+    ]
 
 
 def test_iter_text_is_the_first_choice() -> None:
     """Two answers in one text would be none."""
-    chunks = [{"choices": [{"index": n, "delta": {"content": text}}]} for n, text in enumerate(["a", "b"])]
+    chunks = [
+        {"choices": [{"index": n, "delta": {"content": text}}]} for n, text in enumerate(["a", "b"])
+    ]
     with stream_chat(Canned(lines(*chunks)), "http://chat.invalid/", **ASK) as deltas:
         assert list(deltas.iter_text()) == ["a"]
 
@@ -691,7 +886,8 @@ def test_the_marker_may_stick_to_the_last_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    "blank", [b"data:\n\n", b"data: \n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n", b"\n\n"]
+    "blank",
+    [b"data:\n\n", b"data: \n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n", b"\n\n"],
 )
 def test_blank_events_are_skipped(blank: bytes) -> None:
     """They keep connections alive."""

@@ -14,7 +14,14 @@ from chat_wires import ASK, Canned, deltas_of, good, mounted, refusal
 from clients import in_time
 
 import resilient_requests
-from resilient_requests import ChatCompletion, ChatDelta, ToolCall, Usage, complete_chat, stream_chat
+from resilient_requests import (
+    ChatCompletion,
+    ChatDelta,
+    ToolCall,
+    Usage,
+    complete_chat,
+    stream_chat,
+)
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:
@@ -46,7 +53,11 @@ each_call = pytest.mark.parametrize("run", CALLS, ids=["stream", "complete"])
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(
-    run: Callable[..., Any], wrong: dict[str, Any], kind: type[Exception], named: str, fault_server: FaultServer
+    run: Callable[..., Any],
+    wrong: dict[str, Any],
+    kind: type[Exception],
+    named: str,
+    fault_server: FaultServer,
 ) -> None:
     """With the name of the parameter."""
     with mounted() as session, pytest.raises(kind, match=named):
@@ -81,7 +92,9 @@ def test_a_heartbeat_is_for_streams() -> None:
 def test_responses_take_a_text_as_input() -> None:
     """As their API does."""
     session = Canned([b""])
-    stream_chat(session, "http://x/", model="m", messages="hello", dialect="openai-responses").close()
+    stream_chat(
+        session, "http://x/", model="m", messages="hello", dialect="openai-responses"
+    ).close()
 
     assert session.sent["json"]["input"] == "hello"
 
@@ -98,7 +111,9 @@ def test_what_the_caller_gave_is_not_changed() -> None:
     """Dicts are used again."""
     headers, messages = {"X-A": "b"}, [{"role": "user", "content": "hi"}]
     session = Canned([b""])
-    stream_chat(session, "http://x/", model="m", messages=messages, headers=headers, dialect="anthropic").close()
+    stream_chat(
+        session, "http://x/", model="m", messages=messages, headers=headers, dialect="anthropic"
+    ).close()
 
     assert headers == {"X-A": "b"}
     assert messages == [{"role": "user", "content": "hi"}]
@@ -113,21 +128,39 @@ def test_an_accept_header_of_the_callers_wins() -> None:
 
 
 REASONS: dict[str, tuple[bytes, str]] = {
-    "openai": (b'{"error": {"message": "No such model", "type": "x", "code": null}}', "No such model"),
-    "anthropic": (b'{"type":"error","error":{"type":"not_found_error","message":"model: x"}}', "model: x"),
-    "gemini": (b'[{"error": {"code": 400, "message": "API key not valid.", "status": "X"}}]', "API key not valid."),
+    "openai": (
+        b'{"error": {"message": "No such model", "type": "x", "code": null}}',
+        "No such model",
+    ),
+    "anthropic": (
+        b'{"type":"error","error":{"type":"not_found_error","message":"model: x"}}',
+        "model: x",
+    ),
+    "gemini": (
+        b'[{"error": {"code": 400, "message": "API key not valid.", "status": "X"}}]',
+        "API key not valid.",
+    ),
     "ollama": (b'{"error": "model not found"}', "model not found"),
-    "fastapi": (b'{"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]}', "field required"),
+    "fastapi": (
+        b'{"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]}',
+        "field required",
+    ),
     "problem": (b'{"title": "Gone", "type": "about:blank"}', "Gone"),
     "message": (b'{"message": "Forbidden"}', "Forbidden"),
     "type only": (b'{"error": {"type": "not_found_error"}}', "not_found_error"),
     "string": (b'"no"', "no"),
     "text": (b"upstream connect error\r\n or disconnect", "upstream connect error or disconnect"),
-    "page": (b"<html><head><title>502 Bad\n Gateway</title></head><body>nginx</body></html>", "502 Bad Gateway"),
+    "page": (
+        b"<html><head><title>502 Bad\n Gateway</title></head><body>nginx</body></html>",
+        "502 Bad Gateway",
+    ),
     "page without a title": (b"<style>p{}</style><p>Bad</p><p>Gateway</p>", "Bad Gateway"),
     "control characters": (b'{"error": "a\\u0000b\\u001b[31mc\\u2028d"}', "a b [31mc d"),
     "events": (b'data: {"error": {"message": "No start"}}\n\ndata: [DONE]\n\n', "No start"),
-    "named event": (b'event: error\r\ndata: {"type":"error","error":{"message":"No start"}}', "No start"),
+    "named event": (
+        b'event: error\r\ndata: {"type":"error","error":{"message":"No start"}}',
+        "No start",
+    ),
     "event without data": (b"event: error", "event: error"),
     "unknown JSON": (b'{"a": 1}', '{"a": 1}'),
     "broken JSON": (b'{"error": {"mess', '{"error": {"mess'),
@@ -137,7 +170,9 @@ REASONS: dict[str, tuple[bytes, str]] = {
 
 @each_call
 @pytest.mark.parametrize("name", REASONS)
-def test_a_refusal_is_one_readable_line(name: str, run: Callable[..., Any], fault_server: FaultServer) -> None:
+def test_a_refusal_is_one_readable_line(
+    name: str, run: Callable[..., Any], fault_server: FaultServer
+) -> None:
     """Whoever reads a log must see what the provider said."""
     body, reason = REASONS[name]
     fault_server.script(respond(body, status=404))
@@ -153,7 +188,10 @@ def test_a_refusal_is_one_readable_line(name: str, run: Callable[..., Any], faul
     ("body", "told"),
     [
         (b"<title>502 Bad Gateway</title><h1>502 Bad Gateway</h1><hr>nginx", "502 Bad Gateway"),
-        (b"<h1>502 Bad Gateway</h1>\nNo server is available.", "502 Bad Gateway: No server is available."),
+        (
+            b"<h1>502 Bad Gateway</h1>\nNo server is available.",
+            "502 Bad Gateway: No server is available.",
+        ),
         (b"502 Bad Gateways", "502 Bad Gateway: 502 Bad Gateways"),
     ],
     ids=["title", "heading", "other word"],
@@ -195,17 +233,25 @@ def test_a_refusal_whose_body_does_not_end_is_still_one(
     """The status is known: what it was for must not replace it."""
     monkeypatch.setattr("resilient_requests.chat._refusal._SECONDS", 0.1)
     fault_server.script(reply)
-    with mounted() as session, pytest.raises(requests.HTTPError, match=r"^500 Internal Server Error: half$"):
+    with (
+        mounted() as session,
+        pytest.raises(requests.HTTPError, match=r"^500 Internal Server Error: half$"),
+    ):
         stream_chat(session, fault_server.url, **ASK)
 
 
 @pytest.mark.slow
-def test_a_refusal_that_drips_is_bounded_in_time(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_that_drips_is_bounded_in_time(
+    fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes that go on coming must not hold the caller."""
     monkeypatch.setattr("resilient_requests.chat._refusal._SECONDS", 0.5)
     fault_server.script(stream([b"x", 0.03] * 200, status=500))
     began = time.monotonic()
-    with mounted() as session, pytest.raises(requests.HTTPError, match=r"^500 Internal Server Error: x+$"):
+    with (
+        mounted() as session,
+        pytest.raises(requests.HTTPError, match=r"^500 Internal Server Error: x+$"),
+    ):
         stream_chat(session, fault_server.url, **ASK)
 
     in_time(time.monotonic() - began, 3.0)
@@ -214,7 +260,10 @@ def test_a_refusal_that_drips_is_bounded_in_time(fault_server: FaultServer, monk
 def test_a_redirect_status_without_a_location_is_no_answer(fault_server: FaultServer) -> None:
     """Then requests returns it as it is."""
     fault_server.script(respond(status=304))
-    with mounted() as session, pytest.raises(resilient_requests.StreamProtocolError, match="Content-Type"):
+    with (
+        mounted() as session,
+        pytest.raises(resilient_requests.StreamProtocolError, match="Content-Type"),
+    ):
         stream_chat(session, fault_server.url, **ASK)
 
 
@@ -226,12 +275,18 @@ def test_the_public_types_are_values() -> None:
         usage,
         call,
         ChatDelta("a", "b", (call,), "stop", usage, 0, {"secret": 1}),
-        ChatCompletion("a", "b", (call,), "stop", usage, "m", "id", True, (), (ChatCompletion("c"),)),
+        ChatCompletion(
+            "a", "b", (call,), "stop", usage, "m", "id", True, (), (ChatCompletion("c"),)
+        ),
     ):
         assert pickle.loads(pickle.dumps(value)) == value
         assert "secret" not in repr(value)
         with pytest.raises(AttributeError):
-            setattr(value, value._fields[0] if isinstance(value, tuple) else dataclasses.fields(value)[0].name, 5)
+            setattr(
+                value,
+                value._fields[0] if isinstance(value, tuple) else dataclasses.fields(value)[0].name,
+                5,
+            )
 
 
 def test_the_repr_of_a_stream_says_how_it_is(fault_server: FaultServer) -> None:

@@ -15,14 +15,24 @@ if TYPE_CHECKING:
 
     Factory = Callable[..., FaultServer]
 
-OPENAI = ["openai.sse", "openai-tools.sse", "azure.sse", "openrouter.sse", "deepseek.sse", "litellm.sse", "zai.sse"]
+OPENAI = [
+    "openai.sse",
+    "openai-tools.sse",
+    "azure.sse",
+    "openrouter.sse",
+    "deepseek.sse",
+    "litellm.sse",
+    "zai.sse",
+]
 # The SDKs bring a client of their own, with sockets that are closed only when they are collected.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def serve(name: str, factory: Factory) -> FaultServer:
     """A server that answers with a recorded wire."""
-    return factory(default=stream([(DATA / name).read_bytes()], content_type=EXPECTED[name]["content_type"]))
+    return factory(
+        default=stream([(DATA / name).read_bytes()], content_type=EXPECTED[name]["content_type"])
+    )
 
 
 @pytest.mark.parametrize("name", OPENAI)
@@ -33,19 +43,25 @@ def test_openai_reads_the_same_chat(name: str, fault_server_factory: Factory) ->
     calls: dict[int, list[Any]] = {}
     content, finish, usage = "", None, None
     with openai.OpenAI(api_key="k", base_url=server.url, max_retries=0) as client:
-        for chunk in client.chat.completions.create(model="m", messages=ASK["messages"], stream=True):
+        for chunk in client.chat.completions.create(
+            model="m", messages=ASK["messages"], stream=True
+        ):
             usage = chunk.usage or usage
             for choice in chunk.choices or []:
                 finish = choice.finish_reason or finish
                 content += (choice.delta and choice.delta.content) or ""
                 for call in (choice.delta and choice.delta.tool_calls) or []:
-                    known = calls.setdefault(call.index, [call.index, call.id, call.function.name, ""])
+                    known = calls.setdefault(
+                        call.index, [call.index, call.id, call.function.name, ""]
+                    )
                     known[3] += call.function.arguments
     with mounted(server) as session:
         ours = complete_chat(session, server.url, **ASK)
 
     assert (ours.content, ours.finish_reason) == (content, finish)
-    assert [[each.index, each.id, each.name, each.arguments] for each in ours.tool_calls] == list(calls.values())
+    assert [[each.index, each.id, each.name, each.arguments] for each in ours.tool_calls] == list(
+        calls.values()
+    )
     assert (ours.usage and ours.usage.total_tokens) == (usage and usage.total_tokens)
 
 

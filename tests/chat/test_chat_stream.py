@@ -38,7 +38,18 @@ from resilient_requests import (
 from resilient_requests._reader import Reader
 from resilient_requests.chat._dialect import Dialect, Parser
 from resilient_requests.chat._registry import DIALECTS
-from resilient_requests.testing import FaultServer, Reply, Reset, Send, fin, reset, respond, silence, sse, stream
+from resilient_requests.testing import (
+    FaultServer,
+    Reply,
+    Reset,
+    Send,
+    fin,
+    reset,
+    respond,
+    silence,
+    sse,
+    stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +78,9 @@ def texts(deltas: ChatStream) -> list[str]:
 # -- complete or not -----------------------------------------------------------------------------------------------
 
 
-def test_done_without_a_finish_reason_is_complete(server: FaultServer, session: requests.Session) -> None:
+def test_done_without_a_finish_reason_is_complete(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Some servers never send a finish reason."""
     server.script(sse(chunk("a"), chunk("b")))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -87,7 +100,9 @@ def test_a_lone_done_is_complete(server: FaultServer, session: requests.Session)
     assert deltas.completion == ChatCompletion(attempts=deltas.completion.attempts)
 
 
-def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: requests.Session) -> None:
+def test_a_finish_reason_without_done_ends_soon(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Forks of llama.cpp hold the connection open: the answer is complete all the same."""
     elapsed = []
     for _ in range(3):  # a machine that is busy with other things may be late once
@@ -105,11 +120,16 @@ def test_a_finish_reason_without_done_ends_soon(server: FaultServer, session: re
 def of_gemini(text: str, **more: Any) -> dict[str, Any]:
     """A chunk of the gemini dialect."""
     counts = {"promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7}
-    return {"candidates": [{"content": {"parts": [{"text": text}]}, "index": 0, **more}], "usageMetadata": counts}
+    return {
+        "candidates": [{"content": {"parts": [{"text": text}]}, "index": 0, **more}],
+        "usageMetadata": counts,
+    }
 
 
 @pytest.mark.slow
-def test_a_finish_reason_may_come_with_every_chunk(server: FaultServer, session: requests.Session) -> None:
+def test_a_finish_reason_may_come_with_every_chunk(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Older Gemini models do that, and send usage with each, too: each further part of the answer is awaited anew."""
     parts = [of_gemini(text, finishReason="STOP") for text in "abc"]
     server.script(sse(parts[0], 0.4, parts[1], 0.4, parts[2], done=False))
@@ -117,11 +137,15 @@ def test_a_finish_reason_may_come_with_every_chunk(server: FaultServer, session:
     assert complete_chat(session, server.url, dialect="gemini", **ASK).content == "abc"
 
 
-def test_a_finish_reason_that_comes_last_ends_gemini_soon(server: FaultServer, session: requests.Session) -> None:
+def test_a_finish_reason_that_comes_last_ends_gemini_soon(
+    server: FaultServer, session: requests.Session
+) -> None:
     """A chunk without one has come before: so the one that has it is the last."""
     elapsed = []
     for _ in range(3):  # a machine that is busy with other things may be late once
-        server.script(sse(of_gemini("a"), of_gemini("b", finishReason="STOP"), threading.Event(), done=False))
+        server.script(
+            sse(of_gemini("a"), of_gemini("b", finishReason="STOP"), threading.Event(), done=False)
+        )
         began = time.monotonic()
         assert complete_chat(session, server.url, dialect="gemini", **ASK).content == "ab"
         elapsed.append(time.monotonic() - began)
@@ -130,7 +154,9 @@ def test_a_finish_reason_that_comes_last_ends_gemini_soon(server: FaultServer, s
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
-def test_a_finish_reason_and_the_end_are_complete(framing: Any, server: FaultServer, session: requests.Session) -> None:
+def test_a_finish_reason_and_the_end_are_complete(
+    framing: Any, server: FaultServer, session: requests.Session
+) -> None:
     """The terminal marker may be the finish reason alone."""
     server.script(sse(chunk("a"), chunk(finish="stop"), done=False, framing=framing))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -139,7 +165,9 @@ def test_a_finish_reason_and_the_end_are_complete(framing: Any, server: FaultSer
     assert deltas.completion.finish_reason == "stop"
 
 
-def test_what_breaks_behind_the_finish_reason_breaks_nothing(server: FaultServer, session: requests.Session) -> None:
+def test_what_breaks_behind_the_finish_reason_breaks_nothing(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The answer is complete: to lose usage is no reason to lose it."""
     server.script(sse(chunk("a"), chunk(finish="stop"), done=False, ending="reset"))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -164,11 +192,21 @@ def test_usage_behind_the_finish_reason_is_awaited_where_it_was_asked_for(
     assert in_time(elapsed, 0.6) >= 0.34  # and 100 ms more for [DONE], not 2 s
 
 
-def test_usage_that_nobody_asked_for_is_awaited_briefly(server: FaultServer, session: requests.Session) -> None:
+def test_usage_that_nobody_asked_for_is_awaited_briefly(
+    server: FaultServer, session: requests.Session
+) -> None:
     """It is kept where it comes in time, as one of three does on a busy machine too."""
     found = []
     for _ in range(3):
-        server.script(sse(chunk("a", "stop"), 0.02, {"choices": [], "usage": USAGE}, threading.Event(), done=False))
+        server.script(
+            sse(
+                chunk("a", "stop"),
+                0.02,
+                {"choices": [], "usage": USAGE},
+                threading.Event(),
+                done=False,
+            )
+        )
         with stream_chat(session, server.url, **ASK) as deltas:
             list(deltas)
         found.append(deltas.completion.usage)
@@ -177,11 +215,15 @@ def test_usage_that_nobody_asked_for_is_awaited_briefly(server: FaultServer, ses
 
 
 @pytest.mark.slow
-def test_heartbeats_come_while_usage_is_awaited(server: FaultServer, session: requests.Session) -> None:
+def test_heartbeats_come_while_usage_is_awaited(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The browser may leave then, too; and what is awaited is not lost by it."""
     usage = {"choices": [], "usage": USAGE}
     server.script(sse(chunk("a", "stop"), 0.35, usage, threading.Event(), done=False))
-    with stream_chat(session, server.url, heartbeat=0.1, stream_options={"include_usage": True}, **ASK) as deltas:
+    with stream_chat(
+        session, server.url, heartbeat=0.1, stream_options={"include_usage": True}, **ASK
+    ) as deltas:
         began = time.monotonic()
         found = list(deltas)
         elapsed = time.monotonic() - began
@@ -192,7 +234,9 @@ def test_heartbeats_come_while_usage_is_awaited(server: FaultServer, session: re
 
 
 @pytest.mark.slow
-def test_usage_that_never_comes_is_awaited_for_two_seconds(server: FaultServer, session: requests.Session) -> None:
+def test_usage_that_never_comes_is_awaited_for_two_seconds(
+    server: FaultServer, session: requests.Session
+) -> None:
     """No longer: the answer is there."""
     server.script(sse(chunk("a", "stop"), threading.Event(), done=False))
     with stream_chat(session, server.url, stream_options={"include_usage": True}, **ASK) as deltas:
@@ -203,7 +247,9 @@ def test_usage_that_never_comes_is_awaited_for_two_seconds(server: FaultServer, 
     assert deltas.completion.usage is None
 
 
-def test_what_follows_the_finish_reason_is_bounded(server: FaultServer, session: requests.Session) -> None:
+def test_what_follows_the_finish_reason_is_bounded(
+    server: FaultServer, session: requests.Session
+) -> None:
     """A server that goes on for ever must not hold the caller."""
     noise = json.dumps({"choices": [], "noise": "x" * 4000})
     server.script(sse(chunk("a", "stop"), *[noise] * 200, threading.Event(), done=False))
@@ -248,7 +294,9 @@ def test_a_clean_end_without_a_marker_is_truncated(
 
 
 @pytest.mark.parametrize("reply", CUT.values(), ids=CUT)
-def test_a_bare_end_can_be_accepted(reply: Reply, server: FaultServer, session: requests.Session) -> None:
+def test_a_bare_end_can_be_accepted(
+    reply: Reply, server: FaultServer, session: requests.Session
+) -> None:
     """For servers that never send a marker; the completion says so."""
     server.script(reply)
     with stream_chat(session, server.url, accept_bare_eof=True, **ASK) as deltas:
@@ -259,8 +307,13 @@ def test_a_bare_end_can_be_accepted(reply: Reply, server: FaultServer, session: 
 
 def test_half_a_header_line_is_no_answer(server: FaultServer) -> None:
     """To http.client a FIN inside the head is a response with an empty body."""
-    server.default = Reply((Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"), fin().steps[0]))
-    with mounted(server, max_retries=0) as session, pytest.raises(requests.RequestException) as caught:
+    server.default = Reply(
+        (Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"), fin().steps[0])
+    )
+    with (
+        mounted(server, max_retries=0) as session,
+        pytest.raises(requests.RequestException) as caught,
+    ):
         list(stream_chat(session, server.url, **ASK))
 
     assert isinstance(caught.value, (requests.ConnectionError, StreamTruncated))
@@ -307,7 +360,9 @@ def test_closing_the_text_closes_the_stream(server: FaultServer, session: reques
     assert list(found) == []
 
 
-def test_the_text_is_whole_where_the_stream_is(server: FaultServer, session: requests.Session) -> None:
+def test_the_text_is_whole_where_the_stream_is(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Its end is the stream's, and comes as often as it is asked for."""
     server.script(good("abc"))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -342,7 +397,9 @@ def test_parallel_calls_interleave_and_are_final_only_at_the_end(
     assert deltas.completion.tool_calls == expected
 
 
-def test_a_call_beside_the_finish_reason_is_kept(server: FaultServer, session: requests.Session) -> None:
+def test_a_call_beside_the_finish_reason_is_kept(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Some gateways send the whole call, and "stop", in one chunk."""
     server.script(sse(chunk(finish="stop", tool_calls=[call(0, "{}", call_id="a", name="f")])))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -352,9 +409,13 @@ def test_a_call_beside_the_finish_reason_is_kept(server: FaultServer, session: r
 
 
 @pytest.mark.parametrize(
-    "last", [chunk(finish="stop", refusal="No."), chunk("No.", "content_filter")], ids=["refusal", "content filter"]
+    "last",
+    [chunk(finish="stop", refusal="No."), chunk("No.", "content_filter")],
+    ids=["refusal", "content filter"],
 )
-def test_a_refusal_voids_partial_calls(last: Any, server: FaultServer, session: requests.Session) -> None:
+def test_a_refusal_voids_partial_calls(
+    last: Any, server: FaultServer, session: requests.Session
+) -> None:
     """Half a call must not be made."""
     server.script(sse(chunk(tool_calls=[call(0, '{"a', call_id="a", name="f")]), last))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -380,26 +441,37 @@ def test_an_error_inside_the_stream_ends_it_at_once(
             list(deltas)
 
     in_time(time.monotonic() - began, 1.0)
-    assert (caught.value.type, caught.value.code, caught.value.transient) == ("overloaded_error", "x1", True)
+    assert (caught.value.type, caught.value.code, caught.value.transient) == (
+        "overloaded_error",
+        "x1",
+        True,
+    )
     assert caught.value.partial.content == ("a" if after else "")
     assert len(server.requests) == 1
     assert server.wait_for_disconnects(1)
 
 
 @pytest.mark.parametrize(
-    ("item", "name"), [({"error": "busy"}, "ChatAPIError"), (b"data: {nonsense\n\n", "StreamProtocolError")]
+    ("item", "name"),
+    [({"error": "busy"}, "ChatAPIError"), (b"data: {nonsense\n\n", "StreamProtocolError")],
 )
-def test_observers_are_told_what_a_stream_came_to(item: Any, name: str, fault_server: FaultServer) -> None:
+def test_observers_are_told_what_a_stream_came_to(
+    item: Any, name: str, fault_server: FaultServer
+) -> None:
     """Its status was 200, and nothing was wrong with the connection."""
     events: list[Any] = []
     fault_server.script(sse(chunk("a"), item))
     with mounted(observers=[events.append]) as session, pytest.raises(requests.RequestException):
         list(stream_chat(session, fault_server.url, **ASK))
 
-    assert [(each.error, each.complete) for each in events if isinstance(each, StreamEnded)] == [(name, False)]
+    assert [(each.error, each.complete) for each in events if isinstance(each, StreamEnded)] == [
+        (name, False)
+    ]
 
 
-def test_done_after_an_error_changes_nothing(server: FaultServer, session: requests.Session) -> None:
+def test_done_after_an_error_changes_nothing(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Both come from vLLM, the error first."""
     server.script(sse({"error": "out of memory"}))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -417,7 +489,10 @@ def test_a_stall_is_never_replayed_by_a_stream(
 ) -> None:
     """The server may be at work: only a caller who buffers may pay twice."""
     server.script(sse(*before, threading.Event(), done=False))
-    with stream_chat(session, server.url, idle_timeout=0.1, **ASK) as deltas, pytest.raises(StreamIdle) as caught:
+    with (
+        stream_chat(session, server.url, idle_timeout=0.1, **ASK) as deltas,
+        pytest.raises(StreamIdle) as caught,
+    ):
         list(deltas)
 
     assert (caught.value.clock, caught.value.idle_timeout) == ("bytes", 0.1)
@@ -433,7 +508,10 @@ def test_the_limits_hold_again_where_more_follows_a_finish_reason(
     other = chunk("b")
     other["choices"][0]["index"] = 1
     server.script(sse(chunk("a", "stop"), other, threading.Event(), done=False))
-    with stream_chat(session, server.url, idle_timeout=0.3, **ASK) as deltas, pytest.raises(StreamIdle) as caught:
+    with (
+        stream_chat(session, server.url, idle_timeout=0.3, **ASK) as deltas,
+        pytest.raises(StreamIdle) as caught,
+    ):
         list(deltas)
 
     assert (caught.value.clock, caught.value.idle_timeout) == ("bytes", 0.3)
@@ -470,9 +548,15 @@ def test_what_is_no_part_of_the_answer_does_not_feed_the_event_clock(
 
 
 @pytest.mark.slow
-def test_a_part_of_the_answer_feeds_the_event_clock(server: FaultServer, session: requests.Session) -> None:
+def test_a_part_of_the_answer_feeds_the_event_clock(
+    server: FaultServer, session: requests.Session
+) -> None:
     """A slow model is alive as long as it speaks."""
-    parts: list[Any] = [chunk("a"), chunk(reasoning="b"), chunk(tool_calls=[call(0, "{}", name="f")])]
+    parts: list[Any] = [
+        chunk("a"),
+        chunk(reasoning="b"),
+        chunk(tool_calls=[call(0, "{}", name="f")]),
+    ]
     items: list[Any] = [each for part in parts * 2 for each in (0.06, part)]
     server.script(sse(*items, chunk(finish="stop")))
     with stream_chat(session, server.url, event_timeout=0.15, **ASK) as deltas:
@@ -499,7 +583,9 @@ def test_heartbeats_come_through(server: FaultServer, session: requests.Session)
     assert [each.content for each in found if isinstance(each, ChatDelta) and each.content] == ["a"]
 
 
-def test_the_time_of_the_consumer_counts_for_no_clock(server: FaultServer, session: requests.Session) -> None:
+def test_the_time_of_the_consumer_counts_for_no_clock(
+    server: FaultServer, session: requests.Session
+) -> None:
     """A slow consumer is no silent provider."""
     release = threading.Event()
     server.script(sse(chunk("a"), release, chunk("b", "stop")))
@@ -523,7 +609,11 @@ def test_a_break_before_the_first_part_is_replayed_unseen(
     with stream_chat(session, server.url, **ASK) as deltas:
         found = list(deltas)
 
-    assert [each.raw for each in found if isinstance(each, ChatDelta)] == [ROLE, chunk("good"), chunk(finish="stop")]
+    assert [each.raw for each in found if isinstance(each, ChatDelta)] == [
+        ROLE,
+        chunk("good"),
+        chunk(finish="stop"),
+    ]
     assert len(server.requests) == server.accepted == 2
     assert [each.number for each in deltas.completion.attempts] == [1, 2]
     assert "StreamBroken" in str(deltas.completion.attempts[0].error)
@@ -531,7 +621,9 @@ def test_a_break_before_the_first_part_is_replayed_unseen(
     assert deltas.response.raw.closed or deltas.response is not None
 
 
-def test_the_replay_is_the_same_operation_to_the_server(server: FaultServer, session: requests.Session) -> None:
+def test_the_replay_is_the_same_operation_to_the_server(
+    server: FaultServer, session: requests.Session
+) -> None:
     """One key: a server that honours it does not do the work twice."""
     server.script(sse(ROLE, ending="reset", done=False), good())
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -543,7 +635,9 @@ def test_the_replay_is_the_same_operation_to_the_server(server: FaultServer, ses
     assert server.requests[0].body == server.requests[1].body
 
 
-@pytest.mark.parametrize("part", [chunk("a"), chunk(reasoning="a"), chunk(tool_calls=[call(0, "", name="f")])])
+@pytest.mark.parametrize(
+    "part", [chunk("a"), chunk(reasoning="a"), chunk(tool_calls=[call(0, "", name="f")])]
+)
 def test_a_break_after_the_first_part_is_never_replayed(
     part: Any, server: FaultServer, session: requests.Session
 ) -> None:
@@ -571,7 +665,9 @@ def test_a_stream_is_replayed_once_only(server: FaultServer, session: requests.S
     assert len(server.requests) == len(caught.value.attempts) == 2
 
 
-def test_many_empty_chunks_are_handed_out_and_then_not_replayed(server: FaultServer, session: requests.Session) -> None:
+def test_many_empty_chunks_are_handed_out_and_then_not_replayed(
+    server: FaultServer, session: requests.Session
+) -> None:
     """What is held back is bounded."""
     server.script(sse(*[ROLE] * 100, ending="reset", done=False), good())
     found: list[Any] = []
@@ -675,7 +771,9 @@ def test_a_scope_that_was_left_can_still_cancel_a_replay(fault_server: FaultServ
 # -- cancelling, deadlines, closing --------------------------------------------------------------------------------
 
 
-def test_a_cancelled_stream_carries_what_it_has(server: FaultServer, session: requests.Session) -> None:
+def test_a_cancelled_stream_carries_what_it_has(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Cancelled is no requests error, and yet it tells."""
     server.script(sse(chunk("a"), threading.Event(), done=False))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -701,7 +799,9 @@ def test_a_deadline_carries_what_there_is(server: FaultServer) -> None:
     assert caught.value.partial.content == "a"
 
 
-def test_an_early_break_closes_the_connection(server: FaultServer, session: requests.Session) -> None:
+def test_an_early_break_closes_the_connection(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Unread bytes are poison for the next request."""
     server.script(sse(chunk("a"), threading.Event(), done=False))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -713,7 +813,9 @@ def test_an_early_break_closes_the_connection(server: FaultServer, session: requ
     assert deltas.completion.truncated
 
 
-def test_a_break_at_the_finish_reason_keeps_the_connection(server: FaultServer, session: requests.Session) -> None:
+def test_a_break_at_the_finish_reason_keeps_the_connection(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The rest is there already: reading it costs less than a handshake."""
     for _ in range(3):
         server.script(good())
@@ -726,7 +828,9 @@ def test_a_break_at_the_finish_reason_keeps_the_connection(server: FaultServer, 
     assert server.accepted == 1
 
 
-def test_streams_that_end_in_done_leave_their_connection(server: FaultServer, session: requests.Session) -> None:
+def test_streams_that_end_in_done_leave_their_connection(
+    server: FaultServer, session: requests.Session
+) -> None:
     """With TLS a new one costs two round trips and 35 ms of CPU; most code throws it away at [DONE]."""
     for number in range(20):
         server.script(good(str(number)))
@@ -741,8 +845,12 @@ def test_the_end_is_not_waited_for_where_it_is_there(
     server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the terminator came with the marker, the socket is not asked again."""
-    whole = b"".join(f"data: {data}\n\n".encode() for data in (json.dumps(chunk("a", "stop")), "[DONE]"))
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    whole = b"".join(
+        f"data: {data}\n\n".encode() for data in (json.dumps(chunk("a", "stop")), "[DONE]")
+    )
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     server.script(Reply((Send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)),)), good())
     with stream_chat(session, server.url, **ASK) as deltas:
         tap: Any = deltas._answer.reader._tap
@@ -762,7 +870,9 @@ def test_the_end_is_not_waited_for_where_it_is_there(
     assert server.accepted == 1
 
 
-def test_a_body_that_never_ends_after_done_is_closed(server: FaultServer, session: requests.Session) -> None:
+def test_a_body_that_never_ends_after_done_is_closed(
+    server: FaultServer, session: requests.Session
+) -> None:
     """An upstream that keeps the stream open must not hold the caller."""
     elapsed = []
     for _ in range(3):  # a machine that is busy with other things may be late once
@@ -776,7 +886,9 @@ def test_a_body_that_never_ends_after_done_is_closed(server: FaultServer, sessio
     assert server.wait_for_disconnects(3)
 
 
-def test_a_wait_before_the_end_costs_no_connection(server: FaultServer, session: requests.Session) -> None:
+def test_a_wait_before_the_end_costs_no_connection(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The time for the rest of a body begins with the draining, however long nothing was handed out before."""
     server.script(stream([b"a", 0.02, b"b"]), good())
     reader = Reader(session.get(server.url, stream=True))
@@ -787,7 +899,9 @@ def test_a_wait_before_the_end_costs_no_connection(server: FaultServer, session:
     assert server.accepted == 1
 
 
-def test_the_last_delta_comes_before_the_rest_is_drained(server: FaultServer, session: requests.Session) -> None:
+def test_the_last_delta_comes_before_the_rest_is_drained(
+    server: FaultServer, session: requests.Session
+) -> None:
     """What a user waits for is not held back for the sake of the connection."""
     server.script(sse(chunk("a", "stop"), "[DONE]", threading.Event(), done=False))
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -810,7 +924,9 @@ def test_a_dropped_stream_warns_and_closes(fault_server: FaultServer) -> None:
         assert fault_server.wait_for_disconnects(1)
 
 
-def test_a_stream_that_was_never_started_can_be_closed(server: FaultServer, session: requests.Session) -> None:
+def test_a_stream_that_was_never_started_can_be_closed(
+    server: FaultServer, session: requests.Session
+) -> None:
     """As views do that fail before their first byte."""
     server.script(sse(threading.Event(), done=False))
     deltas = stream_chat(session, server.url, **ASK)
@@ -824,11 +940,15 @@ def test_a_stream_that_was_never_started_can_be_closed(server: FaultServer, sess
 # -- before the stream ---------------------------------------------------------------------------------------------
 
 
-def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, session: requests.Session) -> None:
+def test_a_status_is_raised_before_anything_is_streamed(
+    server: FaultServer, session: requests.Session
+) -> None:
     """A view can still answer 502."""
     body = json.dumps({"error": {"message": "Rate limit\nreached", "type": "rate_limit_error"}})
     server.script(respond(body, status=429, headers={"Content-Type": "application/json"}), good())
-    with pytest.raises(requests.HTTPError, match=r"^429 Too Many Requests: Rate limit reached$") as caught:
+    with pytest.raises(
+        requests.HTTPError, match=r"^429 Too Many Requests: Rate limit reached$"
+    ) as caught:
         stream_chat(session, server.url, **ASK)
 
     assert refusal(caught.value).json()["error"]["type"] == "rate_limit_error"
@@ -840,11 +960,15 @@ def test_a_status_is_raised_before_anything_is_streamed(server: FaultServer, ses
 
 
 @pytest.mark.slow
-def test_a_page_that_does_not_come_is_not_awaited(server: FaultServer, session: requests.Session) -> None:
+def test_a_page_that_does_not_come_is_not_awaited(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Its type is wrong: all that its body could bring is a word more for the message."""
     server.script(stream([threading.Event()], content_type="text/html"))
     began = time.monotonic()
-    with pytest.raises(StreamProtocolError, match="Content-Type is 'text/html', which is no answer"):
+    with pytest.raises(
+        StreamProtocolError, match="Content-Type is 'text/html', which is no answer"
+    ):
         stream_chat(session, server.url, **ASK)
 
     assert time.monotonic() - began < 3.0
@@ -852,7 +976,9 @@ def test_a_page_that_does_not_come_is_not_awaited(server: FaultServer, session: 
 
 
 @pytest.mark.parametrize("dialect", ["openai", "ollama"])
-def test_a_document_that_never_came_is_truncated(dialect: str, server: FaultServer, session: requests.Session) -> None:
+def test_a_document_that_never_came_is_truncated(
+    dialect: str, server: FaultServer, session: requests.Session
+) -> None:
     """DeepSeek closes after some minutes of empty lines; a bare end accepted would invent an answer."""
     server.script(stream([b"\n"] * 5, content_type="application/json", framing="close"))
     with pytest.raises(StreamTruncated):
@@ -874,7 +1000,10 @@ def test_heartbeats_and_clocks_hold_for_whole_documents(
 
 @pytest.mark.parametrize("run", [lambda *args, **kw: list(stream_chat(*args, **kw)), complete_chat])
 def test_a_bug_in_a_dialect_leaves_no_connection_behind(
-    run: Callable[..., Any], server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any],
+    server: FaultServer,
+    session: requests.Session,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever ends an answer, the response is in the middle of its body."""
 
@@ -893,11 +1022,15 @@ def test_a_bug_in_a_dialect_leaves_no_connection_behind(
 # -- what type checkers see ----------------------------------------------------------------------------------------
 
 
-def test_only_who_asks_for_heartbeats_must_tell_them_apart(server: FaultServer, session: requests.Session) -> None:
+def test_only_who_asks_for_heartbeats_must_tell_them_apart(
+    server: FaultServer, session: requests.Session
+) -> None:
     """To type checkers too, which read this as strictly as any user's code."""
     messages = [{"role": "user", "content": "hi"}]
     server.default = good("a")
-    with stream_chat(session, server.url, model="m", messages=messages, stream_options={}) as deltas:
+    with stream_chat(
+        session, server.url, model="m", messages=messages, stream_options={}
+    ) as deltas:
         without: ChatStream[ChatDelta] = deltas
         text = "".join(delta.content for delta in without)
     with stream_chat(session, server.url, model="m", messages=messages, heartbeat=9.0) as either:
@@ -912,12 +1045,20 @@ def test_only_who_asks_for_heartbeats_must_tell_them_apart(server: FaultServer, 
 
 def test_a_plain_adapter_will_do(server: FaultServer) -> None:
     """Without replay, without recycling: but the same answers and the same errors."""
-    server.script(good(), sse(ROLE, ending="reset", done=False), sse(ROLE, chunk("a"), done=False), good("again"))
+    server.script(
+        good(),
+        sse(ROLE, ending="reset", done=False),
+        sse(ROLE, chunk("a"), done=False),
+        good("again"),
+    )
     with requests.Session() as session:
         session.verify = server.ca_path or True
         with stream_chat(session, server.url, **ASK) as deltas:
             assert texts(deltas) == ["good"]
-        with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamBroken) as broken:
+        with (
+            stream_chat(session, server.url, **ASK) as deltas,
+            pytest.raises(StreamBroken) as broken,
+        ):
             list(deltas)
         with pytest.raises(StreamTruncated) as truncated:
             complete_chat(session, server.url, **ASK)
@@ -929,10 +1070,15 @@ def test_a_plain_adapter_will_do(server: FaultServer) -> None:
     assert len(server.requests) == 4
 
 
-def test_errors_survive_pickle_with_what_they_carry(server: FaultServer, session: requests.Session) -> None:
+def test_errors_survive_pickle_with_what_they_carry(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Celery and multiprocessing hand them on."""
     server.script(sse(chunk("a"), done=False))
-    with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamTruncated) as caught:
+    with (
+        stream_chat(session, server.url, **ASK) as deltas,
+        pytest.raises(StreamTruncated) as caught,
+    ):
         list(deltas)
     copy = pickle.loads(pickle.dumps(caught.value))
 
@@ -958,14 +1104,20 @@ PROMPT = "the patient Jane Roe has a rash"
     ],
     ids=["good", "truncated", "in-band error", "bad JSON", "status", "page", "reset"],
 )
-def test_key_and_prompt_stay_private(reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_key_and_prompt_stay_private(
+    reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Never in logs, events, reprs or messages, even where the provider repeats them."""
     events: list[Any] = []
     server.default = reply
     caplog.set_level(logging.DEBUG, "resilient_requests")
     found: list[str] = []
     headers = {"Authorization": f"Bearer {SECRET}", "x-api-key": SECRET}
-    ask: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], "headers": headers}
+    ask: dict[str, Any] = {
+        "model": "m",
+        "messages": [{"role": "user", "content": PROMPT}],
+        "headers": headers,
+    }
     with mounted(server, observers=[events.append]) as session:
         for run in (stream_chat, complete_chat):
             try:
@@ -982,7 +1134,9 @@ def test_key_and_prompt_stay_private(reply: Reply, server: FaultServer, caplog: 
                     repr(getattr(error, "attempts", None)),
                     repr(error.__dict__.get("partial")),
                 ]
-    text = "\n".join([*found, *map(repr, events), caplog.text, *(repr(each.__dict__) for each in caplog.records)])
+    text = "\n".join(
+        [*found, *map(repr, events), caplog.text, *(repr(each.__dict__) for each in caplog.records)]
+    )
 
     assert events
     assert SECRET not in text

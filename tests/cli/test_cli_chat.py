@@ -59,7 +59,10 @@ class Told:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a run: without keys of this machine's."""
-    return {**{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}, **more}
+    return {
+        **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
+        **more,
+    }
 
 
 def chat(*arguments: str, stdin: str = "", **more: str) -> Told:
@@ -108,14 +111,21 @@ def url_of(server: FaultServer) -> str:
 
 def test_a_pipe_gets_exactly_the_text(fault_server_factory: Factory) -> None:
     """Not a byte more: ``answer=$(resilient-requests chat ...)`` is what people write."""
-    told = chat("--url", url_of(fault_server_factory(default=good("Grüße, 世界 🌍"))), "hello", PYTHONUTF8="1")
+    told = chat(
+        "--url",
+        url_of(fault_server_factory(default=good("Grüße, 世界 🌍"))),
+        "hello",
+        PYTHONUTF8="1",
+    )
 
     assert (told.code, told.out) == (0, "Grüße, 世界 🌍")
 
 
 def test_the_last_line_has_the_figures(fault_server_factory: Factory) -> None:
     """Finish reason, tokens read and written, attempts, seconds."""
-    server = fault_server_factory(default=sse(chunk("x"), chunk(finish="length"), {"choices": [], "usage": USAGE}))
+    server = fault_server_factory(
+        default=sse(chunk("x"), chunk(finish="length"), {"choices": [], "usage": USAGE})
+    )
     told = chat("--url", url_of(server), "hello")
 
     assert re.fullmatch(r"\[length\]  3 in, 4 out  1 attempt  \d+\.\d s", told.end)
@@ -137,9 +147,16 @@ def test_the_prompt_comes_from_stdin(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize("ascii_only", ["ascii"])
-def test_what_stdout_cannot_encode_is_no_traceback(fault_server_factory: Factory, ascii_only: str) -> None:
+def test_what_stdout_cannot_encode_is_no_traceback(
+    fault_server_factory: Factory, ascii_only: str
+) -> None:
     """Half of a surrogate pair cannot be written anywhere; an answer that was paid for is shown all the same."""
-    told = chat("--url", url_of(fault_server_factory(default=good("é\ud83d!"))), "x", PYTHONIOENCODING=ascii_only)
+    told = chat(
+        "--url",
+        url_of(fault_server_factory(default=good("é\ud83d!"))),
+        "x",
+        PYTHONIOENCODING=ascii_only,
+    )
 
     assert (told.code, told.out) == (0, "??!")
 
@@ -159,7 +176,10 @@ HEADERS = {
     "ollama": None,
 }
 ASKED: dict[str, Any] = {
-    "openai": {"messages": [{"role": "user", "content": "hello"}], "stream_options": {"include_usage": True}},
+    "openai": {
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream_options": {"include_usage": True},
+    },
     "openai-responses": {"input": "hello"},
     "anthropic": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4096},
     "gemini": {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]},
@@ -172,8 +192,19 @@ def test_each_dialect_is_asked_in_its_own_way(fault_server_factory: Factory, dia
     """The body, the header that carries the key, and no other that does."""
     name = FILES[dialect]
     data = (DATA / name).read_bytes()
-    server = fault_server_factory(default=stream([data], content_type=TYPES[f".{name.rpartition('.')[2]}"]))
-    told = chat("--url", f"{server.url}/{{model}}", "--dialect", dialect, "--key-env", "MY_KEY", "hello", MY_KEY=KEY)
+    server = fault_server_factory(
+        default=stream([data], content_type=TYPES[f".{name.rpartition('.')[2]}"])
+    )
+    told = chat(
+        "--url",
+        f"{server.url}/{{model}}",
+        "--dialect",
+        dialect,
+        "--key-env",
+        "MY_KEY",
+        "hello",
+        MY_KEY=KEY,
+    )
 
     assert (told.code, told.out) == (0, EXPECTED[name]["content"])
     request = server.requests[0]
@@ -211,7 +242,10 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("--idle", "86401", "hello"), "at most"),
         (("--dialect", "klingon", "--url", "http://127.0.0.1:1", "hello"), "klingon"),
         (("--dialect", "ollama", "hello"), "--url"),
-        (("--key-env", "NO_SUCH_KEY", "--url", "http://127.0.0.1:1", "hello"), "NO_SUCH_KEY is not set"),
+        (
+            ("--key-env", "NO_SUCH_KEY", "--url", "http://127.0.0.1:1", "hello"),
+            "NO_SUCH_KEY is not set",
+        ),
         (("--key-env", "NO_SUCH_KEY", "hello"), "NO_SUCH_KEY is not set"),
         (("--key-env", "EMPTY_KEY", "hello"), "EMPTY_KEY is not set, or empty"),
         (("--key-env", "BAD_KEY", "hello"), "BAD_KEY holds characters"),
@@ -225,7 +259,9 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("-",), "the prompt is empty"),
     ],
 )
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
     """2, and a line that names what was wrong."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMPTY_KEY", " ")
@@ -301,9 +337,12 @@ def test_truncated_or_broken_is_4(fault_server_factory: Factory, reply: Reply, n
 
 
 @pytest.mark.parametrize(
-    ("items", "end"), [([chunk("Half an ")], "bare end"), ([chunk("Half an "), chunk(finish="stop")], "stop")]
+    ("items", "end"),
+    [([chunk("Half an ")], "bare end"), ([chunk("Half an "), chunk(finish="stop")], "stop")],
 )
-def test_an_end_without_a_sign_can_be_accepted(fault_server_factory: Factory, items: list[Any], end: str) -> None:
+def test_an_end_without_a_sign_can_be_accepted(
+    fault_server_factory: Factory, items: list[Any], end: str
+) -> None:
     """From servers that send none; the last line says which kind of end it was."""
     server = fault_server_factory(default=sse(*items, done=False))
     told = chat("--url", url_of(server), "--accept-bare-eof", "hello")
@@ -326,7 +365,11 @@ def test_a_page_of_html_is_4(fault_server_factory: Factory) -> None:
     [
         respond(json.dumps({"error": {"message": f"no such model, {KEY}"}}), status=404),
         respond("<title>no such model</title>", status=502),
-        sse({"error": {"message": "no such model", "type": "overloaded_error"}}, done=False, ending="silence"),
+        sse(
+            {"error": {"message": "no such model", "type": "overloaded_error"}},
+            done=False,
+            ending="silence",
+        ),
     ],
     ids=["HTTP", "gateway", "in the stream"],
 )
@@ -352,7 +395,11 @@ def test_a_password_in_a_url_is_not_repeated(fault_server_factory: Factory, stat
         told = chat("--url", url, "--trace", "hello")
     else:
         told = chat(
-            "--url", "http://chat.invalid/", "--trace", "hello", http_proxy=url.removesuffix("/chat/completions")
+            "--url",
+            "http://chat.invalid/",
+            "--trace",
+            "hello",
+            http_proxy=url.removesuffix("/chat/completions"),
         )
 
     assert told.code == 5
@@ -361,7 +408,9 @@ def test_a_password_in_a_url_is_not_repeated(fault_server_factory: Factory, stat
     assert LOGIN not in told.err
 
 
-@pytest.mark.parametrize("proxy", [f"http://me:very/{KEY}@127.0.0.1:1", f"http://{KEY}/me@127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "proxy", [f"http://me:very/{KEY}@127.0.0.1:1", f"http://{KEY}/me@127.0.0.1:1"]
+)
 def test_a_proxy_that_cannot_be_parsed_is_not_shown(proxy: str) -> None:
     """Nobody can tell which part of it is the password."""
     told = chat("--url", "http://chat.invalid/", "hello", http_proxy=proxy)
@@ -412,7 +461,9 @@ def test_redirects_without_end_are_5(fault_server_factory: Factory) -> None:
     [(sse(chunk("Half an "), done=False, ending="silence"), "Half an "), (silence(), "")],
     ids=["within the answer", "before the response"],
 )
-def test_interrupting_closes_the_connection_and_is_130(fault_server_factory: Factory, reply: Reply, text: str) -> None:
+def test_interrupting_closes_the_connection_and_is_130(
+    fault_server_factory: Factory, reply: Reply, text: str
+) -> None:
     """Who no longer wants the answer must not go on paying for it."""
     server = fault_server_factory(default=reply)
     arguments = [*COMMAND, "--url", url_of(server), "hello"]
@@ -436,16 +487,24 @@ def redirected(how: str, *arguments: str) -> Told:
     """A run with a stream of its process redirected as a shell does."""
     line = f"{shlex.join([*COMMAND, *arguments])} {how}"
     done = subprocess.run(
-        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=SLOWEST, check=False, env=environment()
+        ["/bin/sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=SLOWEST,
+        check=False,
+        env=environment(),
     )
     return Told(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.mark.parametrize(
-    ("how", "prompt", "said"), [(">&-", "hello", "stdout is closed"), ("<&-", "-", "stdin is closed")]
+    ("how", "prompt", "said"),
+    [(">&-", "hello", "stdout is closed"), ("<&-", "-", "stdin is closed")],
 )
-def test_a_closed_stream_is_wrong_usage(server: FaultServer, how: str, prompt: str, said: str) -> None:
+def test_a_closed_stream_is_wrong_usage(
+    server: FaultServer, how: str, prompt: str, said: str
+) -> None:
     """Said in one line, before anything is asked, and paid for."""
     told = redirected(how, "--url", url_of(server), prompt)
 
@@ -468,10 +527,15 @@ def test_output_that_cannot_be_written_is_1(server: FaultServer) -> None:
     """A full disk must not look like a whole answer, nor like a bug; and the provider can stop."""
     told = redirected(">/dev/full", "--url", url_of(server), "hello")
 
-    assert (told.code, told.err) == (1, "resilient-requests: OSError(ENOSPC): No space left on device\n")
+    assert (told.code, told.err) == (
+        1,
+        "resilient-requests: OSError(ENOSPC): No space left on device\n",
+    )
 
 
-@pytest.mark.parametrize("module", ["resilient_requests.cli", "resilient_requests.cli.probe", "argparse"])
+@pytest.mark.parametrize(
+    "module", ["resilient_requests.cli", "resilient_requests.cli.probe", "argparse"]
+)
 def test_interrupting_the_imports_is_130(module: str) -> None:
     """They take a good part of a second, in which people notice what they have mistyped."""
     code = (
@@ -485,7 +549,9 @@ def test_interrupting_the_imports_is_130(module: str) -> None:
         f"sys.modules.pop('argparse', None)\n"
         f"from resilient_requests.__main__ import main"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SLOWEST, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=SLOWEST, check=False
+    )
 
     assert (done.returncode, done.stderr) == (130, b"")
 
@@ -494,7 +560,9 @@ def test_interrupting_the_imports_is_130(module: str) -> None:
 def test_a_reader_that_leaves_is_no_traceback(fault_server_factory: Factory) -> None:
     """``resilient-requests chat ... | head -1``; the server is told, too."""
     left = threading.Event()
-    server = fault_server_factory(default=sse(chunk("x"), left, chunk("y"), ending="silence", done=False))
+    server = fault_server_factory(
+        default=sse(chunk("x"), left, chunk("y"), ending="silence", done=False)
+    )
     arguments = [*COMMAND, "--url", url_of(server), "hello"]
     with running(arguments) as process:
         assert process.stdout is not None
@@ -520,7 +588,10 @@ def test_the_trace_tells_of_each_attempt(fault_server_factory: Factory) -> None:
 
     first, second = told.lines("attempt")
     assert (told.code, told.out) == (0, "Hello")
-    assert re.fullmatch(r"attempt 1  fresh, [\d.]+ ms +ECONNRESET in wait after [\d.]+ s +replay: in [\d.]+ s", first)
+    assert re.fullmatch(
+        r"attempt 1  fresh, [\d.]+ ms +ECONNRESET in wait after [\d.]+ s +replay: in [\d.]+ s",
+        first,
+    )
     assert re.fullmatch(r"attempt 2  fresh, [\d.]+ ms +headers \d[\d.]* ms", second)
     assert told.err.count("\n") == 3
 
@@ -533,7 +604,9 @@ def test_the_trace_tells_of_a_stream_that_is_replayed_unseen(fault_server_factor
     assert (told.code, told.out) == (0, "Hello")
     assert len(told.lines("attempt")) == 2
     assert re.search(
-        r"^stream 1 +StreamBroken after \d+ bytes, 1 event .*replay: nothing was shown, in", told.err, re.MULTILINE
+        r"^stream 1 +StreamBroken after \d+ bytes, 1 event .*replay: nothing was shown, in",
+        told.err,
+        re.MULTILINE,
     )
     assert "  2 attempts  " in told.end
 
@@ -550,7 +623,9 @@ def test_the_trace_tells_of_a_stream_that_fails_for_good(fault_server_factory: F
 
 def test_the_trace_shows_a_bad_status(fault_server_factory: Factory) -> None:
     """And that it is an answer, which is not repeated."""
-    told = chat("--url", url_of(fault_server_factory(default=respond(status=429))), "--trace", "hello")
+    told = chat(
+        "--url", url_of(fault_server_factory(default=respond(status=429))), "--trace", "hello"
+    )
 
     assert told.code == 5
     assert [line.rpartition(", ")[2] for line in told.lines("attempt")] == ["status 429"]
@@ -650,7 +725,9 @@ def test_the_embedded_server_does_not_tell_what_has_not_happened() -> None:
 # -- secrets and terminals ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("header", "value"), [("x-api-key", KEY), ("Authorization", f"Bearer {KEY}")])
+@pytest.mark.parametrize(
+    ("header", "value"), [("x-api-key", KEY), ("Authorization", f"Bearer {KEY}")]
+)
 def test_the_key_does_not_follow_a_redirect_to_another_host(
     fault_server_factory: Factory, header: str, value: str
 ) -> None:
@@ -681,7 +758,9 @@ def test_an_error_is_told_without_credentials_and_query() -> None:
 
 
 def test_a_terminal_is_not_steered_by_an_answer(
-    fault_server_factory: Factory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault_server_factory: Factory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """There an escape sequence would be obeyed, and the prompt of the shell begins a line of its own."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)

@@ -17,7 +17,9 @@ from resilient_requests.cli.demo._incidents import INCIDENTS, Incident
 from resilient_requests.cli.demo._stage import Outcome, Promise, Stage
 
 SLOWEST = 30.0
-BLOCKED = "import sys; [sys.modules.__setitem__(name, None) for name in ('rich', 'trustme', 'pytest')]; "
+BLOCKED = (
+    "import sys; [sys.modules.__setitem__(name, None) for name in ('rich', 'trustme', 'pytest')]; "
+)
 COMMAND = "from resilient_requests.cli import main; raise SystemExit(main(['demo']))"
 ONE = "from resilient_requests.cli import demo; demo.INCIDENTS = demo.INCIDENTS[:1]; "
 BROKEN = """
@@ -30,18 +32,27 @@ raise SystemExit(demo.run(argparse.Namespace(json=True), lambda **options: HTTPA
 def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own."""
     return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=SLOWEST, check=False, **options
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=SLOWEST,
+        check=False,
+        **options,
     )
 
 
-def outcome(said: str = "200", *, seconds: float = 0.1, requests: int = 1, applied: int = 1) -> Outcome:
+def outcome(
+    said: str = "200", *, seconds: float = 0.1, requests: int = 1, applied: int = 1
+) -> Outcome:
     """Return what came of a fault; of one call, unless said otherwise."""
     return Outcome(outcome=said, seconds=seconds, requests=requests, applied=applied)
 
 
 def row(as_promised: bool | None) -> _rows.Row:
     """Return a row that was judged so."""
-    return _rows.Row(incident="A fault", plain=outcome("hangs"), resilient=outcome(), as_promised=as_promised)
+    return _rows.Row(
+        incident="A fault", plain=outcome("hangs"), resilient=outcome(), as_promised=as_promised
+    )
 
 
 def incident(play: Any, *, within: float = 5.0, **facts: Any) -> Incident:
@@ -182,7 +193,9 @@ def test_a_promise_is_exact(found: Outcome, kept: bool) -> None:
         ([row(True), row(None)], "1 of 1 as promised, 1 skipped"),
     ],
 )
-def test_the_table_ends_with_a_count(capsys: pytest.CaptureFixture[str], rows: list[_rows.Row], last: str) -> None:
+def test_the_table_ends_with_a_count(
+    capsys: pytest.CaptureFixture[str], rows: list[_rows.Row], last: str
+) -> None:
     """Who reads only the last line knows the result."""
     _table.show(rows)
 
@@ -215,7 +228,9 @@ def test_a_terminal_gets_a_drawn_table(
     assert "A fault" in shown.err
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2), (["unknown"], 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2), (["unknown"], 2)]
+)
 def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """As every command line does: 0 for what was asked for, 2 for what was not understood."""
     with pytest.raises(SystemExit) as exited:
@@ -242,7 +257,10 @@ def test_interrupting_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     """``resilient-requests demo | head -1`` is what people do."""
     with subprocess.Popen(
-        [sys.executable, "-c", ONE + COMMAND], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", ONE + COMMAND],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -120,7 +120,9 @@ def test_a_path_that_forgets_is_found_out(
     result: str,
 ) -> None:
     """The operator learns who is at fault, between which seconds, and which number to set."""
-    server = trusting(monkeypatch, fault_server_factory(tls=tls, idle_limit=FORGETS, idle_fault=fault))
+    server = trusting(
+        monkeypatch, fault_server_factory(tls=tls, idle_limit=FORGETS, idle_fault=fault)
+    )
     told = probe(server.url, "--rungs", RUNGS, "--json")
 
     assert told.code == 1
@@ -133,7 +135,9 @@ def test_a_path_that_forgets_is_found_out(
     assert limit["first_bad"] - limit["last_good"] <= 0.2 + 1e-6  # one step of the refinement
     assert not limit["with_notice"]
     assert 0 < told.json["recommended_keepalive"] <= limit["last_good"] / 2
-    assert all(each["control"] is not None for each in told.json["rungs"] if each["result"] == result)
+    assert all(
+        each["control"] is not None for each in told.json["rungs"] if each["result"] == result
+    )
 
 
 @pytest.mark.slow
@@ -194,7 +198,9 @@ def test_a_close_that_crosses_the_request_is_the_servers(
     server = trusting(monkeypatch, fault_server_factory(tls=tls))
 
     def answer(request: ReceivedRequest) -> Reply:
-        return respond(b"ok") if server.connections[request.connection - 1].requests == 1 else ending
+        return (
+            respond(b"ok") if server.connections[request.connection - 1].requests == 1 else ending
+        )
 
     server.default = answer
     told = probe(server.url, "--rungs", "0.02", "--json")
@@ -235,7 +241,9 @@ def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
     assert found.error == "ConnectionResetError(ECONNRESET)"
 
 
-def test_idle_connections_that_survive_need_no_window(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+def test_idle_connections_that_survive_need_no_window(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
     """Exit code 0 is what a deployment check waits for."""
     told = probe(fault_server.url, "--rungs", "0.02,0.04,0.06", "--json")
 
@@ -245,7 +253,9 @@ def test_idle_connections_that_survive_need_no_window(probe: Callable[..., Told]
     assert told.results() == {0.02: "reused", 0.04: "reused", 0.06: "reused"}
 
 
-def test_each_rung_has_a_connection_of_its_own(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+def test_each_rung_has_a_connection_of_its_own(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
     """Two requests on each, and none on a connection that another rung has kept warm."""
     probe(fault_server.url, "--rungs", "0.02,0.04", "--json")
 
@@ -254,7 +264,9 @@ def test_each_rung_has_a_connection_of_its_own(probe: Callable[..., Told], fault
     assert {each.method for each in fault_server.requests} == {"GET"}
 
 
-def test_a_post_is_only_sent_when_asked_for(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+def test_a_post_is_only_sent_when_asked_for(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
     """Some POSTs are paid for, and each rung sends two."""
     told = probe(fault_server.url, "--rungs", "0.02", "--method", "post")
 
@@ -263,7 +275,9 @@ def test_a_post_is_only_sent_when_asked_for(probe: Callable[..., Told], fault_se
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
-def test_other_methods_are_sent_as_they_are(probe: Callable[..., Told], fault_server: FaultServer, method: str) -> None:
+def test_other_methods_are_sent_as_they_are(
+    probe: Callable[..., Told], fault_server: FaultServer, method: str
+) -> None:
     """A HEAD has no body, whatever length it announces."""
     told = probe(fault_server.url, "--rungs", "0.02", "--method", method, "--json")
 
@@ -271,7 +285,9 @@ def test_other_methods_are_sent_as_they_are(probe: Callable[..., Told], fault_se
     assert {each.method for each in fault_server.requests} == {method}
 
 
-def test_the_hint_of_the_server_is_shown(probe: Callable[..., Told], fault_server_factory: Any) -> None:
+def test_the_hint_of_the_server_is_shown(
+    probe: Callable[..., Told], fault_server_factory: Any
+) -> None:
     """It is what the adapter obeys by itself."""
     server = fault_server_factory(default=respond(b"ok", keep_alive="timeout=5"))
     told = probe(server.url, "--rungs", "0.02")
@@ -279,7 +295,9 @@ def test_the_hint_of_the_server_is_shown(probe: Callable[..., Told], fault_serve
     assert "Keep-Alive hint: 5 s" in told.out
 
 
-def test_a_server_that_keeps_nothing_is_no_failure(probe: Callable[..., Told], fault_server_factory: Any) -> None:
+def test_a_server_that_keeps_nothing_is_no_failure(
+    probe: Callable[..., Told], fault_server_factory: Any
+) -> None:
     """With Connection: close no connection is ever idle."""
     server = fault_server_factory(default=respond(b"ok", framing="close"))
     told = probe(server.url, "--rungs", "0.02", "--json")
@@ -307,7 +325,9 @@ def test_a_server_that_fails_altogether_is_not_blamed_on_idleness(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
     """The control connection fares as badly, so the rung says nothing."""
-    times = 7  # the fresh connection, the rung, its four refinements, and its rung with TCP keep-alive
+    times = (
+        7  # the fresh connection, the rung, its four refinements, and its rung with TCP keep-alive
+    )
     fault_server.script(*[respond(b"ok")] * times)
     fault_server.default = silence()
     with pytest.MonkeyPatch.context() as patch:
@@ -331,7 +351,9 @@ def test_a_host_that_is_not_there_is_unreachable(probe: Callable[..., Told]) -> 
     assert "hunter2" not in told.out + told.err
 
 
-def test_an_untrusted_certificate_is_unreachable(probe: Callable[..., Told], fault_server_tls: FaultServer) -> None:
+def test_an_untrusted_certificate_is_unreachable(
+    probe: Callable[..., Told], fault_server_tls: FaultServer
+) -> None:
     """It is no path that forgets."""
     told = probe(fault_server_tls.url)
 
@@ -385,7 +407,9 @@ def test_a_proxy_is_used_and_shown_without_its_password(
         ("127.0.0.1:3128", "127.0.0.1:3128"),
     ],
 )
-def test_a_proxys_credentials_are_shown_in_no_form(monkeypatch: pytest.MonkeyPatch, given: str, shown: str) -> None:
+def test_a_proxys_credentials_are_shown_in_no_form(
+    monkeypatch: pytest.MonkeyPatch, given: str, shown: str
+) -> None:
     """Requests takes a password with an "@" in it."""
     monkeypatch.setenv("http_proxy", given)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -396,7 +420,10 @@ def test_a_proxys_credentials_are_shown_in_no_form(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [HTTPProxy, SOCKS5Proxy])
 def test_a_proxy_that_forgets_tunnels_is_found_out(
-    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server_tls: FaultServer, kind: Any
+    probe: Callable[..., Told],
+    monkeypatch: pytest.MonkeyPatch,
+    fault_server_tls: FaultServer,
+    kind: Any,
 ) -> None:
     """Inside a tunnel nobody else could see it."""
     trusting(monkeypatch, fault_server_tls)
@@ -417,7 +444,9 @@ def test_a_proxy_that_forgets_tunnels_is_found_out(
 def test_the_real_command_prints_plain_text_into_a_pipe(fault_server_factory: Any) -> None:
     """The picture on stdout, progress on stderr, and no escape sequences, whatever the environment claims."""
     server = fault_server_factory(idle_limit=FORGETS)
-    told = in_process(server.url + "/?token=hunter2", "--rungs", RUNGS, FORCE_COLOR="1", TERM="xterm-256color")
+    told = in_process(
+        server.url + "/?token=hunter2", "--rungs", RUNGS, FORCE_COLOR="1", TERM="xterm-256color"
+    )
 
     assert told.code == 1
     assert "\x1b" not in told.out + told.err
@@ -430,11 +459,21 @@ def test_the_real_command_prints_plain_text_into_a_pipe(fault_server_factory: An
     assert "hunter2" not in told.out + told.err
 
 
-def test_the_json_has_its_promised_shape(probe: Callable[..., Told], fault_server: FaultServer) -> None:
+def test_the_json_has_its_promised_shape(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
     """Scripts read it."""
     found = probe(fault_server.url, "--rungs", "0.02", "--json").json
 
-    assert {"rungs", "server_hint", "recommended_keepalive", "target", "limit", "tcp_keepalive", "proxy"} <= set(found)
+    assert {
+        "rungs",
+        "server_hint",
+        "recommended_keepalive",
+        "target",
+        "limit",
+        "tcp_keepalive",
+        "proxy",
+    } <= set(found)
     assert set(found["rungs"][0]) == {"idle", "result", "after", "error", "refined", "control"}
     assert found["target"]["http"] == "HTTP/1.1"
     assert found["target"]["tls"] is None
@@ -512,7 +551,9 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> 
         ([rung(5), rung(10, Result.RESET), rung(20)], None, "path", 2.5),
     ],
 )
-def test_the_recommendation(rungs: list[Rung], hint: float | None, side: str | None, keepalive: float | None) -> None:
+def test_the_recommendation(
+    rungs: list[Rung], hint: float | None, side: str | None, keepalive: float | None
+) -> None:
     """Half of what was survived, what the server grants less a margin, or the default: the least of them."""
     verdict = judge(rungs, hint)
 
@@ -528,12 +569,16 @@ def test_the_recommendation(rungs: list[Rung], hint: float | None, side: str | N
         (22, 5.0, "the server's hint of 5 s, less a margin of 2 s"),
     ],
 )
-def test_the_reason_goes_on_after_because_it_is(last_good: float, hint: float | None, said: str) -> None:
+def test_the_reason_goes_on_after_because_it_is(
+    last_good: float, hint: float | None, said: str
+) -> None:
     """The text and the JSON share its words."""
     assert judge([rung(last_good), rung(30, Result.RESET)], hint).reason == said
 
 
-@pytest.mark.parametrize("rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]])
+@pytest.mark.parametrize(
+    "rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]]
+)
 def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
     """Else a server that dies during the probe would pass."""
     assert judge(rungs, None) == Verdict(
@@ -624,7 +669,9 @@ def nginx(here: Path) -> Iterator[str]:
         port = listener.getsockname()[1]
     conf = here / "nginx.conf"
     conf.write_text(_NGINX_CONF.format(here=here, port=port), encoding="utf-8")
-    server = subprocess.Popen([str(NGINX), "-c", str(conf), "-p", str(here)], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [str(NGINX), "-c", str(conf), "-p", str(here)], stderr=subprocess.DEVNULL
+    )
     try:
         until = time.monotonic() + 5
         while True:

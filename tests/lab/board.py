@@ -51,7 +51,10 @@ class Board:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._shop.close()
@@ -76,11 +79,16 @@ class Board:
                 text=True,
                 timeout=2 * self._limit + MARGIN,
                 # It is to find what this process finds.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)]),
+                },
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return Outcome(result=HUNG, seconds=error.timeout, calls=1, seen=0, executed=0, most_executed=0)
+            return Outcome(
+                result=HUNG, seconds=error.timeout, calls=1, seen=0, executed=0, most_executed=0
+            )
         with contextlib.suppress(ValueError, IndexError):
             facts = json.loads(done.stdout.splitlines()[-1])
             return Outcome(**{**facts, "trials": tuple(Trial(**each) for each in facts["trials"])})

@@ -20,7 +20,9 @@ from lab.stage import Outcome, Stage
 SCHEMES = ("http", "https")
 
 
-def play(incident: str, contender: str, scheme: str, *, limit: float, certificates: Path | None = None) -> Outcome:
+def play(
+    incident: str, contender: str, scheme: str, *, limit: float, certificates: Path | None = None
+) -> Outcome:
     """Build a laboratory, play the incident, and return what became of it."""
     row = BY_NAME[incident]
     with (
@@ -38,12 +40,20 @@ def main() -> None:
     parser.add_argument("incident", choices=BY_NAME)
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("scheme", choices=SCHEMES)
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a call counts as hung")
+    parser.add_argument(
+        "--limit", type=float, default=60.0, help="seconds after which a call counts as hung"
+    )
     parser.add_argument("--certificates", type=Path, help="a directory of ready ones")
     given = parser.parse_args()
     # Importing may have been done at low priority, so as not to disturb others' measurements; this must not be.
     os.setpriority(os.PRIO_PROCESS, 0, 0)
-    outcome = play(given.incident, given.contender, given.scheme, limit=given.limit, certificates=given.certificates)
+    outcome = play(
+        given.incident,
+        given.contender,
+        given.scheme,
+        limit=given.limit,
+        certificates=given.certificates,
+    )
     sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
     sys.stdout.flush()
     os._exit(0)  # threads of hung calls are still about

@@ -86,7 +86,9 @@ class Contender(Protocol):
 class Requests:
     """A requests.Session, whatever is mounted on it."""
 
-    def __init__(self, place: Place, *, timeout: tuple[float, float] | None, adapter: HTTPAdapter | None) -> None:
+    def __init__(
+        self, place: Place, *, timeout: tuple[float, float] | None, adapter: HTTPAdapter | None
+    ) -> None:
         self.attempts: list[Any] = []
         self._url = place.url
         self._timeout = timeout
@@ -111,7 +113,9 @@ class Requests:
 
     def _send(self, question: Question, *, stream: bool) -> requests.Response:
         is_get = question.method == "GET"
-        body: Any = None if is_get else {"stream": stream, "model": "m", "messages": question.messages}
+        body: Any = (
+            None if is_get else {"stream": stream, "model": "m", "messages": question.messages}
+        )
         try:
             response = self._session.request(
                 question.method,
@@ -138,9 +142,14 @@ class OpenAI:
         openai = importlib.import_module("openai")
         timeout = openai.Timeout(settings.read, connect=settings.connect)
         transport = openai.DefaultHttpxClient(
-            verify=ssl.create_default_context(cafile=place.ca), proxy=place.proxy, trust_env=False, timeout=timeout
+            verify=ssl.create_default_context(cafile=place.ca),
+            proxy=place.proxy,
+            trust_env=False,
+            timeout=timeout,
         )
-        self._client = openai.OpenAI(api_key="none", base_url=place.url + "/v1", http_client=transport, timeout=timeout)
+        self._client = openai.OpenAI(
+            api_key="none", base_url=place.url + "/v1", http_client=transport, timeout=timeout
+        )
 
     def ask(self, question: Question) -> bool:
         """Ask for a completion, or for the list of models."""
@@ -176,8 +185,14 @@ def _ours(place: Place, settings: Settings) -> Contender:
     probes = TCPKeepAlive()
     if settings.probes is not None:
         idle, interval, count = settings.probes
-        probes = TCPKeepAlive(idle=idle, interval=interval, count=count, user_timeout=idle + interval * count)
-    retries = RetryPolicy() if settings.wait is None else RetryPolicy(wait=tenacity.wait_fixed(settings.wait))
+        probes = TCPKeepAlive(
+            idle=idle, interval=interval, count=count, user_timeout=idle + interval * count
+        )
+    retries = (
+        RetryPolicy()
+        if settings.wait is None
+        else RetryPolicy(wait=tenacity.wait_fixed(settings.wait))
+    )
     adapter = ResilientAdapter(
         max_retries=retries, keepalive=KeepAlivePolicy(expiry=settings.window), tcp_keepalive=probes
     )

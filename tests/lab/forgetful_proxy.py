@@ -42,7 +42,9 @@ def serve(client: socket.socket, memory: float, manner: str) -> None:
             first = head.partition(b"\r\n\r\n")[2]
         else:
             url = urlsplit(target.decode())
-            server = socket.create_connection((url.hostname or "", url.port or 80), timeout=PATIENCE)
+            server = socket.create_connection(
+                (url.hostname or "", url.port or 80), timeout=PATIENCE
+            )
             # Origins must accept the absolute form (RFC 9112 3.2.2), so later requests need no rewriting.
             first = b" ".join((method, target, rest))
         with server:

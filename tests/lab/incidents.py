@@ -23,9 +23,21 @@ HOUR = 3600
 USUAL = Settings()
 LONG = Settings(window=60.0)
 PROBED = Settings(probes=(2, 1, 3))
-BROKEN = frozenset({"StreamBroken", "StreamBroken(ETIMEDOUT)", "StreamBroken(ECONNRESET)", "StreamIdle"})
+BROKEN = frozenset(
+    {"StreamBroken", "StreamBroken(ETIMEDOUT)", "StreamBroken(ECONNRESET)", "StreamIdle"}
+)
 Family = Literal[
-    "idle", "long window", "dead pool", "closed", "stream", "frozen", "silence", "proxy", "outage", "large", "suspend"
+    "idle",
+    "long window",
+    "dead pool",
+    "closed",
+    "stream",
+    "frozen",
+    "silence",
+    "proxy",
+    "outage",
+    "large",
+    "suspend",
 ]
 
 
@@ -45,12 +57,15 @@ class Promise:
     def broken_by(self, outcome: Outcome) -> list[str]:
         """Say where the outcome is not what was promised."""
         complaints = {
-            f"{outcome.result} instead of {' or '.join(sorted(self.results))}": outcome.result in self.results,
+            f"{outcome.result} instead of {' or '.join(sorted(self.results))}": outcome.result
+            in self.results,
             f"took {outcome.seconds} s, more than {self.within} s": outcome.seconds <= self.within,
-            f"a call was executed {outcome.most_executed} times": outcome.most_executed <= self.executed,
+            f"a call was executed {outcome.most_executed} times": outcome.most_executed
+            <= self.executed,
             f"only {outcome.executed} of {outcome.calls} calls executed": outcome.result != OK
             or outcome.executed >= outcome.calls,
-            f"{outcome.failed_attempts} attempts failed": outcome.failed_attempts <= self.failed_attempts,
+            f"{outcome.failed_attempts} attempts failed": outcome.failed_attempts
+            <= self.failed_attempts,
         }
         return [complaint for complaint, is_kept in complaints.items() if not is_kept]
 
@@ -248,7 +263,9 @@ def _long_window(shape: str) -> Incident:
     )
 
 
-def _dying_stream(name: str, title: str, fault: str, strangers: Strangers = "drop", **orders: Any) -> Incident:
+def _dying_stream(
+    name: str, title: str, fault: str, strangers: Strangers = "drop", **orders: Any
+) -> Incident:
     return Incident(
         name=name,
         family="stream",
@@ -315,10 +332,15 @@ INCIDENTS: tuple[Incident, ...] = (
     _dying_stream("stream-half-open", "answers no longer arrive", "half_open"),
     _dying_stream("stream-black-hole", "nothing passes any more", "black_hole"),
     _dying_stream("stream-reboot-drop", "the NAT reboots, drops silently", "forget"),
-    _dying_stream("stream-reboot-reset", "the NAT reboots, answers with a reset", "forget", "reset"),
+    _dying_stream(
+        "stream-reboot-reset", "the NAT reboots, answers with a reset", "forget", "reset"
+    ),
     _dying_stream("stream-new-address", "the client's address changes", "change_address"),
     _dying_stream(
-        "stream-close-delimited", "answers no longer arrive, body without a length", "half_open", framing="close"
+        "stream-close-delimited",
+        "answers no longer arrive, body without a length",
+        "half_open",
+        framing="close",
     ),
     Incident(
         name="stream-idle",
@@ -366,7 +388,9 @@ INCIDENTS: tuple[Incident, ...] = (
         play=_thinking_into_black_hole,
         # The dead path is found by the probes, and then two connections are tried for 3 s each.
         promise=Promise(
-            results=frozenset({"ConnectTimeout", "ConnectionError(ETIMEDOUT)"}), within=14.0, failed_attempts=3
+            results=frozenset({"ConnectTimeout", "ConnectionError(ETIMEDOUT)"}),
+            within=14.0,
+            failed_attempts=3,
         ),
         settings=Settings(probes=(2, 1, 3), read=30.0),
     ),
@@ -429,7 +453,9 @@ INCIDENTS: tuple[Incident, ...] = (
         family="outage",
         title="No route for 1 s",
         play=functools.partial(_no_route, seconds=1),
-        promise=Promise(results=frozenset({OK, "ConnectionError(ENETUNREACH)"}), within=2.0, failed_attempts=3),
+        promise=Promise(
+            results=frozenset({OK, "ConnectionError(ENETUNREACH)"}), within=2.0, failed_attempts=3
+        ),
     ),
     Incident(
         name="no-route-patient",

@@ -82,7 +82,12 @@ class Namespace:
         """Run a tool inside and return what it prints; raises RuntimeError with its complaint."""
         with self.entered():
             done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_LIMIT,
+                check=False,
             )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

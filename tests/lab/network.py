@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-TOOLS = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", "conntrack": "conntrack", "setpriv": "util-linux"}
+TOOLS = {
+    "ip": "iproute2",
+    "ss": "iproute2",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "setpriv": "util-linux",
+}
 """The programs that a laboratory needs, and the Debian packages that they are in."""
 
 SERVER, HTTP, HTTPS = "203.0.113.10", 80, 443
@@ -98,7 +104,11 @@ class Lab:
     """
 
     def __init__(
-        self, *, memory: float = 4.0, strangers: Strangers = "drop", certificate_directory: Path | None = None
+        self,
+        *,
+        memory: float = 4.0,
+        strangers: Strangers = "drop",
+        certificate_directory: Path | None = None,
     ) -> None:
         self._shop = Workshop()
         self._spaces: list[Namespace] = []
@@ -106,7 +116,9 @@ class Lab:
             self.client, self.router, self.internet, self.server = (self._space() for _ in range(4))
             self._wire()
             self._start_nat(memory, strangers)
-            self.certificates = certificate_directory or certificates.make(self._shop.path, SERVER, INTERNET)
+            self.certificates = certificate_directory or certificates.make(
+                self._shop.path, SERVER, INTERNET
+            )
             self._log = self._shop.path / "requests"
             self._origin = self._start_origin()
             self._wait_for_origin()
@@ -118,7 +130,10 @@ class Lab:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -146,7 +161,9 @@ class Lab:
 
     def treat_strangers(self, how: Strangers) -> None:
         """Set what becomes of packets that belong to no flow."""
-        self.router.run("nft", f"flush chain ip lab strangers; add rule ip lab strangers {_STRANGERS[how]}")
+        self.router.run(
+            "nft", f"flush chain ip lab strangers; add rule ip lab strangers {_STRANGERS[how]}"
+        )
 
     def forget(self) -> None:
         """Let the NAT forget all flows at once, as a reboot does."""
@@ -175,7 +192,10 @@ class Lab:
 
     @staticmethod
     def _unacknowledged(space: Namespace) -> int:
-        return sum(int(line.split()[1]) for line in space.run("ss", "-Htn", "state", "established").splitlines())
+        return sum(
+            int(line.split()[1])
+            for line in space.run("ss", "-Htn", "state", "established").splitlines()
+        )
 
     # -- the path -----------------------------------------------------------------------------------------------
 
@@ -197,7 +217,9 @@ class Lab:
 
     def link_up(self) -> None:
         """Put it back, with the route that a DHCP client would set."""
-        self.client.run("ip", "-batch", "-", stdin=f"link set up0 up\nroute replace default via {GATEWAY}\n")
+        self.client.run(
+            "ip", "-batch", "-", stdin=f"link set up0 up\nroute replace default via {GATEWAY}\n"
+        )
 
     def cut_route(self) -> None:
         """Take away the client's default route."""
@@ -219,7 +241,13 @@ class Lab:
             self.client.run("ss", "-K", "-t", "-n", "src", CLIENT)
 
     def roughen(
-        self, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0, reorder: float = 0.0, seed: int = 1
+        self,
+        *,
+        delay: float = 0.0,
+        jitter: float = 0.0,
+        loss: float = 0.0,
+        reorder: float = 0.0,
+        seed: int = 1,
     ) -> None:
         """Delay, lose and reorder what passes the internet, in both directions; see `rough_road`."""
         fd = _tun(self.internet, "rough")
@@ -243,7 +271,9 @@ class Lab:
         """Stop the server's process, all of its threads; its kernel goes on acknowledging."""
         self._origin.send_signal(signal.SIGSTOP)
         until = time.monotonic() + 5
-        while not workshop.is_stopped(self._origin.pid):  # a thread that was running may finish an answer
+        while not workshop.is_stopped(
+            self._origin.pid
+        ):  # a thread that was running may finish an answer
             if time.monotonic() > until:
                 raise TimeoutError("the server does not stop")
             time.sleep(0.001)
@@ -263,7 +293,9 @@ class Lab:
         """Wait until the server has written nothing down for so many seconds."""
         until = time.monotonic() + most
         before = -1
-        while time.monotonic() < until and before != (before := self._log.stat().st_size if self._log.exists() else 0):
+        while time.monotonic() < until and before != (
+            before := self._log.stat().st_size if self._log.exists() else 0
+        ):
             time.sleep(quiet)
 
     def proxy(self, memory: float, manner: Manner = "silence") -> str:
@@ -272,7 +304,9 @@ class Lab:
             listener = socket.create_server((INTERNET, PROXY_PORT))
             fd = listener.fileno()
             with listener:
-                self._shop.start_python("forgetful_proxy.py", str(fd), str(memory), manner, pass_fds=(fd,))
+                self._shop.start_python(
+                    "forgetful_proxy.py", str(fd), str(memory), manner, pass_fds=(fd,)
+                )
         return f"http://{INTERNET}:{PROXY_PORT}"
 
     def tinyproxy(self, memory: int) -> str:
@@ -300,7 +334,9 @@ class Lab:
         until = time.monotonic() + seconds
         while not self.internet.run("ss", "-Htln", f"sport = :{PROXY_PORT}"):
             if time.monotonic() > until:
-                raise TimeoutError((self._shop.path / "stderr").read_text(encoding="utf-8", errors="replace"))
+                raise TimeoutError(
+                    (self._shop.path / "stderr").read_text(encoding="utf-8", errors="replace")
+                )
             time.sleep(0.02)
 
     def _file(self, name: str, text: str) -> str:
@@ -330,11 +366,20 @@ class Lab:
             *_plugged("east", "203.0.113.1/24"),
         )
         self.internet.run("ip", "-batch", "-", stdin="\n".join(far))
-        for space, address, gateway in ((self.client, CLIENT, GATEWAY), (self.server, SERVER, "203.0.113.1")):
-            commands = ("link set lo up", *_plugged("up0", f"{address}/24"), f"route add default via {gateway}")
+        for space, address, gateway in (
+            (self.client, CLIENT, GATEWAY),
+            (self.server, SERVER, "203.0.113.1"),
+        ):
+            commands = (
+                "link set lo up",
+                *_plugged("up0", f"{address}/24"),
+                f"route add default via {gateway}",
+            )
             space.run("ip", "-batch", "-", stdin="\n".join(commands))
         for space in (self.router, self.internet):
-            space.set(ipv4__ip_forward=1, ipv4__conf__all__rp_filter=0, ipv4__conf__default__rp_filter=0)
+            space.set(
+                ipv4__ip_forward=1, ipv4__conf__all__rp_filter=0, ipv4__conf__default__rp_filter=0
+            )
 
     def _start_nat(self, memory: float, strangers: Strangers) -> None:
         self.router.run("nft", "-f", "-", stdin=_RULES)
@@ -353,10 +398,15 @@ class Lab:
 
     def _wait_for_origin(self) -> None:
         # On a busy machine Python may take longer to start than the NAT remembers.
-        with self.server.entered(), socket.create_connection((SERVER, HTTP), timeout=START_LIMIT) as sock:
+        with (
+            self.server.entered(),
+            socket.create_connection((SERVER, HTTP), timeout=START_LIMIT) as sock,
+        ):
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
             if not sock.recv(1):
-                raise RuntimeError((self._shop.path / "stderr").read_text(encoding="utf-8", errors="replace"))
+                raise RuntimeError(
+                    (self._shop.path / "stderr").read_text(encoding="utf-8", errors="replace")
+                )
 
 
 def _plugged(link: str, address: str) -> tuple[str, str]:
@@ -376,7 +426,9 @@ def _tun(space: Namespace, name: str) -> int:
     with space.entered():
         fd = os.open("/dev/net/tun", os.O_RDWR)
         try:
-            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+            fcntl.ioctl(
+                fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
+            )
         except BaseException:
             os.close(fd)
             raise

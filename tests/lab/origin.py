@@ -82,11 +82,22 @@ def _read(incoming: BinaryIO, length: int) -> bytes:
 def _answer(wire: socket.socket, is_list: bool) -> None:
     message = {"role": "assistant", "content": CONTENT}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    answer: dict[str, Any] = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    answer: dict[str, Any] = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [choice],
+    }
     if is_list:
-        answer = {"object": "list", "data": [{"id": CONTENT, "object": "model", "created": 0, "owned_by": "lab"}]}
+        answer = {
+            "object": "list",
+            "data": [{"id": CONTENT, "object": "model", "created": 0, "owned_by": "lab"}],
+        }
     body = json.dumps(answer).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     wire.sendall(head.encode() + body)
 
 
@@ -94,10 +105,18 @@ def _stream(wire: socket.socket, orders: dict[str, Any]) -> bool:
     """Send ``events`` events, one per ``every`` seconds, as chat chunks."""
     is_chunked: bool = orders.get("framing", "chunked") == "chunked"
     framing = "Transfer-Encoding: chunked" if is_chunked else "Connection: close"
-    wire.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n".encode())
+    wire.sendall(
+        f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n".encode()
+    )
     for number in range(orders.get("events", 10)):
         choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
-        event = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
+        event = {
+            "id": "1",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": "m",
+            "choices": [choice],
+        }
         wire.sendall(_framed(f"data: {json.dumps(event)}\n\n".encode(), is_chunked))
         time.sleep(orders.get("every", 0.1))
     wire.sendall(_framed(b"data: [DONE]\n\n", is_chunked) + (b"0\r\n\r\n" if is_chunked else b""))
@@ -115,7 +134,9 @@ def main() -> None:
     context.load_cert_chain(pem)
     origin = Origin(context, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
     listener = socket.socket(fileno=int(plain))
-    threading.Thread(target=origin.serve, args=(listener,), kwargs={"tls": False}, daemon=True).start()
+    threading.Thread(
+        target=origin.serve, args=(listener,), kwargs={"tls": False}, daemon=True
+    ).start()
     origin.serve(socket.socket(fileno=int(tls)), tls=True)
 
 

@@ -41,7 +41,14 @@ def carry(tun: int, *, delay: float, jitter: float, loss: float, reorder: float,
 def main() -> None:
     """Carry until killed."""
     fd, delay, jitter, loss, reorder, seed = sys.argv[1:]
-    carry(int(fd), delay=float(delay), jitter=float(jitter), loss=float(loss), reorder=float(reorder), seed=int(seed))
+    carry(
+        int(fd),
+        delay=float(delay),
+        jitter=float(jitter),
+        loss=float(loss),
+        reorder=float(reorder),
+        seed=int(seed),
+    )
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ class Stage:
     ``limit``: seconds after which the measured calls count as hung.
     """
 
-    def __init__(self, lab: Lab, contender: str, scheme: str, settings: Settings, limit: float) -> None:
+    def __init__(
+        self, lab: Lab, contender: str, scheme: str, settings: Settings, limit: float
+    ) -> None:
         self.lab = lab
         self.scheme = scheme
         self._make: Callable[[Place, Settings], Contender] = CONTENDERS[contender]
@@ -154,9 +156,13 @@ class Stage:
         """Measure so many calls at the same time."""
         self._results += self._together(calls, is_measured=True)
 
-    def stream(self, fault: Callable[[], None], *, at_event: int = 3, events: int = 12, **orders: Any) -> None:
+    def stream(
+        self, fault: Callable[[], None], *, at_event: int = 3, events: int = 12, **orders: Any
+    ) -> None:
         """Measure one stream, from the fault on that comes after so many events."""
-        question = self._question(orders={"events": events, "every": 0.2, **orders}, is_measured=True)
+        question = self._question(
+            orders={"events": events, "every": 0.2, **orders}, is_measured=True
+        )
 
         def read() -> bool:
             received = 0
@@ -189,7 +195,9 @@ class Stage:
         self, calls: int, *, orders: dict[str, Any] | None = None, is_measured: bool = False
     ) -> list[tuple[str, float]]:
         contender = self.contender
-        questions = [self._question(orders=orders or {}, is_measured=is_measured) for _ in range(calls)]
+        questions = [
+            self._question(orders=orders or {}, is_measured=is_measured) for _ in range(calls)
+        ]
         done: queue.Queue[tuple[str, float]] = queue.Queue()
         start = threading.Barrier(calls)
 
@@ -211,7 +219,12 @@ class Stage:
         return results
 
     def _question(
-        self, *, size: int = 100, method: str = "POST", orders: dict[str, Any] | None = None, is_measured: bool = False
+        self,
+        *,
+        size: int = 100,
+        method: str = "POST",
+        orders: dict[str, Any] | None = None,
+        is_measured: bool = False,
     ) -> Question:
         self._number += 1
         request_id = self._id(self._number)

@@ -102,8 +102,13 @@ def text_of(rows: list[Incident], outcomes: dict[Cell, Outcome]) -> str:
     for row in rows:
         for scheme in SCHEMES:
             title = row.title if scheme == SCHEMES[0] else ""
-            cells = [_cell(outcomes[Cell(row.name, each, scheme)], is_ours=each == "ours") for each in columns]
-            lines.append(f"| {title} | {'TLS' if scheme == 'https' else 'plain'} | {' | '.join(cells)} |")
+            cells = [
+                _cell(outcomes[Cell(row.name, each, scheme)], is_ours=each == "ours")
+                for each in columns
+            ]
+            lines.append(
+                f"| {title} | {'TLS' if scheme == 'https' else 'plain'} | {' | '.join(cells)} |"
+            )
     return "\n".join([*lines, "", "## Settings that differ", "", *_differences(rows), _END])
 
 
@@ -138,7 +143,9 @@ def _differences(rows: list[Incident]) -> list[str]:
         if settings.probes is not None:
             idle, interval, count = settings.probes
             limit = idle + interval * count
-            told.append(f"`TCPKeepAlive(idle={idle}, interval={interval}, count={count}, user_timeout={limit})`")
+            told.append(
+                f"`TCPKeepAlive(idle={idle}, interval={interval}, count={count}, user_timeout={limit})`"
+            )
         if settings.wait is not None:
             told.append(f"`RetryPolicy(wait=tenacity.wait_fixed({settings.wait}))`")
         if told:

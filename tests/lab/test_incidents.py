@@ -22,7 +22,9 @@ pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
     pytest.mark.skipif(REASON is not None, reason=f"no laboratory here: {REASON}"),
-    pytest.mark.timeout(180),  # the first test to ask waits for what is played before its own incident
+    pytest.mark.timeout(
+        180
+    ),  # the first test to ask waits for what is played before its own incident
     pytest.mark.leaks(reason="the incidents of other tests are played meanwhile"),
 ]
 
@@ -36,7 +38,9 @@ def rows(*families: Family) -> Callable[[Callable[..., None]], Callable[..., Non
             row,
             scheme,
             id=f"{row.name}-{scheme}",
-            marks=() if row.is_playable else pytest.mark.skip(f"needs {row.needs}: apt-get install {row.package}"),
+            marks=()
+            if row.is_playable
+            else pytest.mark.skip(f"needs {row.needs}: apt-get install {row.package}"),
         )
         for row in INCIDENTS
         if row.family in families
@@ -74,7 +78,9 @@ def play(board: Board) -> Play:
 
 
 @rows("idle")
-def test_an_idle_connection_that_the_nat_forgot_costs_nothing(row: Incident, scheme: str, play: Play) -> None:
+def test_an_idle_connection_that_the_nat_forgot_costs_nothing(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """The window ends before the NAT's memory does: the dead connection is never tried."""
     outcome = play(row, scheme)
 
@@ -84,7 +90,9 @@ def test_an_idle_connection_that_the_nat_forgot_costs_nothing(row: Incident, sch
 
 
 @rows("long window")
-def test_a_reset_of_an_idle_connection_costs_one_attempt(row: Incident, scheme: str, play: Play) -> None:
+def test_a_reset_of_an_idle_connection_costs_one_attempt(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """A NAT that forgets sooner than the window ends: one attempt meets the reset, the next dials."""
     outcome = play(row, scheme)
 
@@ -100,13 +108,17 @@ def test_a_dead_pool_costs_one_call(row: Incident, scheme: str, play: Play) -> N
 
 
 @rows("closed")
-def test_a_connection_that_ended_while_it_was_idle_is_replaced(row: Incident, scheme: str, play: Play) -> None:
+def test_a_connection_that_ended_while_it_was_idle_is_replaced(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """What the kernel knows already must not cost an attempt, and what it does not know is too old."""
     assert play(row, scheme).failed_attempts == 0
 
 
 @rows("stream")
-def test_a_stream_over_a_dead_path_fails_within_the_limit(row: Incident, scheme: str, play: Play) -> None:
+def test_a_stream_over_a_dead_path_fails_within_the_limit(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """Nobody will ever answer: only our own clock or the kernel's probes can end the wait, and must do it aloud."""
     outcome = play(row, scheme)
 
@@ -133,7 +145,9 @@ def test_a_silent_thought_is_waited_for(row: Incident, scheme: str, play: Play) 
 
 
 @rows("proxy")
-def test_a_connection_that_a_proxy_forgot_costs_nothing(row: Incident, scheme: str, play: Play) -> None:
+def test_a_connection_that_a_proxy_forgot_costs_nothing(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """The proxy's kernel acknowledges what the proxy will never read: no socket option sees it, the window does."""
     assert play(row, scheme).failed_attempts == 0
 
@@ -154,6 +168,8 @@ def test_a_server_slow_to_read_is_healthy(row: Incident, scheme: str, play: Play
 
 
 @rows("suspend")
-def test_no_connection_from_before_a_suspend_is_used(row: Incident, scheme: str, play: Play) -> None:
+def test_no_connection_from_before_a_suspend_is_used(
+    row: Incident, scheme: str, play: Play
+) -> None:
     """The monotonic clock has slept with the machine: only boot time knows how old the connection is."""
     assert [trial.reused for trial in play(row, scheme).trials] == [False]

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import network, workshop
-from lab.network import CLIENT, HTTP, INTERNET, OTHER_CLIENT, PROXY_PORT, SERVER, Lab, Manner, why_not
+from lab.network import (
+    CLIENT,
+    HTTP,
+    INTERNET,
+    OTHER_CLIENT,
+    PROXY_PORT,
+    SERVER,
+    Lab,
+    Manner,
+    why_not,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -260,7 +270,9 @@ def test_boot_time_can_jump_while_the_other_clocks_stay() -> None:
         "def now(): return [time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic(), time.time()]\n"
         "before = now(); jump_boot_time(3600); print(*(round(b - a) for a, b in zip(before, now())))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=TESTS, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=TESTS, check=True
+    )
 
     assert done.stdout.split() == ["3600", "0", "0"]
 
@@ -306,7 +318,10 @@ def test_the_host_is_left_as_it_is() -> None:
 
     def state() -> list[str]:
         commands = (["ip", "-o", "link"], ["ip", "route", "show", "table", "all"], ["ip", "rule"])
-        told = [subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in commands]
+        told = [
+            subprocess.run(each, capture_output=True, text=True, check=True).stdout
+            for each in commands
+        ]
         return [*told, Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii")]
 
     before = state()
@@ -332,7 +347,9 @@ time.sleep(60)
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_a_killed_run_leaves_nothing(is_stopped: bool) -> None:
     """Namespaces go with the process, its children too, and the next laboratory sweeps the rest."""
-    with subprocess.Popen([sys.executable, "-c", _FOREVER], stdout=subprocess.PIPE, cwd=TESTS) as run:
+    with subprocess.Popen(
+        [sys.executable, "-c", _FOREVER], stdout=subprocess.PIPE, cwd=TESTS
+    ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"ready\n"
         (path,) = Path(tempfile.gettempdir()).glob(f"{workshop.PREFIX}{run.pid}-*")
@@ -348,7 +365,9 @@ def test_a_killed_run_leaves_nothing(is_stopped: bool) -> None:
     assert not path.exists()
 
 
-def test_the_sweeper_spares_the_living_and_the_strangers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_sweeper_spares_the_living_and_the_strangers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Neither a laboratory that is in use, nor a process that merely got the pid of a dead one, may be touched."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     own, since = os.getpid(), workshop.started(os.getpid())
@@ -361,7 +380,9 @@ def test_the_sweeper_spares_the_living_and_the_strangers(monkeypatch: pytest.Mon
     with subprocess.Popen(["sleep", "30"]) as stranger:
         started = workshop.started(stranger.pid)
         assert started is not None
-        (left / "children").write_text(f"{stranger.pid} {started - 1}\nNone None\n", encoding="ascii")
+        (left / "children").write_text(
+            f"{stranger.pid} {started - 1}\nNone None\n", encoding="ascii"
+        )
 
         assert workshop.sweep() == 1
         assert stranger.poll() is None
@@ -371,19 +392,25 @@ def test_the_sweeper_spares_the_living_and_the_strangers(monkeypatch: pytest.Mon
     assert all(path.exists() for path in others)
 
 
-def test_a_process_that_outlived_its_laboratory_is_swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_outlived_its_laboratory_is_swept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The kernel kills children with their parent; this is for those that it could not."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / f"{workshop.PREFIX}{os.getpid()}-1-cccc"
     left.mkdir()
     with subprocess.Popen(["sleep", "30"]) as survivor:
-        (left / "children").write_text(f"{survivor.pid} {workshop.started(survivor.pid)}\n", encoding="ascii")
+        (left / "children").write_text(
+            f"{survivor.pid} {workshop.started(survivor.pid)}\n", encoding="ascii"
+        )
 
         assert workshop.sweep() == 1
         assert survivor.wait(5) == -signal.SIGKILL
 
 
-def test_without_the_means_there_is_a_reason_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_means_there_is_a_reason_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A skip that nobody understands stays a skip for ever."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 1000)

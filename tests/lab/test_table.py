@@ -83,4 +83,7 @@ def test_a_promise_tells_how_it_was_broken() -> None:
     assert row.settings == LONG
     assert row.promise.broken_by(FINE) == []
     assert len(row.promise.broken_by(bad)) == 4
-    assert len(row.promise.broken_by(Outcome(**{**vars(FINE), "executed": 0, "most_executed": 0}))) == 1
+    assert (
+        len(row.promise.broken_by(Outcome(**{**vars(FINE), "executed": 0, "most_executed": 0})))
+        == 1
+    )

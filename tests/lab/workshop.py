@@ -36,7 +36,9 @@ def is_alive(pid: int, since: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Whether every thread of a process has been stopped by a signal."""
-    stats = [(task / "stat").read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").iterdir()]
+    stats = [
+        (task / "stat").read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
@@ -72,9 +74,13 @@ class Workshop:
             record.write(f"{child.pid} {started(child.pid)}\n")
         return child
 
-    def start_python(self, program: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    def start_python(
+        self, program: str, *arguments: str, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start one of this directory's programs, which need the standard library only."""
-        return self.start(sys.executable, "-S", "-E", str(HERE / program), *arguments, pass_fds=pass_fds)
+        return self.start(
+            sys.executable, "-S", "-E", str(HERE / program), *arguments, pass_fds=pass_fds
+        )
 
     def close(self) -> None:
         """End the processes and remove the directory; idempotent."""

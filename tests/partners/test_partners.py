@@ -76,7 +76,9 @@ def test_responses_answers(responses: Any, session: requests.Session) -> None:
         mock.assert_call_count(API, 1)
 
 
-def test_a_mocked_failure_is_retried(responses: Any, session: requests.Session, events: list[Any]) -> None:
+def test_a_mocked_failure_is_retried(
+    responses: Any, session: requests.Session, events: list[Any]
+) -> None:
     """Users test their error handling so; the second answer is used."""
     with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as mock:
         mock.post(API, body=requests.ConnectionError("refused"))
@@ -89,7 +91,9 @@ def test_a_mocked_failure_is_retried(responses: Any, session: requests.Session, 
 @pytest.mark.parametrize(
     "error", [requests.ReadTimeout("slow"), requests.exceptions.SSLError("bad"), ValueError("own")]
 )
-def test_other_mocked_failures_are_not_retried(responses: Any, session: requests.Session, error: Exception) -> None:
+def test_other_mocked_failures_are_not_retried(
+    responses: Any, session: requests.Session, error: Exception
+) -> None:
     """The same object leaves."""
     with responses.RequestsMock() as mock:
         mock.post(API, body=error)
@@ -120,7 +124,9 @@ def test_mocked_redirects_and_cookies_work(responses: Any, session: requests.Ses
         assert session.cookies["a"] == "b"
 
 
-def test_responses_lets_calls_pass(responses: Any, session: requests.Session, fault_server: FaultServer) -> None:
+def test_responses_lets_calls_pass(
+    responses: Any, session: requests.Session, fault_server: FaultServer
+) -> None:
     """What it lets through is recycled and retried as ever."""
     fault_server.script(reset())
     with responses.RequestsMock() as mock:
@@ -155,24 +161,33 @@ def test_requests_cache_keeps_the_body(
         session.mount("http://", ResilientAdapter())
         got = [session.get(fault_server.url, stream=is_stream) for _ in range(2)]
 
-        assert [(response.content, response.from_cache) for response in got] == [(b"cached", False), (b"cached", True)]
+        assert [(response.content, response.from_cache) for response in got] == [
+            (b"cached", False),
+            (b"cached", True),
+        ]
     assert len(fault_server.requests) == 1
 
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_cachecontrol_sees_the_body(fault_server: FaultServer, framing: Any, is_stream: bool) -> None:
+def test_cachecontrol_sees_the_body(
+    fault_server: FaultServer, framing: Any, is_stream: bool
+) -> None:
     """It lays a file of its own over that of urllib3's response, and caches what is read through it."""
     cachecontrol = pytest.importorskip("cachecontrol", reason="CacheControl is not installed")
     date = email.utils.formatdate(usegmt=True)
-    fault_server.default = respond(b"cached", framing=framing, headers={"Cache-Control": "max-age=60", "Date": date})
+    fault_server.default = respond(
+        b"cached", framing=framing, headers={"Cache-Control": "max-age=60", "Date": date}
+    )
 
     class Cached(cachecontrol.CacheControlAdapter, ResilientAdapter):  # type: ignore[misc,name-defined]
         pass
 
     with requests.Session() as session:
         session.mount("http://", Cached())
-        assert [session.get(fault_server.url, stream=is_stream).content for _ in range(3)] == [b"cached"] * 3
+        assert [session.get(fault_server.url, stream=is_stream).content for _ in range(3)] == [
+            b"cached"
+        ] * 3
         assert len(fault_server.requests) == 1
         # Streams of ours are for what nobody caches: they keep their clocks.
         live = iter_bytes(session.get(f"{fault_server.url}/live", stream=True))
@@ -241,7 +256,9 @@ def test_vcr_records_once_and_replays_without_a_hit(
         assert other.get(server.url, verify=server.ca_path or True).content == b"not recorded"
 
 
-def test_vcrs_cassettes_are_freed(session: requests.Session, fault_server: FaultServer, tmp_path: Path) -> None:
+def test_vcrs_cassettes_are_freed(
+    session: requests.Session, fault_server: FaultServer, tmp_path: Path
+) -> None:
     """A suite with a cassette for each test would keep all that was ever recorded."""
     vcr = pytest.importorskip("vcr", reason="vcrpy is not installed")
     cassettes = []
@@ -275,14 +292,18 @@ def test_a_connection_class_is_derived_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # betamax's own
-def test_betamax_records_through_us(session: requests.Session, fault_server: FaultServer, tmp_path: Path) -> None:
+def test_betamax_records_through_us(
+    session: requests.Session, fault_server: FaultServer, tmp_path: Path
+) -> None:
     """It mounts its adapter over ours; a session of ours replays what was recorded."""
     betamax = pytest.importorskip("betamax", reason="betamax is not installed")
     with betamax.Betamax(session, cassette_library_dir=str(tmp_path)).use_cassette("once"):
         first = session.get(fault_server.url)
     with (
         mounted() as other,
-        betamax.Betamax(other, cassette_library_dir=str(tmp_path)).use_cassette("once", record="none"),
+        betamax.Betamax(other, cassette_library_dir=str(tmp_path)).use_cassette(
+            "once", record="none"
+        ),
     ):
         second = other.get(fault_server.url)
 
@@ -298,7 +319,10 @@ def test_tracers_of_http_client_see_each_attempt(
 ) -> None:
     """sentry-sdk wraps putrequest and getresponse of the standard library, and adds headers in between."""
     spans: list[tuple[str, object]] = []
-    putrequest, getresponse = http.client.HTTPConnection.putrequest, http.client.HTTPConnection.getresponse
+    putrequest, getresponse = (
+        http.client.HTTPConnection.putrequest,
+        http.client.HTTPConnection.getresponse,
+    )
 
     def traced_putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         result = putrequest(self, method, url, *args, **kwargs)
@@ -318,7 +342,10 @@ def test_tracers_of_http_client_see_each_attempt(
     session.get(f"{fault_server.url}/a")
 
     assert spans == [("GET", "/a"), ("GET", "/a"), ("status", 200)]
-    assert [request.header("sentry-trace") for request in fault_server.requests] == ["span-0", "span-1"]
+    assert [request.header("sentry-trace") for request in fault_server.requests] == [
+        "span-0",
+        "span-1",
+    ]
 
 
 def test_tracers_of_the_adapter_see_each_attempt(
@@ -328,7 +355,9 @@ def test_tracers_of_the_adapter_see_each_attempt(
     calls: list[str] = []
     send = HTTPAdapter.send
 
-    def traced(self: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def traced(
+        self: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
         calls.append(str(request.method))
         return send(self, request, *args, **kwargs)
 
@@ -339,13 +368,17 @@ def test_tracers_of_the_adapter_see_each_attempt(
     assert calls == ["POST", "POST"]
 
 
-def test_opentelemetry_sees_each_attempt(session: requests.Session, fault_server: FaultServer) -> None:
+def test_opentelemetry_sees_each_attempt(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """Its urllib3 instrumentation wraps urlopen, which we inherit."""
     reason = "the OpenTelemetry instrumentation of urllib3 is not installed"
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.urllib3", reason=reason)
     trace = pytest.importorskip("opentelemetry.sdk.trace", reason=reason)
     export = pytest.importorskip("opentelemetry.sdk.trace.export", reason=reason)
-    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason=reason)
+    memory = pytest.importorskip(
+        "opentelemetry.sdk.trace.export.in_memory_span_exporter", reason=reason
+    )
     exporter, provider = memory.InMemorySpanExporter(), trace.TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(export.SimpleSpanProcessor(exporter))
     instrumentor = instrumentation.URLLib3Instrumentor()
@@ -426,7 +459,9 @@ def test_a_source_address_is_used(fault_server: FaultServer) -> None:
 class Stock(ResilientAdapter):
     """As requests' own documentation shows it."""
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **_: Any
+    ) -> None:
         """Make a manager that we have not made."""
         self.poolmanager = urllib3.PoolManager(
             num_pools=connections, maxsize=maxsize, block=block, source_address=("127.0.0.1", 0)
@@ -453,7 +488,10 @@ def test_a_manager_that_is_put_there_later_is_used(fault_server: FaultServer) ->
     """The look-up must not go on finding the pools of the one before."""
     with mounted() as session:
         session.get(fault_server.url)
-        before, adapter_of(session).poolmanager = adapter_of(session).poolmanager, urllib3.PoolManager()
+        before, adapter_of(session).poolmanager = (
+            adapter_of(session).poolmanager,
+            urllib3.PoolManager(),
+        )
         session.get(fault_server.url)
 
         assert len(adapter_of(session).poolmanager.pools) == 1
@@ -501,7 +539,9 @@ def test_what_other_packages_read_from_an_adapter_is_there() -> None:
     assert (retries.total, retries.read, retries.is_retry("GET", 503)) == (0, False, False)
 
 
-def test_a_connection_class_of_ones_own_is_kept(session: requests.Session, fault_server: FaultServer) -> None:
+def test_a_connection_class_of_ones_own_is_kept(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """Whoever sets ConnectionCls on a pool gets what was set, and what was set is not stamped."""
 
     class Own(urllib3.connection.HTTPConnection):
@@ -517,7 +557,9 @@ def test_a_connection_class_of_ones_own_is_kept(session: requests.Session, fault
     pool.close()
 
 
-def test_foreign_things_in_a_pool_do_no_harm(session: requests.Session, fault_server: FaultServer) -> None:
+def test_foreign_things_in_a_pool_do_no_harm(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """Tests and tools put strange objects there."""
 
     class Strange:
@@ -551,7 +593,9 @@ def test_a_redirect_whose_body_is_no_gzip_is_followed(
     assert session.get(f"{fault_server.url}/here", stream=is_stream).content == b"ok"
 
 
-def test_an_answer_that_is_no_gzip_is_an_error(session: requests.Session, fault_server: FaultServer) -> None:
+def test_an_answer_that_is_no_gzip_is_an_error(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """As in requests; it says nothing about the connection, and is not retried."""
     fault_server.default = respond(b"plain", headers={"Content-Encoding": "gzip"})
     with pytest.raises(requests.exceptions.ContentDecodingError):
@@ -577,7 +621,9 @@ def test_closing_clears_managers_that_others_put_there() -> None:
 
 
 @pytest.mark.parametrize("timeout", [(1, 2, 3), "soon", -1, 0, (0, 1), [1, 2]])
-def test_a_wrong_timeout_is_refused(session: requests.Session, fault_server: FaultServer, timeout: Any) -> None:
+def test_a_wrong_timeout_is_refused(
+    session: requests.Session, fault_server: FaultServer, timeout: Any
+) -> None:
     """Before anything is sent."""
     with pytest.raises((TypeError, ValueError), match="timeout"):
         session.get(fault_server.url, timeout=timeout)
@@ -600,7 +646,9 @@ def disabled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., requests.Session]
     return make
 
 
-def test_disabled_it_is_a_plain_adapter(disabled: Callable[..., requests.Session], fault_server: FaultServer) -> None:
+def test_disabled_it_is_a_plain_adapter(
+    disabled: Callable[..., requests.Session], fault_server: FaultServer
+) -> None:
     """One attempt, requests' own error, its classes, pools and headers."""
     events: list[Any] = []
     with disabled(keepalive=0.0, observers=[events.append]) as session:
@@ -609,20 +657,29 @@ def test_disabled_it_is_a_plain_adapter(disabled: Callable[..., requests.Session
         with pytest.raises(requests.ConnectionError) as failure:
             session.post(fault_server.url)
         with session.get(fault_server.url, stream=True) as response:
-            assert [line for line in response.iter_lines() if line] == [b"data: one", b"data: [DONE]"]
+            assert [line for line in response.iter_lines() if line] == [
+                b"data: one",
+                b"data: [DONE]",
+            ]
         adapter = adapter_of(session)
 
         assert not hasattr(failure.value, "attempts")
-        assert [request.header("Idempotency-Key") for request in fault_server.requests] == [None] * 4
+        assert [request.header("Idempotency-Key") for request in fault_server.requests] == [
+            None
+        ] * 4
         assert type(adapter.poolmanager) is urllib3.PoolManager
         assert [request.connection for request in fault_server.requests] == [1, 1, 1, 2]
         assert events == []
 
 
-def test_disabled_a_retry_is_urllib3s_own(disabled: Callable[..., requests.Session], fault_server: FaultServer) -> None:
+def test_disabled_a_retry_is_urllib3s_own(
+    disabled: Callable[..., requests.Session], fault_server: FaultServer
+) -> None:
     """Code that gave HTTPAdapter a Retry has its old behaviour back."""
     fault_server.script(respond(status=503), respond(status=503))
-    with disabled(max_retries=urllib3.Retry(2, status_forcelist=[503], backoff_factor=0)) as session:
+    with disabled(
+        max_retries=urllib3.Retry(2, status_forcelist=[503], backoff_factor=0)
+    ) as session:
         assert session.get(fault_server.url).status_code == 200
     with disabled(max_retries=RetryPolicy(max_retries=7)) as session:
         assert session.get(fault_server.url).status_code == 200

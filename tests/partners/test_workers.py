@@ -45,7 +45,12 @@ UWSGI = Path(sys.executable).with_name("uwsgi")
 needs_gunicorn = needs("gunicorn", find_spec("gunicorn") is not None, EXTRA, is_due=IN_CI)
 needs_gevent = needs("gevent", find_spec("gevent") is not None, EXTRA, is_due=IN_CI)
 needs_celery = needs("Celery", find_spec("celery") is not None, EXTRA, is_due=IN_CI)
-needs_uwsgi = needs("uWSGI", UWSGI.exists(), f"{EXTRA} on Linux, or pyuwsgi", is_due=IN_CI and sys.platform == "linux")
+needs_uwsgi = needs(
+    "uWSGI",
+    UWSGI.exists(),
+    f"{EXTRA} on Linux, or pyuwsgi",
+    is_due=IN_CI and sys.platform == "linux",
+)
 needs_redis = needs(
     "Redis",
     shutil.which("redis-server") is not None and find_spec("redis") is not None,
@@ -103,7 +108,9 @@ def end(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     """Send SIGTERM; when that was, and the seconds until the end."""
     since = time.monotonic()
     process.terminate()
-    process.wait(3 * PATIENCE)  # once in a while a child of Celery waits 30 s for its last result to be counted
+    process.wait(
+        3 * PATIENCE
+    )  # once in a while a child of Celery waits 30 s for its last result to be counted
     return since, time.monotonic() - since
 
 
@@ -164,11 +171,20 @@ class Browser:
 
 
 @contextlib.contextmanager
-def gunicorn(worker: str, upstream: FaultServer, folder: Path) -> Iterator[tuple[Browser, subprocess.Popen[bytes]]]:
+def gunicorn(
+    worker: str, upstream: FaultServer, folder: Path
+) -> Iterator[tuple[Browser, subprocess.Popen[bytes]]]:
     """A master with two workers, once both answer: one that still boots would miss a signal."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gunicorn.sock"
-    command = [sys.executable, "-m", "gunicorn", "--config", str(SUPPORT / "gunicorn_conf.py"), "--workers=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--config",
+        str(SUPPORT / "gunicorn_conf.py"),
+        "--workers=2",
+    ]
     command += [f"--worker-class={worker}", "--threads=8", f"--bind=unix:{path}", "wsgi_app:app"]
     with running(command, folder / "log", UPSTREAM=upstream.url) as process:
         browser = Browser(path)
@@ -206,14 +222,18 @@ def check_answers(browser: Browser, upstream: FaultServer, workers: int = 2) -> 
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_workers_of_gunicorn_get_their_own_answers(worker: str, upstream: FaultServer, tmp_path: Path) -> None:
+def test_workers_of_gunicorn_get_their_own_answers(
+    worker: str, upstream: FaultServer, tmp_path: Path
+) -> None:
     """With ``--preload`` all of them have inherited one warm connection."""
     with gunicorn(worker, upstream, tmp_path) as (browser, _):
         check_answers(browser, upstream)
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_gunicorn_ends_in_time_with_a_live_stream(worker: str, upstream: FaultServer, tmp_path: Path) -> None:
+def test_gunicorn_ends_in_time_with_a_live_stream(
+    worker: str, upstream: FaultServer, tmp_path: Path
+) -> None:
     """The browser learns that its stream was cut; without the recipe gunicorn would kill the worker in mid-stream."""
     with gunicorn(worker, upstream, tmp_path) as (browser, process):
         connection, response = browser.open("/stream")
@@ -229,7 +249,9 @@ def test_gunicorn_ends_in_time_with_a_live_stream(worker: str, upstream: FaultSe
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_gunicorn_waits_for_a_view_that_is_at_work(worker: str, upstream: FaultServer, tmp_path: Path) -> None:
+def test_gunicorn_waits_for_a_view_that_is_at_work(
+    worker: str, upstream: FaultServer, tmp_path: Path
+) -> None:
     """The end of the streams is not the end of the other requests: they have until ``graceful_timeout``."""
     with gunicorn(worker, upstream, tmp_path) as (browser, process):
         connection, response = browser.open("/work")
@@ -268,8 +290,21 @@ def test_workers_of_uwsgi_get_their_own_answers(
 ) -> None:
     """It runs at-fork hooks only if it is told to, and all threads of a worker may be the first to notice the fork."""
     path = tmp_path / "uwsgi.sock"
-    command = [str(UWSGI), f"--http-socket={path}", "--master", "--processes=2", "--enable-threads", "--threads=4"]
-    command += ["--module=wsgi_app:app", "--need-app", "--die-on-term", f"--virtualenv={sys.prefix}", *options]
+    command = [
+        str(UWSGI),
+        f"--http-socket={path}",
+        "--master",
+        "--processes=2",
+        "--enable-threads",
+        "--threads=4",
+    ]
+    command += [
+        "--module=wsgi_app:app",
+        "--need-app",
+        "--die-on-term",
+        f"--virtualenv={sys.prefix}",
+        *options,
+    ]
     with running(command, tmp_path / "log", UPSTREAM=upstream.url):
         browser = Browser(path)
         until(browser.is_served, PATIENCE)
@@ -281,7 +316,10 @@ def test_workers_of_uwsgi_get_their_own_answers(
 def redis(folder: Path) -> Iterator[str]:
     """The URL of a Redis of its own."""
     path = folder / "redis.sock"
-    with running(["redis-server", "--port", "0", "--unixsocket", str(path), "--save", ""], folder / "redis.log"):
+    with running(
+        ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", ""],
+        folder / "redis.log",
+    ):
         until(path.exists, PATIENCE)
         yield f"redis+socket://{path}"
 
@@ -323,9 +361,14 @@ def results(environment: dict[str, str], *what: str) -> Iterator[subprocess.Pope
 
 @needs_celery
 @pytest.mark.parametrize("broker", BROKERS)
-def test_children_of_celery_get_their_own_answers(broker: str, upstream: FaultServer, tmp_path: Path) -> None:
+def test_children_of_celery_get_their_own_answers(
+    broker: str, upstream: FaultServer, tmp_path: Path
+) -> None:
     """They are forked when ``worker_init`` has used the session."""
-    with celery(upstream, tmp_path, broker, children=2) as (environment, _), results(environment, "40") as sender:
+    with (
+        celery(upstream, tmp_path, broker, children=2) as (environment, _),
+        results(environment, "40") as sender,
+    ):
         printed, _ = sender.communicate(timeout=2 * PATIENCE)
 
     answers = json.loads(printed)
@@ -338,16 +381,22 @@ def test_children_of_celery_get_their_own_answers(broker: str, upstream: FaultSe
 @needs_celery
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("broker", BROKERS)
-def test_celery_ends_in_time_wherever_its_tasks_are(broker: str, upstream: FaultServer, tmp_path: Path) -> None:
+def test_celery_ends_in_time_wherever_its_tasks_are(
+    broker: str, upstream: FaultServer, tmp_path: Path
+) -> None:
     """Its warm shutdown waits for tasks as long as they take: they must be told."""
     targets = {"/stream": "StreamBroken", "/silent": "ConnectionError", "/reset": "ConnectionError"}
 
-    def end_idle(process: subprocess.Popen[bytes], sender: subprocess.Popen[str]) -> tuple[float, float]:
+    def end_idle(
+        process: subprocess.Popen[bytes], sender: subprocess.Popen[str]
+    ) -> tuple[float, float]:
         sender.communicate(timeout=2 * PATIENCE)
         return end(process)
 
     def end_busy(process: subprocess.Popen[bytes]) -> tuple[float, float]:
-        assert upstream.wait_for(lambda one: targets.keys() <= {each.target for each in one.requests}, 2 * PATIENCE)
+        assert upstream.wait_for(
+            lambda one: targets.keys() <= {each.target for each in one.requests}, 2 * PATIENCE
+        )
         return end(process)
 
     def measure(folder: Path) -> tuple[float, float]:
@@ -358,7 +407,10 @@ def test_celery_ends_in_time_wherever_its_tasks_are(broker: str, upstream: Fault
             results(idle_environment, "1") as idle_sender,
             results(busy_environment, *targets) as sender,
         ):
-            own, whole = Running(lambda: end_idle(idle, idle_sender)), Running(lambda: end_busy(busy))
+            own, whole = (
+                Running(lambda: end_idle(idle, idle_sender)),
+                Running(lambda: end_busy(busy)),
+            )
             printed, _ = sender.communicate(timeout=2 * PATIENCE)
             # Deploys may insist; not at once, since a handler that interrupts itself may find Celery's own lock held.
             busy.terminate()

@@ -81,7 +81,9 @@ def _absolute(source: Source, node: ast.ImportFrom) -> list[str] | None:
     return parent[: len(parent) - (node.level - 1)] + parts
 
 
-def _targets(source: Source, node: ast.Import | ast.ImportFrom, units: frozenset[str]) -> Iterator[str]:
+def _targets(
+    source: Source, node: ast.Import | ast.ImportFrom, units: frozenset[str]
+) -> Iterator[str]:
     """Yield the units that an import statement names."""
     if isinstance(node, ast.Import):
         for alias in node.names:
@@ -208,7 +210,9 @@ KNOWN = frozenset().union(*FLOORS) | {"testing"}
 BAD_IMPORTS = {
     "up": Source("_pool", "from ._adapter import ResilientAdapter"),
     "up, absolute": Source("_pool", "import resilient_requests._adapter"),
-    "up, absolute from": Source("_pool", "from resilient_requests._adapter import ResilientAdapter"),
+    "up, absolute from": Source(
+        "_pool", "from resilient_requests._adapter import ResilientAdapter"
+    ),
     "up, by the package": Source("_pool", "from . import _adapter"),
     "up, by a name of the package": Source("_adapter", "from . import ResilientAdapter"),
     "up, by the whole package": Source("_adapter", "import resilient_requests"),
@@ -220,7 +224,9 @@ BAD_IMPORTS = {
     "sideways, in the cellar": Source("_budget", "from ._clock import now"),
     "to a unit without a floor": Source("_adapter", "from ._utils import helper"),
     "testing, to ours": Source("testing.server", "from .._clock import now"),
-    "testing, to the package": Source("testing.plugin", "from resilient_requests import ResilientAdapter"),
+    "testing, to the package": Source(
+        "testing.plugin", "from resilient_requests import ResilientAdapter"
+    ),
     "ours, to testing": Source("_adapter", "from .testing import FaultServer"),
     "from a unit without a floor": Source("_utils", "import os"),
 }
@@ -234,12 +240,18 @@ def test_the_checker_sees_a_bad_import(source: Source) -> None:
 
 GOOD_IMPORTS = {
     "down": Source("_adapter", "from ._pool import X\nfrom . import _clock"),
-    "down, from a subpackage": Source("chat._openai", "from .._stream import X\nfrom ._wire import Y"),
-    "within a subpackage": Source("chat", "from ._openai import X\nfrom . import _wire", is_package=True),
+    "down, from a subpackage": Source(
+        "chat._openai", "from .._stream import X\nfrom ._wire import Y"
+    ),
+    "within a subpackage": Source(
+        "chat", "from ._openai import X\nfrom . import _wire", is_package=True
+    ),
     "sideways, listed": Source("_transport", "from ._response import X"),
     "of others": Source("_budget", "import os.path\nfrom urllib3.util import Timeout"),
     "testing, within": Source("testing.plugin", "from .server import FaultServer"),
-    "all, by the package": Source("__init__", "from ._adapter import X\nfrom .chat import Y", is_package=True),
+    "all, by the package": Source(
+        "__init__", "from ._adapter import X\nfrom .chat import Y", is_package=True
+    ),
 }
 
 
@@ -267,7 +279,9 @@ def test_the_checker_sees_an_import_in_a_function(text: str, errors: int) -> Non
     assert len(list(local_import_errors(Source("_pool", text)))) == errors
 
 
-@pytest.mark.parametrize(("lines", "errors"), [(MAX_FUNCTION_LINES, 0), (MAX_FUNCTION_LINES + 1, 1)])
+@pytest.mark.parametrize(
+    ("lines", "errors"), [(MAX_FUNCTION_LINES, 0), (MAX_FUNCTION_LINES + 1, 1)]
+)
 def test_the_checker_sees_a_long_function(lines: int, errors: int) -> None:
     """Decorators count: they are read with the function."""
     text = "@decorator\ndef f():\n" + "    pass\n" * (lines - 2)
@@ -281,7 +295,9 @@ def test_the_checker_sees_a_long_module(lines: int, errors: int) -> None:
     assert len(list(size_errors(Source("_pool", "#\n" * lines)))) == errors
 
 
-@pytest.mark.parametrize(("text", "errors"), [('"""One sentence."""', 0), ('""" """', 1), ("x = 1", 1), ("", 1)])
+@pytest.mark.parametrize(
+    ("text", "errors"), [('"""One sentence."""', 0), ('""" """', 1), ("x = 1", 1), ("", 1)]
+)
 def test_the_checker_sees_a_missing_docstring(text: str, errors: int) -> None:
     """An empty one says nothing."""
     assert len(list(docstring_errors(Source("_pool", text)))) == errors

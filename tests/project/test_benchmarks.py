@@ -30,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["-m", "benchmarks"], ["benchmarks/run.py"]], ids=["module", "file"])
+@pytest.mark.parametrize(
+    "command", [["-m", "benchmarks"], ["benchmarks/run.py"]], ids=["module", "file"]
+)
 def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
     """Two rounds with what is installed everywhere: the environment of the peers need not exist."""
     page = tmp_path / "page.md"
@@ -56,13 +58,17 @@ def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) 
     assert "| POST on a kept-alive connection | CPU / plain HTTPAdapter |" in goals
     assert "| one event every 2 ms | of an earlier run |" in goals
     made, kept = sections.split("### ")[1:]
-    assert made.startswith(f"POST on a kept-alive connection\n\n{platform.python_implementation()} "), made
+    assert made.startswith(
+        f"POST on a kept-alive connection\n\n{platform.python_implementation()} "
+    ), made
     assert "| resilient_requests |" in made
     assert f"### {kept}" == EARLIER
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", [["nonesuch"], ["post", "nonesuch"], ["post", "--contenders", "ours,nonesuch"]])
+@pytest.mark.parametrize(
+    "mistake", [["nonesuch"], ["post", "nonesuch"], ["post", "--contenders", "ours,nonesuch"]]
+)
 def test_an_unknown_name_is_a_usage_error(mistake: list[str]) -> None:
     """A typing error must not look like a run without findings."""
     done = subprocess.run(

@@ -29,7 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES_WITH_CODE = [page for page in PAGES if "```python" in page.read_text("utf-8")]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
-BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 HOST = "https://api.example.com"
 COMMANDS = (
     "python3 -m venv .venv && .venv/bin/pip install '.[cli]' && .venv/bin/resilient-requests demo",
@@ -48,14 +50,18 @@ class Block(NamedTuple):
 def blocks_of(text: str) -> Iterator[Block]:
     """Yield the Python blocks of a page."""
     for match in BLOCK.finditer(text):
-        yield Block(match["code"], text.count("\n", 0, match.start("code")) + 1, match["skip"] is None)
+        yield Block(
+            match["code"], text.count("\n", 0, match.start("code")) + 1, match["skip"] is None
+        )
 
 
 def api(request: ReceivedRequest) -> Reply:
     """Answer as the API in the documentation would: a chat, events, lines, or the request as JSON."""
     if request.path.endswith("/chat/completions"):
         choice = {"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}
-        return sse({"choices": [choice]}, {"choices": [{**choice, "delta": {}, "finish_reason": "stop"}]})
+        return sse(
+            {"choices": [choice]}, {"choices": [{**choice, "delta": {}, "finish_reason": "stop"}]}
+        )
     if request.path.endswith("/events"):
         return sse({"progress": 50}, {"progress": 100}, done=False)
     return respond(json.dumps({"path": request.path}), headers={"Content-Type": "application/json"})
@@ -82,8 +88,12 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_the_dialect_of_the_documentation_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its page shows a module and the tests of it: with the line in the registry they pass."""
     page = ROOT / "docs" / "chat.md"
-    *_, module, tests = (block.code for block in blocks_of(page.read_text(encoding="utf-8")) if block.is_run)
-    namespace: dict[str, Any] = {name: getattr(resilient_requests, name) for name in resilient_requests.__all__}
+    *_, module, tests = (
+        block.code for block in blocks_of(page.read_text(encoding="utf-8")) if block.is_run
+    )
+    namespace: dict[str, Any] = {
+        name: getattr(resilient_requests, name) for name in resilient_requests.__all__
+    }
     namespace["requests"] = requests
     exec(compile(module + tests, str(page), "exec", dont_inherit=True), namespace)
     monkeypatch.setitem(DIALECTS, "acme", namespace["ACME"])
@@ -98,7 +108,11 @@ def test_the_dialect_of_the_documentation_is_one(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_an_example_runs(script: Path) -> None:
     """Each is a program that says what it shows, and fails where that is not so."""
-    runner = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "pytest_plugins" in script.read_text("utf-8") else []
+    runner = (
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        if "pytest_plugins" in script.read_text("utf-8")
+        else []
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", *runner, str(script)],
         capture_output=True,
@@ -120,7 +134,9 @@ def test_an_example_is_named_on_a_page(script: Path) -> None:
 
 def test_the_readme_begins_with_the_two_commands() -> None:
     """They are what the checks of a clean clone run, by their places on the page."""
-    blocks = re.findall(r"^```\w*\n(.*?)\n```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```\w*\n(.*?)\n```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
 
     assert tuple(blocks[:2]) == COMMANDS
 
@@ -138,7 +154,9 @@ def test_the_readme_shows_what_the_demonstration_plays() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     table = text[text.index("```text\n") : text.index("as promised\n```")]
 
-    assert [line for line in table.splitlines() if line[:1].isupper()] == [incident.title for incident in INCIDENTS]
+    assert [line for line in table.splitlines() if line[:1].isupper()] == [
+        incident.title for incident in INCIDENTS
+    ]
 
 
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
@@ -147,16 +165,17 @@ LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Sphinx checks the links of its own pages; nobody else checks those of the README."""
-    targets = [target for target in LINK.findall(page.read_text("utf-8")) if not target.startswith("{")]
+    targets = [
+        target for target in LINK.findall(page.read_text("utf-8")) if not target.startswith("{")
+    ]
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_a_block_that_is_not_run_gives_its_reason() -> None:
     """The comment is for readers of the source, too."""
-    text = (
-        "```python\na\n```\n\n<!-- not run: needs Celery -->\n```python\nb\n```\n<!-- not run -->\n```python\nc\n```\n"
-    )
+    text = "```python\na\n```\n\n<!-- not run: needs Celery -->\n```python\nb\n```\n"
+    text += "<!-- not run -->\n```python\nc\n```\n"
 
     assert [(block.code, block.line, block.is_run) for block in blocks_of(text)] == [
         ("a\n", 2, True),

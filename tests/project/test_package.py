@@ -17,7 +17,12 @@ import resilient_requests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OPTIONAL = ("rich", "trustme", "pytest", "opentelemetry")  # requests itself imports PySocks where it is there
+OPTIONAL = (
+    "rich",
+    "trustme",
+    "pytest",
+    "opentelemetry",
+)  # requests itself imports PySocks where it is there
 
 PROBE = """
 import json, sys, threading
@@ -45,19 +50,34 @@ def handed_over(name: str) -> Iterator[tuple[str, str]]:
     if not inspect.isclass(found):
         yield name, str(getattr(found, "__annotations__", {}).get("return"))
         return
-    for kind in (each for each in found.__mro__ if each.__module__.startswith(resilient_requests.__name__)):
+    for kind in (
+        each for each in found.__mro__ if each.__module__.startswith(resilient_requests.__name__)
+    ):
         fields = vars(kind).get("__annotations__", {})
-        yield from ((f"{name}.{field}", str(of)) for field, of in fields.items() if not field.startswith("_"))
+        yield from (
+            (f"{name}.{field}", str(of))
+            for field, of in fields.items()
+            if not field.startswith("_")
+        )
         for method, value in vars(kind).items():
             if not method.startswith("_") or method == "__next__":
                 function = getattr(value, "fget", getattr(value, "__func__", value))
-                yield f"{name}.{method}", str(getattr(function, "__annotations__", {}).get("return"))
+                yield (
+                    f"{name}.{method}",
+                    str(getattr(function, "__annotations__", {}).get("return")),
+                )
 
 
 def test_what_is_handed_over_can_be_named() -> None:
     """Who writes annotations needs the type of a field, or of what a loop yields, as much as the function."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(f"{resilient_requests.__name__}.")]
-    ours = {name for module in modules for name, found in vars(module).items() if inspect.isclass(found)}
+    modules = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith(f"{resilient_requests.__name__}.")
+    ]
+    ours = {
+        name for module in modules for name, found in vars(module).items() if inspect.isclass(found)
+    }
     ours &= {name for module in modules for name in getattr(module, "__all__", ())}
     types = [
         (where, word)
@@ -69,7 +89,10 @@ def test_what_is_handed_over_can_be_named() -> None:
 
     assert ("AdapterStats.origins", "OriginStats") in types
     unnamed = {(where, word) for where, word in types if word not in resilient_requests.__all__}
-    assert unnamed == {("ResilientAdapter.bucket", "TokenBucket"), ("Timeouts.limits", "Limits")}  # not for users
+    assert unnamed == {
+        ("ResilientAdapter.bucket", "TokenBucket"),
+        ("Timeouts.limits", "Limits"),
+    }  # not for users
 
 
 def test_the_type_marker_is_shipped() -> None:
@@ -92,7 +115,11 @@ def test_the_command_is_declared() -> None:
 def test_importing_loads_no_extra_and_starts_no_thread() -> None:
     """An import is paid by every process, and a thread does not survive the fork of a web server."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROBE], capture_output=True, text=True, timeout=50, check=True
+        [sys.executable, "-W", "error", "-c", PROBE],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
     )
     seen = json.loads(done.stdout)
 

@@ -94,7 +94,12 @@ BUGS = (
         "is_free = verdict.at_once and (verdict.cost == 0 or not self._has_retried_free)",
         "is_free = verdict.at_once and verdict.cost == 0",
     ),
-    Bug("2.8 a later death is not stale", "_failures.py", "now - attempt.sent_at <= _STALE_WITHIN", "True"),
+    Bug(
+        "2.8 a later death is not stale",
+        "_failures.py",
+        "now - attempt.sent_at <= _STALE_WITHIN",
+        "True",
+    ),
     Bug(
         "2.10 no second execution without a key",
         "_failures.py",
@@ -119,7 +124,12 @@ BUGS = (
         "Failure.RESPONSE_TIMEOUT, _Row(_When.CONFIGURED",
         "Failure.RESPONSE_TIMEOUT, _Row(_When.IDEMPOTENT",
     ),
-    Bug("2.13 a broken stream retires", "_send.py", "    if is_dead and attempt.place is not None:", "    if False:"),
+    Bug(
+        "2.13 a broken stream retires",
+        "_send.py",
+        "    if is_dead and attempt.place is not None:",
+        "    if False:",
+    ),
     Bug(
         "2.14 a cut body costs two",
         "_failures.py",
@@ -132,14 +142,24 @@ BUGS = (
         "if self._verdict is None:",
         "if True:",
     ),
-    Bug("2 the retry dials", "_pool.py", "if reason is None and attempt is not None and attempt.fresh:", "if False:"),
+    Bug(
+        "2 the retry dials",
+        "_pool.py",
+        "if reason is None and attempt is not None and attempt.fresh:",
+        "if False:",
+    ),
     Bug(
         "2 at most so many retries",
         "_send.py",
         "if self._operation.retries >= self._policy.max_retries:",
         "if self._operation.retries > self._policy.max_retries:",
     ),
-    Bug("2 a body that was touched is not repeated", "_send.py", "if not self._rewind(self._attempt):", "if False:"),
+    Bug(
+        "2 a body that was touched is not repeated",
+        "_send.py",
+        "if not self._rewind(self._attempt):",
+        "if False:",
+    ),
     Bug(
         "2 cancelled is decided by the flag",
         "_send.py",
@@ -185,11 +205,33 @@ BUGS = (
         "min(self.expiry, max(hint - self.hint_margin, 0.0))",
         "max(hint - self.hint_margin, self.expiry)",
     ),
-    Bug("window: a stale reuse narrows", "_register.py", "origin.window.stale(idle_for, self.clock().boot)", "pass"),
-    Bug("window: a good reuse is remembered", "_register.py", "origin.window.good(idle_for)", "pass"),
-    Bug("window: a lesson is forgotten", "_keepalive.py", "self._limit * 2.0 **", "self._limit * 1.0 **"),
-    Bug("rotate: idle connections go", "_register.py", '"rotate()", None, self._close_idle()', '"rotate()", None, 0'),
-    Bug("rotate: two within a second are one", "_register.py", "0 <= now - self._rotated_at < _COALESCE", "False"),
+    Bug(
+        "window: a stale reuse narrows",
+        "_register.py",
+        "origin.window.stale(idle_for, self.clock().boot)",
+        "pass",
+    ),
+    Bug(
+        "window: a good reuse is remembered", "_register.py", "origin.window.good(idle_for)", "pass"
+    ),
+    Bug(
+        "window: a lesson is forgotten",
+        "_keepalive.py",
+        "self._limit * 2.0 **",
+        "self._limit * 1.0 **",
+    ),
+    Bug(
+        "rotate: idle connections go",
+        "_register.py",
+        '"rotate()", None, self._close_idle()',
+        '"rotate()", None, 0',
+    ),
+    Bug(
+        "rotate: two within a second are one",
+        "_register.py",
+        "0 <= now - self._rotated_at < _COALESCE",
+        "False",
+    ),
 )
 FEW = ("2 a body that was touched is not repeated", "window: a hint shortens")
 
@@ -206,10 +248,14 @@ class Verdict:
 
 def plant(bug: Bug, directory: Path) -> None:
     """Put a copy of the package with the bug into a directory."""
-    shutil.copytree(ROOT / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__")
+    )
     module = directory / PACKAGE / bug.module
     text = module.read_text(encoding="utf-8")
-    assert text.count(bug.old) == 1, f"{bug.module} has {bug.old!r} {text.count(bug.old)} times: rewrite the bug"
+    assert text.count(bug.old) == 1, (
+        f"{bug.module} has {bug.old!r} {text.count(bug.old)} times: rewrite the bug"
+    )
     module.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
 
 
@@ -228,7 +274,13 @@ def hunt(bug: Bug) -> Verdict:
 
 def _scheduled(directory: Path) -> tuple[int | None, str | None]:
     """Return after how many schedules one fails, and the shortest one that does."""
-    command = [str(ROOT / "tests" / "proof" / "schedules.py"), "--count", str(MOST), "--seed", str(SEED)]
+    command = [
+        str(ROOT / "tests" / "proof" / "schedules.py"),
+        "--count",
+        str(MOST),
+        "--seed",
+        str(SEED),
+    ]
     done = _run(directory, command)
     if done is None or done.returncode == 0:
         return None, None
@@ -241,28 +293,51 @@ def _tested(directory: Path, tests: str) -> str | None:
     """Return the first test that fails."""
     # One process: bugs are hunted in parallel themselves.
     options = ["-x", "-q", "-p", "no:cacheprovider", "--show-capture=no", "--tb=no", "-rf"]
-    options += ["-o", "addopts=--import-mode=importlib", "-c", str(ROOT / "pyproject.toml"), str(ROOT / tests)]
+    options += [
+        "-o",
+        "addopts=--import-mode=importlib",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        str(ROOT / tests),
+    ]
     done = _run(directory, ["-m", "pytest", *options])
     if done is None or done.returncode == 0:
         return None
-    failed = [line.split("::", 1)[1].split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    failed = [
+        line.split("::", 1)[1].split(" - ")[0]
+        for line in done.stdout.splitlines()
+        if line.startswith("FAILED")
+    ]
     assert failed, done.stdout[-2000:] + done.stderr[-2000:]
     return failed[0]
 
 
 def _run(directory: Path, arguments: list[str]) -> subprocess.CompletedProcess[str] | None:
     """Run Python where the package in this directory is the one that is imported; None where it does not end."""
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")
+    }
     environment |= {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
     where = f"import {PACKAGE}; print({PACKAGE}.__file__)"
     seen = subprocess.run(
-        [sys.executable, "-c", where], cwd=directory, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", where],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert Path(seen.stdout.strip()).resolve().is_relative_to(directory.resolve()), seen.stdout
     command = [sys.executable, *arguments]
     try:
         return subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
+            command,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return None

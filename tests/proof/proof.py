@@ -22,7 +22,13 @@ PART = 250  # schedules at a time
 FIGURES = "## Figures"
 # The headings under which the faults are counted.
 FAULTS = {
-    "connections that died with a request on them": ("reset", "reset unread", "fin", "fin then reset", "late"),
+    "connections that died with a request on them": (
+        "reset",
+        "reset unread",
+        "fin",
+        "fin then reset",
+        "late",
+    ),
     "requests cut while they were sent": ("cut while it is sent",),
     "handshakes cut": ("handshake cut",),
     "answers that were no HTTP": ("no HTTP",),
@@ -47,8 +53,13 @@ def campaign(count: int, number: int, workers: Executor) -> Counter[str]:
 
 def text_of(happened: Counter[str], seconds: float, verdicts: list[planted.Verdict]) -> str:
     """Return the figures in Markdown."""
-    versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("requests", "urllib3", "hypothesis"))
-    faults = [f"| {name} | {sum(happened[each] for each in kinds):,} |" for name, kinds in FAULTS.items()]
+    versions = ", ".join(
+        f"{package} {metadata.version(package)}"
+        for package in ("requests", "urllib3", "hypothesis")
+    )
+    faults = [
+        f"| {name} | {sum(happened[each] for each in kinds):,} |" for name, kinds in FAULTS.items()
+    ]
     found = sum(1 for each in verdicts if each.found_by is not None)
     lines = [
         FIGURES,
@@ -75,8 +86,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="schedules")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2 * planted.JOBS, help="how many at once: much of it is waiting")
-    parser.add_argument("--page", type=Path, help="write the figures below its heading of that name")
+    parser.add_argument(
+        "--jobs", type=int, default=2 * planted.JOBS, help="how many at once: much of it is waiting"
+    )
+    parser.add_argument(
+        "--page", type=Path, help="write the figures below its heading of that name"
+    )
     options = parser.parse_args()
     since = time.monotonic()
     with ProcessPoolExecutor(options.jobs) as workers:

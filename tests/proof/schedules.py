@@ -74,7 +74,9 @@ Fate = Literal[
 ]  # fmt: skip
 Misfortune = Literal["reset", "fin", "bytes", "black hole"]
 
-LIMIT = 0.05  # of a try that meets silence, and of no other: a slow machine must not look like silence
+LIMIT = (
+    0.05  # of a try that meets silence, and of no other: a slow machine must not look like silence
+)
 DEADLINE = 1.0  # of a call that it ends: all that comes before must have happened by then
 EXPIRY, MARGIN, STALE_WITHIN, FLOOR = 10.0, 2.0, 5.0, 0.5
 BUDGET = RetryBudget(capacity=4, deposit=0.25, trickle=0.0)  # every sum of these is exact
@@ -171,13 +173,18 @@ _FATES: tuple[Fate, ...] = (
     "ok", "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503", "503",
     "reset", "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut", "body cut",
 )  # fmt: skip
-_UNREAD: tuple[Kind, ...] = ("reset POST", "ended POST")  # too big for a server that ends it before it has read it
+_UNREAD: tuple[Kind, ...] = (
+    "reset POST",
+    "ended POST",
+)  # too big for a server that ends it before it has read it
 _SILENT: tuple[Fate, ...] = ("silent", "head silent", "body silent")
 # Weights are in the samples: of equal strategies st.one_of() knows only one.
 _fates = st.lists(st.sampled_from(_FATES * 2 + _SILENT), max_size=3)
 _asks = st.builds(Ask, st.sampled_from(_KINDS), _fates.map(tuple))
 _fans = st.builds(Fan, st.integers(2, 3), st.sampled_from(("nothing", "nothing", "cut", "rotate")))
-_misfortunes = st.builds(Idle, st.sampled_from(("reset", "fin", "bytes", "reset", "fin", "bytes", "black hole")))
+_misfortunes = st.builds(
+    Idle, st.sampled_from(("reset", "fin", "bytes", "reset", "fin", "bytes", "black hole"))
+)
 _handshakes = st.builds(Handshakes, st.integers(1, 3))
 _rotations = st.builds(Rotate, st.booleans())
 _advances = st.builds(
@@ -192,11 +199,17 @@ _mixed = st.lists(_step, min_size=1, max_size=10).map(tuple)
 # What idleness teaches takes several turns of it, which are rare among all the rest.
 _turn = st.tuples(
     st.builds(Advance, st.sampled_from((1.0, 3.0, 5.0, 6.0, 9.0, 70.0))),
-    st.builds(Ask, st.just("GET"), st.sampled_from(((), (), (), ("hint 5",), ("reset",), ("fin",)))),
+    st.builds(
+        Ask, st.just("GET"), st.sampled_from(((), (), (), ("hint 5",), ("reset",), ("fin",)))
+    ),
 )
-_turns = st.lists(_turn, min_size=2, max_size=5).map(lambda turns: (Ask("GET"), *itertools.chain(*turns)))
+_turns = st.lists(_turn, min_size=2, max_size=5).map(
+    lambda turns: (Ask("GET"), *itertools.chain(*turns))
+)
 _steps = st.sampled_from((_mixed, _mixed, _mixed, _turns)).flatmap(lambda steps: steps)
-schedules = st.builds(Schedule, _steps, st.sampled_from((False, False, False, True)), st.booleans(), st.booleans())
+schedules = st.builds(
+    Schedule, _steps, st.sampled_from((False, False, False, True)), st.booleans(), st.booleans()
+)
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
@@ -229,7 +242,10 @@ class Window:
                 longest = max(longest, idle_for)
                 continue
             longest = 0.0 if longest >= idle_for else longest
-            limit, since = min(at(moment), max(min(longest, 0.9 * idle_for), idle_for / 2, FLOOR)), moment
+            limit, since = (
+                min(at(moment), max(min(longest, 0.9 * idle_for), idle_for / 2, FLOOR)),
+                moment,
+            )
         return at(now)
 
 
@@ -256,14 +272,22 @@ def row_of(fate: Fate, *, reused: bool, stream: bool, statuses: bool) -> Row | N
     """Return the row of the table for what the server did; None for an answer that stands."""
     if fate in _DIED:
         is_stale = reused and fate != "late"
-        return Row("all" if is_stale else "id", 0 if is_stale else 1, True, requests.ConnectionError, is_stale)
+        return Row(
+            "all" if is_stale else "id",
+            0 if is_stale else 1,
+            True,
+            requests.ConnectionError,
+            is_stale,
+        )
     rows: dict[Fate, Row] = {
         "no HTTP": Row("none", 0, False, requests.ConnectionError),
         "head cut": Row("id", 1, True, requests.ConnectionError),
         "head silent": _SILENCE,
         "silent": _SILENCE,
         "body cut": Row("none" if stream else "id", 2, True, StreamBroken),
-        "body silent": Row("none", 0, True, StreamIdle if stream else requests.ConnectionError, runs_into="idle"),
+        "body silent": Row(
+            "none", 0, True, StreamIdle if stream else requests.ConnectionError, runs_into="idle"
+        ),
     }
     if statuses:
         rows["503"] = Row("all", 1, False, None)
@@ -422,7 +446,9 @@ class Model:
             return _HANDSHAKE
         if lying is not None and lying.state == "silent":
             return _SILENCE
-        expected.tries.append(ask.fates[len(expected.tries)] if len(expected.tries) < len(ask.fates) else "ok")
+        expected.tries.append(
+            ask.fates[len(expected.tries)] if len(expected.tries) < len(ask.fates) else "ok"
+        )
         if ask.kind == "cancelled":
             expected.error = Cancelled
         if ask.kind not in _UNREAD:
@@ -433,8 +459,12 @@ class Model:
     def _answered(self, ask: Ask, fate: Fate, age: float | None, expected: Expected) -> Row | None:
         """What a fate does; an answer teaches, earns and leaves its connection in the pool."""
         is_stream = ask.kind in ("stream", "abandoned", "cancelled stream")
-        row = row_of(fate, reused=age is not None, stream=is_stream, statuses=self.schedule.statuses)
-        is_head = row is None or row.error is None or (is_stream and fate in ("body cut", "body silent"))
+        row = row_of(
+            fate, reused=age is not None, stream=is_stream, statuses=self.schedule.statuses
+        )
+        is_head = (
+            row is None or row.error is None or (is_stream and fate in ("body cut", "body silent"))
+        )
         if not is_head:
             return row
         if age is not None:
@@ -529,11 +559,15 @@ class Run:
     def __init__(self, schedule: Schedule) -> None:
         self._model = Model(schedule)
         self._clock = FakeClock()
-        self._clock.move(boot=boot() + 1000.0 - self._clock().boot)  # scopes count in real boot time
+        self._clock.move(
+            boot=boot() + 1000.0 - self._clock().boot
+        )  # scopes count in real boot time
         self._server = FaultServer(tls=schedule.tls, patience=10.0)
         self._server.default = self._answer
         policy = RetryPolicy(
-            wait=lambda _: 0.0, budget=BUDGET, statuses=frozenset({503}) if schedule.statuses else frozenset()
+            wait=lambda _: 0.0,
+            budget=BUDGET,
+            statuses=frozenset({503}) if schedule.statuses else frozenset(),
         )
         timed = type("Timed", (Timed,), {"_clock": staticmethod(self._clock)})
         self._adapter: Timed = timed(
@@ -545,7 +579,9 @@ class Run:
         self._session.trust_env = False
         self._session.mount(self._server.url, self._adapter)
         self._session.verify = self._server.ca_path or True
-        self._asks: dict[str, Ask] = {}  # by path: a server may look at a request when its client has gone on
+        self._asks: dict[
+            str, Ask
+        ] = {}  # by path: a server may look at a request when its client has gone on
         self._scope = CancelScope()
         self._seen: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
@@ -654,7 +690,11 @@ class Run:
         if expected.is_vague:
             self._settle(expected)
         wrong = ", ".join(name for name, is_right in checks.items() if not is_right)
-        return f"wrong {wrong}; {expected}; {seen} requests, {outcome!r}, {attempts}" if wrong else None
+        return (
+            f"wrong {wrong}; {expected}; {seen} requests, {outcome!r}, {attempts}"
+            if wrong
+            else None
+        )
 
     def _requests(self, path: str) -> int:
         """The number of requests for this path that have reached the server."""
@@ -708,7 +748,9 @@ class Run:
             "calls in flight": (len(adapter.register.calls()), 0),
             "tokens": (bucket.tokens(self._clock().boot), model.tokens),
         }
-        wrong = [f"{name} is {is_}, not {must}" for name, (is_, must) in facts.items() if is_ != must]
+        wrong = [
+            f"{name} is {is_}, not {must}" for name, (is_, must) in facts.items() if is_ != must
+        ]
         return ", ".join(wrong) or None
 
     # -- the server -------------------------------------------------------------------------------------------
@@ -740,7 +782,9 @@ class Run:
 
 def _arguments(kind: Kind) -> tuple[str, dict[str, Any]]:
     """The method and the arguments of a call."""
-    bodies: dict[str, Any] = {"POST": b"question", "own key": b"question"} | dict.fromkeys(_UNREAD, BIG)
+    bodies: dict[str, Any] = {"POST": b"question", "own key": b"question"} | dict.fromkeys(
+        _UNREAD, BIG
+    )
     options: dict[str, Any] = {"data": bodies.get(kind)}
     if kind == "generator":
         options["data"] = _Parts()
@@ -769,7 +813,9 @@ def _is_right(kind: Kind, expected: Expected, outcome: Any, answer: tuple[int, s
     if kind == "abandoned":
         return expected.error is None and status == answer[0] and answer[1].startswith(text)
     # A stream that is over when it is cancelled may end well.
-    return (expected.error is None or (kind == "cancelled stream" and expected.is_vague)) and outcome == answer
+    return (
+        expected.error is None or (kind == "cancelled stream" and expected.is_vague)
+    ) and outcome == answer
 
 
 def _is_reason_right(expected: Expected, attempts: tuple[Any, ...]) -> bool:
@@ -805,7 +851,9 @@ def _reply(fate: Fate, body: bytes) -> Reply:
         "close": lambda: respond(body, framing="close"),
         "hint 5": lambda: respond(body, keep_alive="timeout=5"),
         "hint 1": lambda: respond(body, keep_alive="timeout=1"),
-        "twice": lambda: Reply((Send(twice.data, twice.body + POISON),)),  # in one write: later is no answer's fault
+        "twice": lambda: Reply(
+            (Send(twice.data, twice.body + POISON),)
+        ),  # in one write: later is no answer's fault
         "413": lambda: respond(body, status=413),
         "503": lambda: respond(body, status=503),
         "reset": reset,
@@ -837,7 +885,11 @@ def campaign(count: int, number: int = 0) -> Counter[str]:
 
     @seed(number)
     @settings(
-        max_examples=count, deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
     )
     @given(schedules)
     def every(schedule: Schedule) -> None:
@@ -870,7 +922,11 @@ def main() -> int:
     try:
         found |= campaign(options.count, options.seed)
     except Violation as violation:
-        found |= {"schedules": violation.after, "violation": violation.problem, "shortest": repr(violation.schedule)}
+        found |= {
+            "schedules": violation.after,
+            "violation": violation.problem,
+            "shortest": repr(violation.schedule),
+        }
     json.dump(found, sys.stdout, indent=2)
     return 0 if found["violation"] is None else 1
 

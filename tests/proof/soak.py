@@ -30,7 +30,16 @@ from resilient_requests import (
     Timeouts,
     iter_events,
 )
-from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, fin, reset, respond, silence, sse
+from resilient_requests.testing import (
+    FaultServer,
+    ReceivedRequest,
+    Reply,
+    fin,
+    reset,
+    respond,
+    silence,
+    sse,
+)
 
 THREADS = 12
 MOST_GROWTH = 5_000_000  # bytes
@@ -97,7 +106,9 @@ class Misbehaviour:
             "end, not applied": fin(),
             "end, applied": fin(),
             "head cut": respond(body, cut=("head", 20), ending=chance.choice(("reset", "fin"))),
-            "body cut": respond(body, cut=max(len(body) - 2, 0), ending=chance.choice(("reset", "fin"))),
+            "body cut": respond(
+                body, cut=max(len(body) - 2, 0), ending=chance.choice(("reset", "fin"))
+            ),
             "silence": silence(),
             "close after": respond(body, headers=[("Connection", "close")]),
         }
@@ -120,7 +131,9 @@ def _stream(name: str, fault: str, chance: random.Random) -> Reply:
 class Caller:
     """One thread of calls: each is made, and its outcome held against what was asked and what is allowed."""
 
-    def __init__(self, url: str, number: int, seed: int, tally: Tally, sessions: dict[bool, requests.Session]) -> None:
+    def __init__(
+        self, url: str, number: int, seed: int, tally: Tally, sessions: dict[bool, requests.Session]
+    ) -> None:
         self._url = url
         self._number = number
         self._chance = random.Random(f"{seed} caller {number}")
@@ -134,7 +147,11 @@ class Caller:
         kind = self._chance.choice(KINDS)
         session = self._sessions[kind != "bare POST"]
         url = f"{self._url}/{kind.replace(' ', '_')}/{name}"
-        size = self._chance.choice((200_000, 2_000_000)) if kind == "large POST" else self._chance.randrange(500)
+        size = (
+            self._chance.choice((200_000, 2_000_000))
+            if kind == "large POST"
+            else self._chance.randrange(500)
+        )
         try:
             violation, attempts = self._made(session, kind, url, name, size)
             outcome = "answered"
@@ -156,7 +173,9 @@ class Caller:
         else:
             response = session.post(url, data=b"x" * size)
         is_right = response.status_code == 200 and response.text == f"{name}:{size}"
-        violation = None if is_right else f"{name} ({kind}): {response.status_code} {response.text[:60]!r}"
+        violation = (
+            None if is_right else f"{name} ({kind}): {response.status_code} {response.text[:60]!r}"
+        )
         return violation, response.attempts  # type: ignore[attr-defined]
 
     def _streamed(
@@ -207,12 +226,15 @@ def campaign(seconds: float, seed: int, *, least_faults: int = 0) -> dict[str, A
     with FaultServer(patience=10.0) as server:
         server.default = Misbehaviour(seed, tally)
         adapters = {
-            keys: ResilientAdapter(max_retries=policy, timeouts=LIMITS, idempotency_keys=keys) for keys in (True, False)
+            keys: ResilientAdapter(max_retries=policy, timeouts=LIMITS, idempotency_keys=keys)
+            for keys in (True, False)
         }
         sessions = {keys: requests.Session() for keys in adapters}
         for keys, adapter in adapters.items():
             sessions[keys].mount("http://", adapter)
-        memory = _run(seconds, least_faults, seed=seed, server=server, tally=tally, sessions=sessions)
+        memory = _run(
+            seconds, least_faults, seed=seed, server=server, tally=tally, sessions=sessions
+        )
         left = sum(len(adapter.register.calls()) for adapter in adapters.values())
         for session in sessions.values():
             session.close()
@@ -234,14 +256,24 @@ def complaints(figures: dict[str, Any]) -> list[str]:
     found = list(figures["violations"])
     if figures["outcomes"]["answered"] <= figures["calls"] / 3:
         found.append(f"too few answers: {figures['outcomes']}")
-    found += [f"left behind: {figures[name]} {name}" for name in ("in_flight", "open_connections") if figures[name]]
+    found += [
+        f"left behind: {figures[name]} {name}"
+        for name in ("in_flight", "open_connections")
+        if figures[name]
+    ]
     if figures["memory_growth"] >= MOST_GROWTH:
         found.append(f"memory grew by {figures['memory_growth']} bytes")
     return found
 
 
 def _run(
-    seconds: float, least_faults: int, *, seed: int, server: FaultServer, tally: Tally, sessions: dict[bool, Any]
+    seconds: float,
+    least_faults: int,
+    *,
+    seed: int,
+    server: FaultServer,
+    tally: Tally,
+    sessions: dict[bool, Any],
 ) -> int:
     """Let the callers call, and the network misbehave, until the time is up; return the growth of memory in bytes."""
     over = threading.Event()
@@ -251,7 +283,10 @@ def _run(
             caller.call()
 
     callers = [Caller(server.url, number, seed, tally, sessions) for number in range(THREADS)]
-    threads = [threading.Thread(target=work, args=(caller,), name=f"caller {n}") for n, caller in enumerate(callers)]
+    threads = [
+        threading.Thread(target=work, args=(caller,), name=f"caller {n}")
+        for n, caller in enumerate(callers)
+    ]
     for thread in threads:
         thread.start()
     chance = random.Random(f"{seed} network")

@@ -66,7 +66,18 @@ SOUP = st.lists(
                 b"retry: 10",
                 b"error: e",
             ),
-            *(b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\ndata: ", b"\ndata: x\n"),
+            *(
+                b":",
+                b" ",
+                b"\n",
+                b"\r",
+                b"\r\n",
+                b"\n\n",
+                b"\r\r",
+                b"\r\n\r\n",
+                b"\n\ndata: ",
+                b"\ndata: x\n",
+            ),
             *(
                 b"\xef\xbb\xbf",
                 b"\xef",
@@ -79,7 +90,18 @@ SOUP = st.lists(
                 b"\xe2\x80\xa8",
                 b"\xc2\x85",
             ),
-            *(b"x", b"{}", b"1", b"-", "٣".encode(), b"\x0b", b"\x0c", b"\x1c", b"DATA:", b"datax:"),
+            *(
+                b"x",
+                b"{}",
+                b"1",
+                b"-",
+                "٣".encode(),
+                b"\x0b",
+                b"\x0c",
+                b"\x1c",
+                b"DATA:",
+                b"datax:",
+            ),
         ]
     ),
     max_size=40,
@@ -98,7 +120,9 @@ def reference(data: bytes) -> tuple[list[tuple[str, str, str, int | None]], str,
         if not line:
             last_id = id_buffer
             if data_buffer:
-                events.append((type_buffer or "message", data_buffer.removesuffix("\n"), last_id, block_retry))
+                events.append(
+                    (type_buffer or "message", data_buffer.removesuffix("\n"), last_id, block_retry)
+                )
             data_buffer = type_buffer = ""
             block_retry = None
             continue
@@ -149,7 +173,9 @@ def test_the_decoder_agrees_with_the_standard(data: Any) -> None:
 @given(st.data())
 def test_the_limit_bounds_what_is_held(data: Any) -> None:
     """Whether the limit is met does not depend on the cuts, nor do the events before it."""
-    soup = data.draw(SOUP).removeprefix(b"\xef\xbb\xbf")  # which counts only while its line is unfinished
+    soup = data.draw(SOUP).removeprefix(
+        b"\xef\xbb\xbf"
+    )  # which counts only while its line is unfinished
     most = data.draw(st.integers(1, 60))
 
     def outcome(pieces: list[bytes]) -> tuple[list[Any], bool]:
@@ -178,11 +204,15 @@ def test_lines_agree_with_splitlines(data: Any) -> None:
 @given(st.data())
 def test_delimited_lines_agree_with_split(data: Any) -> None:
     """With delimiters that overlap themselves, too."""
-    soup = data.draw(st.lists(st.sampled_from([b"a", b"b", b"ab", b"aa"]), max_size=30).map(b"".join))
+    soup = data.draw(
+        st.lists(st.sampled_from([b"a", b"b", b"ab", b"aa"]), max_size=30).map(b"".join)
+    )
     delimiter = data.draw(st.sampled_from([b"a", b"aa", b"ab", b"aab", b"abab"]))
     expected = soup.split(delimiter)
 
-    assert list(split(iter(data.draw(pieces_of(soup))), delimiter)) == (expected if expected[-1] else expected[:-1])
+    assert list(split(iter(data.draw(pieces_of(soup))), delimiter)) == (
+        expected if expected[-1] else expected[:-1]
+    )
 
 
 @FUZZ
@@ -194,7 +224,11 @@ def test_documents_agree_with_split(data: Any) -> None:
     found = [each.data for piece in data.draw(pieces_of(soup)) for each in decoder.feed(piece)]
     found += [each.data for each in decoder.flush()]
 
-    expected = [line.decode("utf-8", "replace").removeprefix("\ufeff") for line in soup.split(b"\n") if line.strip()]
+    expected = [
+        line.decode("utf-8", "replace").removeprefix("\ufeff")
+        for line in soup.split(b"\n")
+        if line.strip()
+    ]
     assert [text.strip() for text in found] == [text.strip() for text in expected]
 
 
@@ -210,7 +244,9 @@ def chunked_bodies(draw: Any) -> bytes:
         extension = draw(st.sampled_from([b"", b";a", b';a="b;c"', b" ;x=1"]))
         body += size + extension + b"\r\n" + content + b"\r\n"
     trailers = draw(st.sampled_from([b"", b"X-Checksum: 1\r\n", b"A: b\r\nC: d\r\n"]))
-    return bytes(body + draw(st.sampled_from([b"0", b"000", b"0;last"])) + b"\r\n" + trailers + b"\r\n")
+    return bytes(
+        body + draw(st.sampled_from([b"0", b"000", b"0;last"])) + b"\r\n" + trailers + b"\r\n"
+    )
 
 
 @st.composite
@@ -219,7 +255,11 @@ def mutated(draw: Any, bodies: Any) -> bytes:
     body = bytearray(draw(bodies))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(body)))
-        new = draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b"0", b"5", b"g", b";", b" ", b"-", b"\0", b"+", b"_"]))
+        new = draw(
+            st.sampled_from(
+                [b"", b"\r", b"\n", b"\r\n", b"0", b"5", b"g", b";", b" ", b"-", b"\0", b"+", b"_"]
+            )
+        )
         body[at : at + draw(st.integers(0, 2))] = new
     return bytes(body)
 
@@ -248,7 +288,9 @@ class _File:
 
 def theirs(body: bytes) -> tuple[bytes, bool]:
     """The same by http.client."""
-    response = http.client.HTTPResponse(_File(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body))  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(
+        _File(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    )  # type: ignore[arg-type]
     response.begin()
     content = b""
     try:
@@ -328,15 +370,34 @@ HEADS = st.lists(
                 b"HTTP/1.1 103 Early\r\n\r\n",
                 b"HTTP",
             ),
-            *(b"Content-Type: text/event-stream\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n"),
+            *(
+                b"Content-Type: text/event-stream\r\n",
+                b"Transfer-Encoding: chunked\r\n",
+                b"Content-Encoding: gzip\r\n",
+            ),
             *(
                 b"Content-Length: 5\r\n",
                 b"Content-Length: -1\r\n",
                 b"Content-Length: x\r\n",
                 b"Content-Encoding: br\r\n",
             ),
-            *(b"Connection: close\r\n", b": x\r\n", b"\0\r\n", b"X\r\n", b"\r\n", b"\n", b"Keep-Alive: timeout=x\r\n"),
-            *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"data: x\n\n", b"\x1f\x8b\x08\0", b"\xff" * 9, b"zz"),
+            *(
+                b"Connection: close\r\n",
+                b": x\r\n",
+                b"\0\r\n",
+                b"X\r\n",
+                b"\r\n",
+                b"\n",
+                b"Keep-Alive: timeout=x\r\n",
+            ),
+            *(
+                b"5\r\nhello\r\n",
+                b"0\r\n\r\n",
+                b"data: x\n\n",
+                b"\x1f\x8b\x08\0",
+                b"\xff" * 9,
+                b"zz",
+            ),
         ]
     ),
     max_size=12,
@@ -384,7 +445,9 @@ def raw() -> Iterator[RawServer]:
 USES: dict[str, Callable[[requests.Session, str], object]] = {
     "content": lambda session, url: session.get(url).content,
     "iter_bytes": lambda session, url: list(iter_bytes(session.get(url, stream=True))),
-    "iter_events": lambda session, url: list(iter_events(session.get(url, stream=True), max_event_bytes=1000)),
+    "iter_events": lambda session, url: list(
+        iter_events(session.get(url, stream=True), max_event_bytes=1000)
+    ),
     "iter_lines": lambda session, url: list(session.get(url, stream=True).iter_lines()),
     "iter_content": lambda session, url: list(session.get(url, stream=True).iter_content(3)),
 }
@@ -441,7 +504,10 @@ def answers(draw: Any) -> tuple[bytes, bytes]:
 
 @pytest.mark.leaks(reason="the server outlives the test")
 @FUZZ
-@given(answer=answers(), turns=st.lists(st.tuples(st.sampled_from(sorted(TURNS)), st.integers(1, 5)), max_size=20))
+@given(
+    answer=answers(),
+    turns=st.lists(st.tuples(st.sampled_from(sorted(TURNS)), st.integers(1, 5)), max_size=20),
+)
 def test_loops_that_take_turns_get_each_byte_once(
     raw: RawServer, answer: tuple[bytes, bytes], turns: list[tuple[str, int]]
 ) -> None:
@@ -480,11 +546,17 @@ class Pieces:
 @given(st.data())
 def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None:
     """No line end is two, or none, for coming in two reads, whoever reads next; and blocks see what was sent."""
-    body = b"".join(data.draw(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=40)))
+    body = b"".join(
+        data.draw(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=40))
+    )
     made = requests.Response()
     made.status_code, made.raw = 200, Pieces(data.draw(pieces_of(body)))
     response = ResilientResponse.of(made)
-    loops: Any = [response.iter_lines(), response.iter_lines(), response.iter_content(data.draw(st.integers(1, 5)))]
+    loops: Any = [
+        response.iter_lines(),
+        response.iter_lines(),
+        response.iter_content(data.draw(st.integers(1, 5))),
+    ]
     seen = []
     for turn in data.draw(st.lists(st.integers(0, 2), max_size=60)):
         piece = next(loops[turn], None)
@@ -535,7 +607,9 @@ def test_memory_is_bounded_by_the_limit(piece: bytes) -> None:
 @pytest.mark.leaks(reason="the server outlives the test")
 def test_an_endless_event_costs_no_more_than_its_limit(raw: RawServer) -> None:
     """Through all layers; far more is on its way than is taken."""
-    raw.answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"x" * (8 << 20)
+    raw.answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"x" * (
+        8 << 20
+    )
     with Client(raw.url, timeouts=Timeouts(total=10)) as client:
         stream = iter_events(client.get(stream=True), max_event_bytes=1 << 18)
         tracemalloc.start()

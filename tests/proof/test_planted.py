@@ -10,7 +10,9 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)  # each run within is bounded
-@pytest.mark.parametrize("bug", [bug for bug in planted.BUGS if bug.rule in planted.FEW], ids=lambda bug: bug.rule)
+@pytest.mark.parametrize(
+    "bug", [bug for bug in planted.BUGS if bug.rule in planted.FEW], ids=lambda bug: bug.rule
+)
 def test_a_planted_bug_is_found(bug: planted.Bug) -> None:
     """A proof that cannot fail proves nothing; all bugs are planted by ``nox -s proof``."""
     assert planted.hunt(bug).found_by is not None
@@ -43,4 +45,6 @@ def test_the_page_on_the_proof_tells_of_every_bug() -> None:
     _, _, table = page.partition("| rule |")
 
     assert re.findall(r"(\d+) of (\d+) planted bugs", page) == [(str(len(planted.BUGS)),) * 2]
-    assert re.findall(r"^\| ([^|-][^|]*) \|", table, re.MULTILINE) == [bug.rule for bug in planted.BUGS]
+    assert re.findall(r"^\| ([^|-][^|]*) \|", table, re.MULTILINE) == [
+        bug.rule for bug in planted.BUGS
+    ]

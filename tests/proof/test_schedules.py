@@ -25,42 +25,90 @@ CASES = 10_000
 
 # What was once found, in the product or in the model, and what must not depend on chance to be looked at.
 CORPUS = {
-    "a reset of a reused connection is repeated at once": Schedule((Ask("GET"), Ask("POST", ("reset",))), keys=False),
-    "one on a fresh connection is not, without a key": Schedule((Ask("POST", ("reset",)),), keys=False),
-    "the server was at work for too long": Schedule((Ask("GET"), Ask("POST", ("late",))), keys=False),
-    "the clock is set back while it lies idle": Schedule((Ask("GET"), Advance(10.0, "set back"), Ask("GET"))),
+    "a reset of a reused connection is repeated at once": Schedule(
+        (Ask("GET"), Ask("POST", ("reset",))), keys=False
+    ),
+    "one on a fresh connection is not, without a key": Schedule(
+        (Ask("POST", ("reset",)),), keys=False
+    ),
+    "the server was at work for too long": Schedule(
+        (Ask("GET"), Ask("POST", ("late",))), keys=False
+    ),
+    "the clock is set back while it lies idle": Schedule(
+        (Ask("GET"), Advance(10.0, "set back"), Ask("GET"))
+    ),
     "the machine is paused": Schedule((Ask("GET"), Advance(10.0, "paused"), Ask("GET"))),
     "a hint shortens the window": Schedule((Ask("GET", ("hint 5",)), Advance(3.0), Ask("GET"))),
-    "one on a stream that is left, too": Schedule((Ask("abandoned", ("hint 5",)), Advance(3.0), Ask("GET"))),
+    "one on a stream that is left, too": Schedule(
+        (Ask("abandoned", ("hint 5",)), Advance(3.0), Ask("GET"))
+    ),
     "a lesson narrows it, and is forgotten": Schedule(
-        (Ask("GET"), Advance(6.0), Ask("GET", ("reset",)), Advance(3.0), Ask("GET"), Advance(70.0), Ask("GET"))
+        (
+            Ask("GET"),
+            Advance(6.0),
+            Ask("GET", ("reset",)),
+            Advance(3.0),
+            Ask("GET"),
+            Advance(70.0),
+            Ask("GET"),
+        )
     ),
     "a good connection teaches too": Schedule(
-        (Ask("GET"), Advance(6.0), Ask("GET"), Advance(9.0), Ask("GET", ("fin",)), Advance(5.0), Ask("GET"))
+        (
+            Ask("GET"),
+            Advance(6.0),
+            Ask("GET"),
+            Advance(9.0),
+            Ask("GET", ("fin",)),
+            Advance(5.0),
+            Ask("GET"),
+        )
     ),
-    "siblings of a dead connection are retired": Schedule((Fan(3), Ask("GET", ("reset",)), Ask("GET"))),
-    "siblings that have expired are closed": Schedule((Fan(3), Advance(9.0), Ask("GET"), Advance(1.0), Ask("GET"))),
+    "siblings of a dead connection are retired": Schedule(
+        (Fan(3), Ask("GET", ("reset",)), Ask("GET"))
+    ),
+    "siblings that have expired are closed": Schedule(
+        (Fan(3), Advance(9.0), Ask("GET"), Advance(1.0), Ask("GET"))
+    ),
     "all of them died": Schedule((Fan(3), Idle("reset"), Ask("GET"), Ask("POST"))),
     "unsolicited bytes are no answer": Schedule((Ask("GET"), Idle("bytes"), Ask("GET")), tls=True),
     "an answer that comes twice": Schedule((Ask("GET", ("twice",)), Ask("GET"), Ask("POST"))),
-    "a black hole among the siblings": Schedule((Fan(2), Idle("black hole"), Ask("POST"), Ask("GET"))),
+    "a black hole among the siblings": Schedule(
+        (Fan(2), Idle("black hole"), Ask("POST"), Ask("GET"))
+    ),
     "a wait that a deadline ends": Schedule((Ask("GET"), Ask("deadline", ("silent",)), Ask("GET"))),
     "a wait that a cancel ends": Schedule((Fan(2), Ask("cancelled"), Ask("GET"))),
     "a stream that is cancelled": Schedule((Ask("cancelled stream", ("chunked",)), Ask("GET"))),
     "a stream that is cut": Schedule((Fan(2), Ask("stream", ("body cut",)), Ask("GET"))),
-    "a body that is cut costs two": Schedule((Ask("GET", ("body cut", "body cut")), Ask("GET", ("reset",)))),
-    "tokens run out": Schedule((Ask("GET", ("reset",) * 3), Ask("GET", ("reset",) * 3), Ask("GET", ("reset",) * 3))),
+    "a body that is cut costs two": Schedule(
+        (Ask("GET", ("body cut", "body cut")), Ask("GET", ("reset",)))
+    ),
+    "tokens run out": Schedule(
+        (Ask("GET", ("reset",) * 3), Ask("GET", ("reset",) * 3), Ask("GET", ("reset",) * 3))
+    ),
     "handshakes are cut": Schedule((Handshakes(2), Ask("generator")), tls=True),
     "a generator cannot be repeated": Schedule((Ask("GET"), Ask("generator", ("reset",)))),
-    "a request is cut while it is sent": Schedule((Ask("GET"), Ask("reset POST"), Ask("ended POST")), keys=False),
+    "a request is cut while it is sent": Schedule(
+        (Ask("GET"), Ask("reset POST"), Ask("ended POST")), keys=False
+    ),
     "streams of one generation are cut": Schedule((Fan(3, "cut"), Fan(2), Ask("GET"))),
     "a rotation in the middle of streams": Schedule((Fan(2), Fan(3, "rotate"), Ask("GET"))),
     "rotations": Schedule(
-        (Fan(2), Rotate(False), Rotate(False), Rotate(True), Advance(1.0), Rotate(False), Ask("GET"))
+        (
+            Fan(2),
+            Rotate(False),
+            Rotate(False),
+            Rotate(True),
+            Advance(1.0),
+            Rotate(False),
+            Ask("GET"),
+        )
     ),
     "an answer that is no HTTP stands": Schedule((Fan(2), Ask("GET", ("no HTTP",)), Ask("GET"))),
     "a status is repeated, and the last one stands": Schedule(
-        (Fan(2), Ask("POST", ("503", "503", "503")), Ask("generator", ("503",))), keys=False, statuses=True
+        (Fan(2), Ask("POST", ("503", "503", "503")), Ask("generator", ("503",))),
+        keys=False,
+        statuses=True,
     ),
 }
 
@@ -108,7 +156,9 @@ def test_every_verdict_is_that_of_the_table(failure: Failure) -> None:
     """All there are: nothing is left to chance where everything can be tried."""
     whose, cost, retires = RULES[failure.name]
     for stale, idempotent, opted, for_all in itertools.product((False, True), repeat=4):
-        verdict = judge(failure, stale=stale, idempotent=idempotent, response_timeouts=opted, for_all=for_all)
+        verdict = judge(
+            failure, stale=stale, idempotent=idempotent, response_timeouts=opted, for_all=for_all
+        )
         is_idle = stale and failure.name in ("SEND_FAILED", "DIED")
         allowed = {
             "all": True,
@@ -184,7 +234,9 @@ def test_tokens_are_those_of_their_history() -> None:
     """Every token was there at the start, earned or trickled in; none is created by a clock, and none is borrowed."""
     for chance in _chances("tokens"):
         budget = RetryBudget(
-            capacity=chance.choice((0, 1, 4, 10)), deposit=chance.choice((0, 0.25)), trickle=chance.choice((0, 0.5))
+            capacity=chance.choice((0, 1, 4, 10)),
+            deposit=chance.choice((0, 0.25)),
+            trickle=chance.choice((0, 0.5)),
         )
         now = last = 1000.0
         bucket, tokens = TokenBucket(budget, now), float(budget.capacity)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 amounts = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 times = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False)
-budgets = st.builds(lambda c, d, t: RetryBudget(capacity=c, deposit=d, trickle=t), amounts, amounts, amounts)
+budgets = st.builds(
+    lambda c, d, t: RetryBudget(capacity=c, deposit=d, trickle=t), amounts, amounts, amounts
+)
 
 
 def test_a_bucket_starts_full_and_is_emptied_token_by_token() -> None:
@@ -43,7 +45,8 @@ def test_a_cost_of_nothing_is_always_paid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deposits", "elapsed", "tokens"), [(1, 0.0, 0.3), (3, 0.0, 0.9), (0, 10.0, 1.0), (1, 10.0, 1.3), (100, 0.0, 10.0)]
+    ("deposits", "elapsed", "tokens"),
+    [(1, 0.0, 0.3), (3, 0.0, 0.9), (0, 10.0, 1.0), (1, 10.0, 1.3), (100, 0.0, 10.0)],
 )
 def test_tokens_come_from_successes_and_time(deposits: int, elapsed: float, tokens: float) -> None:
     """Never more than fit."""
@@ -68,7 +71,11 @@ def test_a_step_back_adds_nothing_and_does_not_stop_the_trickle() -> None:
     bucket = TokenBucket(RetryBudget(), 1000.0)
     bucket.withdraw(10, 1000.0)
 
-    assert [bucket.tokens(now) for now in (0.0, 10.0, 20.0)] == [0.0, pytest.approx(1.0), pytest.approx(2.0)]
+    assert [bucket.tokens(now) for now in (0.0, 10.0, 20.0)] == [
+        0.0,
+        pytest.approx(1.0),
+        pytest.approx(2.0),
+    ]
 
 
 operations = st.one_of(
@@ -96,7 +103,9 @@ def test_tokens_stay_between_nothing_and_capacity(
 
 
 @given(budgets, st.lists(times, min_size=1))
-def test_a_clock_that_only_goes_back_adds_nothing(budget: RetryBudget, moments: list[float]) -> None:
+def test_a_clock_that_only_goes_back_adds_nothing(
+    budget: RetryBudget, moments: list[float]
+) -> None:
     """Nor does one that stands still."""
     moments.sort(reverse=True)
     bucket = TokenBucket(budget, moments[0])
@@ -109,7 +118,9 @@ def test_threads_share_exactly_what_there_is() -> None:
     """No token is spent twice."""
     bucket = TokenBucket(RetryBudget(capacity=500, trickle=0), 0.0)
     paid: list[bool] = []
-    with in_threads(8, lambda _: paid.extend(bucket.withdraw(1, 0.0) for _ in range(100))) as errors:
+    with in_threads(
+        8, lambda _: paid.extend(bucket.withdraw(1, 0.0) for _ in range(100))
+    ) as errors:
         pass
 
     assert errors == []
@@ -145,7 +156,9 @@ def test_an_outage_is_hardly_amplified(rate: float) -> None:
 @pytest.mark.parametrize("rate", [1.0, 5.0, 50.0])
 def test_random_loss_is_recovered(rate: float) -> None:
     """One attempt in five is lost, independently: at least 98 of 100 calls succeed."""
-    _, lost = simulate(rate, 600.0, lambda call, attempt: (call * 7919 + attempt * 104729) % 1009 < 202)
+    _, lost = simulate(
+        rate, 600.0, lambda call, attempt: (call * 7919 + attempt * 104729) % 1009 < 202
+    )
 
     assert lost <= 0.02
 

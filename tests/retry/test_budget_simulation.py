@@ -15,9 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_budget_keeps_its_promises(tmp_path: Path) -> None:
     """At most 1.2 attempts per call in an outage, and 2 % lost at 20 % loss, from one call per second on."""
     figure = tmp_path / "budget.svg"
-    command = [sys.executable, "-m", "benchmarks.budget", "--clients", "100", "--figure", str(figure)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.budget",
+        "--clients",
+        "100",
+        "--figure",
+        str(figure),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=True)
-    cells = {row[1].strip(): row[-2] for row in (line.split("|") for line in done.stdout.splitlines())}
+    cells = {
+        row[1].strip(): row[-2] for row in (line.split("|") for line in done.stdout.splitlines())
+    }
 
     for rate in ("1", "5", "50"):
         amplification, loss = (float(part.strip(" %")) for part in cells[rate].split("/"))

@@ -27,7 +27,15 @@ from resilient_requests import (
 from resilient_requests._attempt import Attempt, Limits, Phase
 from resilient_requests._cancel import Call
 from resilient_requests._chunked import ChunkedError
-from resilient_requests._failures import Failure, causes, describe, errno_of, failure_of, is_stale, judge
+from resilient_requests._failures import (
+    Failure,
+    causes,
+    describe,
+    errno_of,
+    failure_of,
+    is_stale,
+    judge,
+)
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:
@@ -54,11 +62,17 @@ def attempt_in(phase: Phase, **facts: Any) -> Attempt:
     ("failure", "stale", "bare", "idempotent", "cost", "at_once", "retires", "teaches"),
     [
         pytest.param(Failure.NO_CONNECTION, False, True, True, 1, False, False, False, id="1"),
-        pytest.param(Failure.UNKNOWN_HOST, False, False, False, 0, False, False, False, id="2 name"),
-        pytest.param(Failure.CERTIFICATE, False, False, False, 0, False, False, False, id="2 certificate"),
+        pytest.param(
+            Failure.UNKNOWN_HOST, False, False, False, 0, False, False, False, id="2 name"
+        ),
+        pytest.param(
+            Failure.CERTIFICATE, False, False, False, 0, False, False, False, id="2 certificate"
+        ),
         pytest.param(Failure.HANDSHAKE_CUT, False, True, True, 1, False, True, False, id="3"),
         pytest.param(Failure.PROXY_BUSY, False, True, True, 1, False, False, False, id="3b busy"),
-        pytest.param(Failure.PROXY_REFUSAL, False, False, False, 0, False, False, False, id="3b refusal"),
+        pytest.param(
+            Failure.PROXY_REFUSAL, False, False, False, 0, False, False, False, id="3b refusal"
+        ),
         pytest.param(Failure.SEND_FAILED, True, True, True, 1, True, True, True, id="5, 6"),
         pytest.param(Failure.SEND_FAILED, False, True, True, 1, False, True, False, id="7"),
         pytest.param(Failure.DIED, True, True, True, 1, True, True, True, id="8"),
@@ -66,8 +80,12 @@ def attempt_in(phase: Phase, **facts: Any) -> Attempt:
         pytest.param(Failure.HEAD_CUT, False, False, True, 1, False, True, False, id="11 fresh"),
         pytest.param(Failure.HEAD_CUT, True, False, True, 1, False, True, False, id="11 reused"),
         pytest.param(Failure.UNREADABLE, False, False, False, 0, False, False, False, id="11b"),
-        pytest.param(Failure.RESPONSE_TIMEOUT, False, False, False, 2, False, True, False, id="12 fresh"),
-        pytest.param(Failure.RESPONSE_TIMEOUT, True, False, False, 2, False, True, False, id="12 reused"),
+        pytest.param(
+            Failure.RESPONSE_TIMEOUT, False, False, False, 2, False, True, False, id="12 fresh"
+        ),
+        pytest.param(
+            Failure.RESPONSE_TIMEOUT, True, False, False, 2, False, True, False, id="12 reused"
+        ),
         pytest.param(Failure.BODY_CUT, False, False, True, 2, False, True, False, id="14"),
         pytest.param(Failure.BODY_STALLED, False, False, False, 2, False, True, False, id="15"),
         pytest.param(Failure.STATUS, False, False, True, 1, False, False, False, id="17"),
@@ -90,7 +108,12 @@ def test_a_row_says_what_follows(  # noqa: PLR0917  # the columns of the table
 
     assert judge(failure, stale=stale, idempotent=False).replay == bare
     assert verdict.replay == idempotent
-    assert (verdict.cost, verdict.at_once, verdict.retires, verdict.teaches) == (cost, at_once, retires, teaches)
+    assert (verdict.cost, verdict.at_once, verdict.retires, verdict.teaches) == (
+        cost,
+        at_once,
+        retires,
+        teaches,
+    )
     assert verdict.failure is failure
 
 
@@ -106,9 +129,14 @@ def test_every_failure_has_a_row(failure: Failure, stale: bool) -> None:
 
 @pytest.mark.parametrize("failure", [Failure.RESPONSE_TIMEOUT, Failure.BODY_STALLED])
 @pytest.mark.parametrize("idempotent", [False, True])
-def test_silence_is_repeated_only_where_asked_for_and_idempotent(failure: Failure, idempotent: bool) -> None:
+def test_silence_is_repeated_only_where_asked_for_and_idempotent(
+    failure: Failure, idempotent: bool
+) -> None:
     """Rows 12 and 15 with ``retry_response_timeout``."""
-    assert judge(failure, stale=False, idempotent=idempotent, response_timeouts=True).replay == idempotent
+    assert (
+        judge(failure, stale=False, idempotent=idempotent, response_timeouts=True).replay
+        == idempotent
+    )
 
 
 def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
@@ -116,10 +144,14 @@ def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
     assert judge(Failure.STATUS, stale=False, idempotent=False, for_all=True).replay
 
 
-@pytest.mark.parametrize("failure", [failure for failure in Failure if failure is not Failure.STATUS])
+@pytest.mark.parametrize(
+    "failure", [failure for failure in Failure if failure is not Failure.STATUS]
+)
 def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> None:
     """A server that answers 503 and is then cut off has acted no less than any other."""
-    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(failure, stale=False, idempotent=False)
+    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(
+        failure, stale=False, idempotent=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +165,9 @@ def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> No
         ({"reused": True, "sent_at": 100.0, "bytes_received": 1}, False),
     ],
 )
-def test_idleness_is_blamed_only_for_five_seconds_and_before_any_byte(facts: dict[str, Any], expected: bool) -> None:
+def test_idleness_is_blamed_only_for_five_seconds_and_before_any_byte(
+    facts: dict[str, Any], expected: bool
+) -> None:
     """A balancer that cuts a long wait says nothing about idle connections: the server was at work."""
     assert is_stale(attempt_in(Phase.WAIT, **facts), 100.0) == expected
 
@@ -153,7 +187,12 @@ def caused(outer: Exception, *inner: BaseException) -> Exception:
 RESET = ConnectionResetError(errno.ECONNRESET, "reset")
 ETIMEDOUT = TimeoutError(errno.ETIMEDOUT, "timed out")
 CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
-    (Phase.CONNECT, {}, ConnectionRefusedError(errno.ECONNREFUSED, "refused"), Failure.NO_CONNECTION),
+    (
+        Phase.CONNECT,
+        {},
+        ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
+        Failure.NO_CONNECTION,
+    ),
     (Phase.CONNECT, {}, OSError(errno.ENETUNREACH, "no route"), Failure.NO_CONNECTION),
     (Phase.CONNECT, {}, OSError(errno.EHOSTUNREACH, "no route"), Failure.NO_CONNECTION),
     (Phase.CONNECT, {}, TimeoutError("timed out"), Failure.NO_CONNECTION),
@@ -177,9 +216,24 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.HANDSHAKE, {"proxy_status": 500}, OSError("tunnel"), Failure.PROXY_REFUSAL),
     (Phase.HANDSHAKE, {"proxy_status": 200}, RESET, Failure.HANDSHAKE_CUT),
     (Phase.SEND, {"send_failed": True}, RESET, Failure.SEND_FAILED),
-    (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, BrokenPipeError(errno.EPIPE, "pipe"), Failure.SEND_FAILED),
-    (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, TimeoutError("timed out"), Failure.SEND_FAILED),
-    (Phase.SEND, {"send_failed": True, "bytes_sent": 9}, http.client.RemoteDisconnected("end"), Failure.SEND_FAILED),
+    (
+        Phase.SEND,
+        {"send_failed": True, "bytes_sent": 9},
+        BrokenPipeError(errno.EPIPE, "pipe"),
+        Failure.SEND_FAILED,
+    ),
+    (
+        Phase.SEND,
+        {"send_failed": True, "bytes_sent": 9},
+        TimeoutError("timed out"),
+        Failure.SEND_FAILED,
+    ),
+    (
+        Phase.SEND,
+        {"send_failed": True, "bytes_sent": 9},
+        http.client.RemoteDisconnected("end"),
+        Failure.SEND_FAILED,
+    ),
     (Phase.HEAD, {"send_failed": True, "bytes_received": 9}, RESET, Failure.SEND_FAILED),
     # A signal's or gevent's exception may come after the last byte was handed over.
     (Phase.SEND, {"sends": 1, "fault": None}, ValueError("from outside"), Failure.OTHER),
@@ -195,15 +249,40 @@ CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
     (Phase.HEAD, {"bytes_received": 9}, ETIMEDOUT, Failure.HEAD_CUT),
     (Phase.HEAD, {"bytes_received": 9}, http.client.BadStatusLine("HTT"), Failure.HEAD_CUT),
     (Phase.HEAD, {"bytes_received": 9}, http.client.IncompleteRead(b""), Failure.HEAD_CUT),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.RemoteDisconnected("end"), Failure.HEAD_CUT),  # behind a 103
-    (Phase.HEAD, {"bytes_received": 9}, http.client.BadStatusLine("ICY 200 OK\r\n"), Failure.UNREADABLE),
+    (
+        Phase.HEAD,
+        {"bytes_received": 9},
+        http.client.RemoteDisconnected("end"),
+        Failure.HEAD_CUT,
+    ),  # behind a 103
+    (
+        Phase.HEAD,
+        {"bytes_received": 9},
+        http.client.BadStatusLine("ICY 200 OK\r\n"),
+        Failure.UNREADABLE,
+    ),
     (Phase.HEAD, {"bytes_received": 9}, http.client.LineTooLong("header line"), Failure.UNREADABLE),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.HTTPException("got more than 100 headers"), Failure.UNREADABLE),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.UnknownProtocol("HTTP/2.0"), Failure.UNREADABLE),
+    (
+        Phase.HEAD,
+        {"bytes_received": 9},
+        http.client.HTTPException("got more than 100 headers"),
+        Failure.UNREADABLE,
+    ),
+    (
+        Phase.HEAD,
+        {"bytes_received": 9},
+        http.client.UnknownProtocol("HTTP/2.0"),
+        Failure.UNREADABLE,
+    ),
     (Phase.BODY, {}, StreamBroken("cut"), Failure.BODY_CUT),
     (Phase.BODY, {}, caused(StreamIdle(), TimeoutError("timed out")), Failure.BODY_STALLED),
     (Phase.BODY, {}, caused(StreamBroken("cut"), ETIMEDOUT), Failure.BODY_CUT),
-    (Phase.BODY, {}, caused(StreamBroken("cut"), ChunkedError("a chunk has no size")), Failure.UNREADABLE),
+    (
+        Phase.BODY,
+        {},
+        caused(StreamBroken("cut"), ChunkedError("a chunk has no size")),
+        Failure.UNREADABLE,
+    ),
     (Phase.BODY, {}, requests.exceptions.ContentDecodingError(), Failure.OTHER),
     (Phase.BODY, {"fault": None}, ValueError("a hook's"), Failure.OTHER),
     (Phase.START, {}, urllib3.exceptions.ClosedPoolError(NO_POOL, "closed"), Failure.POOL_CLOSED),
@@ -240,9 +319,15 @@ def wrapped() -> list[Any]:
     for phase, facts, error, expected in CASES:
         for name, wrap in WRAPS.items():
             if wrap is None:
-                found.append(pytest.param(phase, facts, error, expected, id=f"{phase}-{error!r}-{name}"))
+                found.append(
+                    pytest.param(phase, facts, error, expected, id=f"{phase}-{error!r}-{name}")
+                )
             elif isinstance(error, Exception) and phase not in (Phase.START, Phase.BODY):
-                found.append(pytest.param(phase, facts, wrap(error), expected, id=f"{phase}-{error!r}-{name}"))
+                found.append(
+                    pytest.param(
+                        phase, facts, wrap(error), expected, id=f"{phase}-{error!r}-{name}"
+                    )
+                )
     return found
 
 
@@ -284,7 +369,9 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
         (requests.ConnectionError("https://u:secret@h/?key=secret"), None, "ConnectionError"),
     ],
 )
-def test_a_description_names_class_and_errno_and_no_message(error: Exception, number: int | None, text: str) -> None:
+def test_a_description_names_class_and_errno_and_no_message(
+    error: Exception, number: int | None, text: str
+) -> None:
     """Numbers of the resolver and of OpenSSL are none of the system's; a message may hold a URL."""
     assert errno_of(error) == number
     assert describe(error) == text
@@ -310,8 +397,12 @@ def test_a_description_names_class_and_errno_and_no_message(error: Exception, nu
         requests.ReadTimeout("x"),
         requests.exceptions.ChunkedEncodingError("x"),
         requests.exceptions.ContentDecodingError("x"),
-        requests.exceptions.SSLError(urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "expired"))),
-        requests.ConnectionError(urllib3.exceptions.ReadTimeoutError(NO_POOL, "/", "Read timed out.")),
+        requests.exceptions.SSLError(
+            urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "expired"))
+        ),
+        requests.ConnectionError(
+            urllib3.exceptions.ReadTimeoutError(NO_POOL, "/", "Read timed out.")
+        ),
         in_args(http.client.BadStatusLine("ICY 200 OK\r\n")),
         in_args(http.client.LineTooLong("header line")),
         in_reason(socket.gaierror(socket.EAI_NONAME, "none")),
@@ -353,22 +444,43 @@ FAULTS: list[tuple[str, Callable[[], Reply], bytes, bool]] = [
     ("reset", reset, b"question", True),
     ("end", fin, b"question", True),
     ("silence", silence, b"question", False),
-    ("reset in the status line", lambda: Reply((Send(b"HTTP/1.1 2"), *reset().steps)), b"question", True),
+    (
+        "reset in the status line",
+        lambda: Reply((Send(b"HTTP/1.1 2"), *reset().steps)),
+        b"question",
+        True,
+    ),
     ("end in the status line", lambda: Reply((Send(b"HTT"), *fin().steps)), b"question", True),
-    ("silence in the head", lambda: Reply((Send(b"HTTP/1.1 200 OK\r\nX"), *silence().steps)), b"question", False),
+    (
+        "silence in the head",
+        lambda: Reply((Send(b"HTTP/1.1 200 OK\r\nX"), *silence().steps)),
+        b"question",
+        False,
+    ),
     ("reset while sending", lambda: reset(read=1000), BIG, True),
     ("silence while sending", lambda: silence(read="head"), BIG, True),
     ("reset in the body", lambda: respond(b"0123456789", cut=5), b"question", False),
     ("end in the body", lambda: respond(b"0123456789", cut=5, ending="fin"), b"question", False),
-    ("silence in the body", lambda: respond(b"0123456789", cut=5, ending="silence"), b"question", False),
+    (
+        "silence in the body",
+        lambda: respond(b"0123456789", cut=5, ending="silence"),
+        b"question",
+        False,
+    ),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize(("make", "body", "expected"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+@pytest.mark.parametrize(
+    ("make", "body", "expected"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
+)
 def test_what_plain_requests_raises_is_told_apart(
-    fault_server_factory: Callable[..., FaultServer], make: Callable[[], Reply], body: bytes, expected: bool, tls: bool
+    fault_server_factory: Callable[..., FaultServer],
+    make: Callable[[], Reply],
+    body: bytes,
+    expected: bool,
+    tls: bool,
 ) -> None:
     """Real sockets, no adapter of ours: the classes differ by Python and by urllib3."""
     server = fault_server_factory(tls=tls)

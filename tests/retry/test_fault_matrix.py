@@ -53,8 +53,18 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r
 # While a body still goes out only a refusal ends the sending; any other answer waits for its end.
 REFUSAL = HEAD.replace(b"200 OK", b"413 Content Too Large")
 
-STEPS: dict[Fault, Any] = {"reset": Reset(), "fin": Fin(), "silence": Silence(), "fin then reset": FinThenReset()}
-RECEIVED: dict[str, int | None] = {"nothing": 0, "part of the head": 20, "the head": None, "part of the body": -4}
+STEPS: dict[Fault, Any] = {
+    "reset": Reset(),
+    "fin": Fin(),
+    "silence": Silence(),
+    "fin then reset": FinThenReset(),
+}
+RECEIVED: dict[str, int | None] = {
+    "nothing": 0,
+    "part of the head": 20,
+    "the head": None,
+    "part of the body": -4,
+}
 
 
 @dataclass(frozen=True)
@@ -161,12 +171,24 @@ def impossible(case: Case) -> str | None:
     is_reused = case.conn == "reused"
     reasons = (
         (case.stream and not case.answered, "without a response there is nothing to stream"),
-        (case.sent == "part" and case.request == "GET", "a request without a body goes out in one write"),
-        (case.sent == "none" and case.received != "nothing", "an answer to no request is an unsolicited one"),
+        (
+            case.sent == "part" and case.request == "GET",
+            "a request without a body goes out in one write",
+        ),
+        (
+            case.sent == "none" and case.received != "nothing",
+            "an answer to no request is an unsolicited one",
+        ),
         # Once the kernel has accepted, it takes the request; a refused port is row 1, and has a test of its own.
         (case.sent == "none" and not is_reused and not case.tls, "cannot be told from 'all sent'"),
-        (case.sent == "none" and is_reused and case.fault == "silence", "cannot be told from 'all sent'"),
-        (case.sent == "none" and is_reused and case.fault == "fin then reset", "at checkout the same as 'reset'"),
+        (
+            case.sent == "none" and is_reused and case.fault == "silence",
+            "cannot be told from 'all sent'",
+        ),
+        (
+            case.sent == "none" and is_reused and case.fault == "fin then reset",
+            "at checkout the same as 'reset'",
+        ),
     )
     return next((reason for applies, reason in reasons if applies), None)
 
@@ -192,7 +214,11 @@ def cases() -> Iterator[Any]:
 def faulty(case: Case) -> Reply:
     """The reply that brings the fault about, once a request is there."""
     head = REFUSAL if case.sent == "part" and case.answered else HEAD
-    answer = (head + b"0123456789")[: RECEIVED[case.received]] if RECEIVED[case.received] is not None else head
+    answer = (
+        (head + b"0123456789")[: RECEIVED[case.received]]
+        if RECEIVED[case.received] is not None
+        else head
+    )
     steps = (Send(answer), STEPS[case.fault]) if answer else (STEPS[case.fault],)
     return Reply(steps, read=READ if case.sent == "part" else "all")
 
@@ -205,7 +231,9 @@ def limits(case: Case) -> Timeouts:
         return replace(PATIENT, connect=AGAIN)
     if case.answered:
         return replace(PATIENT, idle=LIMIT)
-    return replace(PATIENT, write=AGAIN) if case.sent == "part" else replace(PATIENT, response=LIMIT)
+    return (
+        replace(PATIENT, write=AGAIN) if case.sent == "part" else replace(PATIENT, response=LIMIT)
+    )
 
 
 def prepare(client: Client, case: Case) -> requests.PreparedRequest:
@@ -228,10 +256,14 @@ def bring_about(case: Case, server: FaultServer) -> None:
         assert server.kill_idle("reset" if case.fault == "reset" else "fin") == 1
 
 
-def send(client: Client, case: Case, request: requests.PreparedRequest) -> requests.Response | Exception:
+def send(
+    client: Client, case: Case, request: requests.PreparedRequest
+) -> requests.Response | Exception:
     """Send it and read the body; return the response, or what was raised."""
     try:
-        with client.session.send(request, stream=case.stream, verify=client.session.verify) as response:
+        with client.session.send(
+            request, stream=case.stream, verify=client.session.verify
+        ) as response:
             assert response.content
             return response
     except requests.RequestException as error:
@@ -241,7 +273,9 @@ def send(client: Client, case: Case, request: requests.PreparedRequest) -> reque
 def kind_of(text: str | None) -> type[Exception]:
     """The class that an attempt's ``error`` names."""
     name = (text or "").partition("(")[0]
-    kind: type[Exception] = getattr(resilient_requests, name, None) or getattr(requests.exceptions, name)
+    kind: type[Exception] = getattr(resilient_requests, name, None) or getattr(
+        requests.exceptions, name
+    )
     assert issubclass(kind, Exception)
     return kind
 
@@ -277,7 +311,9 @@ def check_outcome(
     case: Case, row: Row, outcome: requests.Response | Exception, client: Client, *, replayed: bool
 ) -> None:
     """What left the call, and what observers were told on the way."""
-    told = client.names(AttemptStarted, AttemptFailed, AttemptSucceeded, RetryScheduled, RetryDenied)
+    told = client.names(
+        AttemptStarted, AttemptFailed, AttemptSucceeded, RetryScheduled, RetryDenied
+    )
     facts: Any = outcome
     attempts = getattr(outcome, "attempts", ()) or facts.response.attempts
     succeeds = ["AttemptStarted", "AttemptSucceeded"]
@@ -303,7 +339,10 @@ def client_for(case: Case, server: FaultServer | str) -> Client:
     """A client whose budget gains nothing, so that what is missing was spent."""
     budget = RetryBudget(capacity=10, deposit=0, trickle=0)
     return Client(
-        server, policy={"budget": budget}, timeouts=limits(case), idempotency_keys=case.request != "bare POST"
+        server,
+        policy={"budget": budget},
+        timeouts=limits(case),
+        idempotency_keys=case.request != "bare POST",
     )
 
 
@@ -350,7 +389,9 @@ def test_a_connection_that_dies_between_checkout_and_sending_is_replaced_at_once
         client.warm()
         server.reset_counts()
         request = prepare(client, case)
-        request.headers = KilledWhileSending(request.headers, (server.kill_idle() for _ in range(1)))
+        request.headers = KilledWhileSending(
+            request.headers, (server.kill_idle() for _ in range(1))
+        )
         outcome = send(client, case, request)
         tokens, stale = client.tokens(), client.adapter.stats().stale
 

@@ -27,18 +27,34 @@ if TYPE_CHECKING:
     from resilient_requests.testing import FaultServer
 
 RETRIES: dict[str, tuple[dict[str, Any], str, int]] = {
-    "a method that is not allowed": ({"total": 2, "status_forcelist": [500], "allowed_methods": ["GET"]}, "PUT", 500),
+    "a method that is not allowed": (
+        {"total": 2, "status_forcelist": [500], "allowed_methods": ["GET"]},
+        "PUT",
+        500,
+    ),
     "a POST by default": ({"total": 2, "status_forcelist": [500]}, "POST", 500),
     "a busy POST by default": ({"total": 2, "status_forcelist": [503]}, "POST", 503),
     "a GET by default": ({"total": 2, "status_forcelist": [500]}, "GET", 500),
     "every method": ({"total": 2, "status_forcelist": [500], "allowed_methods": None}, "POST", 500),
-    "no error raised": ({"total": 2, "status_forcelist": [500], "raise_on_status": False}, "GET", 500),
-    "status=0": ({"total": 2, "status": 0, "status_forcelist": [500], "raise_on_status": False}, "GET", 500),
+    "no error raised": (
+        {"total": 2, "status_forcelist": [500], "raise_on_status": False},
+        "GET",
+        500,
+    ),
+    "status=0": (
+        {"total": 2, "status": 0, "status_forcelist": [500], "raise_on_status": False},
+        "GET",
+        500,
+    ),
     "status=0, raised": ({"total": 2, "status": 0, "status_forcelist": [500]}, "GET", 500),
     "status=1": ({"total": 5, "status": 1, "status_forcelist": [500]}, "GET", 500),
     "status=1 and no total": ({"total": None, "status": 1, "status_forcelist": [500]}, "GET", 500),
     "total=0": ({"total": 0, "status_forcelist": [500]}, "GET", 500),
-    "a method that nobody knows": ({"total": 1, "status_forcelist": [500], "allowed_methods": None}, "LINK", 500),
+    "a method that nobody knows": (
+        {"total": 1, "status_forcelist": [500], "allowed_methods": None},
+        "LINK",
+        500,
+    ),
     "a status that nobody knows": ({"total": 1, "status_forcelist": [999]}, "GET", 999),
     "Retry-After on request": ({"total": 2}, "GET", 503),
     "no Retry-After wanted": ({"total": 2, "respect_retry_after_header": False}, "GET", 503),
@@ -114,18 +130,24 @@ def test_a_count_of_dials_bounds_dials(options: dict[str, Any], dials: int) -> N
         assert len(client.told(AttemptStarted)) == dials
 
 
-@pytest.mark.parametrize(("options", "expected"), [({"read": 1}, 2), ({"read": 1, "connect": 0, "status": 0}, 2)])
+@pytest.mark.parametrize(
+    ("options", "expected"), [({"read": 1}, 2), ({"read": 1, "connect": 0, "status": 0}, 2)]
+)
 def test_a_count_of_lost_answers_bounds_those(
     fault_server: FaultServer, options: dict[str, Any], expected: int
 ) -> None:
     """Whatever the total would still allow."""
     fault_server.default = reset()
-    _, requests_made = outcome(fault_server, ResilientAdapter(max_retries=urllib3.Retry(5, **options)), "GET")
+    _, requests_made = outcome(
+        fault_server, ResilientAdapter(max_retries=urllib3.Retry(5, **options)), "GET"
+    )
 
     assert requests_made == expected
 
 
-def test_a_method_that_nobody_knows_is_repeated_where_all_methods_are(fault_server: FaultServer) -> None:
+def test_a_method_that_nobody_knows_is_repeated_where_all_methods_are(
+    fault_server: FaultServer,
+) -> None:
     """``allowed_methods=None`` is no list of those that we have heard of."""
     fault_server.default = reset()
     retry = urllib3.Retry(2, allowed_methods=None)
@@ -138,7 +160,10 @@ def test_a_method_that_nobody_knows_is_repeated_where_all_methods_are(fault_serv
     ("options", "seconds"),
     [
         ({"timeouts": Timeouts(total=30.0)}, "60"),
-        ({"max_retries": dataclasses.replace(LISTED, budget=RetryBudget(capacity=0, trickle=0))}, "0"),
+        (
+            {"max_retries": dataclasses.replace(LISTED, budget=RetryBudget(capacity=0, trickle=0))},
+            "0",
+        ),
     ],
     ids=["deadline", "budget"],
 )
@@ -157,11 +182,16 @@ def test_retries_on_a_status_that_end_early_raise_too(
     assert not is_transient(caught.value)
 
 
-def test_retries_on_a_status_end_where_the_body_cannot_be_sent_again(fault_server: FaultServer) -> None:
+def test_retries_on_a_status_end_where_the_body_cannot_be_sent_again(
+    fault_server: FaultServer,
+) -> None:
     """That too is no success."""
     fault_server.default = respond(status=503)
     retry = urllib3.Retry(2, status_forcelist=[503], allowed_methods=None)
-    with Client(fault_server, max_retries=retry) as client, pytest.raises(requests.exceptions.RetryError):
+    with (
+        Client(fault_server, max_retries=retry) as client,
+        pytest.raises(requests.exceptions.RetryError),
+    ):
         client.post(data=iter([b"once"]))
 
     assert len(fault_server.requests) == 1
@@ -195,7 +225,9 @@ def test_a_translated_policy_survives_pickle_and_replace(fault_server: FaultServ
     """It is a policy like any other."""
     policy = pickle.loads(pickle.dumps(ResilientAdapter(max_retries=Stubborn(5)))).retry_policy
     fault_server.default = respond(status=502)
-    adapter = ResilientAdapter(max_retries=dataclasses.replace(policy, max_retries=1, raise_on_status=False))
+    adapter = ResilientAdapter(
+        max_retries=dataclasses.replace(policy, max_retries=1, raise_on_status=False)
+    )
 
     assert outcome(fault_server, adapter, "GET") == (502, 2)
 

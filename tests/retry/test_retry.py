@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 # How often
 
 
-def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connections(server: FaultServer) -> None:
+def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connections(
+    server: FaultServer,
+) -> None:
     """The key declares it safe to repeat; the caller gets the last attempt's own error, and what each did."""
     server.default = reset()
     with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
@@ -52,13 +54,17 @@ def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connection
     assert len({request.header("Idempotency-Key") for request in server.requests}) == 1
     assert [each.number for each in caught.value.attempts] == [1, 2, 3]  # type: ignore[attr-defined]
     assert [each.stopped_by for each in caught.value.attempts] == [None, None, "exhausted"]  # type: ignore[attr-defined]
-    assert server.ca_path or any(isinstance(each, ConnectionResetError) for each in causes(caught.value))
+    assert server.ca_path or any(
+        isinstance(each, ConnectionResetError) for each in causes(caught.value)
+    )
     assert is_transient(caught.value)
 
 
 @pytest.mark.parametrize("given", [{}, {"Idempotency-Key": "mine"}, {"idempotency-key": "mine"}])
 @pytest.mark.parametrize("kind", [dict, CaseInsensitiveDict])
-def test_a_key_is_made_where_the_caller_gave_none(server: FaultServer, kind: Any, given: dict[str, str]) -> None:
+def test_a_key_is_made_where_the_caller_gave_none(
+    server: FaultServer, kind: Any, given: dict[str, str]
+) -> None:
     """For each send anew, and never in the caller's own headers, of whatever class those are."""
     with Client(server) as client:
         request = requests.Request("POST", server.url, data=b"x").prepare()
@@ -71,10 +77,15 @@ def test_a_key_is_made_where_the_caller_gave_none(server: FaultServer, kind: Any
     assert dict(request.headers) == {"Content-Length": "1", **given}
 
 
-def test_a_bare_post_that_is_reset_on_a_fresh_connection_is_not_repeated(server: FaultServer) -> None:
+def test_a_bare_post_that_is_reset_on_a_fresh_connection_is_not_repeated(
+    server: FaultServer,
+) -> None:
     """The server may have acted on it, and nothing declares a second time harmless."""
     server.default = reset()
-    with Client(server, idempotency_keys=False) as client, pytest.raises(requests.ConnectionError) as caught:
+    with (
+        Client(server, idempotency_keys=False) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
         client.post()
 
     assert counts(server) == (1, 1, 1)
@@ -112,7 +123,9 @@ def test_a_fault_on_the_first_connection_only_costs_one_request(
 
 
 @pytest.mark.parametrize(("max_retries", "requests_made"), [(0, 1), (1, 2), (4, 5)])
-def test_max_retries_counts_retries_and_not_attempts(server: FaultServer, max_retries: int, requests_made: int) -> None:
+def test_max_retries_counts_retries_and_not_attempts(
+    server: FaultServer, max_retries: int, requests_made: int
+) -> None:
     """``max_retries=0`` is a valid wish: the raw error of the first attempt."""
     server.default = reset()
     with (
@@ -193,7 +206,9 @@ def test_a_response_timeout_is_not_repeated(server: FaultServer) -> None:
 
 
 @pytest.mark.slow
-def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for(server: FaultServer) -> None:
+def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for(
+    server: FaultServer,
+) -> None:
     """Once, whatever ``max_retries`` says."""
     server.default = silence()
     with (
@@ -344,7 +359,10 @@ def test_a_certificate_that_is_not_trusted_is_an_answer(fault_server_tls: FaultS
 def test_a_port_that_speaks_http_is_not_asked_for_tls_again(fault_server: FaultServer) -> None:
     """The URL is wrong; a peer that answers a ClientHello with text will do so again."""
     fault_server.on_connect(*[Reply((Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Silence()))] * 3)
-    with Client(fault_server.url.replace("http:", "https:")) as client, pytest.raises(requests.exceptions.SSLError):
+    with (
+        Client(fault_server.url.replace("http:", "https:")) as client,
+        pytest.raises(requests.exceptions.SSLError),
+    ):
         client.post()
 
     assert fault_server.accepted == 1
@@ -366,7 +384,9 @@ def test_a_handshake_that_is_cut_is_repeated(
     assert len(client.told(PoolRotated)) == 1
 
 
-@pytest.fixture(params=[TimeoutError("timed out"), ConnectionResetError(errno.ECONNRESET, "reset")], ids=repr)
+@pytest.fixture(
+    params=[TimeoutError("timed out"), ConnectionResetError(errno.ECONNRESET, "reset")], ids=repr
+)
 def handling(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
     """Call something while an error is handled: Python makes that the context of whatever is raised."""
 
@@ -379,7 +399,9 @@ def handling(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], An
     return call
 
 
-def test_a_reset_is_one_whatever_the_caller_is_handling(client: Client, server: FaultServer, handling: Any) -> None:
+def test_a_reset_is_one_whatever_the_caller_is_handling(
+    client: Client, server: FaultServer, handling: Any
+) -> None:
     """A second server is asked where the first has failed."""
     server.script(reset())
 
@@ -387,10 +409,15 @@ def test_a_reset_is_one_whatever_the_caller_is_handling(client: Client, server: 
     assert client.told(AttemptFailed)[0].phase == "wait"
 
 
-def test_a_silence_is_one_whatever_the_caller_is_handling(server: FaultServer, handling: Any) -> None:
+def test_a_silence_is_one_whatever_the_caller_is_handling(
+    server: FaultServer, handling: Any
+) -> None:
     """And not the death of a connection, after which the request would be repeated."""
     server.script(silence())
-    with Client(server, timeouts=Timeouts(response=0.2)) as client, pytest.raises(requests.ReadTimeout):
+    with (
+        Client(server, timeouts=Timeouts(response=0.2)) as client,
+        pytest.raises(requests.ReadTimeout),
+    ):
         handling(client.get)
 
     assert len(server.requests) == 1

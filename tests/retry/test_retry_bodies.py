@@ -76,7 +76,9 @@ def test_a_stream_that_goes_silent_is_idle_and_no_timeout(server: FaultServer) -
     assert len(client.told(PoolRotated)) == 1
 
 
-@pytest.mark.parametrize(("method", "keys", "expected"), [("GET", False, 3), ("POST", True, 3), ("POST", False, 1)])
+@pytest.mark.parametrize(
+    ("method", "keys", "expected"), [("GET", False, 3), ("POST", True, 3), ("POST", False, 1)]
+)
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_is_cut_inside_the_attempt_is_repeated_where_idempotent(
     server: FaultServer, method: str, keys: bool, expected: int, framing: Any
@@ -91,7 +93,9 @@ def test_a_body_that_is_cut_inside_the_attempt_is_repeated_where_idempotent(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(server: FaultServer, status: int) -> None:
+def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(
+    server: FaultServer, status: int
+) -> None:
     """The status counts where ``statuses`` asks for it; what is lost here is a connection."""
     server.default = respond(b"0123456789", status=status, cut=5)
     with Client(server, idempotency_keys=False) as client, pytest.raises(StreamBroken):
@@ -103,9 +107,14 @@ def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(server: Fa
 @pytest.mark.parametrize("cut", [0, 5])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-def test_a_redirect_whose_body_is_cut_is_followed(server: FaultServer, framing: Any, cut: int, is_stream: bool) -> None:
+def test_a_redirect_whose_body_is_cut_is_followed(
+    server: FaultServer, framing: Any, cut: int, is_stream: bool
+) -> None:
     """As in requests, which reads that body only to use the connection again; a payment is made once."""
-    server.route("/pay", respond(b"0123456789", status=303, headers={"Location": "/paid"}, framing=framing, cut=cut))
+    server.route(
+        "/pay",
+        respond(b"0123456789", status=303, headers={"Location": "/paid"}, framing=framing, cut=cut),
+    )
     server.route("/paid", respond(b"paid"))
     with Client(server) as client:
         response = client.session.post(server.url + "/pay", data=b"question", stream=is_stream)
@@ -119,7 +128,9 @@ def test_a_redirect_whose_body_is_cut_is_followed(server: FaultServer, framing: 
 
 def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) -> None:
     """What ends the call is no fault of the body."""
-    server.default = respond(b"0123456789", status=303, headers={"Location": "/paid"}, cut=5, ending="silence")
+    server.default = respond(
+        b"0123456789", status=303, headers={"Location": "/paid"}, cut=5, ending="silence"
+    )
     with Client(server) as client:
         running = Running(client.post)
         until(client.adapter.register.calls)
@@ -132,7 +143,9 @@ def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) ->
 
 
 @pytest.mark.slow
-def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(server: FaultServer) -> None:
+def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(
+    server: FaultServer,
+) -> None:
     """Code that knows requests' own error goes on; the server may be at work, so nothing is sent again."""
     server.default = respond(b"0123456789", cut=5, ending="silence")
     with requests.Session() as plain, pytest.raises(requests.ConnectionError) as expected:
@@ -144,7 +157,9 @@ def test_a_body_that_stalls_inside_the_attempt_leaves_as_requests_raises_it(serv
     assert type(caught.value) is type(expected.value)
     assert type(caught.value.args[0]) is type(expected.value.args[0])
     assert str(caught.value) == str(expected.value)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(pickle.loads(pickle.dumps(expected.value)))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(
+        pickle.loads(pickle.dumps(expected.value))
+    )
     assert counts(server) == (1, 1, 1)
     assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
     assert not is_transient(caught.value)
@@ -182,7 +197,11 @@ def test_a_generator_that_was_touched_is_not_sent_again(server: FaultServer) -> 
 def test_an_untouched_generator_is_dialled_for_three_times() -> None:
     """No block was pulled from it, so nothing is lost."""
     blocks = iter([b"one"])
-    with refusing() as url, Client(url) as client, pytest.raises(requests.ConnectionError) as caught:
+    with (
+        refusing() as url,
+        Client(url) as client,
+        pytest.raises(requests.ConnectionError) as caught,
+    ):
         client.post(data=blocks)
 
     assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
@@ -256,7 +275,9 @@ OWN = [
 
 
 @pytest.mark.parametrize("error", OWN, ids=repr)
-def test_an_error_of_the_body_iterator_passes_through(server: FaultServer, error: BaseException) -> None:
+def test_an_error_of_the_body_iterator_passes_through(
+    server: FaultServer, error: BaseException
+) -> None:
     """It is the caller's own; a second attempt would only meet it again."""
 
     class Faulty(Again):
@@ -312,7 +333,9 @@ class GreenletExit(BaseException):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GreenletExit, SystemExit])
-def test_an_interrupt_in_the_wait_passes_through(server: FaultServer, kind: type[BaseException]) -> None:
+def test_an_interrupt_in_the_wait_passes_through(
+    server: FaultServer, kind: type[BaseException]
+) -> None:
     """Tenacity catches BaseException; what is no Exception must never be repeated."""
 
     def interrupt(event: object) -> None:
@@ -340,12 +363,16 @@ def test_a_large_body_outlives_a_short_connect_limit(server: FaultServer) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [200_000, len(BIG)], ids=["one that the kernel takes", "large"])
-def test_a_peer_that_does_not_read_meets_the_write_limit(fault_server: FaultServer, size: int) -> None:
+def test_a_peer_that_does_not_read_meets_the_write_limit(
+    fault_server: FaultServer, size: int
+) -> None:
     """The send call fails, which proves that the request was not applied; where the kernel takes all, the wait ends."""
     fault_server.default = silence(read="head")
     limits = Timeouts(write=0.15, response=0.3)
     with (
-        Client(fault_server, timeouts=limits, policy={"max_retries": 0}, idempotency_keys=False) as client,
+        Client(
+            fault_server, timeouts=limits, policy={"max_retries": 0}, idempotency_keys=False
+        ) as client,
         pytest.raises((requests.ConnectionError, requests.ReadTimeout)) as caught,
     ):
         client.post(data=b"x" * size)
@@ -373,7 +400,10 @@ def test_113_kb_that_the_path_resets_are_recovered_and_applied_once(
 ) -> None:
     """The production case: a NAT that has forgotten the flow answers a large prompt with a reset."""
     body = b"x" * 113_000
-    with fault_server_factory(idle_limit=0.3) as server, Client(server, idempotency_keys=False) as client:
+    with (
+        fault_server_factory(idle_limit=0.3) as server,
+        Client(server, idempotency_keys=False) as client,
+    ):
         client.warm()
         server.reset_counts()
         time.sleep(0.4)
@@ -400,11 +430,16 @@ def test_an_early_refusal_is_returned(server: FaultServer, ending: Any) -> None:
 @pytest.mark.parametrize("status", [201, 303, 503])
 @pytest.mark.parametrize("make", [lambda: BIG, lambda: io.BytesIO(BIG)], ids=["bytes", "file"])
 def test_an_early_answer_stands_though_the_rest_of_the_request_is_not_read(
-    fault_server_factory: Callable[..., FaultServer], tls: bool, status: int, make: Callable[[], Any]
+    fault_server_factory: Callable[..., FaultServer],
+    tls: bool,
+    status: int,
+    make: Callable[[], Any],
 ) -> None:
     """The server has said what it did; what it does not read makes no second execution."""
     server = fault_server_factory(tls=tls, receive_buffer=4096)
-    server.script(respond(b"created", status=status, read="head", ending="silence"), respond(b"again"))
+    server.script(
+        respond(b"created", status=status, read="head", ending="silence"), respond(b"again")
+    )
     limits = Timeouts(write=0.3, response=5.0)
     with Client(server, idempotency_keys=False, timeouts=limits) as client:
         response = client.post(data=make())
@@ -418,7 +453,9 @@ def test_an_early_answer_stands_though_the_rest_of_the_request_is_not_read(
 def test_an_interim_answer_is_none(fault_server_factory: Callable[..., FaultServer]) -> None:
     """The final one never came, and the request cannot have been applied."""
     server = fault_server_factory(receive_buffer=4096)
-    server.script(Reply((Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Silence()), read="head"), respond(b"again"))
+    server.script(
+        Reply((Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Silence()), read="head"), respond(b"again")
+    )
     limits = Timeouts(write=0.3, response=5.0)
     with Client(server, idempotency_keys=False, timeouts=limits) as client:
         response = client.post(data=BIG)

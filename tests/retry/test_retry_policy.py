@@ -45,7 +45,9 @@ if TYPE_CHECKING:
         (0.0, [0.0] * 6),
     ],
 )
-def test_waits_are_random_below_tops_that_double(fault_server: FaultServer, random: float, waits: list[float]) -> None:
+def test_waits_are_random_below_tops_that_double(
+    fault_server: FaultServer, random: float, waits: list[float]
+) -> None:
     """Fixed waits would bring all callers back in step; seen where they are told, before they are slept."""
     slept: list[float] = []
     fault_server.default = reset()
@@ -97,10 +99,15 @@ def test_a_shutdown_in_the_wait_is_told(server: FaultServer) -> None:
         (lambda state: 0.01 * state.attempt_number, [0.01, 0.02]),
     ],
 )
-def test_any_strategy_of_tenacity_sets_the_waits(fault_server: FaultServer, wait: Any, expected: list[float]) -> None:
+def test_any_strategy_of_tenacity_sets_the_waits(
+    fault_server: FaultServer, wait: Any, expected: list[float]
+) -> None:
     """It is asked with tenacity's own state, whose attempt number is true from the first failure on."""
     fault_server.default = reset()
-    with Client(fault_server, policy={"wait": wait}) as client, pytest.raises(requests.ConnectionError):
+    with (
+        Client(fault_server, policy={"wait": wait}) as client,
+        pytest.raises(requests.ConnectionError),
+    ):
         client.post()
 
     assert [event.wait for event in client.told(RetryScheduled)] == pytest.approx(expected)
@@ -143,7 +150,9 @@ def test_an_exhausted_retry_of_urllib3_raises_as_in_requests(fault_server: Fault
 def test_an_empty_budget_means_the_original_error_at_once(server: FaultServer) -> None:
     """Denied never blocks, and is told."""
     server.default = reset()
-    with Client(server, policy={"budget": RetryBudget(capacity=1, deposit=0, trickle=0), "max_retries": 9}) as client:
+    with Client(
+        server, policy={"budget": RetryBudget(capacity=1, deposit=0, trickle=0), "max_retries": 9}
+    ) as client:
         with pytest.raises(requests.ConnectionError) as first:
             client.post()
         with pytest.raises(requests.ConnectionError) as second:
@@ -160,7 +169,9 @@ def test_a_replay_after_a_body_had_begun_costs_two(server: FaultServer) -> None:
     """The server has done its work twice by then."""
     server.script(respond(b"0123456789", cut=5))
     with (
-        Client(server, policy={"budget": RetryBudget(capacity=1.9, deposit=0, trickle=0)}) as client,
+        Client(
+            server, policy={"budget": RetryBudget(capacity=1.9, deposit=0, trickle=0)}
+        ) as client,
         pytest.raises(StreamBroken) as caught,
     ):
         client.get()
@@ -261,7 +272,9 @@ def test_a_host_that_does_not_exist_is_asked_for_once(monkeypatch: pytest.Monkey
     assert not is_transient(caught.value)
 
 
-@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".example"], ids=["an empty label", "a long label"])
+@pytest.mark.parametrize(
+    "host", ["a..b", "a" * 70 + ".example"], ids=["an empty label", "a long label"]
+)
 def test_a_host_that_cannot_exist_is_asked_for_once(host: str) -> None:
     """Its name is no name; requests lets urllib3's own error pass."""
     url = f"http://{host}/"

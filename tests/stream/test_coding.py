@@ -13,7 +13,18 @@ import pytest
 import requests
 import urllib3
 from clients import Client
-from coded_bodies import ALL_CODINGS, BROTLI, CODINGS, FRAMINGS, ZSTD, coded_stream, opened, packed, packer, until_error
+from coded_bodies import (
+    ALL_CODINGS,
+    BROTLI,
+    CODINGS,
+    FRAMINGS,
+    ZSTD,
+    coded_stream,
+    opened,
+    packed,
+    packer,
+    until_error,
+)
 
 from resilient_requests import StreamBroken, StreamProtocolError, iter_bytes
 from resilient_requests._coding import ContentDecoder
@@ -44,7 +55,9 @@ def client(fault_server: FaultServer) -> Iterator[Client]:
 def decoder_of(coding: str) -> ContentDecoder:
     """The decoder for a response with that Content-Encoding."""
     headers = {} if coding == "identity" else {"Content-Encoding": coding.rpartition(" ")[2]}
-    return ContentDecoder(urllib3.HTTPResponse(io.BytesIO(), headers=headers, preload_content=False))
+    return ContentDecoder(
+        urllib3.HTTPResponse(io.BytesIO(), headers=headers, preload_content=False)
+    )
 
 
 def decoded(coding: str, pieces: list[bytes]) -> tuple[bytes, ContentDecoder]:
@@ -76,11 +89,17 @@ def flushed(texts: list[bytes], wbits: int, level: int) -> tuple[bytes, set[int]
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("texts", TEXTS.values(), ids=list(TEXTS))
 @pytest.mark.parametrize("coding", INFLATED)
-def test_a_framed_body_is_whole_between_blocks_only(coding: str, texts: list[bytes], level: int) -> None:
+def test_a_framed_body_is_whole_between_blocks_only(
+    coding: str, texts: list[bytes], level: int
+) -> None:
     """Where the framing vouches for the end, a body that was only flushed is whole; half a block never is."""
     wbits, header = {"gzip": (31, 10), "deflate": (15, 2), "raw deflate": (-15, 0)}[coding]
     body, boundaries = flushed(texts, wbits, level)
-    whole = {size for size in range(len(body) + 1) if decoded(coding, [body[:size]])[1].is_whole(framed=True)}
+    whole = {
+        size
+        for size in range(len(body) + 1)
+        if decoded(coding, [body[:size]])[1].is_whole(framed=True)
+    }
 
     assert boundaries <= whole
     # A flush is an empty stored block, behind another that is whole without it; so is a mere header.
@@ -95,7 +114,11 @@ def test_a_framed_body_is_whole_between_blocks_only(coding: str, texts: list[byt
 def test_a_body_without_framing_is_whole_at_its_end_only(coding: str, texts: list[bytes]) -> None:
     """Nothing else vouches for it."""
     body = packed(texts, coding)
-    whole = [size for size in range(len(body) + 1) if decoded(coding, [body[:size]])[1].is_whole(framed=False)]
+    whole = [
+        size
+        for size in range(len(body) + 1)
+        if decoded(coding, [body[:size]])[1].is_whole(framed=False)
+    ]
 
     assert whole == [0, len(body)]
 
@@ -113,7 +136,10 @@ def test_brotli_tells_where_it_was_flushed(texts: list[bytes], quality: int) -> 
     body += end()
     sizes = range(len(body) + 1)
 
-    assert [size for size in sizes if decoded("br", [body[:size]])[1].is_whole(framed=False)] == [0, len(body)]
+    assert [size for size in sizes if decoded("br", [body[:size]])[1].is_whole(framed=False)] == [
+        0,
+        len(body),
+    ]
     whole = {size for size in sizes if decoded("br", [body[:size]])[1].is_whole(framed=True)}
     assert whole == boundaries | {len(body)}
 
@@ -133,7 +159,11 @@ def test_a_cut_brotli_body_stays_cut() -> None:
 def test_zstandard_is_whole_at_its_end_only(texts: list[bytes], framed: bool) -> None:
     """As for urllib3 itself, whatever vouches for the end: a frame holds its length and its checksum."""
     body = packed(texts, "zstd")
-    whole = [size for size in range(len(body) + 1) if decoded("zstd", [body[:size]])[1].is_whole(framed=framed)]
+    whole = [
+        size
+        for size in range(len(body) + 1)
+        if decoded("zstd", [body[:size]])[1].is_whole(framed=framed)
+    ]
 
     assert whole == [0, len(body)]
 
@@ -166,7 +196,9 @@ def test_the_cuts_between_reads_change_nothing(coding: str, size: int) -> None:
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("coding", ALL_CODINGS[1:])
-def test_a_cut_body_is_broken_on_the_wire(client: Client, fault_server: FaultServer, framing: Any, coding: str) -> None:
+def test_a_cut_body_is_broken_on_the_wire(
+    client: Client, fault_server: FaultServer, framing: Any, coding: str
+) -> None:
     """What could be decoded is delivered first; read as a whole, it is no success."""
     body = packed([b"data: first\n\n", RANDOM.randbytes(400)], coding)
     cut = respond(body[:-100], framing=framing, headers={"Content-Encoding": coding})
@@ -186,7 +218,9 @@ def test_a_flushed_body_is_whole_on_the_wire(
 ) -> None:
     """Servers that stream leave out the trailer."""
     pack, _ = packer(coding)
-    fault_server.script(respond(pack(b"data: only\n\n"), framing=framing, headers={"Content-Encoding": coding}))
+    fault_server.script(
+        respond(pack(b"data: only\n\n"), framing=framing, headers={"Content-Encoding": coding})
+    )
 
     assert client.get().content == b"data: only\n\n"
 
@@ -202,9 +236,17 @@ def test_members_follow_each_other(client: Client, fault_server: FaultServer) ->
 
     middle = len(members) // 2
     for framed in (True, False):
-        whole = [n for n in range(len(members) + 1) if decoded("gzip", [members[:n]])[1].is_whole(framed=framed)]
+        whole = [
+            n
+            for n in range(len(members) + 1)
+            if decoded("gzip", [members[:n]])[1].is_whole(framed=framed)
+        ]
         assert {0, middle, len(members)} <= set(whole)
-        assert not set(whole) & {*range(1, 10), *range(middle - 8, middle), *range(middle + 1, middle + 10)}
+        assert not set(whole) & {
+            *range(1, 10),
+            *range(middle - 8, middle),
+            *range(middle + 1, middle + 10),
+        }
         assert not set(whole) & set(range(len(members) - 8, len(members)))
 
 
@@ -235,7 +277,9 @@ def test_several_codings_are_undone(client: Client, fault_server: FaultServer, c
 
 @pytest.mark.parametrize("coding", ALL_CODINGS[1:])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_an_empty_body_needs_no_coding(client: Client, fault_server: FaultServer, framing: Any, coding: str) -> None:
+def test_an_empty_body_needs_no_coding(
+    client: Client, fault_server: FaultServer, framing: Any, coding: str
+) -> None:
     """Servers announce a coding for everything."""
     fault_server.script(respond(b"", framing=framing, headers={"Content-Encoding": coding}))
     assert client.get().content == b""
@@ -245,7 +289,9 @@ def test_an_empty_body_needs_no_coding(client: Client, fault_server: FaultServer
 
 
 @pytest.mark.parametrize("coding", ["identity", "", "x-unknown", "utf-8"])
-def test_an_unknown_coding_is_passed_on(client: Client, fault_server: FaultServer, coding: str) -> None:
+def test_an_unknown_coding_is_passed_on(
+    client: Client, fault_server: FaultServer, coding: str
+) -> None:
     """As by requests: who asked for it may know what to do."""
     fault_server.script(respond(b"as it is", headers={"Content-Encoding": coding}))
 
@@ -253,9 +299,15 @@ def test_an_unknown_coding_is_passed_on(client: Client, fault_server: FaultServe
 
 
 @pytest.mark.parametrize("coding", ALL_CODINGS[1:])
-def test_what_is_no_coded_body_is_refused(client: Client, fault_server: FaultServer, coding: str) -> None:
+def test_what_is_no_coded_body_is_refused(
+    client: Client, fault_server: FaultServer, coding: str
+) -> None:
     """Streamed it is the peer's lie; read as a whole it is what requests raises."""
-    for body in (b"<html>not packed at all</html>", b"\x1f\x8b\x08" + b"\xff" * 30, b"\x78\x9c" + b"\xff" * 30):
+    for body in (
+        b"<html>not packed at all</html>",
+        b"\x1f\x8b\x08" + b"\xff" * 30,
+        b"\x78\x9c" + b"\xff" * 30,
+    ):
         reply = respond(body, headers={"Content-Encoding": coding})
         with pytest.raises((StreamProtocolError, StreamBroken)):
             list(iter_bytes(opened(client, fault_server, reply)))

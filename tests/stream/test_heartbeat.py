@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clients import in_time
-from coded_bodies import CODINGS, FRAMINGS, READERS, coded_stream, events, opened, packed, until_error, verbatim
+from coded_bodies import (
+    CODINGS,
+    FRAMINGS,
+    READERS,
+    coded_stream,
+    events,
+    opened,
+    packed,
+    until_error,
+    verbatim,
+)
 
 from resilient_requests import HEARTBEAT, ServerSentEvent, StreamIdle, iter_bytes, iter_events
 from resilient_requests.testing import FaultServer, stream
@@ -51,7 +61,9 @@ def test_pings_feed_the_bytes_clock_only(client: Client, server: FaultServer, pi
 @pytest.mark.parametrize("reader", READERS)
 def test_pings_keep_a_stream_alive(client: Client, server: FaultServer, reader: str) -> None:
     """A healthy slow model sends comments only."""
-    response = opened(client, server, stream([*paced([b": ping\n\n"] * 8, 0.03), *EVENTS]), idle=0.2)
+    response = opened(
+        client, server, stream([*paced([b": ping\n\n"] * 8, 0.03), *EVENTS]), idle=0.2
+    )
 
     assert b"data: 2\n\n" in b"".join(READERS[reader](response))
 
@@ -77,7 +89,9 @@ def test_silence_meets_the_shorter_limit(client: Client, server: FaultServer) ->
 
 
 @pytest.mark.parametrize("coding", CODINGS[1:])
-def test_coded_bytes_that_give_nothing_are_no_silence(client: Client, server: FaultServer, coding: str) -> None:
+def test_coded_bytes_that_give_nothing_are_no_silence(
+    client: Client, server: FaultServer, coding: str
+) -> None:
     """A decoder may swallow a read: the peer has spoken, and there was no event."""
     body = packed([b"data: " + random.Random(1).randbytes(400).hex().encode() + b"\n\n"], coding)
     pieces = [body[at : at + 20] for at in range(0, 160, 20)]
@@ -87,10 +101,16 @@ def test_coded_bytes_that_give_nothing_are_no_silence(client: Client, server: Fa
     assert caught.value.clock == "events"
 
 
-@pytest.mark.parametrize("limits", [{"idle_timeout": 0.05}, {"event_timeout": 0.05}, {"heartbeat": 0.05}])
-def test_the_consumers_time_counts_for_no_limit(client: Client, server: FaultServer, limits: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "limits", [{"idle_timeout": 0.05}, {"event_timeout": 0.05}, {"heartbeat": 0.05}]
+)
+def test_the_consumers_time_counts_for_no_limit(
+    client: Client, server: FaultServer, limits: dict[str, Any]
+) -> None:
     """The clocks stand still between an item and the next step."""
-    stream_ = iter_events(opened(client, server, stream([b"".join(EVENTS[:2]), EVENTS[2]])), **limits)
+    stream_ = iter_events(
+        opened(client, server, stream([b"".join(EVENTS[:2]), EVENTS[2]])), **limits
+    )
     seen = []
     for event in stream_:
         seen.append(event)
@@ -118,12 +138,16 @@ def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer)
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_the_heart_beats_in_silence(client: Client, server: FaultServer, framing: Any, coding: str) -> None:
+def test_the_heart_beats_in_silence(
+    client: Client, server: FaultServer, framing: Any, coding: str
+) -> None:
     """As often as there are intervals in the silence; then the event, intact."""
     go_on = threading.Event()
     items: list[Any] = [EVENTS[0], go_on, EVENTS[1]]
     stream_ = iter_events(
-        opened(client, server, coded_stream(items, framing=framing, coding=coding)), heartbeat=0.03, idle_timeout=5.0
+        opened(client, server, coded_stream(items, framing=framing, coding=coding)),
+        heartbeat=0.03,
+        idle_timeout=5.0,
     )
     assert next(stream_) == ServerSentEvent(data="0")
     begun = time.monotonic()
@@ -149,7 +173,9 @@ def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None
 def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, cut: int) -> None:
     """Between a size and its data, in the middle of either, behind the data: a file object would be poisoned."""
     wire = b"9\r\ndata: 0\n\n\r\n0\r\n\r\n"
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     go_on = threading.Event()
     server.script(verbatim(head, wire[:cut], go_on, wire[cut:]))
     stream_ = iter_events(client.get(stream=True), heartbeat=0.01)
@@ -163,9 +189,13 @@ def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, 
 
 
 @pytest.mark.parametrize("limits", [{"idle_timeout": 0.3}, {"event_timeout": 0.3}])
-def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limits: dict[str, Any]) -> None:
+def test_the_heartbeat_feeds_no_clock(
+    client: Client, server: FaultServer, limits: dict[str, Any]
+) -> None:
     """A dead stream is found dead however often it was said that nothing came."""
-    stream_ = iter_events(opened(client, server, stream(EVENTS[:1], ending="silence")), heartbeat=0.02, **limits)
+    stream_ = iter_events(
+        opened(client, server, stream(EVENTS[:1], ending="silence")), heartbeat=0.02, **limits
+    )
     begun = time.monotonic()
     seen, _ = until_error(StreamIdle, stream_)
 
@@ -175,7 +205,9 @@ def test_the_heartbeat_feeds_no_clock(client: Client, server: FaultServer, limit
 
 def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> None:
     """Nothing is handed out while comments flow: a view could not notice that its browser has left."""
-    stream_ = iter_events(opened(client, server, stream(paced([b": ping\n\n"] * 200, 0.002))), heartbeat=0.02)
+    stream_ = iter_events(
+        opened(client, server, stream(paced([b": ping\n\n"] * 200, 0.002))), heartbeat=0.02
+    )
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3
     stream_.close()
@@ -201,7 +233,9 @@ def test_the_heart_beats_from_the_start(client: Client, server: FaultServer) -> 
 
 def test_without_a_heartbeat_there_is_none(client: Client, server: FaultServer) -> None:
     """Loops that know nothing of it get events only."""
-    items = list(iter_events(opened(client, server, stream(paced(EVENTS, 0.02))), event_timeout=5.0))
+    items = list(
+        iter_events(opened(client, server, stream(paced(EVENTS, 0.02))), event_timeout=5.0)
+    )
 
     assert items == [ServerSentEvent(data=str(number)) for number in range(3)]
 

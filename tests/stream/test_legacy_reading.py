@@ -43,13 +43,17 @@ def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
     client: Client, server: FaultServer, first: Callable[[requests.Response], Iterator[bytes]]
 ) -> None:
     """Whoever comes second must not need another except clause: the class depends on the reader alone."""
-    response = opened(client, server, respond(b"<html>" * 9, headers={"Content-Encoding": "gzip"} | TYPED))
+    response = opened(
+        client, server, respond(b"<html>" * 9, headers={"Content-Encoding": "gzip"} | TYPED)
+    )
     with pytest.raises((requests.exceptions.ContentDecodingError, StreamProtocolError)):
         next(first(response))
 
     for name, read in READERS.items():
         is_stream = name in ("iter_events", "iter_bytes")
-        with pytest.raises(StreamProtocolError if is_stream else requests.exceptions.ContentDecodingError):
+        with pytest.raises(
+            StreamProtocolError if is_stream else requests.exceptions.ContentDecodingError
+        ):
             next(read(response))
 
 
@@ -58,7 +62,9 @@ def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 10240, 65536, 1 << 20])
 @pytest.mark.parametrize("framing", ["length", "close"])
-def test_blocks_have_the_size_that_was_asked_for(server: FaultServer, framing: Any, size: int) -> None:
+def test_blocks_have_the_size_that_was_asked_for(
+    server: FaultServer, framing: Any, size: int
+) -> None:
     """Uploads in parts and ciphers rely on it; only the last may be shorter."""
     body = BODY if size > 1 else BODY[:500]
     with both(server, respond(body, framing=framing, chunks=[900, 7, 13000])) as (theirs, ours):
@@ -81,9 +87,13 @@ def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) 
 @pytest.mark.parametrize("size", [1000, 65536])
 @pytest.mark.parametrize("coding", CODINGS[1:])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_blocks_are_of_decoded_bytes(client: Client, server: FaultServer, framing: Any, coding: str, size: int) -> None:
+def test_blocks_are_of_decoded_bytes(
+    client: Client, server: FaultServer, framing: Any, coding: str, size: int
+) -> None:
     """In every coding."""
-    response = opened(client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN))
+    response = opened(
+        client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN)
+    )
     blocks = list(response.iter_content(size))
 
     assert b"".join(blocks) == BODY
@@ -97,7 +107,9 @@ def test_blocks_are_of_decoded_bytes(client: Client, server: FaultServer, framin
 )
 @pytest.mark.parametrize("size", [512, 20000])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_the_next_loop_goes_on(client: Client, server: FaultServer, framing: Any, size: int, rest: Any) -> None:
+def test_the_next_loop_goes_on(
+    client: Client, server: FaultServer, framing: Any, size: int, rest: Any
+) -> None:
     """A look at the head of a file, and then the rest: with requests that works where there is a length."""
     response = opened(client, server, respond(BODY, framing=framing))
     first = next(response.iter_content(size))
@@ -108,7 +120,9 @@ def test_the_next_loop_goes_on(client: Client, server: FaultServer, framing: Any
     assert client.adapter.stats().in_flight == 0
 
 
-def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(client: Client, server: FaultServer) -> None:
+def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(
+    client: Client, server: FaultServer
+) -> None:
     """What was read for a block that nobody took is given back, at the end of the body too."""
     response = opened(client, server, respond(b"0123456789", framing="length"))
     seen = [next(response.iter_content(3)) for _ in range(3)]
@@ -125,7 +139,9 @@ KEPT: dict[str, Callable[[requests.Response], Iterator[Any]]] = {
     "iter_lines": lambda response: response.iter_lines(),
     "iter_lines, decoded": lambda response: response.iter_lines(decode_unicode=True),
     "iter_lines, delimited": lambda response: response.iter_lines(delimiter=b"\n"),
-    "iter_lines, decoded and delimited": lambda response: response.iter_lines(decode_unicode=True, delimiter="\n"),
+    "iter_lines, decoded and delimited": lambda response: response.iter_lines(
+        decode_unicode=True, delimiter="\n"
+    ),
 }
 
 
@@ -136,7 +152,9 @@ def without_ends(pieces: list[Any]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "sent", [(b"1\n2\n3", PLAIN), (NUMBERED, PLAIN), (NUMBERED, EVENT_STREAM)], ids=["short", "long", "events"]
+    "sent",
+    [(b"1\n2\n3", PLAIN), (NUMBERED, PLAIN), (NUMBERED, EVENT_STREAM)],
+    ids=["short", "long", "events"],
 )
 @pytest.mark.parametrize("loop_of", KEPT.values(), ids=list(KEPT))
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -145,7 +163,9 @@ def test_what_a_loop_that_is_kept_has_not_yielded_is_the_contents(
 ) -> None:
     """Code that looks at the head first keeps its iterator, since it has a name for it."""
     body, kind = sent
-    response = opened(client, server, respond(body, framing=framing, headers={"Content-Type": kind}))
+    response = opened(
+        client, server, respond(body, framing=framing, headers={"Content-Type": kind})
+    )
     response.encoding = "utf-8"
     loop = loop_of(response)
     head = next(loop)
@@ -159,7 +179,9 @@ def test_what_a_loop_that_is_kept_has_not_yielded_is_the_contents(
 
 @pytest.mark.parametrize("second", KEPT.values(), ids=list(KEPT))
 @pytest.mark.parametrize("first", KEPT.values(), ids=list(KEPT))
-def test_loops_that_are_kept_take_turns(client: Client, server: FaultServer, first: Any, second: Any) -> None:
+def test_loops_that_are_kept_take_turns(
+    client: Client, server: FaultServer, first: Any, second: Any
+) -> None:
     """Each goes on where the other has stopped, to the end."""
     body = NUMBERED[:40000]
     response = opened(client, server, respond(body, headers={"Content-Type": PLAIN}))
@@ -205,12 +227,19 @@ def test_closing_a_stream_drops_what_a_loop_holds(client: Client, server: FaultS
     assert client.adapter.stats().in_flight == 0
 
 
-def test_blocks_keep_their_size_in_the_middle_of_a_chunk(client: Client, server: FaultServer) -> None:
+def test_blocks_keep_their_size_in_the_middle_of_a_chunk(
+    client: Client, server: FaultServer
+) -> None:
     """What was given back is cut behind no chunk."""
     response = opened(client, server, respond(BODY, framing="chunked", chunks=[13000]))
     loop, blocks = response.iter_content(10), response.iter_content(4096)
 
-    assert [len(next(loop)), len(next(blocks)), len(next(loop)), len(next(blocks))] == [10, 4096, 10, 4096]
+    assert [len(next(loop)), len(next(blocks)), len(next(loop)), len(next(blocks))] == [
+        10,
+        4096,
+        10,
+        4096,
+    ]
     response.close()
 
 
@@ -225,10 +254,14 @@ def test_an_error_counts_what_its_own_loop_took(client: Client, server: FaultSer
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "shift-jis"])
-def test_half_a_character_is_the_next_loops(client: Client, server: FaultServer, encoding: str) -> None:
+def test_half_a_character_is_the_next_loops(
+    client: Client, server: FaultServer, encoding: str
+) -> None:
     """Blocks cut them anywhere."""
     text = "\n".join(f"日本 {number}" for number in range(3000))
-    response = opened(client, server, respond(text.encode(encoding), headers={"Content-Type": PLAIN}))
+    response = opened(
+        client, server, respond(text.encode(encoding), headers={"Content-Type": PLAIN})
+    )
     response.encoding = encoding
     loops: list[Iterator[Any]] = [
         response.iter_content(5, decode_unicode=True),
@@ -245,7 +278,9 @@ def test_half_a_character_is_the_next_loops(client: Client, server: FaultServer,
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_loop_remembers_the_order_of_bytes(client: Client, server: FaultServer, encoding: str) -> None:
+def test_a_loop_remembers_the_order_of_bytes(
+    client: Client, server: FaultServer, encoding: str
+) -> None:
     """It has read the mark at the beginning, and does so once."""
     lines = [f"日本 {number:05}\n" for number in range(4000)]
     body = "".join(lines).encode(encoding)
@@ -259,7 +294,9 @@ def test_a_loop_remembers_the_order_of_bytes(client: Client, server: FaultServer
         assert "".encode(encoding) + next(blocks) == after.encode(encoding)
 
 
-def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(client: Client, server: FaultServer) -> None:
+def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(
+    client: Client, server: FaultServer
+) -> None:
     """The CR has ended a line already."""
     for second in (KEPT["iter_lines"], KEPT["iter_content(10)"], KEPT["iter_content(None)"]):
         go_on = threading.Event()
@@ -286,7 +323,9 @@ def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: Fa
     assert rest == [b"b"]
 
 
-def test_closing_the_response_drops_what_its_loops_hold(client: Client, server: FaultServer) -> None:
+def test_closing_the_response_drops_what_its_loops_hold(
+    client: Client, server: FaultServer
+) -> None:
     """In requests, too, nothing comes after it."""
     for framing in FRAMINGS:
         for loop_of in KEPT.values():
@@ -299,7 +338,9 @@ def test_closing_the_response_drops_what_its_loops_hold(client: Client, server: 
             assert list(loop) == []
 
 
-def test_loops_in_turns_take_little_time(client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_in_turns_take_little_time(
+    client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They give back a little more than they use, and not each time all that has arrived."""
     response = opened(client, server, respond(NUMBERED * 4, headers={"Content-Type": PLAIN}))
     loops = [response.iter_content(100), response.iter_lines(), response.iter_lines()]
@@ -328,7 +369,9 @@ def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> 
         lambda response: response.iter_lines(),
     )
     for loop_of in loops:
-        response = opened(client, server, stream([b"0123\n4567\n89"], content_type=PLAIN, ending="silence"))
+        response = opened(
+            client, server, stream([b"0123\n4567\n89"], content_type=PLAIN, ending="silence")
+        )
         loop = loop_of(response)
         next(loop)
         loop.close()
@@ -339,9 +382,13 @@ def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> 
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_closing_the_response_ends_its_loop(client: Client, server: FaultServer, framing: Any) -> None:
+def test_closing_the_response_ends_its_loop(
+    client: Client, server: FaultServer, framing: Any
+) -> None:
     """As in requests, and it is nobody's fault."""
-    response = opened(client, server, stream([b"a\n", 0.01, b"b\n"], framing=framing, ending="silence"))
+    response = opened(
+        client, server, stream([b"a\n", 0.01, b"b\n"], framing=framing, ending="silence")
+    )
     seen = []
     for line in response.iter_lines():
         seen.append(line)
@@ -365,12 +412,18 @@ def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServe
         next(loop)
 
 
-@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize(
+    "close", [lambda response: response.close(), lambda response: response.raw.close()]
+)
 @pytest.mark.parametrize("begins", [False, True])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_closed_response_is_empty_as_in_requests(server: FaultServer, framing: Any, begins: bool, close: Any) -> None:
+def test_a_closed_response_is_empty_as_in_requests(
+    server: FaultServer, framing: Any, begins: bool, close: Any
+) -> None:
     """Who looks at ``error.response.text`` behind a with block gets no false alarm."""
-    with both(server, stream([b"a\n"], framing=framing, content_type=PLAIN, ending="silence")) as pair:
+    with both(
+        server, stream([b"a\n"], framing=framing, content_type=PLAIN, ending="silence")
+    ) as pair:
         for response in pair:
             if begins:
                 assert response.raw.read(1) == b"a"
@@ -380,7 +433,9 @@ def test_a_closed_response_is_empty_as_in_requests(server: FaultServer, framing:
             assert response.text == ""
 
 
-def test_a_response_keeps_its_attempts_when_it_is_pickled(client: Client, server: FaultServer) -> None:
+def test_a_response_keeps_its_attempts_when_it_is_pickled(
+    client: Client, server: FaultServer
+) -> None:
     """As errors do."""
     response: Any = client.get()
 
@@ -405,7 +460,9 @@ def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> No
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1", "shift-jis"])
 @pytest.mark.parametrize("size", [None, 1, 5])
-def test_text_is_decoded_across_cuts(client: Client, server: FaultServer, size: int | None, encoding: str) -> None:
+def test_text_is_decoded_across_cuts(
+    client: Client, server: FaultServer, size: int | None, encoding: str
+) -> None:
     """A character may be cut anywhere."""
     text = "héllo" if encoding == "latin-1" else "日本\r\nテスト" * 20
     response = opened(client, server, respond(text.encode(encoding), framing="chunked", chunks=[3]))
@@ -421,7 +478,9 @@ def test_blocks_of_an_event_stream_are_prompt_and_no_longer_than_asked_for(
 ) -> None:
     """Loops that look at the end of each byte miss an event boundary inside a longer block."""
     go_on = threading.Event()
-    response = opened(client, server, stream([b"data: 1\n\nd", go_on, b"ata: 2\n\n"], content_type=EVENT_STREAM))
+    response = opened(
+        client, server, stream([b"data: 1\n\nd", go_on, b"ata: 2\n\n"], content_type=EVENT_STREAM)
+    )
     blocks = response.iter_content(size)
     seen = b""
     while not seen.endswith(b"\n\nd"):
@@ -464,7 +523,14 @@ def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
 @pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"--", b"aa", b"abab"])
 def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
     """A delimiter may be cut anywhere; what is behind the last one is a line if there is anything."""
-    for body in (b"", delimiter, b"x" + delimiter, delimiter * 3 + b"x", b"aaabababaa--\r\n-\n" * 3, b"x" * 10):
+    for body in (
+        b"",
+        delimiter,
+        b"x" + delimiter,
+        delimiter * 3 + b"x",
+        b"aaabababaa--\r\n-\n" * 3,
+        b"x" * 10,
+    ):
         expected = body.split(delimiter)
         expected = expected if expected[-1] else expected[:-1]
         for size in range(1, len(body) + 1):
@@ -473,22 +539,33 @@ def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("options", [{}, {"chunk_size": 4096}, {"decode_unicode": True}, {"delimiter": b"\r\n"}])
-def test_lines_are_requests_lines(server: FaultServer, framing: Any, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"chunk_size": 4096}, {"decode_unicode": True}, {"delimiter": b"\r\n"}]
+)
+def test_lines_are_requests_lines(
+    server: FaultServer, framing: Any, options: dict[str, Any]
+) -> None:
     """For text that requests reads right, in one piece."""
     body = "one\r\ntwo\r\n\r\nthree é\r\n".encode()
-    with both(server, respond(body, framing=framing, headers={"Content-Type": "text/plain; charset=utf-8"})) as pair:
+    with both(
+        server,
+        respond(body, framing=framing, headers={"Content-Type": "text/plain; charset=utf-8"}),
+    ) as pair:
         theirs, ours = (list(response.iter_lines(**options)) for response in pair)
 
         assert ours == (theirs[:-1] if "delimiter" in options else theirs)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "utf-32-le", None])
-def test_decoded_lines_end_at_line_ends_only(client: Client, server: FaultServer, encoding: str | None) -> None:
+def test_decoded_lines_end_at_line_ends_only(
+    client: Client, server: FaultServer, encoding: str | None
+) -> None:
     """A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
     lines = ["a\x85b", "", "ਊ c"] if encoding != "latin-1" else ["a\x85b", "", "c"]
     text = "\r\n".join(lines) + "\n"
-    data = text.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF16 if encoding == "utf-16-le" else b"\xff\xff")
+    data = text.encode(encoding or "utf-8").removeprefix(
+        codecs.BOM_UTF16 if encoding == "utf-16-le" else b"\xff\xff"
+    )
     response = opened(client, server, respond(data, framing="chunked", chunks=[3]))
     response.encoding = encoding
     expected: list[Any] = lines if encoding else [line.encode() for line in lines]
@@ -538,11 +615,18 @@ def test_a_long_line_is_held_once(run: Any) -> None:
 @pytest.mark.parametrize("stream_", [False, True])
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_content_text_and_json(client: Client, server: FaultServer, framing: Any, coding: str, stream_: bool) -> None:
+def test_content_text_and_json(
+    client: Client, server: FaultServer, framing: Any, coding: str, stream_: bool
+) -> None:
     """As ever, whether or not it was to be streamed, and again."""
     document = {"é": list(range(100))}
     server.script(
-        coded_stream([json.dumps(document).encode()], framing=framing, coding=coding, content_type="application/json")
+        coded_stream(
+            [json.dumps(document).encode()],
+            framing=framing,
+            coding=coding,
+            content_type="application/json",
+        )
     )
     response = client.get(stream=stream_)
 
@@ -555,9 +639,13 @@ def test_content_text_and_json(client: Client, server: FaultServer, framing: Any
     assert response.elapsed.total_seconds() >= 0
 
 
-def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(client: Client, server: FaultServer) -> None:
+def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(
+    client: Client, server: FaultServer
+) -> None:
     """``next(response.iter_lines())`` for a header line is common; requests loses what it had read ahead."""
-    response = opened(client, server, respond(b"head\r\n1\n2\r\n\n3", headers={"Content-Type": "text/plain"}))
+    response = opened(
+        client, server, respond(b"head\r\n1\n2\r\n\n3", headers={"Content-Type": "text/plain"})
+    )
     assert next(response.iter_lines()) == b"head"
 
     assert next(response.iter_lines(decode_unicode=True)) == "1"
@@ -588,9 +676,13 @@ def test_a_response_without_a_status_has_no_content(client: Client, server: Faul
 def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
     """With its methods: undecoded bytes, unless asked for otherwise."""
     for framing in FRAMINGS:
-        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        response = opened(
+            client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN)
+        )
         assert response.raw.read(decode_content=True) == BODY
-        response = opened(client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN))
+        response = opened(
+            client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN)
+        )
         assert response.raw.read(2) == b"\x1f\x8b"
         response.close()
     assert client.adapter.stats().in_flight == 0
@@ -598,7 +690,9 @@ def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
 
 def test_a_with_block_closes_the_response(client: Client, server: FaultServer) -> None:
     """As in requests."""
-    with opened(client, server, stream([b"a\n"], content_type=EVENT_STREAM, ending="silence")) as response:
+    with opened(
+        client, server, stream([b"a\n"], content_type=EVENT_STREAM, ending="silence")
+    ) as response:
         assert next(response.iter_lines()) == b"a"
 
     assert server.wait_for_disconnects(1)

@@ -45,7 +45,11 @@ def test_a_vector_as_it_arrived(vector: Vector) -> None:
 def test_a_vector_cut_at_every_size(vector: Vector) -> None:
     """From single bytes to one piece; no cut changes anything."""
     data = vector.data
-    sizes = range(1, len(data) + 1) if len(data) < 600 else [1, 2, 3, 5, 7, 64, 100, 1000, 4096, len(data)]
+    sizes = (
+        range(1, len(data) + 1)
+        if len(data) < 600
+        else [1, 2, 3, 5, 7, 64, 100, 1000, 4096, len(data)]
+    )
     for size in sizes:
         decoder = SSEDecoder()
         assert decoded(decoder, cut(data, size)) == vector.events, size
@@ -137,7 +141,9 @@ def test_an_event_is_not_held_back_for_the_second_half_of_a_line_end() -> None:
 def test_ids_and_retry_persist_and_are_told() -> None:
     """The id until another comes, the reconnection time with its event."""
     decoder = SSEDecoder()
-    events = decoder.feed(b"id: 1\nretry: 20\ndata: a\n\ndata: b\n\nid\ndata: c\n\nevent: x\ndata: d\n\n")
+    events = decoder.feed(
+        b"id: 1\nretry: 20\ndata: a\n\ndata: b\n\nid\ndata: c\n\nevent: x\ndata: d\n\n"
+    )
 
     assert events == [
         ServerSentEvent(data="a", id="1", retry=20),
@@ -148,11 +154,16 @@ def test_ids_and_retry_persist_and_are_told() -> None:
     assert decoder.retry == 20
 
 
-@pytest.mark.parametrize("value", [b"", b"-1", b"1.5", b"1e3", b" 1", b"1 ", "٣".encode(), b"0x1", b"9" * 5000])
+@pytest.mark.parametrize(
+    "value", [b"", b"-1", b"1.5", b"1e3", b" 1", b"1 ", "٣".encode(), b"0x1", b"9" * 5000]
+)
 def test_a_retry_that_is_no_number_is_ignored(value: bytes) -> None:
     """ASCII digits only; a number that Python refuses to read is none either."""
     decoder = SSEDecoder()
-    assert decoder.feed(b"retry:" + (b" " + value if value else b"") + b"\ndata: a\n\n")[0].retry is None
+    assert (
+        decoder.feed(b"retry:" + (b" " + value if value else b"") + b"\ndata: a\n\n")[0].retry
+        is None
+    )
     assert decoder.retry is None
 
 
@@ -233,7 +244,9 @@ def seconds(decoder: Any, count: int, end: bytes) -> float:
     return time.process_time() - begun
 
 
-@pytest.mark.parametrize(("decoder", "end"), [(SSEDecoder, b"\n\n"), (SSEDecoder, b"\r\r"), (JSONLines, b"\n")])
+@pytest.mark.parametrize(
+    ("decoder", "end"), [(SSEDecoder, b"\n\n"), (SSEDecoder, b"\r\r"), (JSONLines, b"\n")]
+)
 def test_a_long_line_takes_linear_time(decoder: Any, end: bytes) -> None:
     """Ten times the line, some ten times the time; quadratic it would be a hundred."""
     most = 64 * MIB
@@ -259,14 +272,28 @@ def test_a_long_line_is_held_little_more_than_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["{}", ' {"a": [1, 2.5, null, true, "\\u00e9"]} ', "[]", "1", '"x"', "null", "\n{}\t", "NaN", "-0", "1e5"]
+    "data",
+    [
+        "{}",
+        ' {"a": [1, 2.5, null, true, "\\u00e9"]} ',
+        "[]",
+        "1",
+        '"x"',
+        "null",
+        "\n{}\t",
+        "NaN",
+        "-0",
+        "1e5",
+    ],
 )
 def test_json_is_what_json_loads_gives(data: str) -> None:
     """The same values and types."""
     assert repr(ServerSentEvent(data=data).json()) == repr(json.loads(data))
 
 
-@pytest.mark.parametrize("data", ["", " ", "[DONE]", "{", '{"a": 1} x', "{}{}", "nul", "\ufeff{}", "'a'"])
+@pytest.mark.parametrize(
+    "data", ["", " ", "[DONE]", "{", '{"a": 1} x', "{}{}", "nul", "\ufeff{}", "'a'"]
+)
 def test_bad_json_fails_as_json_loads_does(data: str) -> None:
     """With its position."""
     with pytest.raises(json.JSONDecodeError) as expected:

@@ -73,7 +73,9 @@ def waits(response: requests.Response) -> bool:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_scope_ends_a_stream_that_waits(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
+def test_a_scope_ends_a_stream_that_waits(
+    client: Client, server: FaultServer, framing: Any, reader: str
+) -> None:
     """Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
     scope = CancelScope()
     server.script(stream(EVENTS, framing=framing, ending="silence"))
@@ -98,7 +100,9 @@ def test_a_stream_is_ended_from_another_thread(
     client: Client, server: FaultServer, framing: Any, clocks: dict[str, Any], how: str
 ) -> None:
     """Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
-    stream_ = iter_events(opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks)
+    stream_ = iter_events(
+        opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks
+    )
     reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
     reading.wait()
     getattr(stream_, how)()
@@ -110,7 +114,9 @@ def test_a_stream_is_ended_from_another_thread(
     assert client.adapter.generation == 0
 
 
-@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize(
+    "close", [lambda response: response.close(), lambda response: response.raw.close()]
+)
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_closing_the_response_wakes_another_threads_reader(
@@ -138,7 +144,9 @@ RAW: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize(
+    "close", [lambda response: response.close(), lambda response: response.raw.close()]
+)
 @pytest.mark.parametrize("read", RAW.values(), ids=list(RAW))
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_closing_the_response_wakes_another_threads_reader_of_raw(
@@ -159,7 +167,9 @@ def test_closing_the_response_wakes_another_threads_reader_of_raw(
     assert client.adapter.stats().in_flight == 0
 
 
-@pytest.mark.parametrize("close", [lambda response: response.close(), lambda response: response.raw.close()])
+@pytest.mark.parametrize(
+    "close", [lambda response: response.close(), lambda response: response.raw.close()]
+)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
     client: Client, server: FaultServer, framing: Any, close: Any, monkeypatch: pytest.MonkeyPatch
@@ -207,7 +217,9 @@ def test_a_signal_handler_may_close_the_response_whose_raw_it_interrupts(
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServer, how: str) -> None:
+def test_another_adapters_stream_is_ended_from_another_thread(
+    server: FaultServer, how: str
+) -> None:
     """Its socket is as good as ours."""
     server.script(stream(EVENTS, framing="close", ending="silence"))
     with requests.Session() as session:
@@ -222,7 +234,9 @@ def test_another_adapters_stream_is_ended_from_another_thread(server: FaultServe
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_cancel_amid_ciphertext_delivers_none(client: Client, server: FaultServer, framing: Any) -> None:
+def test_a_cancel_amid_ciphertext_delivers_none(
+    client: Client, server: FaultServer, framing: Any
+) -> None:
     """SSLSocket.shutdown() would drop the TLS object, and what follows would be read as it is on the wire."""
     plain = b"0123456789abcdef" * 4096
     server.script(stream([plain] * 200, framing=framing, content_type="a/b", ending="silence"))
@@ -238,7 +252,9 @@ def test_a_cancel_amid_ciphertext_delivers_none(client: Client, server: FaultSer
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_cancelled_stream_that_never_began_reads_nothing(client: Client, server: FaultServer, reader: str) -> None:
+def test_a_cancelled_stream_that_never_began_reads_nothing(
+    client: Client, server: FaultServer, reader: str
+) -> None:
     """The events that have arrived are not delivered first."""
     scope = CancelScope()
     server.script(stream(EVENTS))
@@ -250,10 +266,16 @@ def test_a_cancelled_stream_that_never_began_reads_nothing(client: Client, serve
         next(pieces)
 
 
-def test_what_has_arrived_is_not_delivered_after_a_cancel(client: Client, server: FaultServer) -> None:
+def test_what_has_arrived_is_not_delivered_after_a_cancel(
+    client: Client, server: FaultServer
+) -> None:
     """Not even where the body has ended already: a cancelled stream never looks complete."""
     body = b"".join(EVENTS)
-    for reply in (stream([body]), stream([body], ending="silence"), stream([body], framing="length")):
+    for reply in (
+        stream([body]),
+        stream([body], ending="silence"),
+        stream([body], framing="length"),
+    ):
         stream_ = iter_events(opened(client, server, reply))
         next(stream_)
         stream_.cancel()
@@ -265,7 +287,9 @@ def test_what_has_arrived_is_not_delivered_after_a_cancel(client: Client, server
 
 def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:
     """Neither what has arrived, nor half an event as if the body had ended there."""
-    stream_ = iter_events(opened(client, server, stream([b"".join(EVENTS) + b"data: half"], ending="silence")))
+    stream_ = iter_events(
+        opened(client, server, stream([b"".join(EVENTS) + b"data: half"], ending="silence"))
+    )
     next(stream_)
     stream_.close()
 
@@ -289,7 +313,9 @@ def test_a_cancel_wins_over_a_break(client: Client, server: FaultServer) -> None
     assert client.adapter.generation == 0
 
 
-def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, server: FaultServer) -> None:
+def test_cancelling_many_times_from_many_threads_is_harmless(
+    client: Client, server: FaultServer
+) -> None:
     """Together with closes."""
     stream_ = iter_events(opened(client, server, stream(EVENTS, ending="silence")))
     reading = Reading(f"data: {event.data}\n\n".encode() for event in stream_)
@@ -306,7 +332,9 @@ def test_cancelling_many_times_from_many_threads_is_harmless(client: Client, ser
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_shutdown_ends_streams_with_an_error(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
+def test_a_shutdown_ends_streams_with_an_error(
+    client: Client, server: FaultServer, framing: Any, reader: str
+) -> None:
     """Neither a clean end nor a network's fault."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
@@ -341,7 +369,9 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
 def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None:
     """Though no wait was ever long."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.1)) as hurried:
-        items: list[Any] = [item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair]
+        items: list[Any] = [
+            item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair
+        ]
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             list(READERS[reader](opened(hurried, server, stream(items))))
@@ -350,7 +380,9 @@ def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_scopes_timeout_bounds_its_streams(client: Client, server: FaultServer, reader: str) -> None:
+def test_a_scopes_timeout_bounds_its_streams(
+    client: Client, server: FaultServer, reader: str
+) -> None:
     """Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
     server.script(stream(EVENTS, ending="silence"))
     get = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))

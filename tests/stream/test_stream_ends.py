@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from clients import Client, Running, in_time, until
-from coded_bodies import CODINGS, FRAMINGS, READERS, coded_stream, events, opened, until_error, verbatim
+from coded_bodies import (
+    CODINGS,
+    FRAMINGS,
+    READERS,
+    coded_stream,
+    events,
+    opened,
+    until_error,
+    verbatim,
+)
 
 from resilient_requests import (
     Cancelled,
@@ -35,7 +44,13 @@ if TYPE_CHECKING:
 
 EVENTS = events(0, 1, 2)
 # One that can be told from a clean end: of the rest the body's protocol must judge.
-CUTS = [("chunked", "fin"), ("chunked", "reset"), ("length", "fin"), ("length", "reset"), ("close", "reset")]
+CUTS = [
+    ("chunked", "fin"),
+    ("chunked", "reset"),
+    ("length", "fin"),
+    ("length", "reset"),
+    ("close", "reset"),
+]
 
 
 def endless(**options: Any) -> Reply:
@@ -140,7 +155,9 @@ def _of_content(response: requests.Response) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("reader", [*READERS, "content"])
 @pytest.mark.parametrize("head", HEADS)
-def test_chunks_are_announced_in_many_forms(client: Client, server: FaultServer, head: str, reader: str) -> None:
+def test_chunks_are_announced_in_many_forms(
+    client: Client, server: FaultServer, head: str, reader: str
+) -> None:
     """White space behind a value is none of it (RFC 9110 5.5), and codings are a list: else a cut body looks whole."""
     read = _of_content if reader == "content" else READERS[reader]
     for _ in range(2):
@@ -154,20 +171,28 @@ def test_chunks_are_announced_in_many_forms(client: Client, server: FaultServer,
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_chunks_of_another_adapter_are_announced_in_many_forms(server: FaultServer, head: str) -> None:
+def test_chunks_of_another_adapter_are_announced_in_many_forms(
+    server: FaultServer, head: str
+) -> None:
     """Here http.client has read the head, and takes many of them for bodies without a framing."""
     with requests.Session() as session:
         session.verify = server.ca_path or True
         server.script(chunked_by(head, WHOLE))
-        assert b"".join(iter_bytes(session.get(server.url, stream=True, timeout=5))) == b"".join(EVENTS)
+        assert b"".join(iter_bytes(session.get(server.url, stream=True, timeout=5))) == b"".join(
+            EVENTS
+        )
 
         server.script(chunked_by(head, CHUNKED))
-        pieces, _ = until_error(StreamBroken, iter_bytes(session.get(server.url, stream=True, timeout=5)))
+        pieces, _ = until_error(
+            StreamBroken, iter_bytes(session.get(server.url, stream=True, timeout=5))
+        )
         assert b"".join(pieces) == b"".join(EVENTS)
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(("method", "status"), [("HEAD", b"200 OK"), ("GET", b"204 No Content"), ("GET", b"304 x")])
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", b"200 OK"), ("GET", b"204 No Content"), ("GET", b"304 x")]
+)
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_chunks_that_a_response_without_a_body_announces_are_not_waited_for(
     client: Client, server: FaultServer, method: str, status: bytes, head: str, *, is_ours: bool
@@ -187,9 +212,13 @@ def test_chunks_that_a_response_without_a_body_announces_are_not_waited_for(
 
 
 @pytest.mark.parametrize("ending", [None, "fin"])
-def test_a_close_delimited_body_ends_when_the_peer_leaves(client: Client, server: FaultServer, ending: Any) -> None:
+def test_a_close_delimited_body_ends_when_the_peer_leaves(
+    client: Client, server: FaultServer, ending: Any
+) -> None:
     """With and without close_notify: only the body's own protocol could say that something is missing."""
-    response = opened(client, server, stream([*EVENTS, b"data: cut"], framing="close", ending=ending))
+    response = opened(
+        client, server, stream([*EVENTS, b"data: cut"], framing="close", ending=ending)
+    )
 
     assert b"".join(iter_bytes(response)) == b"".join(EVENTS) + b"data: cut"
 
@@ -202,7 +231,9 @@ def test_a_missing_last_line_end_is_no_cut(client: Client, server: FaultServer) 
 
 
 @pytest.mark.parametrize("framing", ["close", "chunked"])
-def test_an_unfinished_event_comes_at_a_clean_end_only(client: Client, server: FaultServer, framing: Any) -> None:
+def test_an_unfinished_event_comes_at_a_clean_end_only(
+    client: Client, server: FaultServer, framing: Any
+) -> None:
     """Many servers leave out the last blank line; after an error it is half of something."""
     items = [*EVENTS, b"data: unfinished"]
     flushed = iter_events(opened(client, server, stream(items, framing=framing)))
@@ -216,10 +247,17 @@ def test_an_unfinished_event_comes_at_a_clean_end_only(client: Client, server: F
     assert not broken.is_flushed
 
 
-def test_malformed_chunks_are_broken_after_what_was_good(client: Client, server: FaultServer) -> None:
+def test_malformed_chunks_are_broken_after_what_was_good(
+    client: Client, server: FaultServer
+) -> None:
     """In one packet, so that good and bad come in one read."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    for bad, more in ((b"zz\r\n", b""), (b"-5\r\nhello", b""), (b"5\r\nhello!\r\n", b"hello"), (b"\r\n", b"")):
+    for bad, more in (
+        (b"zz\r\n", b""),
+        (b"-5\r\nhello", b""),
+        (b"5\r\nhello!\r\n", b"hello"),
+        (b"\r\n", b""),
+    ):
         response = opened(client, server, verbatim(head + b"5\r\nfirst\r\n" + bad))
         pieces, _ = until_error(StreamBroken, iter_bytes(response))
         assert b"".join(pieces) == b"first" + more
@@ -238,7 +276,9 @@ def test_an_oversized_event_names_its_limit(client: Client, server: FaultServer)
 
 
 @pytest.mark.parametrize("reader", ["iter_events", "iter_bytes"])
-def test_a_body_that_is_not_of_its_coding_is_a_protocol_error(client: Client, server: FaultServer, reader: str) -> None:
+def test_a_body_that_is_not_of_its_coding_is_a_protocol_error(
+    client: Client, server: FaultServer, reader: str
+) -> None:
     """The peer lied; nobody left."""
     for coding in CODINGS[1:]:
         headers = {"Content-Encoding": coding, "Content-Type": "text/event-stream"}
@@ -270,7 +310,10 @@ def test_an_error_stays(client: Client, server: FaultServer, reader: str, failur
     kind, reply, prepare = FAILURES[failure]
     response = opened(client, server, reply, idle=0.05)
     # Not the generators that stand around two of them there.
-    bare: dict[str, Any] = {"iter_events": iter_events, "iter_lines": lambda response: response.iter_lines()}
+    bare: dict[str, Any] = {
+        "iter_events": iter_events,
+        "iter_lines": lambda response: response.iter_lines(),
+    }
     pieces = bare.get(reader, READERS[reader])(response)
     prepare(response)
     seen: list[BaseException] = []
@@ -336,7 +379,10 @@ def test_a_silence_tells_which_knob_sets_its_limit(clock: str, what: str, knob: 
     """A limit that nobody gave comes from the adapter: who looks for it must find it."""
     message = f"no {what} for 30 s, after 4096 bytes and 1 event ({knob} sets the limit)"
 
-    assert str(StreamIdle(idle_timeout=30.0, clock=clock, bytes_received=4096, events_received=1)) == message
+    assert (
+        str(StreamIdle(idle_timeout=30.0, clock=clock, bytes_received=4096, events_received=1))
+        == message
+    )
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -373,12 +419,16 @@ def test_the_classes_say_who_must_act() -> None:
 # -- exits ----------------------------------------------------------------------------------------------------------
 
 ITERATE: list[Any] = [iter_events, iter_bytes]
-LEGACY: dict[str, Any] = {name: reader for name, reader in READERS.items() if name not in ("iter_events", "iter_bytes")}
+LEGACY: dict[str, Any] = {
+    name: reader for name, reader in READERS.items() if name not in ("iter_events", "iter_bytes")
+}
 
 
 @pytest.mark.parametrize("iterate", ITERATE)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_break_closes_the_connection(client: Client, server: FaultServer, framing: Any, iterate: Any) -> None:
+def test_a_break_closes_the_connection(
+    client: Client, server: FaultServer, framing: Any, iterate: Any
+) -> None:
     """Unread bytes are poison to whoever would get it next; the response may well be kept."""
     response = opened(client, server, endless(framing=framing))
     with iterate(response) as stream_:
@@ -459,7 +509,9 @@ def test_a_dropped_stream_closes_its_socket_and_warns(
     assert response.raw.closed
 
 
-def test_a_dropped_stream_is_closed_where_warnings_are_errors(client: Client, server: FaultServer) -> None:
+def test_a_dropped_stream_is_closed_where_warnings_are_errors(
+    client: Client, server: FaultServer
+) -> None:
     """First closed, then warned."""
     response = opened(client, server, endless())
     stream_ = iter_events(response)
@@ -607,7 +659,11 @@ def ends_by_response_close(client: Client, server: FaultServer) -> None:
 def ends_undecodable(client: Client, server: FaultServer) -> None:
     """The peer lied."""
     with pytest.raises(StreamProtocolError):
-        list(iter_bytes(opened(client, server, respond(b"no gzip", headers={"Content-Encoding": "gzip"}))))
+        list(
+            iter_bytes(
+                opened(client, server, respond(b"no gzip", headers={"Content-Encoding": "gzip"}))
+            )
+        )
 
 
 def ends_late(client: Client, server: FaultServer) -> None:
@@ -636,7 +692,9 @@ def ends_well(client: Client, server: FaultServer) -> None:
         (ends_well, 0),
     ],
 )
-def test_a_dead_path_retires_its_generation(client: Client, server: FaultServer, end: Any, retired: int) -> None:
+def test_a_dead_path_retires_its_generation(
+    client: Client, server: FaultServer, end: Any, retired: int
+) -> None:
     """Byte silence and breaks implicate the other connections to that origin; nothing else does."""
     end(client, server)
 
@@ -654,7 +712,9 @@ def test_a_dead_path_retires_its_generation(client: Client, server: FaultServer,
         (ends_well, None),
     ],
 )
-def test_the_end_of_a_stream_is_told_once(client: Client, server: FaultServer, end: Any, error: str | None) -> None:
+def test_the_end_of_a_stream_is_told_once(
+    client: Client, server: FaultServer, end: Any, error: str | None
+) -> None:
     """To observers, with the class of the error."""
     end(client, server)
 
@@ -689,7 +749,9 @@ def _end_number(number: int, response: requests.Response) -> None:
     elif way == 2:
         iter_bytes(response).close()
     elif way == 3:
-        iter_events(response).__del__()  # as the collector would, without the warning's being an error
+        iter_events(
+            response
+        ).__del__()  # as the collector would, without the warning's being an error
     elif way == 4:
         for _ in response.iter_lines():
             break
@@ -707,7 +769,9 @@ def _end_number(number: int, response: requests.Response) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_thousand_streams_leave_nothing(fault_server_factory: Callable[..., FaultServer], tls: bool) -> None:
+def test_a_thousand_streams_leave_nothing(
+    fault_server_factory: Callable[..., FaultServer], tls: bool
+) -> None:
     """No thread, no socket, no call, however they end."""
     server = fault_server_factory(tls=tls)
     descriptors = Descriptors()

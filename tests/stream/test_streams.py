@@ -17,7 +17,17 @@ import requests
 import requests_mock
 import responses
 from clients import Client, Running, in_time, until
-from coded_bodies import BROTLI, CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, events, opened, verbatim
+from coded_bodies import (
+    BROTLI,
+    CODINGS,
+    EVENT_STREAM,
+    FRAMINGS,
+    READERS,
+    coded_stream,
+    events,
+    opened,
+    verbatim,
+)
 from proxies import HTTPProxy
 
 from resilient_requests import (
@@ -76,11 +86,17 @@ def test_each_event_comes_when_it_was_sent(
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_responses_of_another_adapter_are_prompt_too(server: FaultServer, framing: Any, coding: str) -> None:
+def test_responses_of_another_adapter_are_prompt_too(
+    server: FaultServer, framing: Any, coding: str
+) -> None:
     """What is done for ours can be done for the socket of any."""
     arrived = [threading.Event() for _ in EVENTS]
     server.script(
-        coded_stream([i for p in zip(EVENTS, arrived, strict=True) for i in p], framing=framing, coding=coding)
+        coded_stream(
+            [i for p in zip(EVENTS, arrived, strict=True) for i in p],
+            framing=framing,
+            coding=coding,
+        )
     )
     with plain_session(server) as session:
         response = session.get(server.url, stream=True, timeout=5)
@@ -109,10 +125,18 @@ def test_streams_through_a_proxy_are_prompt(
 
 
 @pytest.mark.parametrize("reader", ["iter_events", "iter_lines"])
-def test_events_that_come_one_byte_at_a_time_are_whole(client: Client, server: FaultServer, reader: str) -> None:
+def test_events_that_come_one_byte_at_a_time_are_whole(
+    client: Client, server: FaultServer, reader: str
+) -> None:
     """Every cut there can be between reads, in the framing as in the coding."""
     server.script(
-        respond(b"".join(EVENTS), headers={"Content-Type": EVENT_STREAM}, framing="chunked", gzip=True, drip=0.0001)
+        respond(
+            b"".join(EVENTS),
+            headers={"Content-Type": EVENT_STREAM},
+            framing="chunked",
+            gzip=True,
+            drip=0.0001,
+        )
     )
 
     assert b"".join(READERS[reader](client.get(stream=True))) == b"".join(EVENTS)
@@ -125,7 +149,9 @@ def test_a_stream_read_to_its_end_leaves_its_connection_to_the_next(
 ) -> None:
     """The end of the framing is enough: nobody has to read past it."""
     for _ in range(3):
-        assert b"".join(READERS[reader](opened(client, server, coded_stream(EVENTS, framing=framing))))
+        assert b"".join(
+            READERS[reader](opened(client, server, coded_stream(EVENTS, framing=framing)))
+        )
 
     assert server.accepted == 1
     assert client.adapter.stats().idle == 1
@@ -158,7 +184,9 @@ def test_a_large_body_arrives_unchanged(
 ) -> None:
     """Bursts grow the read's size, and a piece of coded bytes gives many of content."""
     body = bytes(range(256)) * (size // 256) + b"end"
-    response = opened(client, server, coded_stream([body], framing=framing, coding=coding, content_type="a/b"))
+    response = opened(
+        client, server, coded_stream([body], framing=framing, coding=coding, content_type="a/b")
+    )
 
     assert b"".join(iter_bytes(response)) == body
 
@@ -167,13 +195,17 @@ def test_a_large_body_arrives_unchanged(
 
 
 @pytest.mark.parametrize("reader", [*READERS, "by clocks"])
-def test_the_consumers_time_counts_for_no_clock(client: Client, server: FaultServer, reader: str) -> None:
+def test_the_consumers_time_counts_for_no_clock(
+    client: Client, server: FaultServer, reader: str
+) -> None:
     """What was sent meanwhile is delivered, however long the pause was."""
     sent = threading.Event()
     response = opened(client, server, stream([EVENTS[0], sent, *EVENTS[1:]]), idle=0.05)
     if reader == "by clocks":
         limits = iter_events(response, event_timeout=0.05, heartbeat=0.05)
-        pieces: Any = (f"data: {event.data}\n\n".encode() for event in limits if event is not HEARTBEAT)
+        pieces: Any = (
+            f"data: {event.data}\n\n".encode() for event in limits if event is not HEARTBEAT
+        )
     else:
         pieces = READERS[reader](response)
     data = next(pieces)
@@ -193,7 +225,9 @@ def test_a_mocked_response_can_be_read() -> None:
     for reader in READERS.values():
         with Client("http://host/") as client:
             assert b"".join(reader(client.get(stream=True))) == b"".join(EVENTS)
-        assert b"".join(reader(requests.get("http://host/", stream=True, timeout=1))) == b"".join(EVENTS)
+        assert b"".join(reader(requests.get("http://host/", stream=True, timeout=1))) == b"".join(
+            EVENTS
+        )
 
 
 def test_a_response_of_requests_mock_can_be_read() -> None:
@@ -295,8 +329,12 @@ def test_a_body_begun_through_raw_goes_on(server: FaultServer, framing: Any) -> 
 # -- what cannot be read ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [EVENT_STREAM, f"{EVENT_STREAM};", "Text/Event-Stream; charset=latin-1"])
-def test_event_streams_are_told_by_their_type(client: Client, server: FaultServer, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [EVENT_STREAM, f"{EVENT_STREAM};", "Text/Event-Stream; charset=latin-1"]
+)
+def test_event_streams_are_told_by_their_type(
+    client: Client, server: FaultServer, kind: str
+) -> None:
     """Parameters do not matter: the charset is always UTF-8, whatever is said."""
     response = opened(client, server, stream([b"data: \xc3\xa9\n\n"], content_type=kind))
 
@@ -310,17 +348,23 @@ def test_anything_else_is_no_event_stream(client: Client, server: FaultServer, k
     with pytest.raises(StreamProtocolError, match="<html>sorry") as caught:
         iter_events(response)
 
-    assert str(caught.value).startswith(f"Content-Type is {kind!r}, not " if kind else "no Content-Type, so not ")
+    assert str(caught.value).startswith(
+        f"Content-Type is {kind!r}, not " if kind else "no Content-Type, so not "
+    )
     assert caught.value.bytes_received == 11
     assert server.wait_for_disconnects(1)
     assert client.adapter.stats().in_flight == 0
 
 
 @pytest.mark.parametrize("kind", ["text/plain", None])
-def test_what_the_refusal_advises_works(client: Client, server: FaultServer, kind: str | None) -> None:
+def test_what_the_refusal_advises_works(
+    client: Client, server: FaultServer, kind: str | None
+) -> None:
     """Servers forget the header, and somebody has to read their events."""
     body = respond(b"".join(EVENTS), headers={"Content-Type": kind} if kind else {})
-    with pytest.raises(StreamProtocolError, match=r"iter_bytes reads any body.*set response\.headers"):
+    with pytest.raises(
+        StreamProtocolError, match=r"iter_bytes reads any body.*set response\.headers"
+    ):
         iter_events(opened(client, server, body))
     assert b"".join(iter_bytes(opened(client, server, body))) == b"".join(EVENTS)
     response = opened(client, server, body)
@@ -359,7 +403,9 @@ def close_early(response: requests.Response) -> None:
 
 @pytest.mark.parametrize("use", [read, read_bytes, close_early, requests.Response.close])
 @pytest.mark.parametrize("iterate", [iter_events, iter_bytes])
-def test_a_used_response_is_refused(client: Client, server: FaultServer, iterate: Any, use: Any) -> None:
+def test_a_used_response_is_refused(
+    client: Client, server: FaultServer, iterate: Any, use: Any
+) -> None:
     """It would look like an empty body otherwise."""
     response = opened(client, server, stream([b"data: x\n\n" * 20000, *EVENTS]))
     use(response)
@@ -422,7 +468,10 @@ def test_a_response_without_a_body_is_empty(
     """Whatever its head announces, and without waiting for it."""
     headers = {"Content-Type": EVENT_STREAM, "Content-Encoding": "gzip"}
     if status != 200:
-        headers |= {"chunked": {"Transfer-Encoding": "chunked"}, "length": {"Content-Length": "9"}}.get(framing, {})
+        headers |= {
+            "chunked": {"Transfer-Encoding": "chunked"},
+            "length": {"Content-Length": "9"},
+        }.get(framing, {})
     for reader in READERS.values():
         server.script(respond(b"not sent", status=status, headers=headers, framing=framing))
         response = client.session.request(method, server.url, stream=True)
@@ -443,17 +492,25 @@ def test_brotli_is_tested_where_it_can_be() -> None:
 def kernel_limit(response: requests.Response) -> float:
     """The limit of blocking reads on the socket of a response, in seconds; 0 is none."""
     sock = response.raw._original_response.tap._sock
-    seconds, micros = struct.unpack("ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+    seconds, micros = struct.unpack(
+        "ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+    )
     return float(seconds + micros / 1e6)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere sockets keep their timeouts as Python does")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere sockets keep their timeouts as Python does"
+)
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_beside_the_main_thread_the_kernel_keeps_the_limit(fault_server: FaultServer, framing: Any) -> None:
+def test_beside_the_main_thread_the_kernel_keeps_the_limit(
+    fault_server: FaultServer, framing: Any
+) -> None:
     """A system call less per read, and nothing of it stays on a connection that is pooled."""
     go_on = threading.Event()
     with Client(fault_server) as client:
-        response = opened(client, fault_server, stream([EVENTS[0], go_on, *EVENTS[1:]], framing=framing))
+        response = opened(
+            client, fault_server, stream([EVENTS[0], go_on, *EVENTS[1:]], framing=framing)
+        )
         reading = Running(lambda: [event.data for event in iter_events(response)])
         until(lambda: 0 < kernel_limit(response) <= 5.0)
         sock = socket.socket(fileno=os.dup(response.raw.fileno()))
@@ -468,10 +525,14 @@ def test_beside_the_main_thread_the_kernel_keeps_the_limit(fault_server: FaultSe
 
 @pytest.mark.parametrize("clocks", [{}, {"heartbeat": 60.0}, {"event_timeout": 60.0}])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_silence_is_told_in_every_thread(server: FaultServer, framing: Any, clocks: dict[str, Any]) -> None:
+def test_silence_is_told_in_every_thread(
+    server: FaultServer, framing: Any, clocks: dict[str, Any]
+) -> None:
     """Whoever keeps the time."""
     with Client(server) as client:
-        response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"), idle=0.1)
+        response = opened(
+            client, server, stream(EVENTS, framing=framing, ending="silence"), idle=0.1
+        )
         reading = Running(lambda: list(iter_events(response, **clocks)))
         reading.seconds_to_end()
 
@@ -480,10 +541,14 @@ def test_silence_is_told_in_every_thread(server: FaultServer, framing: Any, cloc
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_reader_that_waits_after_a_signal_waits_no_longer(fault_server: FaultServer, framing: Any) -> None:
+def test_a_reader_that_waits_after_a_signal_waits_no_longer(
+    fault_server: FaultServer, framing: Any
+) -> None:
     """The main thread gets the signals, and Python begins a read that is interrupted anew."""
     with Client(fault_server) as client:
-        response = opened(client, fault_server, stream(EVENTS, framing=framing, ending="silence"), idle=0.2)
+        response = opened(
+            client, fault_server, stream(EVENTS, framing=framing, ending="silence"), idle=0.2
+        )
         before = signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)
         try:

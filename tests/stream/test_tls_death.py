@@ -12,7 +12,10 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_reset_is_no_end_of_a_body_without_a_length(tls: bool) -> None:
     """Python 3.10 to 3.12.1 report a reset, or ETIMEDOUT from keep-alive, over TLS as a clean end: a truncation."""
-    with FaultServer(stream([b"half"], framing="close", ending="reset"), tls=tls) as server, requests.Session() as s:
+    with (
+        FaultServer(stream([b"half"], framing="close", ending="reset"), tls=tls) as server,
+        requests.Session() as s,
+    ):
         s.mount(server.url, ResilientAdapter())
         response = s.get(server.url, stream=True, verify=server.ca_path or True)
 
@@ -23,7 +26,10 @@ def test_a_reset_is_no_end_of_a_body_without_a_length(tls: bool) -> None:
 @pytest.mark.parametrize("notify", [False, True])
 def test_a_fin_is_an_end_with_and_without_close_notify(notify: bool) -> None:
     """Too many servers leave without close_notify to call that a truncation."""
-    with FaultServer(Reply((Send(HEAD, b"whole"), Fin(notify=notify))), tls=True) as server, requests.Session() as s:
+    with (
+        FaultServer(Reply((Send(HEAD, b"whole"), Fin(notify=notify))), tls=True) as server,
+        requests.Session() as s,
+    ):
         s.mount(server.url, ResilientAdapter())
         response = s.get(server.url, stream=True, verify=server.ca_path)
 

@@ -28,7 +28,11 @@ FOLDER = Path(os.environ["FOLDER"])
 
 app = Celery("tasks", broker=BROKER, backend=(FOLDER / "results").as_uri())
 if BROKER == "filesystem://":
-    folders = {"data_folder_in": FOLDER, "data_folder_out": FOLDER, "control_folder": FOLDER / "control"}
+    folders = {
+        "data_folder_in": FOLDER,
+        "data_folder_out": FOLDER,
+        "control_folder": FOLDER / "control",
+    }
     app.conf.broker_transport_options = {name: str(path) for name, path in folders.items()}
 
 adapter = ResilientAdapter(max_retries=RetryPolicy(wait=tenacity.wait_fixed(60)))
@@ -44,7 +48,9 @@ def warm(**_: Any) -> None:
 
 # shown in docs/fork.md: begin
 GRACE = 1.0
-reading, writing = socket.socketpair()  # all children inherit both; when one end is closed, the worker is ending
+reading, writing = (
+    socket.socketpair()
+)  # all children inherit both; when one end is closed, the worker is ending
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

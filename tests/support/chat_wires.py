@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from resilient_requests.testing import FaultServer, Reply
 
 DATA = Path(__file__).resolve().parents[1] / "chat" / "data"
-EXPECTED: dict[str, dict[str, Any]] = json.loads((DATA / "expected.json").read_text(encoding="utf-8"))
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "What is the answer, please?"}]}
+EXPECTED: dict[str, dict[str, Any]] = json.loads(
+    (DATA / "expected.json").read_text(encoding="utf-8")
+)
+ASK: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "What is the answer, please?"}],
+}
 
 
 def no_wait(state: object) -> float:
@@ -45,14 +50,28 @@ def chunk(content: str | None = None, finish: str | None = None, **delta: Any) -
     """A chunk of the openai dialect."""
     if content is not None:
         delta["content"] = content
-    return {"id": "c1", "model": "m-1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    return {
+        "id": "c1",
+        "model": "m-1",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
 
 
-def call(index: int | None = 0, arguments: str = "", *, call_id: str | None = None, name: str | None = None) -> Any:
+def call(
+    index: int | None = 0,
+    arguments: str = "",
+    *,
+    call_id: str | None = None,
+    name: str | None = None,
+) -> Any:
     """A fragment of a tool call."""
     function = {"arguments": arguments} | ({} if name is None else {"name": name})
     fragment: dict[str, Any] = {"function": function}
-    return fragment | ({} if index is None else {"index": index}) | ({} if call_id is None else {"id": call_id})
+    return (
+        fragment
+        | ({} if index is None else {"index": index})
+        | ({} if call_id is None else {"id": call_id})
+    )
 
 
 ROLE = chunk(role="assistant")
@@ -118,9 +137,13 @@ def summary(completion: ChatCompletion) -> dict[str, Any]:
     return {
         "content": completion.content,
         "reasoning": completion.reasoning,
-        "tool_calls": [[each.index, each.id, each.name, each.arguments] for each in completion.tool_calls],
+        "tool_calls": [
+            [each.index, each.id, each.name, each.arguments] for each in completion.tool_calls
+        ],
         "finish_reason": completion.finish_reason,
-        "usage": None if usage is None else [usage.input_tokens, usage.output_tokens, usage.total_tokens],
+        "usage": None
+        if usage is None
+        else [usage.input_tokens, usage.output_tokens, usage.total_tokens],
         "model": completion.model,
         "id": completion.id,
     }

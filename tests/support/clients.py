@@ -47,7 +47,9 @@ class Client:
     Retries do not wait: ``waited_after`` lists the attempts after which the waiting strategy was asked.
     """
 
-    def __init__(self, server: FaultServer | str, *, policy: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self, server: FaultServer | str, *, policy: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         self.url = server if isinstance(server, str) else server.url
         self.waited_after: list[int] = []
         self.events: list[Any] = []
@@ -97,7 +99,9 @@ class Client:
 
     def names(self, *kinds: type) -> list[str]:
         """The classes of the events so far, in order; only of those kinds where any is named."""
-        return [type(event).__name__ for event in self.events if not kinds or isinstance(event, kinds)]
+        return [
+            type(event).__name__ for event in self.events if not kinds or isinstance(event, kinds)
+        ]
 
 
 @contextlib.contextmanager

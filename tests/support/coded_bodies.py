@@ -37,9 +37,13 @@ def _brotli() -> Any:
 
 
 def _zstd() -> Any:
-    if not getattr(urllib3.response, "HAS_ZSTD", False):  # since 2.6; before it another package did it
+    if not getattr(
+        urllib3.response, "HAS_ZSTD", False
+    ):  # since 2.6; before it another package did it
         return None
-    return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    return importlib.import_module(
+        "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    )
 
 
 BROTLI = _brotli()
@@ -113,7 +117,9 @@ def events(*datas: object) -> list[bytes]:
 
 def verbatim(*items: bytes | threading.Event) -> Reply:
     """A reply that is sent as it is, head and framing included; an event is awaited."""
-    return Reply(tuple(Send(body=item) if isinstance(item, bytes) else Pause(item) for item in items))
+    return Reply(
+        tuple(Send(body=item) if isinstance(item, bytes) else Pause(item) for item in items)
+    )
 
 
 def until_error(kind: type[BaseException], pieces: Iterable[Any]) -> tuple[list[Any], Any]:

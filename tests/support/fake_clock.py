@@ -42,7 +42,9 @@ def mounted(clock: Callable[[], Instant] | None = None, **options: Any) -> reque
     kind: type[ResilientAdapter] = ResilientAdapter
     if clock is not None:
         # A wait before a retry would never end on a clock that stands still.
-        kind = type("Timed", (ResilientAdapter,), {"_clock": staticmethod(clock), "sleep": _no_sleep})
+        kind = type(
+            "Timed", (ResilientAdapter,), {"_clock": staticmethod(clock), "sleep": _no_sleep}
+        )
     session = requests.Session()
     session.mount("http://", made := kind(**options))
     session.mount("https://", made)
@@ -62,7 +64,9 @@ def adapter_of(session: requests.Session) -> ResilientAdapter:
 
 def pool_up(session: requests.Session, server: FaultServer, count: int) -> list[requests.Response]:
     """Leave so many idle connections in the pool; returns the responses that brought them there."""
-    responses = [session.get(server.url, stream=True, verify=server.ca_path or True) for _ in range(count)]
+    responses = [
+        session.get(server.url, stream=True, verify=server.ca_path or True) for _ in range(count)
+    ]
     for response in responses:
         assert response.content == b"ok"
     assert adapter_of(session).stats().idle == count
@@ -75,7 +79,9 @@ def echoes(server: FaultServer) -> FaultServer:
     return server
 
 
-def ask(session: requests.Session, url: str, who: str, count: int, verify: str | bool | None = None) -> None:
+def ask(
+    session: requests.Session, url: str, who: str, count: int, verify: str | bool | None = None
+) -> None:
     """Ask an echoing server so many questions, by GET and POST in turn, and check every answer."""
     for number in range(count):
         target, body = f"/{who}-{number}", b"" if number % 2 else f"?{who}".encode() * 50
@@ -95,7 +101,9 @@ def forgets(server: FaultServer) -> FaultServer:
 
 
 @contextlib.contextmanager
-def in_threads(count: int, work: Callable[[int], object], timeout: float = 40.0) -> Iterator[list[BaseException]]:
+def in_threads(
+    count: int, work: Callable[[int], object], timeout: float = 40.0
+) -> Iterator[list[BaseException]]:
     """Run ``work(number)`` in so many threads that start together; on leaving, all have ended. Yields their errors."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(count)

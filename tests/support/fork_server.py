@@ -23,7 +23,9 @@ def reply(request: ReceivedRequest) -> Reply:
     if target.startswith("/flow"):
         return stream([word] * 20)
     # So that some thread dials at every moment.
-    return respond(word + request.body, headers={"Connection": "close"} if request.number % 8 == 0 else {})
+    return respond(
+        word + request.body, headers={"Connection": "close"} if request.number % 8 == 0 else {}
+    )
 
 
 if __name__ == "__main__":

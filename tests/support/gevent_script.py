@@ -63,7 +63,9 @@ def tried(server: FaultServer, framing: Any) -> dict[str, str]:
     )
     events = begun(0.35, EVENTS, heartbeat=0.1)
     seen = outcome(lambda: [getattr(event, "data", "beat") for event in events])
-    results["heartbeat"] = "intact" if seen.startswith("['1', 'beat', 'beat', ") and seen.endswith(", '1']") else seen
+    results["heartbeat"] = (
+        "intact" if seen.startswith("['1', 'beat', 'beat', ") and seen.endswith(", '1']") else seen
+    )
     server.script(silence())
     with CancelScope() as scope:
         gevent.spawn_later(0.1, scope.cancel)

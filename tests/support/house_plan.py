@@ -20,7 +20,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_cancel", "_events", "_forkgate"}),
     frozenset({"_attempt", "_failures", "_timeouts", "_tls"}),
     frozenset({"_exchange", "_connection", "_coding", "_register", "_story"}),
-    frozenset({"_pool", "_body", "_operation", "_reader", "_retry", "_stream", "_loops", "_response"}),
+    frozenset(
+        {"_pool", "_body", "_operation", "_reader", "_retry", "_stream", "_loops", "_response"}
+    ),
     frozenset({"_transport", "_send", "_environment"}),
     frozenset({"_adapter"}),
     frozenset({"chat"}),

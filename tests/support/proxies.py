@@ -63,7 +63,10 @@ class _Proxy:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -215,7 +218,9 @@ class HTTPProxy(_Proxy):
                 client.fin()
             self._check_idle(client, since, used_at)
             head = read_head(client)
-            used_at = time.monotonic()  # and not when it was answered: the client has moved on by then
+            used_at = (
+                time.monotonic()
+            )  # and not when it was answered: the client has moved on by then
             with self._changed:
                 self._heads.append(head)
                 self._changed.notify_all()
@@ -267,7 +272,12 @@ _HOP_BY_HOP = frozenset(
 def _request(head: Head, target: str, body: bytes) -> bytes:
     fields = [(name, value) for name, value in head.headers if name.lower() not in _HOP_BY_HOP]
     fields += [("Content-Length", str(len(body)))] if head.has_body or head.method != "GET" else []
-    lines = [f"{head.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
+    lines = [
+        f"{head.method} {target} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in fields),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode("latin-1") + body
 
 

@@ -46,7 +46,9 @@ def vectors() -> list[Vector]:
 
 def decoded(decoder: SSEDecoder, pieces: Any) -> list[tuple[str, str, str]]:
     """What feeding alone gives."""
-    return [(event.event, event.data, event.id) for piece in pieces for event in decoder.feed(piece)]
+    return [
+        (event.event, event.data, event.id) for piece in pieces for event in decoder.feed(piece)
+    ]
 
 
 def cut(data: bytes, size: int) -> list[bytes]:

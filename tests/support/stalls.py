@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
 NEVER = Timeouts(connect=60.0, write=60.0, response=60.0, idle=60.0)
-PLACES = ["connecting", "in the handshake", "sending", "waiting for the head", "reading the body", "backing off"]
+PLACES = [
+    "connecting",
+    "in the handshake",
+    "sending",
+    "waiting for the head",
+    "reading the body",
+    "backing off",
+]
 
 _REPLIES: dict[str, Reply] = {
     "sending": silence(read="head"),
@@ -69,7 +76,9 @@ def stalled(place: str, *, tls: bool, timeouts: Timeouts = NEVER) -> Iterator[St
         def is_reached() -> bool:
             if place == "backing off":
                 return bool(client.told(RetryScheduled))
-            return server.accepted == 1 if place == "in the handshake" else len(server.requests) == 1
+            return (
+                server.accepted == 1 if place == "in the handshake" else len(server.requests) == 1
+            )
 
         yield Stall(client, lambda: client.post(body), is_reached, lambda: len(server.requests))
 
@@ -77,7 +86,9 @@ def stalled(place: str, *, tls: bool, timeouts: Timeouts = NEVER) -> Iterator[St
 def cells() -> list[tuple[str, bool]]:
     """Each place, with TLS and without where there is a difference."""
     both = [(place, tls) for place in PLACES for tls in (False, True)]
-    return [cell for cell in both if cell not in {("connecting", True), ("in the handshake", False)}]
+    return [
+        cell for cell in both if cell not in {("connecting", True), ("in the handshake", False)}
+    ]
 
 
 def dripping_head() -> Reply:

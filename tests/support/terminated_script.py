@@ -34,7 +34,9 @@ def main(where: str, url: str, grace: float, ca_path: str | bool) -> None:
             print("ready", flush=True)  # noqa: T201
 
     policy = RetryPolicy(wait=tenacity.wait_fixed(60))
-    adapter = ResilientAdapter(max_retries=policy, observers=[tell], pool_maxsize=1, pool_block=True)
+    adapter = ResilientAdapter(
+        max_retries=policy, observers=[tell], pool_maxsize=1, pool_block=True
+    )
     session = requests.Session()
     session.mount("http://", adapter)
     session.mount("https://", adapter)

@@ -29,7 +29,9 @@ os.register_at_fork(after_in_child=lambda: hooked.append(os.getpid()))
 adapter = ResilientAdapter()
 session = requests.Session()
 session.mount("http://", adapter)
-session.get(UPSTREAM, timeout=5)  # with --preload, and under uWSGI, this is the parent of all workers
+session.get(
+    UPSTREAM, timeout=5
+)  # with --preload, and under uWSGI, this is the parent of all workers
 
 
 class Relay:
@@ -51,7 +53,9 @@ class Relay:
             self._failed = True
             return b"event: error\ndata: %b\n\n" % type(error).__name__.encode()
         if event is HEARTBEAT:
-            return b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
+            return (
+                b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
+            )
         return b"data: %b\n\n" % event.data.encode()
 
     def close(self) -> None:

@@ -105,14 +105,18 @@ def get(session: requests.Session, server: FaultServer, **options: Any) -> reque
 
 
 @pytest.mark.parametrize("request_bytes", [GET, POST, CHUNKED], ids=["get", "post", "chunked"])
-def test_a_request_may_be_cut_at_every_size(fault_server: FaultServer, request_bytes: bytes) -> None:
+def test_a_request_may_be_cut_at_every_size(
+    fault_server: FaultServer, request_bytes: bytes
+) -> None:
     """TCP cuts where it likes."""
     with dial(fault_server) as sock:
         for size in range(1, len(request_bytes)):
             sock.sendall(request_bytes[:size])
             sock.sendall(request_bytes[size:])
             assert sock.recv(1000).endswith(b"ok")
-    bodies = {b"" if request_bytes is GET else b"0123456789" if request_bytes is POST else b"abcdefghij"}
+    bodies = {
+        b"" if request_bytes is GET else b"0123456789" if request_bytes is POST else b"abcdefghij"
+    }
 
     assert {request.body for request in fault_server.requests} == bodies
     assert all(request.complete for request in fault_server.requests)
@@ -137,7 +141,12 @@ def test_a_request_is_recorded(server: FaultServer) -> None:
     talk(server, b"PUT /a/b?c=d HTTP/1.1\r\nX-Name: Value\r\nContent-Length: 2\r\n\r\nhi", LAST)
     first, second = server.requests
 
-    assert (first.method, first.target, first.path, first.body) == ("PUT", "/a/b?c=d", "/a/b", b"hi")
+    assert (first.method, first.target, first.path, first.body) == (
+        "PUT",
+        "/a/b?c=d",
+        "/a/b",
+        b"hi",
+    )
     assert (first.header("x-NAME"), first.header("other")) == ("Value", None)
     assert (first.connection, first.number, second.connection, second.number) == (1, 1, 1, 2)
     assert before <= first.at <= second.at
@@ -156,7 +165,9 @@ def test_a_request_is_recorded(server: FaultServer) -> None:
         ("*", "*"),
     ],
 )
-def test_a_path_is_all_of_the_target_before_the_query(fault_server: FaultServer, target: str, path: str) -> None:
+def test_a_path_is_all_of_the_target_before_the_query(
+    fault_server: FaultServer, target: str, path: str
+) -> None:
     """Two slashes at its beginning are no host: only a whole URL has one."""
     fault_server.route(path, respond(b"routed"))
     answer, _ = talk(fault_server, LAST.replace(b" / ", f" {target} ".encode()))
@@ -169,7 +180,9 @@ def test_a_body_cut_by_the_client_is_recorded_as_incomplete(server: FaultServer)
     """Nothing is applied of half a request."""
     with dial(server) as sock:
         sock.sendall(POST[:-4])
-        assert server.wait_for(lambda server: bool(server.requests) and server.requests[0].size == 6)
+        assert server.wait_for(
+            lambda server: bool(server.requests) and server.requests[0].size == 6
+        )
     assert server.wait_for_disconnects(1)
     (request,) = server.requests
 
@@ -179,7 +192,11 @@ def test_a_body_cut_by_the_client_is_recorded_as_incomplete(server: FaultServer)
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\x16\x03\x01\x02\x00\x01\x00", b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    ],
     ids=["tls", "no request", "no length"],
 )
 def test_what_is_no_request_is_refused(fault_server: FaultServer, garbage: bytes) -> None:
@@ -199,7 +216,9 @@ def test_a_broken_chunk_ends_the_connection(fault_server: FaultServer) -> None:
     assert not fault_server.requests[0].complete
 
 
-@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"]
+)
 def test_a_client_that_wants_no_more_is_left(server: FaultServer, head: bytes) -> None:
     """Connection: close, and HTTP/1.0, end with the answer."""
     answer, end = talk(server, head)
@@ -211,14 +230,18 @@ def test_a_client_that_wants_no_more_is_left(server: FaultServer, head: bytes) -
 # Answers
 
 
-def test_answers_are_taken_from_route_script_and_default(session: requests.Session, server: FaultServer) -> None:
+def test_answers_are_taken_from_route_script_and_default(
+    session: requests.Session, server: FaultServer
+) -> None:
     """A health check beside the scripted call must not use up the script."""
     server.route("/health", respond(b"healthy"))
     server.script(respond(b"one"), lambda request: respond(request.body[::-1]))
     server.default = respond(b"none left", status=404)
     verify = server.ca_path or True
     paths = ["/health?x", "/", "/health", "/", "/"]
-    answers = [session.post(server.url + path, data=b"abc", verify=verify).content for path in paths]
+    answers = [
+        session.post(server.url + path, data=b"abc", verify=verify).content for path in paths
+    ]
 
     assert answers == [b"healthy", b"one", b"healthy", b"cba", b"none left"]
 
@@ -245,10 +268,14 @@ def test_an_answer_arrives_whole_in_every_framing(
     assert server.accepted == (2 if framing == "close" else 1)
 
 
-def test_status_reason_headers_and_hint_are_sent(session: requests.Session, server: FaultServer) -> None:
+def test_status_reason_headers_and_hint_are_sent(
+    session: requests.Session, server: FaultServer
+) -> None:
     """Clients read the idle limit from Keep-Alive."""
     server.script(
-        respond(b"", status=503, reason="Nope", headers={"Retry-After": "1"}, keep_alive="timeout=5"),
+        respond(
+            b"", status=503, reason="Nope", headers={"Retry-After": "1"}, keep_alive="timeout=5"
+        ),
         respond(status=299, headers=[("Connection", "close")]),
         respond(status=204),
     )
@@ -329,7 +356,12 @@ def test_an_early_answer_followed_by_a_reset_is_seen(server: FaultServer) -> Non
 
 def test_steps_can_be_combined_freely(server: FaultServer) -> None:
     """Constructors are for the common cases only."""
-    steps = (Send(b"HTTP/1.1 200 OK\r\nContent-"), ReadRest(), Pause(0.01), Send(b"Length: 2\r\n\r\nhi"))
+    steps = (
+        Send(b"HTTP/1.1 200 OK\r\nContent-"),
+        ReadRest(),
+        Pause(0.01),
+        Send(b"Length: 2\r\n\r\nhi"),
+    )
     server.script(Reply(steps, read="head"))
 
     assert talk(server, POST, LAST)[0].count(b"HTTP/1.1 200 OK") == 2
@@ -351,25 +383,36 @@ class Empty:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["hello", b"hello", [respond()], None, 200, Send(b"hello")], ids=lambda wrong: type(wrong).__name__
+    "wrong",
+    ["hello", b"hello", [respond()], None, 200, Send(b"hello")],
+    ids=lambda wrong: type(wrong).__name__,
 )
 def test_what_is_no_reply_is_refused(fault_server: FaultServer, wrong: Any) -> None:
     """A client that retries would hide it: the connection ends, and the next reply is the right one."""
     calls: dict[str, list[Callable[[], object]]] = {
         "replies": [lambda: FaultServer(wrong), lambda: fault_server.script(respond(), wrong)],
-        "default": [lambda: FaultServer(default=wrong), lambda: setattr(fault_server, "default", wrong)],
+        "default": [
+            lambda: FaultServer(default=wrong),
+            lambda: setattr(fault_server, "default", wrong),
+        ],
         "reply": [lambda: fault_server.route("/", wrong)],
     }
     for name, makers in calls.items():
         for make in makers:
-            with pytest.raises(TypeError, match=rf"^{name}\b.* must be a Reply or a callable, not "):
+            with pytest.raises(
+                TypeError, match=rf"^{name}\b.* must be a Reply or a callable, not "
+            ):
                 make()
 
     assert talk(fault_server, LAST)[0].endswith(b"ok")
 
 
-@pytest.mark.parametrize("wrong", ["hello", [None], respond], ids=lambda wrong: type(wrong).__name__)
-def test_a_connection_is_greeted_with_a_reply_or_nothing(fault_server: FaultServer, wrong: Any) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["hello", [None], respond], ids=lambda wrong: type(wrong).__name__
+)
+def test_a_connection_is_greeted_with_a_reply_or_nothing(
+    fault_server: FaultServer, wrong: Any
+) -> None:
     """There is no request yet for a callable to answer."""
     for expect in (fault_server.on_connect, fault_server.on_handshake):
         with pytest.raises(TypeError, match=r"^replies \(an item\) must be Reply or None, not "):
@@ -407,7 +450,9 @@ def failing_the_test(_: object) -> Reply:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_failing_answer_is_raised_at_the_end(answer: Any, error: type[BaseException], words: str) -> None:
+def test_a_failing_answer_is_raised_at_the_end(
+    answer: Any, error: type[BaseException], words: str
+) -> None:
     """An end of the connection would be retried, and the reply after it would turn the test green."""
     with contextlib.ExitStack() as stack, requests.Session() as session:
         session.mount("http://", ResilientAdapter())
@@ -479,11 +524,23 @@ NO_FLAGS = [1, 0, "yes", None]
 OPTIONS: dict[str, tuple[list[Callable[..., object]], list[Any], list[Any]]] = {
     # option: who takes it, values of a wrong type, values out of its range
     "after": ([reset, fin, fin_then_reset], [*NO_NUMBERS, None], NO_SECONDS),
-    "applies": ([respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply], NO_FLAGS, []),
+    "applies": (
+        [respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply],
+        NO_FLAGS,
+        [],
+    ),
     "body": ([respond, Send], [1, None, ["x"], object()], []),
-    "chunks": ([respond], ["ab", b"ab", 1, iter([1]), [True], [1.0], ["a"]], [[0], [-1], [b"a", 0]]),
+    "chunks": (
+        [respond],
+        ["ab", b"ab", 1, iter([1]), [True], [1.0], ["a"]],
+        [[0], [-1], [b"a", 0]],
+    ),
     "content_type": ([stream_of], [*NO_TEXT, None], ["\u20ac"]),
-    "cut": ([respond], [*NO_NUMBERS, 1.0, (1, "head"), ("head",), ("head", "1")], [-1, ("body", 1), ("head", -1)]),
+    "cut": (
+        [respond],
+        [*NO_NUMBERS, 1.0, (1, "head"), ("head",), ("head", "1")],
+        [-1, ("body", 1), ("head", -1)],
+    ),
     "data": ([Send], ["x", None, [1]], []),
     "done": ([sse], NO_FLAGS, []),
     "drip": ([respond], NO_NUMBERS, [*NO_SECONDS, 0]),
@@ -499,17 +556,29 @@ OPTIONS: dict[str, tuple[list[Callable[..., object]], list[Any], list[Any]]] = {
     "how": ([FaultServer.kill_idle], [1, None], ["rst", "drop"]),
     "idle_fault": ([FaultServer], [1, None], ["rst", "fin"]),
     "idle_limit": ([FaultServer], NO_NUMBERS, NO_SECONDS),
-    "interim": ([respond, stream_of], [100, "100", iter([100]), ["100"], [True], None], [[200], [99]]),
+    "interim": (
+        [respond, stream_of],
+        [100, "100", iter([100]), ["100"], [True], None],
+        [[200], [99]],
+    ),
     "items": ([stream], [None, 1, "ab", b"ab", {}, ["a"], [True], [None]], [[-1], [math.nan]]),
     "keep_alive": ([respond, stream_of, sse], NO_TEXT, ["\u20ac"]),
     "listen_backlog": ([FaultServer], [*NO_NUMBERS, 1.0, None], [-1, 2**31]),
     "notify": ([Fin], NO_FLAGS, []),
     "patience": ([FaultServer], [*NO_NUMBERS, None], [*NO_SECONDS, 0]),
     "predicate": ([FaultServer.wait_for], [True, None], []),
-    "read": ([respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply], [True, None, 1.0], ["none", -1]),
+    "read": (
+        [respond, stream_of, sse, reset, fin, fin_then_reset, silence, Reply],
+        [True, None, 1.0],
+        ["none", -1],
+    ),
     "reason": ([respond], NO_TEXT, ["\u20ac"]),
     "receive_buffer": ([FaultServer], [*NO_NUMBERS, 1.0], [0, 2**31]),
-    "slow_read": ([respond, Reply], [1, (1,), [1, 1], ("1", 1), (1, "1"), (True, 1)], [(0, 1), (1, -1), (1, math.nan)]),
+    "slow_read": (
+        [respond, Reply],
+        [1, (1,), [1, 1], ("1", 1), (1, "1"), (True, 1)],
+        [(0, 1), (1, -1), (1, math.nan)],
+    ),
     "status": ([respond, stream_of], [*NO_NUMBERS, 200.0, None], [99, 1000, -200]),
     "steps": ([Reply], [Send(), [Send()], None, (reset(),), (b"x",), (Reset,)], []),
     "tls": ([FaultServer], NO_FLAGS, []),
@@ -547,7 +616,11 @@ def test_a_wrong_option_is_named_where_it_is_given(
     + [("timeout", value, ValueError) for value in NO_SECONDS],
 )
 def test_a_wrong_wait_is_refused(
-    fault_server: FaultServer, wait: Callable[..., object], name: str, value: object, error: type[Exception]
+    fault_server: FaultServer,
+    wait: Callable[..., object],
+    name: str,
+    value: object,
+    error: type[Exception],
 ) -> None:
     """None waits for ever elsewhere."""
     with pytest.raises(error, match=rf"^{name} must be "):
@@ -589,7 +662,14 @@ def test_options_may_be_at_their_bounds(server: FaultServer) -> None:
     items: list[bytes | float] = [b"", 0, 0.0]
     replies = [
         respond("ab", status=999, head_pause=0, cut=0, read=0, chunks=(1,), ending="fin"),
-        respond(b"ab", cut=("head", 10_000), slow_read=(1, 0), interim=(100, 199), reason="", headers=iter([])),
+        respond(
+            b"ab",
+            cut=("head", 10_000),
+            slow_read=(1, 0),
+            interim=(100, 199),
+            reason="",
+            headers=iter([]),
+        ),
         stream(iter(items), ending="fin", status=100),
         reset(after=0),
     ]
@@ -638,7 +718,13 @@ def test_counts_can_be_forgotten(server: FaultServer) -> None:
         sock.sendall(GET)
         sock.recv(1000)
         server.reset_counts()
-        counts = (server.accepted, server.requests, server.applied, server.swallowed, server.connections)
+        counts = (
+            server.accepted,
+            server.requests,
+            server.applied,
+            server.swallowed,
+            server.connections,
+        )
         sock.sendall(GET)
         sock.recv(1000)
 
@@ -660,13 +746,16 @@ def test_waiting_ends_when_it_comes_true_or_in_time(fault_server: FaultServer) -
 
 
 @pytest.mark.parametrize(
-    "name", ["Authorization", "proxy-authorization", "COOKIE", "x-api-key", "api-key", "x-goog-api-key"]
+    "name",
+    ["Authorization", "proxy-authorization", "COOKIE", "x-api-key", "api-key", "x-goog-api-key"],
 )
 def test_a_request_does_not_show_its_credentials(
     session: requests.Session, fault_server: FaultServer, name: str
 ) -> None:
     """Pytest prints it, with all around it, when an assertion fails, and logs of CI are read by many."""
-    session.post(f"{fault_server.url}/path?key=hunter2", headers={name: "hunter3", "Idempotency-Key": "k1"})
+    session.post(
+        f"{fault_server.url}/path?key=hunter2", headers={name: "hunter3", "Idempotency-Key": "k1"}
+    )
     (request,) = fault_server.requests
     assert request.header(name) == "hunter3"
 
@@ -680,7 +769,10 @@ def test_the_state_is_in_the_repr(fault_server: FaultServer) -> None:
     talk(fault_server, LAST)
     fault_server.wait_for_disconnects(1)
 
-    assert repr(fault_server) == f"<FaultServer {fault_server.url} accepted=1 requests=1 applied=1 open=0>"
+    assert (
+        repr(fault_server)
+        == f"<FaultServer {fault_server.url} accepted=1 requests=1 applied=1 open=0>"
+    )
 
 
 # Endings without an answer
@@ -697,7 +789,11 @@ def test_the_state_is_in_the_repr(fault_server: FaultServer) -> None:
 )
 @pytest.mark.parametrize("read", ["all", "head", 5])
 def test_a_connection_ends_as_told(
-    fault_server: FaultServer, fault: Callable[..., Reply], end: str, recorded: tuple[str, str], read: Any
+    fault_server: FaultServer,
+    fault: Callable[..., Reply],
+    end: str,
+    recorded: tuple[str, str],
+    read: Any,
 ) -> None:
     """A RST is one, a FIN does not turn into one because of unread bytes."""
     fault_server.script(fault(read=read))
@@ -759,7 +855,10 @@ def test_an_ending_waits_for_what_it_is_told_to(server: FaultServer) -> None:
         (respond(b"body", cut=3, ending="fin"), requests.exceptions.ChunkedEncodingError),
         (respond(b"body", cut=3, ending="silence"), requests.ConnectionError),
         (respond(b"body", cut=3, framing="chunked"), requests.exceptions.ChunkedEncodingError),
-        (respond(b"body", cut=5, framing="chunked", ending="fin"), requests.exceptions.ChunkedEncodingError),
+        (
+            respond(b"body", cut=5, framing="chunked", ending="fin"),
+            requests.exceptions.ChunkedEncodingError,
+        ),
         (sse("a", ending="fin"), requests.exceptions.ChunkedEncodingError),
         (sse("a", ending="reset", framing="length"), requests.exceptions.ChunkedEncodingError),
     ],
@@ -776,7 +875,9 @@ def test_plain_requests_fails(
     assert get(session, server).content == b"ok"
 
 
-def test_a_reset_is_a_reset_for_plain_requests(session: requests.Session, fault_server: FaultServer) -> None:
+def test_a_reset_is_a_reset_for_plain_requests(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """The errno is at hand, on plain TCP."""
     fault_server.script(reset())
     with pytest.raises(requests.ConnectionError) as caught:
@@ -811,10 +912,14 @@ def test_a_head_is_cut_at_the_byte(fault_server: FaultServer, size: int) -> None
 
 def test_a_fin_over_tls_is_announced_only_at_a_proper_end(fault_server_tls: FaultServer) -> None:
     """Only close_notify tells a whole close-delimited answer from a cut one."""
-    fault_server_tls.script(respond(b"x", framing="close"), stream([b"x"], framing="close", ending="fin"))
+    fault_server_tls.script(
+        respond(b"x", framing="close"), stream([b"x"], framing="close", ending="fin")
+    )
     outcomes = []
     for _ in range(2):
-        with socket.create_connection((fault_server_tls.host, fault_server_tls.port), timeout=5) as raw:
+        with socket.create_connection(
+            (fault_server_tls.host, fault_server_tls.port), timeout=5
+        ) as raw:
             context = ssl.create_default_context(cafile=fault_server_tls.ca_path)
             sock = context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False)
             sock.sendall(GET)
@@ -839,7 +944,9 @@ def test_items_of_a_stream_arrive_when_they_are_sent(
 ) -> None:
     """Each can be decoded before the next is sent, gzip included."""
     events = [threading.Event(), threading.Event()]
-    server.script(stream([b"a1", events[0], b"b2", 0.001, b"c3", events[1]], framing=framing, gzip=packed))
+    server.script(
+        stream([b"a1", events[0], b"b2", 0.001, b"c3", events[1]], framing=framing, gzip=packed)
+    )
     response = get(session, server, stream=True)
     got = [response.raw.read1(100, decode_content=True)]
     events[0].set()
@@ -853,7 +960,9 @@ def test_items_of_a_stream_arrive_when_they_are_sent(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_an_empty_item_sends_nothing(session: requests.Session, fault_server: FaultServer, framing: Any) -> None:
+def test_an_empty_item_sends_nothing(
+    session: requests.Session, fault_server: FaultServer, framing: Any
+) -> None:
     """An empty chunk would be the end."""
     fault_server.script(stream([b"", b"a", b"", b"b"], framing=framing))
 
@@ -949,9 +1058,12 @@ def test_a_server_that_does_not_read_stops_its_client() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "end"), [(reset(), "reset"), (fin(), "fin"), (fin_then_reset(), "fin"), (silence(), "alive")]
+    ("fault", "end"),
+    [(reset(), "reset"), (fin(), "fin"), (fin_then_reset(), "fin"), (silence(), "alive")],
 )
-def test_a_connection_can_end_before_anything_is_read(fault_server: FaultServer, fault: Reply, end: str) -> None:
+def test_a_connection_can_end_before_anything_is_read(
+    fault_server: FaultServer, fault: Reply, end: str
+) -> None:
     """Only those connections for which it was said."""
     fault_server.on_connect(None, fault)
     ends = []
@@ -976,8 +1088,12 @@ def test_a_pause_before_reading_only_delays(server: FaultServer) -> None:
 
 
 # wrap_socket() of CPython leaves its socket to the garbage collector when the reset was there before it.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("fault", [reset(), fin(), silence(), Reply((Send(b"HTTP/1.1 400 no TLS here\r\n\r\n"),))])
+@pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize(
+    "fault", [reset(), fin(), silence(), Reply((Send(b"HTTP/1.1 400 no TLS here\r\n\r\n"),))]
+)
 @pytest.mark.parametrize("place", ["on_connect", "on_handshake"])
 def test_a_handshake_can_be_cut(
     session: requests.Session, fault_server_tls: FaultServer, place: str, fault: Reply
@@ -994,7 +1110,9 @@ def test_a_handshake_can_be_cut(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_both_versions_of_tls_are_spoken(fault_server_tls: FaultServer, version: ssl.TLSVersion) -> None:
+def test_both_versions_of_tls_are_spoken(
+    fault_server_tls: FaultServer, version: ssl.TLSVersion
+) -> None:
     """Session tickets of 1.3 make idle connections readable."""
     with dial(fault_server_tls, version) as sock:
         sock.sendall(GET)
@@ -1002,7 +1120,9 @@ def test_both_versions_of_tls_are_spoken(fault_server_tls: FaultServer, version:
         assert sock.recv(1000).endswith(b"ok")
 
 
-def test_a_client_that_does_not_trust_us_is_recorded(session: requests.Session, fault_server_tls: FaultServer) -> None:
+def test_a_client_that_does_not_trust_us_is_recorded(
+    session: requests.Session, fault_server_tls: FaultServer
+) -> None:
     """A certificate error is one connection and no request."""
     with pytest.raises(requests.exceptions.SSLError):
         session.get(fault_server_tls.url)

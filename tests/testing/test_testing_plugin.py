@@ -62,7 +62,9 @@ def run(suite: str, path: Path) -> str:
     (path / "test_suite.py").write_text(suite)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(Path(testing.__file__).parents[2])}
-    result = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    result = subprocess.run(
+        command, cwd=path, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
     return result.stdout
 
 

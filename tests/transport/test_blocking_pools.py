@@ -125,7 +125,9 @@ DROPS: dict[str, Drop] = {
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
-def test_a_dropped_stream_costs_no_place(fault_server: FaultServer, mount: Mount, framing: Any, drop: Drop) -> None:
+def test_a_dropped_stream_costs_no_place(
+    fault_server: FaultServer, mount: Mount, framing: Any, drop: Drop
+) -> None:
     """Legacy code breaks out of its loops and closes nothing; all later calls would wait for ever."""
     session = mount(2)
     for _ in range(5):
@@ -138,7 +140,9 @@ def test_a_dropped_stream_costs_no_place(fault_server: FaultServer, mount: Mount
 @dropped
 @pytest.mark.slow
 @pytest.mark.parametrize("drop", [_loop, _events], ids=["loop", "events"])
-def test_a_response_that_is_kept_keeps_no_place(fault_server: FaultServer, mount: Mount, drop: Drop) -> None:
+def test_a_response_that_is_kept_keeps_no_place(
+    fault_server: FaultServer, mount: Mount, drop: Drop
+) -> None:
     """Its connection is closed; and whatever is done with it then, a place that another has is not given back."""
     session = mount(1)
     kept = opened(session, fault_server)
@@ -156,7 +160,9 @@ def test_a_response_that_is_kept_keeps_no_place(fault_server: FaultServer, mount
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
-def test_a_stream_that_is_read_keeps_its_place(fault_server: FaultServer, mount: Mount, framing: Any) -> None:
+def test_a_stream_that_is_read_keeps_its_place(
+    fault_server: FaultServer, mount: Mount, framing: Any
+) -> None:
     """http.client closes a connection that will not be used again, and its body is still to come."""
     session = mount(1)
     go_on = threading.Event()
@@ -201,7 +207,11 @@ class FakeConnection:
         ("closed", "in flight", False),  # its body is still to come
         ("closed", "over", True),
         ("closed", "forgotten", True),
-        ("forgotten", "sends", False),  # urllib3 lets go of one that failed before it gives the place back
+        (
+            "forgotten",
+            "sends",
+            False,
+        ),  # urllib3 lets go of one that failed before it gives the place back
         ("forgotten", "in flight", True),
         ("forgotten", "over", True),
         ("forgotten", "forgotten", True),
@@ -290,7 +300,9 @@ def test_threads_that_drop_streams_never_have_more_than_all_places(
         drops = list(DROPS.values())
         for turn in range(6):
             if (number + turn) % 3 == 0:
-                response = session.get(f"{server.url}/drop", verify=server.ca_path or True, stream=True)
+                response = session.get(
+                    f"{server.url}/drop", verify=server.ca_path or True, stream=True
+                )
                 drops[(number * 6 + turn) % len(drops)](response)
                 del response
             else:
@@ -304,7 +316,9 @@ def test_threads_that_drop_streams_never_have_more_than_all_places(
     assert errors == []
     assert not crowded.is_set()
     assert free(session) + len(pool_of(session).loans) == 3
-    holders = [session.get(server.url, verify=server.ca_path or True, stream=True) for _ in range(3)]
+    holders = [
+        session.get(server.url, verify=server.ca_path or True, stream=True) for _ in range(3)
+    ]
     assert is_full(session, server)
     assert [holder.content for holder in holders] == [b"ok"] * 3
 

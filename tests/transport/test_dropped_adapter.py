@@ -44,7 +44,9 @@ def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, str
     [reset, fin, lambda: respond(status=500)],
     ids=["reset", "end", "status"],
 )
-def test_a_response_that_took_a_retry_is_freed_at_once(server: FaultServer, fault: Callable[[], Reply]) -> None:
+def test_a_response_that_took_a_retry_is_freed_at_once(
+    server: FaultServer, fault: Callable[[], Reply]
+) -> None:
     """A stream that is dropped must close its connection now, and not when the collector comes by."""
     with Client(server, max_retries=Retry(3, status_forcelist=[500])) as client:
         server.script(fault(), fault(), stream([b"first"], ending="silence"))

@@ -99,7 +99,11 @@ def test_a_fork_waits_for_a_handshake_and_its_tickets(
 
 
 def fork_inside(
-    owner: Any, name: str, server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+    owner: Any,
+    name: str,
+    server: FaultServer,
+    session: requests.Session,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fork while another thread's dial is in that function: the child begins when it has come out."""
     guest, function = Guest(), getattr(owner, name)
@@ -248,8 +252,12 @@ def unknown_thread(gate: ForkGate) -> Iterator[threading.Event]:
     until(lambda: _forkgate._unknown_threads() <= before)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has")
-def test_a_fork_waits_for_a_thread_that_ends(gate: ForkGate, unknown_thread: threading.Event) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has"
+)
+def test_a_fork_waits_for_a_thread_that_ends(
+    gate: ForkGate, unknown_thread: threading.Event
+) -> None:
     """OpenSSL cleans up after each, under a lock that the child's first handshake would want."""
     foreign = gate._foreign
 
@@ -264,7 +272,9 @@ def test_a_fork_waits_for_a_thread_that_ends(gate: ForkGate, unknown_thread: thr
     assert _forkgate._unknown_threads() <= gate._foreign == foreign
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="only Linux tells which threads a process has"
+)
 def test_a_fork_waits_once_for_threads_that_other_libraries_keep(
     gate: ForkGate, unknown_thread: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +341,9 @@ def test_an_interrupt_at_the_gate_leaves_nobody_inside() -> None:
     assert gate._inside == []
 
 
-def test_after_the_first_data_it_is_an_ordinary_socket(server: FaultServer, session: requests.Session) -> None:
+def test_after_the_first_data_it_is_an_ordinary_socket(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Requests on a connection that is kept alive pay nothing."""
     session.get(server.url)
     ((conn,),) = (pool.idle for pool in adapter_of(session).register.pools() if pool.idle)

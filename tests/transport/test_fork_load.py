@@ -41,7 +41,9 @@ pytestmark = [
 
 
 @pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
+def server(
+    request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]
+) -> FaultServer:
     """A server that says what it was asked."""
     return echoes(fault_server_factory(tls=request.param == "tls"))
 
@@ -57,7 +59,9 @@ def session(server: FaultServer) -> Iterator[requests.Session]:
 
 
 @pytest.fixture(params=["hook", "pid check"])
-def forgetting(request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def forgetting(
+    request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Let the child learn of the fork by the hook, or, as under uWSGI, by nothing but its process id."""
     if request.param == "pid check":
         monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
@@ -114,8 +118,14 @@ class Load:
 @pytest.fixture(params=["plain", "tls"])
 def load(request: pytest.FixtureRequest) -> Iterator[Load]:
     """A load on a server in another process: the handshakes at its end take locks of OpenSSL too."""
-    command = [sys.executable, str(Path(__file__).resolve().parents[1] / "support" / "fork_server.py"), request.param]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve().parents[1] / "support" / "fork_server.py"),
+        request.param,
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         with mounted(keepalive=600.0) as session:
@@ -136,7 +146,9 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
         monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
 
     def work(number: int, held: requests.Response) -> None:
-        load.session.cookies = load.session.cookies.copy()  # as docs/fork.md says: the jar may have been locked
+        load.session.cookies = (
+            load.session.cookies.copy()
+        )  # as docs/fork.md says: the jar may have been locked
         with pytest.raises(StreamBroken, match="another process"):
             next(held.iter_content(None))
         ask(load.session, load.url, f"child{number}", 4)
@@ -148,7 +160,10 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
     with in_threads(6, load.work) as errors:
         try:
             for number in range(FORKS):
-                with load.held(f"/held-{number}") as held, child(lambda n=number, h=held: work(n, h)):  # type: ignore[misc]
+                with (
+                    load.held(f"/held-{number}") as held,
+                    child(lambda n=number, h=held: work(n, h)),
+                ):  # type: ignore[misc]
                     pass
         finally:
             load.over.set()
@@ -211,7 +226,9 @@ def test_a_warm_session_brings_both_processes_their_own_answers(
 ) -> None:
     """The connections of before the fork are the parent's, and only the parent's."""
     warm = server.accepted
-    with child(lambda: ask(session, server.url, "child", REQUESTS), patience=PATIENCE + REQUESTS / 50):
+    with child(
+        lambda: ask(session, server.url, "child", REQUESTS), patience=PATIENCE + REQUESTS / 50
+    ):
         ask(session, server.url, "parent", REQUESTS)
 
     askers: dict[int, set[str]] = {}
@@ -229,7 +246,9 @@ def test_threads_of_a_child_may_all_be_the_first_to_call(
     count = 1 if call == "first" else 10
 
     def work() -> None:
-        with in_threads(8, lambda number: ask(session, server.url, f"child{number}", count)) as errors:
+        with in_threads(
+            8, lambda number: ask(session, server.url, f"child{number}", count)
+        ) as errors:
             pass
         assert errors == []
 

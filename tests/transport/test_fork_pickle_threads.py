@@ -56,7 +56,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 
 
 @pytest.fixture(params=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
+def server(
+    request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]
+) -> FaultServer:
     """A server that says what it was asked."""
     return echoes(fault_server_factory(tls=request.param == "tls"))
 
@@ -71,7 +73,9 @@ def session(server: FaultServer) -> Iterator[requests.Session]:
 
 
 @pytest.fixture(params=["hook", "pid check"])
-def forgetting(request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def forgetting(
+    request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Let the child learn of the fork by the hook, or, as under uWSGI, by nothing but its process id."""
     if request.param == "pid check":
         monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
@@ -92,17 +96,23 @@ def test_parent_and_child_get_their_own_answers(
 
 
 @forks
-def test_children_of_one_parent_do_not_meet(server: FaultServer, session: requests.Session, forgetting: None) -> None:
+def test_children_of_one_parent_do_not_meet(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
     """A prefork server warms its session before it forks the workers."""
     with contextlib.ExitStack() as children:
         for number in range(4):
-            children.enter_context(child(lambda number=number: ask(session, server.url, f"c{number}", 25)))  # type: ignore[misc]
+            children.enter_context(
+                child(lambda number=number: ask(session, server.url, f"c{number}", 25))
+            )  # type: ignore[misc]
 
     assert server.accepted == 5
 
 
 @forks
-def test_a_grandchild_dials_too(server: FaultServer, session: requests.Session, forgetting: None) -> None:
+def test_a_grandchild_dials_too(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
     """The child's own connections are foreign to its children."""
 
     def work() -> None:
@@ -117,7 +127,9 @@ def test_a_grandchild_dials_too(server: FaultServer, session: requests.Session, 
 
 
 @forks
-@pytest.mark.parametrize("lock", ["register", "tls", "queue", "manager", "bucket", "in-flight call"])
+@pytest.mark.parametrize(
+    "lock", ["register", "tls", "queue", "manager", "bucket", "in-flight call"]
+)
 def test_a_lock_held_at_the_fork_does_not_stop_the_child(
     server: FaultServer, session: requests.Session, forgetting: None, lock: str
 ) -> None:
@@ -161,7 +173,9 @@ def test_a_lock_held_at_the_fork_does_not_stop_the_child(
 
 
 @forks
-@pytest.mark.parametrize("end", ["close response", "collect", "close", "shutdown", "rotate", "exit"])
+@pytest.mark.parametrize(
+    "end", ["close response", "collect", "close", "shutdown", "rotate", "exit"]
+)
 def test_what_a_child_ends_goes_on_in_the_parent(
     server: FaultServer, session: requests.Session, forgetting: None, end: str
 ) -> None:
@@ -255,7 +269,9 @@ def test_a_child_leaves_another_adapters_socket_as_it_is(server: FaultServer) ->
 
 
 @forks
-def test_the_budget_of_a_child_is_full(server: FaultServer, session: requests.Session, forgetting: None) -> None:
+def test_the_budget_of_a_child_is_full(
+    server: FaultServer, session: requests.Session, forgetting: None
+) -> None:
     """What the parent has spent is no debt of its workers."""
     adapter = adapter_of(session)
     bucket = adapter.bucket("http://a:1", create=True)
@@ -313,7 +329,12 @@ def test_threads_of_a_child_forget_its_parent_once(
     adapter = adapter_of(session)
     register = adapter.register
     ways = [adapter.stats, register.ensure_process]
-    forget, begun, go_on, passed = register.tls.after_fork, threading.Event(), threading.Event(), threading.Event()
+    forget, begun, go_on, passed = (
+        register.tls.after_fork,
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+    )
     times: list[int] = []
 
     def slowly() -> None:
@@ -344,7 +365,9 @@ def test_threads_of_a_child_forget_its_parent_once(
         pass
 
 
-def test_a_child_closes_its_copies_of_idle_connections(server: FaultServer, session: requests.Session) -> None:
+def test_a_child_closes_its_copies_of_idle_connections(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Else each worker holds a descriptor per connection that its parent once had."""
     kept = [session.get(server.url, stream=True) for _ in range(3)]
     assert [response.content for response in kept] == [b"/"] * 3
@@ -382,7 +405,9 @@ def test_a_session_travels_to_a_spawned_process(
     spawn: SpawnContext, server: FaultServer, session: requests.Session
 ) -> None:
     """As multiprocessing does on macOS and Windows, and Celery with its solo pool."""
-    process = spawn.Process(target=ask, args=(session, server.url, "spawned", 10, server.ca_path or True))
+    process = spawn.Process(
+        target=ask, args=(session, server.url, "spawned", 10, server.ca_path or True)
+    )
     process.start()
     process.join(PATIENCE)
     code = process.exitcode
@@ -427,17 +452,25 @@ def settings_of(adapter: ResilientAdapter) -> dict[str, Any]:
     state = {name: getattr(adapter, name) for name in ResilientAdapter.__attrs__}
     policy = state.pop("retry_policy")
     wait = {} if policy.wait is None else vars(policy.wait)
-    state["retries"] = {name: _settled(value) for name, value in {**vars(policy), "wait": None, **wait}.items()}
+    state["retries"] = {
+        name: _settled(value) for name, value in {**vars(policy), "wait": None, **wait}.items()
+    }
     state["max_retries"] = vars(adapter.max_retries)
     return state
 
 
-COPIES = pytest.mark.parametrize("copied", [_pickled, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+COPIES = pytest.mark.parametrize(
+    "copied", [_pickled, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
 
 
 @COPIES
-@pytest.mark.parametrize("options", [SETTINGS, {}, {"tcp_keepalive": None}], ids=["all", "defaults", "no-keepalive"])
-def test_a_copy_of_an_adapter_keeps_all_settings(copied: Callable[[Any], Any], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [SETTINGS, {}, {"tcp_keepalive": None}], ids=["all", "defaults", "no-keepalive"]
+)
+def test_a_copy_of_an_adapter_keeps_all_settings(
+    copied: Callable[[Any], Any], options: dict[str, Any]
+) -> None:
     """A worker behaves as its parent was told to."""
     adapter = ResilientAdapter(**options)
     other = copied(adapter)
@@ -449,7 +482,9 @@ def test_a_copy_of_an_adapter_keeps_all_settings(copied: Callable[[Any], Any], o
 
 def test_a_translated_retry_survives() -> None:
     """Also the waiting strategy that imitates urllib3's backoff."""
-    adapter = ResilientAdapter(max_retries=urllib3.Retry(3, backoff_factor=0.5, status_forcelist=[503]))
+    adapter = ResilientAdapter(
+        max_retries=urllib3.Retry(3, backoff_factor=0.5, status_forcelist=[503])
+    )
 
     assert settings_of(_pickled(adapter)) == settings_of(adapter)
 
@@ -486,7 +521,9 @@ def test_a_copy_shares_nothing_that_is_alive(
     assert server.accepted == 3
 
 
-def test_a_copied_session_shares_its_adapter(server: FaultServer, session: requests.Session) -> None:
+def test_a_copied_session_shares_its_adapter(
+    server: FaultServer, session: requests.Session
+) -> None:
     """``copy.copy(session)`` is shallow in requests too."""
     other = copy.copy(session)
 
@@ -520,7 +557,12 @@ RECORD = AttemptRecord(
     elapsed=0.1,
     stopped_by="policy",
 )
-FACTS: dict[str, Any] = {"bytes_received": 7, "events_received": 2, "elapsed": 1.5, "partial": {"content": "half"}}
+FACTS: dict[str, Any] = {
+    "bytes_received": 7,
+    "events_received": 2,
+    "elapsed": 1.5,
+    "partial": {"content": "half"},
+}
 ERRORS = [
     StreamError("failed", **FACTS),
     StreamIdle(idle_timeout=30.0, clock="events", **FACTS),
@@ -528,7 +570,9 @@ ERRORS = [
     StreamBroken("broken", **FACTS),
     StreamTruncated("truncated", **FACTS),
     StreamProtocolError("what", **FACTS),
-    ChatAPIError("overloaded", type="overloaded_error", code=529, transient=True, partial={"content": "half"}),
+    ChatAPIError(
+        "overloaded", type="overloaded_error", code=529, transient=True, partial={"content": "half"}
+    ),
     DeadlineExceeded(),
     DeadlineExceeded("the time is up"),
     Cancelled(),
@@ -560,7 +604,9 @@ def test_an_error_leaves_its_response_behind() -> None:
     assert (other.response, other.request) == (None, None)
 
 
-def test_errors_of_real_calls_survive_pickle(server: FaultServer, session: requests.Session) -> None:
+def test_errors_of_real_calls_survive_pickle(
+    server: FaultServer, session: requests.Session
+) -> None:
     """The original of requests, with what each attempt did; and a broken stream."""
     server.script(reset(), reset(), reset(), reset(), respond(b"x" * 10, cut=5))
     with pytest.raises(requests.ConnectionError) as failure:
@@ -686,7 +732,9 @@ def test_streams_do_not_notice_rotations(server: FaultServer, session: requests.
     assert adapter.stats().in_flight == 0
 
 
-def test_failures_of_one_thread_do_not_reach_the_others(server: FaultServer, session: requests.Session) -> None:
+def test_failures_of_one_thread_do_not_reach_the_others(
+    server: FaultServer, session: requests.Session
+) -> None:
     """Every tenth request is reset: retires and retries all over the place, and still every answer is right."""
     session.close()
     policy = RetryPolicy(max_retries=5, budget=None, wait=tenacity.wait_none())
@@ -694,7 +742,9 @@ def test_failures_of_one_thread_do_not_reach_the_others(server: FaultServer, ses
     session.mount("https://", adapter)
 
     def answer(request: ReceivedRequest) -> Reply:
-        return reset() if request.number % 10 == 0 else respond(request.target.encode() + request.body)
+        return (
+            reset() if request.number % 10 == 0 else respond(request.target.encode() + request.body)
+        )
 
     server.default = answer
     with in_threads(8, lambda number: ask(session, server.url, f"t{number}", 25)) as errors:

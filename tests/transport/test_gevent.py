@@ -28,7 +28,9 @@ PROMISED = {
 @pytest.mark.parametrize(("when", "wires"), [("early", 4), ("late", 2)])
 def test_every_way_out_works_in_greenlets(when: str, wires: int) -> None:
     """Its sockets wake with EBADF, also on close-delimited bodies, where a thread's socket sees a clean end."""
-    done = subprocess.run([sys.executable, str(SCRIPT), when], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), when], capture_output=True, text=True, timeout=50, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)

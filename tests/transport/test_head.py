@@ -45,11 +45,29 @@ def stock(data: bytes, method: str = "GET") -> http.client.HTTPResponse:
 def facts(response: Any) -> tuple[Any, ...]:
     """All that `begin` sets."""
     framing = (response.chunked, response.chunk_left, response.length, response.will_close)
-    return (response.status, response.code, response.reason, response.version, response.msg.items(), *framing)
+    return (
+        response.status,
+        response.code,
+        response.reason,
+        response.version,
+        response.msg.items(),
+        *framing,
+    )
 
 
 names = st.sampled_from(
-    ["Content-Length", "content-length", "Transfer-Encoding", "Connection", "Date", "X", "Set-Cookie", "A b", "", "é"]
+    [
+        "Content-Length",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "Date",
+        "X",
+        "Set-Cookie",
+        "A b",
+        "",
+        "é",
+    ]
 )
 values = st.sampled_from(
     [
@@ -153,7 +171,9 @@ def test_what_is_in_doubt_is_left_to_http_client(line: bytes) -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n") is None
 
 
-@pytest.mark.parametrize("status", [b"100 Continue", b"101 Switching", b"103 Early Hints", b"199 x"])
+@pytest.mark.parametrize(
+    "status", [b"100 Continue", b"101 Switching", b"103 Early Hints", b"199 x"]
+)
 def test_interim_answers_are_left_to_http_client(status: bytes) -> None:
     """What follows them is the response."""
     assert parse_head(b"HTTP/1.1 " + status + b"\r\n\r\n") is None
@@ -183,7 +203,9 @@ def test_on_a_socket_too(fault_server: FaultServer, head: bytes, method: str) ->
 
 def test_bytes_behind_a_body_spoil_the_connection(fault_server: FaultServer) -> None:
     """They would be taken for the next response."""
-    fault_server.script(Reply((Send(PLAIN + b"ok" + PLAIN + b"no"),)), Reply((Send(PLAIN + b"ok"),)))
+    fault_server.script(
+        Reply((Send(PLAIN + b"ok" + PLAIN + b"no"),)), Reply((Send(PLAIN + b"ok"),))
+    )
     with mounted(max_retries=0) as session:
         assert [session.get(fault_server.url).text for _ in range(2)] == ["ok", "ok"]
         assert fault_server.accepted == 2

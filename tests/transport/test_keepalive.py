@@ -67,7 +67,17 @@ def test_a_hint_of_any_length_gives_a_window(number: int) -> None:
 
 @pytest.mark.parametrize(
     ("hint", "window"),
-    [(None, 10.0), (60.0, 10.0), (12.0, 10.0), (11.9, 9.9), (5.0, 3.0), (2.1, 0.1), (2.0, 0.0), (1.0, 0.0), (0.0, 0.0)],
+    [
+        (None, 10.0),
+        (60.0, 10.0),
+        (12.0, 10.0),
+        (11.9, 9.9),
+        (5.0, 3.0),
+        (2.1, 0.1),
+        (2.0, 0.0),
+        (1.0, 0.0),
+        (0.0, 0.0),
+    ],
 )
 def test_a_hint_shortens_by_its_margin(hint: float | None, window: float) -> None:
     """The server closes at its figure; a request on its way must be there before."""
@@ -122,7 +132,8 @@ def test_the_window_starts_at_the_expiry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("idle_for", "limit"), [(8.0, 4.0), (1.0, FLOOR), (0.2, FLOOR), (0.0, FLOOR), (30.0, 10.0), (20.0, 10.0)]
+    ("idle_for", "limit"),
+    [(8.0, 4.0), (1.0, FLOOR), (0.2, FLOOR), (0.0, FLOOR), (30.0, 10.0), (20.0, 10.0)],
 )
 def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
     """Below the deadly age, but never below half a second nor above the expiry."""
@@ -133,7 +144,8 @@ def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "limit"), [(2.0, 4.0), (5.0, 5.0), (7.2, 7.2), (7.3, 7.2), (7.9, 7.2), (8.0, 4.0), (9.0, 4.0)]
+    ("good", "limit"),
+    [(2.0, 4.0), (5.0, 5.0), (7.2, 7.2), (7.3, 7.2), (7.9, 7.2), (8.0, 4.0), (9.0, 4.0)],
 )
 def test_an_age_that_was_alive_bounds_the_lesson(good: float, limit: float) -> None:
     """Unless it is close to the deadly one, or beyond: then the path has changed."""
@@ -151,7 +163,14 @@ def test_the_window_doubles_each_quiet_minute() -> None:
     window.stale(2.0, 100.0)
 
     assert [window.limit(100.0 + seconds) for seconds in (59.9, 60.0, 119.9)] == [1.0, 2.0, 2.0]
-    assert [window.limit(100.0 + minutes * 60) for minutes in (0, 1, 2, 3, 4, 1000)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert [window.limit(100.0 + minutes * 60) for minutes in (0, 1, 2, 3, 4, 1000)] == [
+        1.0,
+        2.0,
+        4.0,
+        8.0,
+        10.0,
+        10.0,
+    ]
 
 
 def test_a_further_hit_starts_the_minute_anew() -> None:
@@ -190,10 +209,14 @@ def test_an_expiry_below_the_floor_stays() -> None:
 
 @given(
     expiry=seconds,
-    hits=st.lists(st.tuples(seconds, st.floats(min_value=-1e3, max_value=1e9, allow_nan=False)), max_size=20),
+    hits=st.lists(
+        st.tuples(seconds, st.floats(min_value=-1e3, max_value=1e9, allow_nan=False)), max_size=20
+    ),
     later=st.floats(min_value=-1e3, max_value=1e12, allow_nan=False),
 )
-def test_the_window_stays_in_its_bounds(expiry: float, hits: list[tuple[float, float]], later: float) -> None:
+def test_the_window_stays_in_its_bounds(
+    expiry: float, hits: list[tuple[float, float]], later: float
+) -> None:
     """Whatever happened, whenever it is looked at, and after any time."""
     window = AdaptiveWindow(expiry)
     for idle_for, now in hits:

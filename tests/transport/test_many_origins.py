@@ -85,7 +85,13 @@ def test_connections_of_a_forgotten_origin_stay_retired() -> None:
     register = ResilientAdapter().register
     place = FakePool(0).place
     conn: Any = SimpleNamespace(
-        sock=object(), pid=os.getpid(), place=place, generation=0, hint=None, born=None, idle_since=register.clock()
+        sock=object(),
+        pid=os.getpid(),
+        place=place,
+        generation=0,
+        hint=None,
+        born=None,
+        idle_since=register.clock(),
     )
     register.add_pool(FakePool(0))
     fresh = register.reason_to_close(conn, register.clock())
@@ -135,7 +141,9 @@ def test_a_host_that_is_used_most_keeps_its_pool(
     assert [server.accepted for server in others] == [10] * 6
 
 
-def test_a_host_whose_pool_had_to_go_gets_another(fault_server_factory: Callable[..., FaultServer]) -> None:
+def test_a_host_whose_pool_had_to_go_gets_another(
+    fault_server_factory: Callable[..., FaultServer],
+) -> None:
     """And it is one of the pools that are kept then, whatever the look-up remembers."""
     one, other = (fault_server_factory() for _ in range(2))
     with mounted(pool_connections=1) as session:
@@ -155,9 +163,13 @@ def test_a_host_whose_pool_had_to_go_gets_another(fault_server_factory: Callable
 
 
 @pytest.fixture
-def named(fault_server_factory: Callable[..., FaultServer], resolve: Resolve) -> dict[str, FaultServer]:
+def named(
+    fault_server_factory: Callable[..., FaultServer], resolve: Resolve
+) -> dict[str, FaultServer]:
     """Servers whose names differ in their last letter; each answers with its name."""
-    servers = {name: fault_server_factory() for name in ("example.co", "example.com", "example.cow")}
+    servers = {
+        name: fault_server_factory() for name in ("example.co", "example.com", "example.cow")
+    }
     for name, server in servers.items():
         server.default = respond(name.encode())
     resolve(servers)
@@ -166,9 +178,13 @@ def named(fault_server_factory: Callable[..., FaultServer], resolve: Resolve) ->
 
 def test_a_redirect_to_a_bare_host_asks_that_host(named: dict[str, FaultServer]) -> None:
     """As a Location it needs no slash, and requests adds none."""
-    named["example.co"].route("/moved", respond(status=302, headers={"Location": "http://example.com"}))
+    named["example.co"].route(
+        "/moved", respond(status=302, headers={"Location": "http://example.com"})
+    )
     with mounted() as session:
-        answers = [session.get(url).text for url in ("http://example.co/", "http://example.co/moved")]
+        answers = [
+            session.get(url).text for url in ("http://example.co/", "http://example.co/moved")
+        ]
 
     assert answers == ["example.co", "example.com"]
 

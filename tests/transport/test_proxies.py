@@ -45,7 +45,9 @@ def through(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> 
     return session
 
 
-def test_a_client_keeps_its_connection(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> None:
+def test_a_client_keeps_its_connection(
+    session: requests.Session, proxy: AnyProxy, server: FaultServer
+) -> None:
     """Reuse through a proxy is what the windows of a pool are about."""
     through(session, proxy, server)
     answers = [session.post(f"{server.url}/a?b=c", data=b"question") for _ in range(3)]
@@ -80,7 +82,9 @@ def test_the_servers_end_reaches_the_client(
         through(session, proxy, server).get(server.url)
 
 
-def test_a_bodiless_answer_leaves_the_connection_usable(session: requests.Session, server: FaultServer) -> None:
+def test_a_bodiless_answer_leaves_the_connection_usable(
+    session: requests.Session, server: FaultServer
+) -> None:
     """HEAD and 204 announce lengths that do not come."""
     with HTTPProxy() as proxy:
         through(session, proxy, server)
@@ -91,7 +95,9 @@ def test_a_bodiless_answer_leaves_the_connection_usable(session: requests.Sessio
         assert proxy.accepted == 1
 
 
-def test_a_chunked_body_arrives_whole(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> None:
+def test_a_chunked_body_arrives_whole(
+    session: requests.Session, proxy: AnyProxy, server: FaultServer
+) -> None:
     """Uploads from generators are chunked."""
     through(session, proxy, server).post(server.url, data=iter([b"a" * 10, b"b" * 20]))
 
@@ -116,7 +122,9 @@ def test_connecting_fails_as_told_and_then_works(
 
 
 @refused_tunnel
-def test_connect_is_refused_with_the_statuses_given(session: requests.Session, fault_server_tls: FaultServer) -> None:
+def test_connect_is_refused_with_the_statuses_given(
+    session: requests.Session, fault_server_tls: FaultServer
+) -> None:
     """502 to 504 may pass, 407 does not: a client has to see which it was."""
     with HTTPProxy(connect_status=[503, 407]) as proxy:
         through(session, proxy, fault_server_tls)
@@ -129,7 +137,9 @@ def test_connect_is_refused_with_the_statuses_given(session: requests.Session, f
         assert proxy.targets == (f"127.0.0.1:{fault_server_tls.port}",) * 3
 
 
-def test_socks_is_refused_with_the_codes_given(session: requests.Session, fault_server: FaultServer) -> None:
+def test_socks_is_refused_with_the_codes_given(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
     """5 is refused, 4 unreachable."""
     with SOCKS5Proxy(connect_status=[4]) as proxy:
         through(session, proxy, fault_server)
@@ -168,7 +178,9 @@ def test_an_idle_connection_is_forgotten(session: requests.Session, server: Faul
                 assert (proxy.swallowed, len(server.requests)) == (1, before)
 
 
-def test_close_ends_everything_at_once(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> None:
+def test_close_ends_everything_at_once(
+    session: requests.Session, proxy: AnyProxy, server: FaultServer
+) -> None:
     """A test that fails must not wait for the patience of its helpers."""
     server.script(silence())
     through(session, proxy, server)

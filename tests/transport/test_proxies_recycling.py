@@ -112,7 +112,9 @@ def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) ->
     assert {event.origin for event in told} == {way.server.url}
 
 
-def test_a_forwarding_proxy_is_named_where_all_its_connections_go(fault_server: FaultServer) -> None:
+def test_a_forwarding_proxy_is_named_where_all_its_connections_go(
+    fault_server: FaultServer,
+) -> None:
     """What one server has done to them retires what other servers' calls would have used."""
     told: list[Any] = []
     with HTTPProxy() as proxy, mounted(max_retries=0, observers=[told.append]) as session:
@@ -190,7 +192,11 @@ def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
 
         assert session.post(way.server.url).content == b"ok"
         assert [event.reused for event in events if isinstance(event, AttemptFailed)] == [True]
-        assert (way.proxy.accepted, way.proxy.swallowed, adapter_of(session).stats().idle) == (4, 1, 1)
+        assert (way.proxy.accepted, way.proxy.swallowed, adapter_of(session).stats().idle) == (
+            4,
+            1,
+            1,
+        )
         assert way.proxy.wait_for(lambda proxy: proxy.open_connections == 1)
 
 
@@ -245,8 +251,14 @@ def test_pools_behind_a_proxy_are_forgotten_in_a_child(way: Way) -> None:
     ("options", "expected"),
     [
         ({}, (1, 1, 15, 5, 3, 30_000)),
-        ({"tcp_keepalive": TCPKeepAlive(idle=7, interval=2, count=4, user_timeout=45.5)}, (1, 1, 7, 2, 4, 45_500)),
-        ({"tcp_keepalive": TCPKeepAlive(idle=20, interval=10, count=3, user_timeout=5)}, (1, 1, 20, 10, 3, 50_000)),
+        (
+            {"tcp_keepalive": TCPKeepAlive(idle=7, interval=2, count=4, user_timeout=45.5)},
+            (1, 1, 7, 2, 4, 45_500),
+        ),
+        (
+            {"tcp_keepalive": TCPKeepAlive(idle=20, interval=10, count=3, user_timeout=5)},
+            (1, 1, 20, 10, 3, 50_000),
+        ),
         ({"tcp_keepalive": TCPKeepAlive(user_timeout=None)}, (1, 1, 15, 5, 3, 0)),
         ({"tcp_keepalive": None}, (None, 0, None, None, None, 0)),
     ],
@@ -291,8 +303,12 @@ def test_failures_of_the_origin_are_retried(way: Way) -> None:
 
 
 @refused_tunnel
-@pytest.mark.parametrize(("status", "connects"), [(502, 2), (503, 2), (504, 2), (407, 1), (403, 1), (500, 1), (404, 1)])
-def test_connect_is_retried_by_the_proxys_status(tunnel: Callable[..., Way], status: int, connects: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "connects"), [(502, 2), (503, 2), (504, 2), (407, 1), (403, 1), (500, 1), (404, 1)]
+)
+def test_connect_is_retried_by_the_proxys_status(
+    tunnel: Callable[..., Way], status: int, connects: int
+) -> None:
     """502, 503 and 504 pass; a proxy that forbids or wants a password says so again."""
     way = tunnel(connect_status=[status])
     with way.session(max_retries=without_waits()) as session:
@@ -379,7 +395,10 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
     """Nobody listens there."""
     with HTTPProxy() as proxy:
         way = Way(proxy, fault_server)
-    with way.session(max_retries=without_waits()) as session, pytest.raises(requests.exceptions.ProxyError) as failure:
+    with (
+        way.session(max_retries=without_waits()) as session,
+        pytest.raises(requests.exceptions.ProxyError) as failure,
+    ):
         session.get(fault_server.url)
 
     assert len(failure.value.attempts) == 3  # type: ignore[attr-defined]
@@ -406,12 +425,27 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         except requests.RequestException as error:
             told += [error, repr(error), error.attempts]  # type: ignore[attr-defined]
         adapter = adapter_of(session)
-        told += [adapter, adapter.stats(), adapter.register, *adapter.register.pools(), events, caplog.text]
-        told += [vars(record) for record in caplog.records if record.name.startswith("resilient_requests")]
+        told += [
+            adapter,
+            adapter.stats(),
+            adapter.register,
+            *adapter.register.pools(),
+            events,
+            caplog.text,
+        ]
+        told += [
+            vars(record)
+            for record in caplog.records
+            if record.name.startswith("resilient_requests")
+        ]
         gc.collect()
 
         assert way.proxy.heads[0].header("Proxy-Authorization") == "Basic dXNlcjpodW50ZXIy"
-        assert [each for each in told if SECRET in f"{each!s} {each!r}" or "dXNlcjpodW50ZXIy" in repr(each)] == []
+        assert [
+            each
+            for each in told
+            if SECRET in f"{each!s} {each!r}" or "dXNlcjpodW50ZXIy" in repr(each)
+        ] == []
 
 
 # -- TLS to the proxy -------------------------------------------------------------------------------------------------
@@ -509,7 +543,9 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
 ) -> None:
     """There urllib3's socket says 0 instead of b""."""
     bundle = tmp_path / "both.pem"
-    bundle.write_bytes(Path(fault_server_tls.ca_path or "").read_bytes() + authority.cert_pem.bytes())
+    bundle.write_bytes(
+        Path(fault_server_tls.ca_path or "").read_bytes() + authority.cert_pem.bytes()
+    )
     fault_server_tls.default = reply
     with mounted(max_retries=0) as session:
         session.proxies, session.verify = {"https": tls_proxy.url}, str(bundle)
@@ -522,7 +558,11 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
 def test_a_proxys_own_certificate_is_verified(
-    tls_proxy: TLSProxy, authority: trustme.CA, fault_server_tls: FaultServer, tmp_path: Path, is_known: bool
+    tls_proxy: TLSProxy,
+    authority: trustme.CA,
+    fault_server_tls: FaultServer,
+    tmp_path: Path,
+    is_known: bool,
 ) -> None:
     """With the CAs of ``verify=``: the proxy sees where one goes, and its own password."""
     bundle = tmp_path / "both.pem"

@@ -84,7 +84,9 @@ def test_an_idle_connection_is_recycled_at_the_window(
     assert server.accepted == connections
 
 
-def test_the_window_counts_from_the_last_use(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_the_window_counts_from_the_last_use(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """A busy connection lives on however old it is."""
     session = mount(clock, keepalive=1.0)
     for _ in range(10):
@@ -148,7 +150,13 @@ def test_expiry_zero_never_reuses(server: FaultServer, mount: Mount, clock: Fake
     ],
 )
 def test_a_servers_hint_shortens_the_window(
-    fault_server: FaultServer, mount: Mount, clock: FakeClock, *, hint: str, idle_for: float, connections: int
+    fault_server: FaultServer,
+    mount: Mount,
+    clock: FakeClock,
+    *,
+    hint: str,
+    idle_for: float,
+    connections: int,
 ) -> None:
     """It says when the server closes; two seconds before that we do. It never widens, and nonsense says nothing."""
     fault_server.default = respond(b"ok", keep_alive=hint)
@@ -197,7 +205,9 @@ def test_no_clock_makes_an_old_connection_young(
     assert fault_server.accepted == 2
 
 
-def test_a_small_step_back_keeps_a_young_connection(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_a_small_step_back_keeps_a_young_connection(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """Ages are never negative, nor huge because of it."""
     session = mount(clock)
     get(session, fault_server)
@@ -210,7 +220,9 @@ def test_a_small_step_back_keeps_a_young_connection(fault_server: FaultServer, m
 # -- max_age ------------------------------------------------------------------------------------------------------
 
 
-def test_max_age_replaces_a_busy_connection(server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_max_age_replaces_a_busy_connection(
+    server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """Some balancers forget the oldest flows, not the idlest."""
     session = mount(clock, keepalive=KeepAlivePolicy(max_age=1.0))
     used = []
@@ -222,7 +234,9 @@ def test_max_age_replaces_a_busy_connection(server: FaultServer, mount: Mount, c
     assert used == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def test_max_age_never_cuts_a_call_in_flight(server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_max_age_never_cuts_a_call_in_flight(
+    server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """What has outlived its age in use is closed when it returns."""
     session = mount(clock, keepalive=KeepAlivePolicy(max_age=1.0))
     go_on = threading.Event()
@@ -239,7 +253,9 @@ def test_max_age_never_cuts_a_call_in_flight(server: FaultServer, mount: Mount, 
 # -- the adaptive window, and paths that forget ---------------------------------------------------------------------
 
 
-def test_the_window_avoids_a_path_that_forgets(fault_server_factory: Factory, mount: Mount, clock: FakeClock) -> None:
+def test_the_window_avoids_a_path_that_forgets(
+    fault_server_factory: Factory, mount: Mount, clock: FakeClock
+) -> None:
     """The window below the path's limit: no failed attempt at all."""
     server = forgets(fault_server_factory())
     events: list[Any] = []
@@ -255,7 +271,13 @@ def test_the_window_avoids_a_path_that_forgets(fault_server_factory: Factory, mo
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize(("adaptive", "failures"), [(False, 4), (True, 1)])
 def test_a_stale_hit_costs_one_attempt_and_teaches(
-    fault_server_factory: Factory, mount: Mount, clock: FakeClock, *, tls: bool, adaptive: bool, failures: int
+    fault_server_factory: Factory,
+    mount: Mount,
+    clock: FakeClock,
+    *,
+    tls: bool,
+    adaptive: bool,
+    failures: int,
 ) -> None:
     """Each stale hit is recovered and seen; with ``adaptive`` there is only one."""
     server = forgets(fault_server_factory(tls=tls))
@@ -332,7 +354,9 @@ def test_ten_dead_connections_cost_one_attempt(fault_server_factory: Factory, mo
     assert server.wait_for_disconnects(10)
 
 
-def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(fault_server_factory: Factory, mount: Mount) -> None:
+def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(
+    fault_server_factory: Factory, mount: Mount
+) -> None:
     """Whatever each thread takes first, its retry dials."""
     server = forgets(fault_server_factory())
     events: list[Any] = []
@@ -354,7 +378,9 @@ def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(fault_server_factor
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
-def test_a_connection_that_the_server_closed_is_not_used(server: FaultServer, mount: Mount, how: Any) -> None:
+def test_a_connection_that_the_server_closed_is_not_used(
+    server: FaultServer, mount: Mount, how: Any
+) -> None:
     """A FIN or a reset that has arrived is seen before anything is sent: no attempt is lost."""
     events: list[Any] = []
     session = mount(observers=[events.append])
@@ -378,7 +404,9 @@ def test_unread_bytes_are_never_taken_for_an_answer(server: FaultServer, mount: 
     assert server.accepted == 2
 
 
-def test_expired_connections_are_all_closed(server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_expired_connections_are_all_closed(
+    server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """None is used, and none stays half-closed."""
     session = mount(clock)
     pool_up(session, server, 5)
@@ -390,7 +418,9 @@ def test_expired_connections_are_all_closed(server: FaultServer, mount: Mount, c
     assert [server.requests[-1].connection, adapter_of(session).stats().idle] == [6, 1]
 
 
-def test_connections_at_the_bottom_are_closed(server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_connections_at_the_bottom_are_closed(
+    server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """The pool is last in, first out: sequential calls use the top one, and never look at the rest."""
     session = mount(clock)
     pool_up(session, server, 5)
@@ -403,7 +433,9 @@ def test_connections_at_the_bottom_are_closed(server: FaultServer, mount: Mount,
     assert adapter_of(session).stats().idle == 1
 
 
-def test_a_swept_pool_is_used_to_its_full_size_again(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_a_swept_pool_is_used_to_its_full_size_again(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """The places of swept connections are not lost."""
     session = mount(clock, pool_maxsize=3)
     for _ in range(4):
@@ -415,7 +447,9 @@ def test_a_swept_pool_is_used_to_its_full_size_again(fault_server: FaultServer, 
     assert adapter_of(session).stats().recycled == 9
 
 
-def test_recycling_is_told_with_its_reason(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_recycling_is_told_with_its_reason(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """An operator must see why connections do not last."""
     events: list[Any] = []
     session = mount(clock, keepalive=KeepAlivePolicy(max_age=15.0), observers=[events.append])
@@ -434,7 +468,10 @@ def test_recycling_is_told_with_its_reason(fault_server: FaultServer, mount: Mou
         ("max_age", 9.0),
         ("closed by the peer, or unread bytes", 0.0),
     ]
-    assert all(event.origin == fault_server.url and event.call_id for event in of(events, ConnectionRecycled))
+    assert all(
+        event.origin == fault_server.url and event.call_id
+        for event in of(events, ConnectionRecycled)
+    )
 
 
 # -- sizes ----------------------------------------------------------------------------------------------------------
@@ -451,7 +488,9 @@ def test_what_a_full_pool_cannot_hold_is_closed(server: FaultServer, mount: Moun
     assert adapter_of(session).stats().idle == 2
 
 
-def test_pool_block_limits_connections(fault_server: FaultServer, mount: Mount, clock: FakeClock) -> None:
+def test_pool_block_limits_connections(
+    fault_server: FaultServer, mount: Mount, clock: FakeClock
+) -> None:
     """A blocking pool of two never opens a third, though connections expire and die in between."""
     session = mount(clock, pool_maxsize=2, pool_block=True)
     most = threading.Semaphore(2)
@@ -475,7 +514,9 @@ def test_pool_block_limits_connections(fault_server: FaultServer, mount: Mount, 
     assert adapter_of(session).stats().idle <= 2
 
 
-def test_a_blocking_pool_gets_its_places_back_after_failures(fault_server: FaultServer, mount: Mount) -> None:
+def test_a_blocking_pool_gets_its_places_back_after_failures(
+    fault_server: FaultServer, mount: Mount
+) -> None:
     """A place that a failed attempt keeps would block all later calls for ever."""
     session = mount(pool_maxsize=1, pool_block=True, max_retries=0)
     for how in (reset(), silence(), reset()):
@@ -548,7 +589,9 @@ def test_a_pool_of_no_size_has_no_bound(fault_server: FaultServer, mount: Mount)
     assert adapter_of(session).stats().idle == 12
 
 
-def test_a_stream_outlives_the_eviction_of_its_pool(fault_server_factory: Factory, mount: Mount) -> None:
+def test_a_stream_outlives_the_eviction_of_its_pool(
+    fault_server_factory: Factory, mount: Mount
+) -> None:
     """What is in flight completes, and is then closed; the host is served by a new pool meanwhile."""
     servers = [fault_server_factory() for _ in range(3)]
     go_on = threading.Event()
@@ -566,13 +609,22 @@ def test_a_stream_outlives_the_eviction_of_its_pool(fault_server_factory: Factor
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts in /proc")
-def test_many_calls_leave_no_descriptors_behind(fault_server_factory: Factory, mount: Mount, clock: FakeClock) -> None:
+def test_many_calls_leave_no_descriptors_behind(
+    fault_server_factory: Factory, mount: Mount, clock: FakeClock
+) -> None:
     """Expired, reset, refused, rotated and plain reuse, 20 times over."""
     server = fault_server_factory()
     session = mount(clock, max_retries=RetryPolicy(max_retries=1, budget=None, wait=lambda _: 0.0))
 
     def round_trip() -> None:
-        server.script(respond(b"ok"), reset(), respond(b"ok"), respond(b"x" * 100, cut=50), respond(b"ok"), reset())
+        server.script(
+            respond(b"ok"),
+            reset(),
+            respond(b"ok"),
+            respond(b"x" * 100, cut=50),
+            respond(b"ok"),
+            reset(),
+        )
         for _ in range(4):
             get(session, server)
         clock.advance(10.0)
@@ -596,7 +648,9 @@ def test_many_calls_leave_no_descriptors_behind(fault_server_factory: Factory, m
 # -- rotation -------------------------------------------------------------------------------------------------------
 
 
-def test_rotation_lets_streams_finish_and_then_closes_them(server: FaultServer, mount: Mount) -> None:
+def test_rotation_lets_streams_finish_and_then_closes_them(
+    server: FaultServer, mount: Mount
+) -> None:
     """A checked-out connection is the lease; what returns retired is closed, once, and not pooled."""
     session = mount()
     adapter = adapter_of(session)
@@ -656,7 +710,8 @@ def test_a_report_of_what_was_before_a_close_retires_nothing(mount: Mount) -> No
 
 
 @pytest.mark.parametrize(
-    ("seconds", "second"), [(0.0, Rotation.COALESCED), (0.9, Rotation.COALESCED), (1.0, Rotation.ROTATED)]
+    ("seconds", "second"),
+    [(0.0, Rotation.COALESCED), (0.9, Rotation.COALESCED), (1.0, Rotation.ROTATED)],
 )
 def test_reports_without_a_generation_coalesce_for_a_second(
     mount: Mount, clock: FakeClock, seconds: float, second: Rotation
@@ -669,7 +724,9 @@ def test_reports_without_a_generation_coalesce_for_a_second(
     assert (first, adapter.rotate()) == (Rotation.ROTATED, second)
 
 
-def test_a_report_with_the_current_generation_is_never_coalesced(mount: Mount, clock: FakeClock) -> None:
+def test_a_report_with_the_current_generation_is_never_coalesced(
+    mount: Mount, clock: FakeClock
+) -> None:
     """Who has seen the new generation fail knows more than who has not."""
     adapter = adapter_of(mount(clock))
     adapter.rotate()
@@ -678,8 +735,12 @@ def test_a_report_with_the_current_generation_is_never_coalesced(mount: Mount, c
     assert adapter.generation == 2
 
 
-@pytest.mark.parametrize(("wrong", "error"), [(1, ValueError), (-1, ValueError), ("0", TypeError), (True, TypeError)])
-def test_a_generation_that_never_was_is_refused(mount: Mount, wrong: Any, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(1, ValueError), (-1, ValueError), ("0", TypeError), (True, TypeError)]
+)
+def test_a_generation_that_never_was_is_refused(
+    mount: Mount, wrong: Any, error: type[Exception]
+) -> None:
     """A mistaken counter must not pass for a report."""
     adapter = adapter_of(mount())
 
@@ -761,7 +822,9 @@ def test_a_connection_put_back_while_all_are_retired_is_closed(
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.05])
-def test_shutdown_ends_streams_of_all_generations(server: FaultServer, mount: Mount, grace: float) -> None:
+def test_shutdown_ends_streams_of_all_generations(
+    server: FaultServer, mount: Mount, grace: float
+) -> None:
     """A current one and a retired one; later endings are harmless."""
     session = mount()
     adapter = adapter_of(session)
@@ -819,7 +882,9 @@ def test_a_stream_may_end_within_the_grace(server: FaultServer, mount: Mount) ->
     assert (errors, bodies) == ([], [b"one two"])
 
 
-def test_close_lets_streams_finish_and_the_adapter_be_used_again(server: FaultServer, mount: Mount) -> None:
+def test_close_lets_streams_finish_and_the_adapter_be_used_again(
+    server: FaultServer, mount: Mount
+) -> None:
     """As in requests."""
     session = mount()
     go_on = threading.Event()
@@ -877,7 +942,9 @@ def test_a_failure_retires_its_origin_only(fault_server_factory: Factory, mount:
     assert adapter_of(session).generation == 1
 
 
-def test_what_is_in_flight_when_its_origin_fails_is_not_pooled(server: FaultServer, mount: Mount) -> None:
+def test_what_is_in_flight_when_its_origin_fails_is_not_pooled(
+    server: FaultServer, mount: Mount
+) -> None:
     """A stream goes on where another call failed; its connection went into the same network."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
     go_on = threading.Event()
@@ -891,11 +958,15 @@ def test_what_is_in_flight_when_its_origin_fails_is_not_pooled(server: FaultServ
     assert [one.ended for one in server.connections] == ["fin", "reset", None]
 
 
-def test_ten_threads_that_fail_together_rotate_once(fault_server: FaultServer, mount: Mount) -> None:
+def test_ten_threads_that_fail_together_rotate_once(
+    fault_server: FaultServer, mount: Mount
+) -> None:
     """Each knows the generation in which its own connection was dialled."""
     events: list[Any] = []
     budget = None
-    session = mount(observers=[events.append], max_retries=RetryPolicy(budget=budget, wait=lambda _: 0.0))
+    session = mount(
+        observers=[events.append], max_retries=RetryPolicy(budget=budget, wait=lambda _: 0.0)
+    )
     together = threading.Barrier(10)
     seen = iter(range(10))
 
@@ -915,7 +986,9 @@ def test_ten_threads_that_fail_together_rotate_once(fault_server: FaultServer, m
     assert len(of(events, AttemptFailed)) == 10
 
 
-def test_a_failure_of_the_new_generation_rotates_again(fault_server: FaultServer, mount: Mount) -> None:
+def test_a_failure_of_the_new_generation_rotates_again(
+    fault_server: FaultServer, mount: Mount
+) -> None:
     """Only the same generation is not retired twice."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
     fault_server.script(reset(), reset())
@@ -951,7 +1024,9 @@ def test_a_truncated_answer_retires_nothing(fault_server: FaultServer, mount: Mo
     session = mount(max_retries=0)
     fault_server.script(sse({"choices": [{"index": 0, "delta": {"content": "half"}}]}, done=False))
     with pytest.raises(StreamTruncated):
-        complete_chat(session, fault_server.url, model="m", messages=[{"role": "user", "content": "?"}])
+        complete_chat(
+            session, fault_server.url, model="m", messages=[{"role": "user", "content": "?"}]
+        )
 
     assert adapter_of(session).generation == 0
 
@@ -971,7 +1046,9 @@ def test_a_response_timeout_retires_but_teaches_nothing(
     assert fault_server.wait_for_disconnects(3)
 
 
-def test_a_deadline_in_silence_on_a_reused_connection_retires(fault_server: FaultServer, mount: Mount) -> None:
+def test_a_deadline_in_silence_on_a_reused_connection_retires(
+    fault_server: FaultServer, mount: Mount
+) -> None:
     """Else a caller with short deadlines would meet the dead siblings one by one."""
     session = mount()
     pool_up(session, fault_server, 3)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "terminated_script.py"
 GRACE = 0.2
-EVERY = int(os.environ.get("INTERRUPTED_LINES", "10"))  # 1: before each of some 3 000 lines, half a minute
+EVERY = int(
+    os.environ.get("INTERRUPTED_LINES", "10")
+)  # 1: before each of some 3 000 lines, half a minute
 
 REPLIES: dict[str, Reply] = {
     "head": silence(),
@@ -64,7 +66,9 @@ def terminated(where: str, url: str, *more: str) -> tuple[str, float]:
 def test_sigterm_ends_a_call_within_the_grace(where: str, tls: bool) -> None:
     """The handler runs on the thread that it has interrupted: it must wait for nothing that this thread holds."""
     with FaultServer(tls=tls, receive_buffer=4096, default=REPLIES[where]) as server:
-        error, seconds = terminated(where, server.url, *([server.ca_path] if server.ca_path else []))
+        error, seconds = terminated(
+            where, server.url, *([server.ca_path] if server.ca_path else [])
+        )
 
     assert error == ("StreamBroken" if where == "stream" else "ConnectionError")
     in_time(seconds, GRACE + 1)
@@ -113,12 +117,16 @@ def live_stream(session: requests.Session, server: FaultServer) -> Iterator[Any]
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["shutdown", "close"])
-def test_a_proxy_that_is_new_at_this_moment_is_no_hindrance(fault_server: FaultServer, ends: bool) -> None:
+def test_a_proxy_that_is_new_at_this_moment_is_no_hindrance(
+    fault_server: FaultServer, ends: bool
+) -> None:
     """Another thread's call may come to know one at any time."""
     with mounted() as session:
         adapter = adapter_of(session)
         lines = live_stream(session, fault_server)
-        adapter.proxy_manager["one"] = Manager(lambda: adapter.proxy_manager_for("http://new.example:1"))
+        adapter.proxy_manager["one"] = Manager(
+            lambda: adapter.proxy_manager_for("http://new.example:1")
+        )
         adapter.proxy_manager["two"] = Manager(lambda: None)
         (adapter.shutdown if ends else adapter.close)()
         del adapter.proxy_manager["one"], adapter.proxy_manager["two"]
@@ -151,7 +159,11 @@ def test_a_shutdown_ends_calls_whatever_fails_before(fault_server: FaultServer) 
 class Interruption:
     """Raises SIGUSR1 before the n-th line of the package, of urllib3 or of a queue that this thread comes to."""
 
-    ours = (str(Path(resilient_requests.__file__).parent), str(Path(urllib3.__file__).parent), queue.__file__)
+    ours = (
+        str(Path(resilient_requests.__file__).parent),
+        str(Path(urllib3.__file__).parent),
+        queue.__file__,
+    )
 
     def __init__(self, line: int) -> None:
         self._line = line

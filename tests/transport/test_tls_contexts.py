@@ -36,7 +36,9 @@ unverified = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequ
 def mount() -> Iterator[Mount]:
     """Makes sessions that never reuse a connection, closed after the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(mounted(**{"keepalive": 0.0, "max_retries": 0, **options}))
+        yield lambda **options: stack.enter_context(
+            mounted(**{"keepalive": 0.0, "max_retries": 0, **options})
+        )
 
 
 class Loads:
@@ -59,7 +61,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
             seen.contexts += 1
             return super().__new__(cls, *args, **kwargs)
 
-        def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+        def load_verify_locations(
+            self, cafile: Any = None, capath: Any = None, cadata: Any = None
+        ) -> None:
             seen.bundles.append(cafile or capath)
             super().load_verify_locations(cafile, capath, cadata)
 
@@ -91,7 +95,9 @@ def ca(server: FaultServer) -> str:
 # -- one context per settings -------------------------------------------------------------------------------------
 
 
-def test_twenty_connections_load_the_bundle_once(server: FaultServer, mount: Mount, loads: Loads) -> None:
+def test_twenty_connections_load_the_bundle_once(
+    server: FaultServer, mount: Mount, loads: Loads
+) -> None:
     """Loading it costs 33 ms of CPU, the handshake 1; plain requests pays for both, each time."""
     session = mount()
     for _ in range(20):
@@ -113,10 +119,14 @@ def test_all_origins_share_what_is_the_same(
     assert loads.bundles == [ca(servers[0])]
 
 
-def test_threads_that_dial_together_share_one(server: FaultServer, mount: Mount, loads: Loads) -> None:
+def test_threads_that_dial_together_share_one(
+    server: FaultServer, mount: Mount, loads: Loads
+) -> None:
     """Whoever was first; two may have begun to build."""
     session = mount()
-    with in_threads(8, lambda _: [session.get(server.url, verify=ca(server)) for _ in range(4)]) as errors:
+    with in_threads(
+        8, lambda _: [session.get(server.url, verify=ca(server)) for _ in range(4)]
+    ) as errors:
         pass
 
     assert errors == []
@@ -143,12 +153,16 @@ def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads:
             session.get(server.url, verify=True)
 
     assert loads.bundles.count(ca(server)) == 1
-    modes = [each.context.verify_mode for each in adapter_of(session).register.tls._contexts.values()]
+    modes = [
+        each.context.verify_mode for each in adapter_of(session).register.tls._contexts.values()
+    ]
     assert sorted(modes) == [ssl.CERT_NONE, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED]
 
 
 @unverified
-def test_an_unverified_context_loads_nothing(server: FaultServer, mount: Mount, loads: Loads) -> None:
+def test_an_unverified_context_loads_nothing(
+    server: FaultServer, mount: Mount, loads: Loads
+) -> None:
     """There is nothing to compare with."""
     mount().get(server.url, verify=False)
 
@@ -166,7 +180,9 @@ def test_the_host_name_is_checked(mount: Mount, tmp_path: Path) -> None:
         assert len(failure.value.attempts) == 1  # type: ignore[attr-defined]
 
 
-def test_verify_may_be_a_directory(server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path) -> None:
+def test_verify_may_be_a_directory(
+    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path
+) -> None:
     """Hashed names, as c_rehash and distributions make them."""
     _hash_into(tmp_path, Path(ca(server)))
     session = mount()
@@ -197,14 +213,18 @@ def test_a_bundle_in_the_environment_counts(
     assert loads.bundles == [ca(server)]
 
 
-def test_a_missing_bundle_fails_before_anything_is_dialled(server: FaultServer, mount: Mount) -> None:
+def test_a_missing_bundle_fails_before_anything_is_dialled(
+    server: FaultServer, mount: Mount
+) -> None:
     """As in requests."""
     with pytest.raises(OSError, match="nowhere"):
         mount().get(server.url, verify="/nowhere/ca.pem")
     assert server.accepted == 0
 
 
-def test_a_bundle_without_certificates_is_a_clear_error(server: FaultServer, mount: Mount, tmp_path: Path) -> None:
+def test_a_bundle_without_certificates_is_a_clear_error(
+    server: FaultServer, mount: Mount, tmp_path: Path
+) -> None:
     """Not retried: the file will not get better."""
     empty = tmp_path / "ca.pem"
     empty.write_text("nothing")
@@ -239,7 +259,9 @@ def test_of_many_settings_those_used_last_are_kept(
 # -- files that are replaced ----------------------------------------------------------------------------------------
 
 
-def test_a_replaced_bundle_is_picked_up(server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path) -> None:
+def test_a_replaced_bundle_is_picked_up(
+    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path
+) -> None:
     """Certificates are rotated under a running process; the next dial must know."""
     bundle = tmp_path / "ca.pem"
     session = mount()
@@ -254,7 +276,9 @@ def test_a_replaced_bundle_is_picked_up(server: FaultServer, mount: Mount, loads
 
 
 @pytest.mark.parametrize("change", ["mtime", "size"])
-def test_time_and_size_both_tell(server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path, change: str) -> None:
+def test_time_and_size_both_tell(
+    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path, change: str
+) -> None:
     """A file system's clock may be coarse, and a copy may keep the time."""
     bundle = tmp_path / "ca.pem"
     shutil.copy2(ca(server), bundle)
@@ -271,7 +295,9 @@ def test_time_and_size_both_tell(server: FaultServer, mount: Mount, loads: Loads
     assert len(loads.bundles) == 2
 
 
-def test_a_replaced_bundle_leaves_pooled_connections_alone(server: FaultServer, tmp_path: Path) -> None:
+def test_a_replaced_bundle_leaves_pooled_connections_alone(
+    server: FaultServer, tmp_path: Path
+) -> None:
     """They were verified when they were dialled."""
     bundle = tmp_path / "ca.pem"
     shutil.copy2(ca(server), bundle)
@@ -313,7 +339,11 @@ def test_a_bundle_that_is_half_written_changes_nothing(
 
 
 def test_a_bundle_that_cannot_be_loaded_is_read_once(
-    server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: FaultServer,
+    mount: Mount,
+    loads: Loads,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing is loaded again per connection, and one warning is enough; another file, or a rotation, is looked at."""
     bundle = tmp_path / "ca.pem"
@@ -344,7 +374,9 @@ def test_a_bundle_that_cannot_be_loaded_is_read_once(
     ]
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES], ids=["too many files", "no permission"])
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.EACCES], ids=["too many files", "no permission"]
+)
 def test_a_bundle_that_could_not_be_opened_is_tried_again(
     server: FaultServer, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -366,7 +398,9 @@ def test_a_bundle_that_could_not_be_opened_is_tried_again(
         session.get(server.url, verify=str(bundle))
 
 
-def test_a_bundle_that_went_missing_is_requests_own_error(server: FaultServer, mount: Mount, tmp_path: Path) -> None:
+def test_a_bundle_that_went_missing_is_requests_own_error(
+    server: FaultServer, mount: Mount, tmp_path: Path
+) -> None:
     """It looks before each call, on whatever connection."""
     bundle = tmp_path / "ca.pem"
     shutil.copy(ca(server), bundle)
@@ -397,7 +431,10 @@ class Strict:
     """A TLS server that wants a certificate and answers with the name in it."""
 
     def __init__(
-        self, authority: trustme.CA, name: str = "127.0.0.1", wants: ssl.VerifyMode = ssl.CERT_REQUIRED
+        self,
+        authority: trustme.CA,
+        name: str = "127.0.0.1",
+        wants: ssl.VerifyMode = ssl.CERT_REQUIRED,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(context)
@@ -422,7 +459,11 @@ class Strict:
             while True:
                 plain, _ = self._listener.accept()
                 plain.settimeout(10)
-                with contextlib.suppress(OSError), plain, self._context.wrap_socket(plain, server_side=True) as sock:
+                with (
+                    contextlib.suppress(OSError),
+                    plain,
+                    self._context.wrap_socket(plain, server_side=True) as sock,
+                ):
                     self._answer(sock)
 
     def _answer(self, sock: ssl.SSLSocket) -> None:
@@ -433,7 +474,10 @@ class Strict:
             head += data
         certificate: Any = sock.getpeercert()
         name = dict(certificate["subjectAltName"])["DNS"].encode()
-        sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name))
+        sock.sendall(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(name), name)
+        )
         sock.unwrap()
 
 
@@ -472,17 +516,24 @@ def test_a_client_certificate_is_shown(
         both.write_bytes(b"".join(Path(each).read_bytes() for each in reversed(cert)))
         cert = str(both)
     session = mount()
-    answers = [session.get(strict.url, cert=cert, verify=str(tmp_path / "ca.pem")).text for _ in range(3)]
+    answers = [
+        session.get(strict.url, cert=cert, verify=str(tmp_path / "ca.pem")).text for _ in range(3)
+    ]
 
     assert answers == ["alice.example"] * 3
     assert loads.chains == 1
 
 
-def test_clients_are_told_apart(strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path) -> None:
+def test_clients_are_told_apart(
+    strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path
+) -> None:
     """One adapter, two tenants: never the other's certificate."""
     certs = [issue(authority, name, tmp_path) for name in ("alice.example", "bob.example")]
     session = mount()
-    answers = [session.get(strict.url, cert=cert, verify=str(tmp_path / "ca.pem")).text for cert in certs * 3]
+    answers = [
+        session.get(strict.url, cert=cert, verify=str(tmp_path / "ca.pem")).text
+        for cert in certs * 3
+    ]
 
     assert answers == ["alice.example", "bob.example"] * 3
 
@@ -491,7 +542,10 @@ def test_a_client_certificate_is_picked_up_when_its_key_has_come(
     strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path
 ) -> None:
     """Short-lived ones are renewed in place, one file after the other: in between they do not fit."""
-    alice, bob = issue(authority, "alice.example", tmp_path), issue(authority, "bob.example", tmp_path)
+    alice, bob = (
+        issue(authority, "alice.example", tmp_path),
+        issue(authority, "bob.example", tmp_path),
+    )
     session = mount()
     answers = [session.get(strict.url, cert=alice, verify=str(tmp_path / "ca.pem")).text]
     for old, new in zip(alice, bob, strict=True):
@@ -502,7 +556,11 @@ def test_a_client_certificate_is_picked_up_when_its_key_has_come(
 
 
 def test_an_encrypted_key_is_a_clear_error(
-    strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    strict: Strict,
+    authority: trustme.CA,
+    mount: Mount,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """OpenSSL would ask for the password on the terminal, and a service would hang there."""
     certificate, key = issue(authority, "alice.example", tmp_path)
@@ -512,7 +570,9 @@ def test_an_encrypted_key_is_a_clear_error(
     Path(key).write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, cipher))
 
     with pytest.raises(requests.exceptions.SSLError, match="encrypted") as failure:
-        mount(max_retries=2).get(strict.url, cert=(certificate, key), verify=str(tmp_path / "ca.pem"), timeout=5)
+        mount(max_retries=2).get(
+            strict.url, cert=(certificate, key), verify=str(tmp_path / "ca.pem"), timeout=5
+        )
     assert len(failure.value.attempts) == 1  # type: ignore[attr-defined]
     assert capfd.readouterr() == ("", "")
 
@@ -541,7 +601,8 @@ def test_a_callers_own_context_is_left_alone(server: FaultServer, loads: Loads) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"assert_hostname": False}, {"assert_hostname": "localhost"}, {"ssl_minimum_version": 0x0303}]
+    "options",
+    [{"assert_hostname": False}, {"assert_hostname": "localhost"}, {"ssl_minimum_version": 0x0303}],
 )
 def test_pool_arguments_that_change_a_context_get_their_own(
     server: FaultServer, loads: Loads, options: dict[str, Any]
@@ -574,11 +635,15 @@ def test_a_fingerprint_is_checked(server: FaultServer, mount: Mount) -> None:
             session.get(server.url, verify=ca(server))
 
 
-def test_truststore_is_honoured(server: FaultServer, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truststore_is_honoured(
+    server: FaultServer, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It replaces the class that contexts are made from, after our import."""
     truststore = pytest.importorskip("truststore")
     monkeypatch.setenv("SSL_CERT_FILE", ca(server))
-    if hasattr(requests.adapters, name := "_preloaded_ssl_context"):  # truststore replaces it, and does not put it back
+    if hasattr(
+        requests.adapters, name := "_preloaded_ssl_context"
+    ):  # truststore replaces it, and does not put it back
         monkeypatch.setattr(requests.adapters, name, getattr(requests.adapters, name))
     truststore.inject_into_ssl()
     try:

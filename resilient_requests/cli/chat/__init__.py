@@ -39,13 +39,23 @@ def add_parser(commands: Any) -> None:
         "connection, 130 Ctrl-C.",
     )
     parser.add_argument("prompt", metavar="PROMPT", help="what to ask; - reads stdin")
-    parser.add_argument("--url", help="of the chat endpoint itself, with its path; Gemini's may hold {model}")
-    parser.add_argument("--model", metavar="M", help="its name at the provider (default)", default="default")
-    parser.add_argument("--dialect", choices=sorted(DIALECTS), default="openai", help="%(choices)s (openai)")
     parser.add_argument(
-        "--key-env", metavar="VAR", help="environment variable that holds the API key (OPENAI_API_KEY, if it is set)"
+        "--url", help="of the chat endpoint itself, with its path; Gemini's may hold {model}"
     )
-    parser.add_argument("--idle", metavar="S", type=_seconds, help="seconds of silence to put up with (300)")
+    parser.add_argument(
+        "--model", metavar="M", help="its name at the provider (default)", default="default"
+    )
+    parser.add_argument(
+        "--dialect", choices=sorted(DIALECTS), default="openai", help="%(choices)s (openai)"
+    )
+    parser.add_argument(
+        "--key-env",
+        metavar="VAR",
+        help="environment variable that holds the API key (OPENAI_API_KEY, if it is set)",
+    )
+    parser.add_argument(
+        "--idle", metavar="S", type=_seconds, help="seconds of silence to put up with (300)"
+    )
     parser.add_argument(
         "--accept-bare-eof",
         action="store_true",
@@ -63,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"resilient-requests chat: {error}", file=sys.stderr)
         return _USAGE
     if question.url is None and not hasattr(select, "poll"):
-        print("resilient-requests chat: --url is needed: the embedded server needs a POSIX system", file=sys.stderr)
+        print(
+            "resilient-requests chat: --url is needed: the embedded server needs a POSIX system",
+            file=sys.stderr,
+        )
         return _USAGE
     with contextlib.ExitStack() as cleanup:
         return _ask(question, arguments, cleanup)
@@ -85,5 +98,7 @@ def _ask(question: Question, arguments: argparse.Namespace, cleanup: contextlib.
 
 def _adapter(idle: float | None, observers: Sequence[Observer]) -> ResilientAdapter:
     if idle is None:
-        return ResilientAdapter(observers=observers)  # the environment may say how long silence may last
+        return ResilientAdapter(
+            observers=observers
+        )  # the environment may say how long silence may last
     return ResilientAdapter(observers=observers, timeouts=Timeouts(response=idle, idle=idle))

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests import ChatAPIError, StreamError, StreamIdle, StreamTruncated, Usage, _clock, stream_chat
+from resilient_requests import (
+    ChatAPIError,
+    StreamError,
+    StreamIdle,
+    StreamTruncated,
+    Usage,
+    _clock,
+    stream_chat,
+)
 from resilient_requests.cli._words import in_words
 
 if TYPE_CHECKING:
@@ -45,7 +53,10 @@ def show(session: requests.Session, url: str, question: Question, trace: Trace) 
                     told.write(text)
             finally:
                 told.completion = stream.completion
-        told.end(told.completion.finish_reason or ("bare end" if told.completion.truncated else "complete"))
+        told.end(
+            told.completion.finish_reason
+            or ("bare end" if told.completion.truncated else "complete")
+        )
     except requests.RequestException as error:
         told.attempts = len(getattr(error, "attempts", ()))
         told.end(type(error).__name__, _why(error))

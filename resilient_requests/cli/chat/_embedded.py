@@ -57,7 +57,11 @@ class Embedded:
         items: list[dict[str, object] | float] = []
         for number, word in enumerate(words):
             items += [_chunk(word if number == 0 else f" {word}"), _PACE]
-        usage = {"prompt_tokens": count, "completion_tokens": len(words), "total_tokens": count + len(words)}
+        usage = {
+            "prompt_tokens": count,
+            "completion_tokens": len(words),
+            "total_tokens": count + len(words),
+        }
         return sse(*items, _chunk(None, "stop"), {"choices": [], "usage": usage})
 
 

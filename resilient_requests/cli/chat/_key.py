@@ -27,7 +27,9 @@ class KeyedSession(requests.Session):
         request.headers[self._key.header] = self._key.value
         return request
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
         """Take the key off a request that goes elsewhere: requests itself knows of ``Authorization`` only."""
         super().rebuild_auth(prepared_request, response)
         asked, next_url = response.request.url or "", prepared_request.url or ""

@@ -66,7 +66,8 @@ _WAYS = {
     # A limit is obligatory there; this one is valid for all models.
     "anthropic": _Way(key_header="x-api-key", more={"max_tokens": 4096}),
     "gemini": _Way(
-        key_header="x-goog-api-key", messages=lambda prompt: [{"role": "user", "parts": [{"text": prompt}]}]
+        key_header="x-goog-api-key",
+        messages=lambda prompt: [{"role": "user", "parts": [{"text": prompt}]}],
     ),
     "ollama": _Way(key_header=None),
 }
@@ -90,7 +91,9 @@ def read(arguments: argparse.Namespace) -> Question:
         dialect=arguments.dialect,
         messages=way.messages(_prompt(arguments.prompt)),
         more=way.more,
-        key=Key(header=way.key_header or "", value=f"{way.key_prefix}{secret}") if is_wanted else None,
+        key=Key(header=way.key_header or "", value=f"{way.key_prefix}{secret}")
+        if is_wanted
+        else None,
         accept_bare_eof=arguments.accept_bare_eof,
     )
 
@@ -107,7 +110,9 @@ def _check_url(url: str) -> None:
 def _prompt(given: str) -> str:
     try:
         prompt = _stdin() if given == "-" else given
-        prompt.encode("utf-8")  # Python lets bytes that are no text through, disguised, in arguments and some locales
+        prompt.encode(
+            "utf-8"
+        )  # Python lets bytes that are no text through, disguised, in arguments and some locales
     except UnicodeError:
         raise UsageError("the prompt is no UTF-8 text") from None
     if not prompt.strip():
@@ -134,5 +139,7 @@ def _secret(variable: str | None) -> str | None:
         raise UsageError(f"the environment variable {variable} is not set, or empty")
     # requests and http.client repeat a header that they reject in their messages.
     if not (secret.isascii() and secret.isprintable()):
-        raise UsageError(f"the environment variable {name} holds characters that no header can carry")
+        raise UsageError(
+            f"the environment variable {name} holds characters that no header can carry"
+        )
     return secret

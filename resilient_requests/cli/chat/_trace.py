@@ -60,7 +60,11 @@ class Trace:
         self._dialled = event.elapsed
 
     def _failed(self, event: AttemptFailed) -> None:
-        name = event.error if event.errno is None else errno.errorcode.get(event.errno, str(event.errno))
+        name = (
+            event.error
+            if event.errno is None
+            else errno.errorcode.get(event.errno, str(event.errno))
+        )
         self._held = [
             f"attempt {event.attempt}",
             self._way(event),
@@ -69,7 +73,9 @@ class Trace:
 
     def _succeeded(self, event: AttemptSucceeded) -> None:
         status = f", status {event.status}" if event.status >= 400 else ""
-        self._print(f"attempt {event.attempt}", self._way(event), f"headers {_ms(event.elapsed)}{status}")
+        self._print(
+            f"attempt {event.attempt}", self._way(event), f"headers {_ms(event.elapsed)}{status}"
+        )
 
     def _ended(self, event: StreamEnded) -> None:
         if event.error is not None:
@@ -95,7 +101,11 @@ class Trace:
     def _print(self, *columns: str) -> None:
         first, *rest = (*self._held, *columns)
         self._held = []
-        print("  ".join([f"{first:<9}", *(f"{each:<21}" for each in rest)]).rstrip(), file=self._out, flush=True)
+        print(
+            "  ".join([f"{first:<9}", *(f"{each:<21}" for each in rest)]).rstrip(),
+            file=self._out,
+            flush=True,
+        )
 
 
 def _counted(number: int, noun: str) -> str:

@@ -27,7 +27,9 @@ def add_parser(commands: Any) -> None:
         description="Plays incidents of bad networks on a server of its own on loopback, with plain requests and "
         "with ResilientAdapter. Exit code: 0 if each of our rows is as promised, else 1.",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     parser.set_defaults(run=run)
 
 

@@ -53,7 +53,9 @@ def _stopped(process: int) -> Iterator[None]:
 
 def _is_right(session: requests.Session, url: str) -> bool:
     try:
-        return session.get(url, timeout=(5, 2)).text == url[url.index("/", len("http://")) :]  # the server echoes it
+        return (
+            session.get(url, timeout=(5, 2)).text == url[url.index("/", len("http://")) :]
+        )  # the server echoes it
     except requests.RequestException:
         return False
 

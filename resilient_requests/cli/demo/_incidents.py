@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = ["INCIDENTS", "Incident"]
 
-_FORGETS_AFTER = 0.3  # the idle limit of the box in the middle: seconds here, half a minute to an hour out there
+_FORGETS_AFTER = (
+    0.3  # the idle limit of the box in the middle: seconds here, half a minute to an hour out there
+)
 _IDLE = 0.5
 _POOLED = 6
 _CANCEL_AFTER = 0.3
 _FORKED = "resilient_requests.cli.demo._forked"
 _CALLS = 20  # in either process
-_JSON: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "?"}], "stream": True}
+_JSON: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "?"}],
+    "stream": True,
+}
 _HALF = "The answer is "
 
 
@@ -54,7 +60,11 @@ class Incident:
 
 def _answer(response: requests.Response) -> str:
     attempts = len(getattr(response, "attempts", ()))
-    return f"{response.status_code} at attempt {attempts}" if attempts > 1 else str(response.status_code)
+    return (
+        f"{response.status_code} at attempt {attempts}"
+        if attempts > 1
+        else str(response.status_code)
+    )
 
 
 def _idle_reset(stage: Stage) -> str:
@@ -92,7 +102,9 @@ def _six_dead(stage: Stage) -> str:
     with ThreadPoolExecutor(_POOLED - 1) as pool:
         attempts = [call(0), *pool.map(call, range(1, _POOLED))]
     answered = sum(map(bool, attempts))
-    return f"{answered} of {_POOLED} answered" + (f", {sum(attempts)} attempts" if answered == _POOLED else "")
+    return f"{answered} of {_POOLED} answered" + (
+        f", {sum(attempts)} attempts" if answered == _POOLED else ""
+    )
 
 
 def _reset_once(stage: Stage) -> str:
@@ -178,7 +190,11 @@ def _after_fork(stage: Stage) -> str:
     stage.begin()
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)  # noqa: S603  # ourselves
     wrong = 2 * _CALLS - sum(map(int, done.stdout.split()))
-    return f"{wrong} of {2 * _CALLS} answers were wrong" if wrong else f"all {2 * _CALLS} answers right"
+    return (
+        f"{wrong} of {2 * _CALLS} answers were wrong"
+        if wrong
+        else f"all {2 * _CALLS} answers right"
+    )
 
 
 def _same(play: Play, title: str, promise: Promise) -> Incident:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "plain_adapter", "play", "resilient_adapter"]
 
-_SKIPPED = Outcome(outcome="skipped: not possible on this platform", seconds=0.0, requests=0, applied=0)
+_SKIPPED = Outcome(
+    outcome="skipped: not possible on this platform", seconds=0.0, requests=0, applied=0
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,9 @@ def plain_adapter(**options: Any) -> HTTPAdapter:  # noqa: ARG001  # it has none
 
 def resilient_adapter(**options: Any) -> ResilientAdapter:
     """Return ours, with its defaults where no option is given, whatever the environment says."""
-    return ResilientAdapter(**{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options})
+    return ResilientAdapter(
+        **{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options}
+    )
 
 
 def play(incident: Incident, make_adapter: MakeAdapter = resilient_adapter) -> Row:

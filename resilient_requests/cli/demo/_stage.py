@@ -103,7 +103,9 @@ class Stage:
         """Return how many requests the server has read, and how many it has acted upon."""
         if self._server is None:
             return 0, 0
-        return sum(request.path != WARM_UP for request in self._server.requests), self._server.applied
+        return sum(
+            request.path != WARM_UP for request in self._server.requests
+        ), self._server.applied
 
     def close(self) -> None:
         """Close server and session, which also ends whoever still waits for an answer."""
@@ -137,7 +139,9 @@ class Side:
         """Wait for the end, at most so long as the limit says, and return what came of it."""
         stage = self._stage
         stage.begun.wait(_PREPARATION)
-        self._thread.join(max(stage.since + self._limit - time.monotonic(), 0.0) if stage.since else 0.0)
+        self._thread.join(
+            max(stage.since + self._limit - time.monotonic(), 0.0) if stage.since else 0.0
+        )
         said = self._said
         seconds = self._limit if said is None else stage.until - stage.since
         requests_, applied = stage.counts()

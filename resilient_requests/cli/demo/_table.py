@@ -84,7 +84,9 @@ def show(rows: Sequence[Row]) -> None:
         rich.print(_rich_table(rows))
     kept = sum(row.as_promised is True for row in rows)
     skipped = sum(row.as_promised is None for row in rows)
-    print(f"{kept} of {len(rows) - skipped} as promised" + (f", {skipped} skipped" if skipped else ""))
+    print(
+        f"{kept} of {len(rows) - skipped} as promised" + (f", {skipped} skipped" if skipped else "")
+    )
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[str]:
@@ -94,7 +96,9 @@ def _lines(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         yield row.incident
         yield _line("plain", row.plain)
-        yield _line("ours", row.resilient) + ("" if row.as_promised is not False else "  <- NOT AS PROMISED")
+        yield _line("ours", row.resilient) + (
+            "" if row.as_promised is not False else "  <- NOT AS PROMISED"
+        )
     yield "-" * _WIDTH
     yield "seen: requests that the server read; applied: requests that it acted upon"
 
@@ -118,7 +122,12 @@ def _rich_table(rows: Sequence[Row]) -> Any:
     grid.add_column("With ResilientAdapter", ratio=4)
     for row in rows:
         style = {True: "green", False: "bold red", None: "dim"}[row.as_promised]
-        grid.add_row(_MARKS[row.as_promised], row.incident, _cell(row.plain, "yellow"), _cell(row.resilient, style))
+        grid.add_row(
+            _MARKS[row.as_promised],
+            row.incident,
+            _cell(row.plain, "yellow"),
+            _cell(row.resilient, style),
+        )
     return grid
 
 

@@ -37,13 +37,23 @@ def add_parser(commands: Any) -> None:
         "each once more. Sends some forty small requests without a body; none is paid for unless you say "
         "--method POST. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong usage, 3 unreachable.",
     )
-    parser.add_argument("url", metavar="URL", help="what to ask for; any answer will do, 401 and 404 too")
     parser.add_argument(
-        "--max-idle", metavar="S", type=_seconds, default=120.0, help="longest idle time to try in seconds (120)"
+        "url", metavar="URL", help="what to ask for; any answer will do, 401 and 404 too"
     )
-    parser.add_argument("--method", type=str.upper, choices=_METHODS, default="GET", help="%(choices)s (GET)")
+    parser.add_argument(
+        "--max-idle",
+        metavar="S",
+        type=_seconds,
+        default=120.0,
+        help="longest idle time to try in seconds (120)",
+    )
+    parser.add_argument(
+        "--method", type=str.upper, choices=_METHODS, default="GET", help="%(choices)s (GET)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument("--rungs", type=_times, help=argparse.SUPPRESS)  # for tests: idle times, with commas
+    parser.add_argument(
+        "--rungs", type=_times, help=argparse.SUPPRESS
+    )  # for tests: idle times, with commas
     parser.set_defaults(run=run)
 
 
@@ -84,8 +94,14 @@ def _fresh(target: Target) -> Facts:
 def _probe(target: Target, fresh: Facts, times: tuple[float, ...]) -> Report:
     scheme = plan(times, fresh)
     if target.method == "POST":
-        print("POST is sent two times per rung: what it costs, it costs that often", file=sys.stderr)
-    print(f"probing {target.host}:{target.port}, {max(times):g} s and a little more", file=sys.stderr, flush=True)
+        print(
+            "POST is sent two times per rung: what it costs, it costs that often", file=sys.stderr
+        )
+    print(
+        f"probing {target.host}:{target.port}, {max(times):g} s and a little more",
+        file=sys.stderr,
+        flush=True,
+    )
     with _progress.watcher() as watcher:
         rungs = Climb(target, scheme, watcher).run()
     return Report(target, fresh, rungs, scheme.probes)

@@ -86,11 +86,17 @@ class Climb:
             self._end()
         return sorted(self._of_use(), key=lambda each: each.idle)
 
-    def _start(self, times: Iterable[float], *, refined: bool = False, probed: bool = False) -> None:
+    def _start(
+        self, times: Iterable[float], *, refined: bool = False, probed: bool = False
+    ) -> None:
         for idle in times:
-            rung = Rung(idle=idle, finding=Finding(result=Result.NOT_OPENED), refined=refined, probed=probed)
+            rung = Rung(
+                idle=idle, finding=Finding(result=Result.NOT_OPENED), refined=refined, probed=probed
+            )
             line = Line(self._target, self._plan.probes if probed else None)
-            thread = threading.Thread(target=self._work, args=(rung, line), name=f"probe {idle:g} s", daemon=True)
+            thread = threading.Thread(
+                target=self._work, args=(rung, line), name=f"probe {idle:g} s", daemon=True
+            )
             self._lines.append(line)
             self._threads.append(thread)
             self._running.add((idle, probed))
@@ -151,7 +157,9 @@ class Climb:
         # A machine that slept meanwhile has left the connection idle for longer than this rung stands for.
         finding = line.look() or line.reuse(self._plan.answer_limit)
         if since.age(_clock.now()) > 2 * (rung.idle + self._plan.answer_limit):
-            return replace(rung, finding=Finding(result=Result.NOT_OPENED, error="the machine was asleep"))
+            return replace(
+                rung, finding=Finding(result=Result.NOT_OPENED, error="the machine was asleep")
+            )
         return self._controlled(replace(rung, finding=finding))
 
     def _controlled(self, rung: Rung) -> Rung:
@@ -162,7 +170,9 @@ class Climb:
         try:
             facts = control.open()
         except BROKEN as error:
-            return replace(rung, finding=Finding(result=Result.CONTROL_FAILED, error=in_words(error)))
+            return replace(
+                rung, finding=Finding(result=Result.CONTROL_FAILED, error=in_words(error))
+            )
         finally:
             control.close()
         return replace(rung, control=facts.connect + facts.request)

@@ -27,7 +27,9 @@ _MARGIN = "         "
 class Report:
     """Everything that one probe has found; immutable."""
 
-    def __init__(self, target: Target, fresh: Facts, rungs: Sequence[Rung], probes: TCPKeepAlive) -> None:
+    def __init__(
+        self, target: Target, fresh: Facts, rungs: Sequence[Rung], probes: TCPKeepAlive
+    ) -> None:
         self._target = target
         self._fresh = fresh
         self._probes = probes
@@ -93,7 +95,11 @@ class Report:
         yield f"server   Keep-Alive hint: {hint}   proxies: {target.proxy or 'none'}{trust}"
 
     def _foot(self) -> Iterator[str]:
-        controls = [each for each in self._plain if each.control is not None or each.result is Result.CONTROL_FAILED]
+        controls = [
+            each
+            for each in self._plain
+            if each.control is not None or each.result is Result.CONTROL_FAILED
+        ]
         for each in controls[:1]:
             said = "failed too" if each.control is None else f"ok, {_ms(each.control)}"
             yield f"control  a fresh connection at {each.idle:g} s: {said}"
@@ -108,7 +114,11 @@ class Report:
         if self.verdict.side == "server":
             return "makes no difference to a server that closes"
         longest = max(each.idle for each in self._probed)
-        said = {True: f"helps, connections survive {longest:g} s", False: "does not help", None: "not known"}
+        said = {
+            True: f"helps, connections survive {longest:g} s",
+            False: "does not help",
+            None: "not known",
+        }
         return said[self._helps]
 
     def _conclusion(self) -> Iterator[str]:
@@ -140,7 +150,11 @@ def label(rung: Rung) -> str:
 
 def _line(rung: Rung, longest: float) -> str:
     bar = "#" * max(math.ceil(_BAR * rung.idle / longest), 1) + _TAILS.get(rung.result, "x")
-    after = "" if rung.result in (Result.NOT_KEPT, Result.NOT_OPENED, Result.CLOSED) else _ms(rung.finding.after)
+    after = (
+        ""
+        if rung.result in (Result.NOT_KEPT, Result.NOT_OPENED, Result.CLOSED)
+        else _ms(rung.finding.after)
+    )
     return f"{rung.idle:>8g} s  {bar:<{_BAR + 1}}  {rung.result.value:<20}{after}".rstrip()
 
 

@@ -29,7 +29,9 @@ class Target:
     """
 
     def __init__(self, url: str, method: str = "GET") -> None:
-        self.request = requests.Request(method, url, headers={"User-Agent": "resilient-requests-probe"}).prepare()
+        self.request = requests.Request(
+            method, url, headers={"User-Agent": "resilient-requests-probe"}
+        ).prepare()
         url = self.request.url or ""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
@@ -44,7 +46,9 @@ class Target:
         self.verify = settings["verify"]
         self._proxy = select_proxy(url, proxies)
         self._adapter = HTTPAdapter()
-        self._pool: Any = self._adapter.get_connection_with_tls_context(self.request, self.verify, proxies=proxies)
+        self._pool: Any = self._adapter.get_connection_with_tls_context(
+            self.request, self.verify, proxies=proxies
+        )
         self._path = self._adapter.request_url(self.request, proxies)
         self._contexts = TLSContexts()
 
@@ -82,4 +86,6 @@ class Target:
         headers = dict(self.request.headers)
         if self._pool.proxy is not None and not self.is_tls:
             headers.update(self._pool.proxy_headers)
-        conn.request(self.method, self._path, headers=headers, preload_content=False, decode_content=False)
+        conn.request(
+            self.method, self._path, headers=headers, preload_content=False, decode_content=False
+        )

@@ -64,7 +64,11 @@ class Verdict:
 def bracket(rungs: Sequence[Rung]) -> tuple[float, float | None]:
     """Return the idle times between which the limit lies: the last good one, and the first bad one or None."""
     bad = min((each.idle for each in rungs if each.is_bad), default=None)
-    good = [each.idle for each in rungs if each.result is Result.REUSED and (bad is None or each.idle < bad)]
+    good = [
+        each.idle
+        for each in rungs
+        if each.result is Result.REUSED and (bad is None or each.idle < bad)
+    ]
     return max(good, default=0.0), bad
 
 
@@ -99,7 +103,9 @@ def _without_limit(rungs: Sequence[Rung], last_good: float) -> Verdict:
         first_bad=None,
         with_notice=False,
         keepalive=None,
-        reason=reason if is_kept else "the server ends each connection after one answer: none is ever idle",
+        reason=reason
+        if is_kept
+        else "the server ends each connection after one answer: none is ever idle",
         is_conclusive=bool(last_good) or not is_kept,
     )
 
@@ -112,7 +118,12 @@ def _window(last_good: float, hint: float | None) -> tuple[float, str]:
     ]
     if hint is not None:
         margin = _DEFAULT.hint_margin
-        choices.append((max(hint - margin, 0.0), f"the server's hint of {hint:g} s, less a margin of {margin:g} s"))
+        choices.append(
+            (
+                max(hint - margin, 0.0),
+                f"the server's hint of {hint:g} s, less a margin of {margin:g} s",
+            )
+        )
     window, reason = min(choices)
     return math.floor(round(window * 10, 6)) / 10, reason
 
