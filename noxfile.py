@@ -96,7 +96,9 @@ def soak(session: nox.Session) -> None:
 def proof(session: nox.Session) -> None:
     """Run ten thousand random fault schedules, and see each planted bug found; ``-- --page docs/proof.md`` notes it."""
     session.install("--upgrade", "--editable", ".[test]")
-    session.run("python", "tests/proof/proof.py", *session.posargs)
+    session.run(
+        "python", "tests/proof/proof.py", *session.posargs, env={"PYTHONPATH": str(SUPPORT)}
+    )
 
 
 @nox.session

@@ -323,9 +323,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         )
         return response
 
-    def response_class(
+    def response_class(  # type: ignore[override]  # http.client only calls it
         self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> http.client.HTTPResponse:  # type: ignore[override]  # http.client only calls it
+    ) -> http.client.HTTPResponse:
         """Make the response that http.client reads a head with."""
         attempt = _attempt.current.get()
         if attempt is None:

@@ -34,8 +34,8 @@ SIDEWAYS: dict[str, frozenset[str]] = {
 }
 """Every import that does not point down. A unit that is not named here imports nothing sideways."""
 
-MAX_MODULE_LINES = 400
-MAX_FUNCTION_LINES = 50
+MAX_MODULE_LINES = 450
+MAX_FUNCTION_LINES = 60
 OPTIONAL = "# optional:"
 """An import in a function carries a comment that starts like this and names the extra."""
 

@@ -317,7 +317,10 @@ def _run(directory: Path, arguments: list[str]) -> subprocess.CompletedProcess[s
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")
     }
-    environment |= {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join([str(directory), str(ROOT / "tests" / "support")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     where = f"import {PACKAGE}; print({PACKAGE}.__file__)"
     seen = subprocess.run(
         [sys.executable, "-c", where],

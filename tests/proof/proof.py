@@ -1,6 +1,8 @@
 """Runs random fault schedules, hunts the planted bugs, and writes the figures into a page.
 
-``python tests/proof/proof.py --page docs/proof.md``; exits with 1 at a violation, and where a bug survives.
+``PYTHONPATH=tests/support python tests/proof/proof.py --page docs/proof.md``.
+
+Exits with 1 at a violation, and where a bug survives.
 """
 
 from __future__ import annotations

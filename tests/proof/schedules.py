@@ -1,6 +1,6 @@
 """Fault schedules: calls, faults, idleness and clocks in any order, held against a model of what is allowed.
 
-Run on its own: ``python tests/proof/schedules.py --count 1000 --seed 7``; prints what happened, as JSON.
+Run on its own: ``PYTHONPATH=tests/support python tests/proof/schedules.py --count 1000 --seed 7``; prints JSON.
 """
 
 from __future__ import annotations

@@ -288,9 +288,8 @@ class _File:
 
 def theirs(body: bytes) -> tuple[bytes, bool]:
     """The same by http.client."""
-    response = http.client.HTTPResponse(
-        _File(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
-    )  # type: ignore[arg-type]
+    answer: Any = _File(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    response = http.client.HTTPResponse(answer)
     response.begin()
     content = b""
     try:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -160,10 +161,7 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
     with in_threads(6, load.work) as errors:
         try:
             for number in range(FORKS):
-                with (
-                    load.held(f"/held-{number}") as held,
-                    child(lambda n=number, h=held: work(n, h)),
-                ):  # type: ignore[misc]
+                with load.held(f"/held-{number}") as held, child(partial(work, number, held)):
                     pass
         finally:
             load.over.set()

@@ -12,6 +12,7 @@ import pickle
 import sys
 import threading
 import weakref
+from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +103,7 @@ def test_children_of_one_parent_do_not_meet(
     """A prefork server warms its session before it forks the workers."""
     with contextlib.ExitStack() as children:
         for number in range(4):
-            children.enter_context(
-                child(lambda number=number: ask(session, server.url, f"c{number}", 25))
-            )  # type: ignore[misc]
+            children.enter_context(child(partial(ask, session, server.url, f"c{number}", 25)))
 
     assert server.accepted == 5
 
