@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests import RetryBudget
-from resilient_requests._budget import TokenBucket
+from resilient_requests.retry._budget import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

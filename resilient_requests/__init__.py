@@ -1,10 +1,9 @@
 """Calls through bad networks to slow streaming APIs: mount one adapter on a requests.Session."""
 
 from resilient_requests._adapter import ResilientAdapter
-from resilient_requests._attempt import AttemptRecord
-from resilient_requests._budget import RetryBudget
-from resilient_requests._cancel import CancelScope
-from resilient_requests._events import (
+from resilient_requests.call._attempt import AttemptRecord
+from resilient_requests.call._cancel import CancelScope
+from resilient_requests.call._events import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
@@ -16,22 +15,7 @@ from resilient_requests._events import (
     RetryScheduled,
     StreamEnded,
 )
-from resilient_requests._failures import is_transient
-from resilient_requests._keepalive import KeepAlivePolicy
-from resilient_requests._register import Rotation
-from resilient_requests._response import ResilientResponse
-from resilient_requests._retry import RetryPolicy
-from resilient_requests._sse import ServerSentEvent
-from resilient_requests._stats import AdapterStats, OriginStats
-from resilient_requests._stream import (
-    HEARTBEAT,
-    ByteStream,
-    EventStream,
-    Heartbeat,
-    iter_bytes,
-    iter_events,
-)
-from resilient_requests._timeouts import TCPKeepAlive, Timeouts
+from resilient_requests.call._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.chat import (
     ChatCompletion,
     ChatDelta,
@@ -52,6 +36,22 @@ from resilient_requests.exceptions import (
     StreamProtocolError,
     StreamTruncated,
 )
+from resilient_requests.retry._budget import RetryBudget
+from resilient_requests.retry._failures import is_transient
+from resilient_requests.retry._retry import RetryPolicy
+from resilient_requests.stream._response import ResilientResponse
+from resilient_requests.stream._sse import ServerSentEvent
+from resilient_requests.stream._stream import (
+    HEARTBEAT,
+    ByteStream,
+    EventStream,
+    Heartbeat,
+    iter_bytes,
+    iter_events,
+)
+from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.transport._register import Rotation
+from resilient_requests.transport._stats import AdapterStats, OriginStats
 
 __version__ = "0.1.0"
 

@@ -6,27 +6,31 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from resilient_requests import _checks, _clock, _environment, _idempotency, _retry, _send
-from resilient_requests._budget import TokenBucket
-from resilient_requests._cancel import Call
-from resilient_requests._events import Emitter, Observer
-from resilient_requests._keepalive import KeepAlivePolicy
-from resilient_requests._register import Register, Rotation
-from resilient_requests._retry import RetryPolicy
-from resilient_requests._timeouts import TCPKeepAlive, Timeouts
-from resilient_requests._transport import TransportAdapter, origin_of
+from resilient_requests import _checks
+from resilient_requests.call import _clock, _environment
+from resilient_requests.call._cancel import Call
+from resilient_requests.call._events import Emitter, Observer
+from resilient_requests.call._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.exceptions import portable
+from resilient_requests.retry import _idempotency, _retry, _send
+from resilient_requests.retry._budget import TokenBucket
+from resilient_requests.retry._retry import RetryPolicy
+from resilient_requests.stream._response import ResilientResponse
+from resilient_requests.transport._adapter import TransportAdapter, origin_of
+from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.transport._register import Register, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resilient_requests._stats import AdapterStats
+    from resilient_requests.transport._stats import AdapterStats
 
 __all__ = ["ResilientAdapter"]
 
@@ -87,11 +91,10 @@ class ResilientAdapter(TransportAdapter):
         if _checks.count("pool_maxsize", pool_maxsize) == 0 and pool_block:
             # Nobody would ever get a connection.
             raise ValueError("pool_maxsize must be at least 1 with pool_block=True, not 0")
-        self._is_disabled = _environment.is_disabled()
+        self._is_disabled = _environment.is_on("DISABLE")
         self.retry_policy = _retry_policy(max_retries)
         self._keepalive = _keepalive_policy(keepalive)
-        self._timeouts = _environment.timeouts() if timeouts is _DEFAULT_TIMEOUTS else timeouts
-        _checks.instance("timeouts", self._timeouts, Timeouts)
+        self._timeouts = _timeouts_of(timeouts)
         self._idempotency_keys = _checks.flag("idempotency_keys", idempotency_keys)
         _checks.instance("tcp_keepalive", tcp_keepalive, TCPKeepAlive, optional=True)
         self._tcp_keepalive = tcp_keepalive
@@ -224,6 +227,11 @@ class ResilientAdapter(TransportAdapter):
             kwargs=kwargs,
         ).run()
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return a `ResilientResponse` of what came."""
+        response = super().build_response(req, resp)
+        return response if self._is_disabled else ResilientResponse.of(response)
+
     # What a Send asks of its adapter.
 
     def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -273,8 +281,11 @@ class ResilientAdapter(TransportAdapter):
 
 
 def _retry_policy(given: object) -> RetryPolicy:
+    if given is _DEFAULT_POLICY:
+        most = _environment.count_of("MAX_RETRIES", _DEFAULT_POLICY.max_retries)
+        return replace(_DEFAULT_POLICY, max_retries=most)
     if isinstance(given, RetryPolicy):
-        return _environment.retry_policy() if given is _DEFAULT_POLICY else given
+        return given
     if isinstance(given, urllib3.Retry):
         return _retry.from_urllib3(given)
     if isinstance(given, bool) or not isinstance(given, int):
@@ -285,9 +296,19 @@ def _retry_policy(given: object) -> RetryPolicy:
 
 
 def _keepalive_policy(given: object) -> KeepAlivePolicy:
+    if given is _DEFAULT_KEEPALIVE:
+        expiry = _environment.seconds_of("KEEPALIVE", _DEFAULT_KEEPALIVE.expiry)
+        return replace(_DEFAULT_KEEPALIVE, expiry=expiry)
     if isinstance(given, KeepAlivePolicy):
-        return _environment.keepalive_policy() if given is _DEFAULT_KEEPALIVE else given
+        return given
     return KeepAlivePolicy(expiry=_checks.number("keepalive", given, least=0))
+
+
+def _timeouts_of(given: Timeouts) -> Timeouts:
+    _checks.instance("timeouts", given, Timeouts)
+    if given is not _DEFAULT_TIMEOUTS or given.idle is None:
+        return given
+    return replace(given, idle=_environment.seconds_of("STREAM_IDLE", given.idle))
 
 
 # An at-fork hook cannot be unregistered: one for all adapters that are alive.

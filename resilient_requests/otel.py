@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
 
-from resilient_requests import _attempt
-from resilient_requests._events import (
+from resilient_requests.call import _attempt
+from resilient_requests.call._events import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,

@@ -38,11 +38,11 @@ from resilient_requests import (
     iter_events,
     stream_chat,
 )
-from resilient_requests._attempt import Phase
-from resilient_requests._events import Emitter
-from resilient_requests._register import Place
-from resilient_requests._stats import AdapterStats, OriginStats, hint
+from resilient_requests.call._attempt import Phase
+from resilient_requests.call._events import Emitter
 from resilient_requests.testing import FaultServer, reset, respond, silence, sse, stream
+from resilient_requests.transport._register import Place
+from resilient_requests.transport._stats import AdapterStats, OriginStats, hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
-from resilient_requests import _clock
-from resilient_requests._stream import Heartbeat, Reader
+from resilient_requests.call import _clock
 from resilient_requests.chat._assembly import Assembly
 from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, is_transient
 from resilient_requests.chat._wire import ChunkStream
 from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
+from resilient_requests.stream._stream import Heartbeat, Reader
 
 if TYPE_CHECKING:
-    from resilient_requests._attempt import Attempt
-    from resilient_requests._sse import ServerSentEvent
+    from resilient_requests.call._attempt import Attempt
     from resilient_requests.chat._censor import Censor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
+    from resilient_requests.stream._sse import ServerSentEvent
 
 __all__ = ["Answer"]
 

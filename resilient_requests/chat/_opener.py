@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests._operation import Operation
-from resilient_requests._send import IDEMPOTENCY_KEY
 from resilient_requests.chat._answer import Answer
 from resilient_requests.exceptions import Cancelled
+from resilient_requests.retry._operation import Operation
+from resilient_requests.retry._send import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest

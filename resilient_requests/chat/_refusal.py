@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from resilient_requests import _clock
-from resilient_requests._sse import SSEDecoder
-from resilient_requests._stream import iter_bytes
+from resilient_requests.call import _clock
 from resilient_requests.exceptions import Cancelled
+from resilient_requests.stream._sse import SSEDecoder
+from resilient_requests.stream._stream import iter_bytes
 
 if TYPE_CHECKING:
     from resilient_requests.chat._censor import Censor

@@ -6,10 +6,10 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Generic
 
-from resilient_requests._stream import Heartbeat
 from resilient_requests.chat._assembly import is_payload
 from resilient_requests.chat._text import TextStream
 from resilient_requests.exceptions import StreamBroken
+from resilient_requests.stream._stream import Heartbeat
 
 if TYPE_CHECKING:
     from types import TracebackType

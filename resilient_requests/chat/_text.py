@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests.chat._types import ChatDelta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Self
-
-    from resilient_requests.chat._stream import ChatStream
 
 __all__ = ["TextStream", "joined"]
 
@@ -26,13 +24,20 @@ def joined(pieces: Iterable[str]) -> str:
     )
 
 
+class Deltas(Protocol):
+    """What a `TextStream` reads: the deltas of an answer, and heartbeats."""
+
+    def __iter__(self) -> Iterator[object]: ...
+    def close(self) -> None: ...
+
+
 class TextStream:
     """Iterates over the texts of the first choice; see `ChatStream.iter_text`.
 
     An object and no generator: after an error every further step raises it again, and ``close()`` closes the stream.
     """
 
-    def __init__(self, stream: ChatStream) -> None:
+    def __init__(self, stream: Deltas) -> None:
         self._stream = stream
         self._half = ""  # of a character, whose other half has not come yet
 

@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests._sse import MAX_EVENT_BYTES, EventTooLarge, ServerSentEvent, SSEDecoder
-from resilient_requests._stream import (
+from resilient_requests.exceptions import StreamProtocolError
+from resilient_requests.stream._sse import (
+    MAX_EVENT_BYTES,
+    EventTooLarge,
+    ServerSentEvent,
+    SSEDecoder,
+)
+from resilient_requests.stream._stream import (
     EVENT_STREAM,
     NDJSON,
     EventStream,
@@ -15,7 +21,6 @@ from resilient_requests._stream import (
     Reader,
     media_type,
 )
-from resilient_requests.exceptions import StreamProtocolError
 
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest

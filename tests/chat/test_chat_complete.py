@@ -29,7 +29,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests._cancel import Call
+from resilient_requests.call._cancel import Call
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
 
 if TYPE_CHECKING:

@@ -35,9 +35,9 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests._reader import Reader
 from resilient_requests.chat._dialect import Dialect, Parser
 from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.stream._reader import Reader
 from resilient_requests.testing import (
     FaultServer,
     Reply,

@@ -27,8 +27,8 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests._connection import derive
 from resilient_requests.testing import reset, respond, sse
+from resilient_requests.transport._connection import derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

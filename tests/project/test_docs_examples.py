@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import requests
-from house_plan import FLOORS
+from house import FLOORS
 
 import resilient_requests
 from resilient_requests.chat._registry import DIALECTS
@@ -192,4 +192,4 @@ def test_the_page_on_architecture_tells_the_plan() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     told = {unit: int(floor) for floor, unit in FLOOR_ROW.findall(text)}
 
-    assert told == {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
+    assert told == {unit: floor for floor, units in enumerate(FLOORS, 1) for unit in units}

@@ -32,9 +32,8 @@ from resilient_requests import (
     StreamIdle,
     Timeouts,
 )
-from resilient_requests._attempt import Phase, current
-from resilient_requests._clock import boot
-from resilient_requests._transport import origin_of
+from resilient_requests.call._attempt import Phase, current
+from resilient_requests.call._clock import boot
 from resilient_requests.testing import (
     FaultServer,
     FinThenReset,
@@ -48,11 +47,12 @@ from resilient_requests.testing import (
     respond,
     silence,
 )
+from resilient_requests.transport._adapter import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resilient_requests._attempt import Attempt
+    from resilient_requests.call._attempt import Attempt
 
 Kind = Literal[
     "GET",

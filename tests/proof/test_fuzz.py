@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from sse_vectors import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
-from resilient_requests._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests._loops import lines, split
-from resilient_requests._response import ResilientResponse
-from resilient_requests._sse import EventTooLarge, SSEDecoder
 from resilient_requests.chat._wire import JSONLines
+from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
+from resilient_requests.stream._loops import lines, split
+from resilient_requests.stream._response import ResilientResponse
+from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

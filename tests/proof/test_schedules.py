@@ -12,11 +12,11 @@ import schedules
 from schedules import Advance, Ask, Fan, Handshakes, Idle, Rotate, Schedule, Violation, Window
 
 from resilient_requests import KeepAlivePolicy, RetryBudget
-from resilient_requests._attempt import Attempt, Limits
-from resilient_requests._budget import TokenBucket
-from resilient_requests._cancel import Call
-from resilient_requests._failures import Failure, is_stale, judge
-from resilient_requests._keepalive import AdaptiveWindow
+from resilient_requests.call._attempt import Attempt, Limits
+from resilient_requests.call._cancel import Call
+from resilient_requests.retry._budget import TokenBucket
+from resilient_requests.retry._failures import Failure, is_stale, judge
+from resilient_requests.transport._keepalive import AdaptiveWindow
 
 COUNT = int(os.environ.get("SCHEDULES", "300"))
 SEED = int(os.environ.get("SCHEDULES_SEED", "0"))

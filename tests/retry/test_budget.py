@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_requests import RetryBudget
-from resilient_requests._budget import TokenBucket
+from resilient_requests.retry._budget import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,18 +24,16 @@ from resilient_requests import (
     StreamTruncated,
     is_transient,
 )
-from resilient_requests._attempt import Attempt, Limits, Phase
-from resilient_requests._cancel import Call
-from resilient_requests._chunked import ChunkedError
-from resilient_requests._failures import (
+from resilient_requests.call._attempt import Attempt, Limits, Phase
+from resilient_requests.call._cancel import Call
+from resilient_requests.call._causes import causes, describe, errno_of
+from resilient_requests.retry._failures import (
     Failure,
-    causes,
-    describe,
-    errno_of,
     failure_of,
     is_stale,
     judge,
 )
+from resilient_requests.stream._chunked import ChunkedError
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from resilient_requests import (
     Timeouts,
     is_transient,
 )
-from resilient_requests._retry import from_urllib3
+from resilient_requests.retry._retry import from_urllib3
 from resilient_requests.testing import Reply, Send, reset, respond
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from resilient_requests import (
     is_transient,
     iter_events,
 )
-from resilient_requests._failures import causes
+from resilient_requests.call._causes import causes
 from resilient_requests.testing import (
     FaultServer,
     Reply,

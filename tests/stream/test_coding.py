@@ -27,7 +27,7 @@ from coded_bodies import (
 )
 
 from resilient_requests import StreamBroken, StreamProtocolError, iter_bytes
-from resilient_requests._coding import ContentDecoder
+from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.testing import FaultServer, respond
 
 if TYPE_CHECKING:

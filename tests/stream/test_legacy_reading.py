@@ -17,8 +17,8 @@ from clients import Client
 from coded_bodies import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened, until_error
 
 from resilient_requests import HEARTBEAT, StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
-from resilient_requests._body import body_of
-from resilient_requests._loops import lines, split
+from resilient_requests.stream._body import body_of
+from resilient_requests.stream._loops import lines, split
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from coded_bodies import until_error
 from sse_vectors import Vector, cut, decoded, vectors
 
 from resilient_requests import ServerSentEvent
-from resilient_requests._sse import EventTooLarge, SSEDecoder
 from resilient_requests.chat._wire import JSONDocument, JSONLines
+from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 
 MIB = 1 << 20
 PIECE = 1024

@@ -36,10 +36,10 @@ from resilient_requests import (
     StreamBroken,
     StreamIdle,
     StreamProtocolError,
-    _stream,
     iter_bytes,
     iter_events,
 )
+from resilient_requests.stream import _stream
 from resilient_requests.testing import FaultServer, respond, sse, stream
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests
 
 from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts
-from resilient_requests._clock import now
-from resilient_requests._transport import origin_of
+from resilient_requests.call._clock import now
 from resilient_requests.testing import FaultServer
+from resilient_requests.transport._adapter import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from resilient_requests import ResilientAdapter
-from resilient_requests._clock import Instant
+from resilient_requests.call._clock import Instant
 from resilient_requests.testing import reset, respond
 
 if TYPE_CHECKING:

@@ -14,16 +14,16 @@ from clients import until
 from fake_clock import adapter_of, in_threads, mounted
 
 from resilient_requests import CancelScope, DeadlineExceeded, iter_bytes, iter_events
-from resilient_requests import _pool as pools
-from resilient_requests._cancel import Call
+from resilient_requests.call._cancel import Call
 from resilient_requests.testing import Reply, reset, respond, stream
+from resilient_requests.transport import _pool as pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resilient_requests._cancel import Members
-    from resilient_requests._pool import RecyclingPool
+    from resilient_requests.call._cancel import Members
     from resilient_requests.testing import FaultServer
+    from resilient_requests.transport._pool import RecyclingPool
 
     Mount = Callable[..., requests.Session]
     Drop = Callable[[requests.Response], object]

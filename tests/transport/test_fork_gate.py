@@ -18,9 +18,9 @@ from children import child
 from clients import until
 from fake_clock import adapter_of, ask, echoes, in_threads, mounted
 
-from resilient_requests import _forkgate
-from resilient_requests._forkgate import GATE, ForkGate
 from resilient_requests.testing import respond, silence
+from resilient_requests.transport import _forkgate
+from resilient_requests.transport._forkgate import GATE, ForkGate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

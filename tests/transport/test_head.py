@@ -17,8 +17,8 @@ from fake_clock import mounted
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resilient_requests._head import parse_head
 from resilient_requests.testing import FaultServer, Reply, Send
+from resilient_requests.transport._head import parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

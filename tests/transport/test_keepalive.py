@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_requests import KeepAlivePolicy
-from resilient_requests._keepalive import AdaptiveWindow, parse_hint
+from resilient_requests.transport._keepalive import AdaptiveWindow, parse_hint
 
 seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 FLOOR = 0.5

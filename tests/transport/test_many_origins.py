@@ -14,9 +14,9 @@ from fake_clock import adapter_of, mounted
 from proxies import SOCKS5Proxy
 
 from resilient_requests import ResilientAdapter
-from resilient_requests._register import Place
-from resilient_requests._transport import origin_of
 from resilient_requests.testing import respond
+from resilient_requests.transport._adapter import origin_of
+from resilient_requests.transport._register import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests import (
-    ChatAPIError,
-    StreamError,
-    StreamIdle,
-    StreamTruncated,
-    Usage,
-    _clock,
-    stream_chat,
-)
+from resilient_requests.call import _clock
+from resilient_requests.chat import Usage, stream_chat
 from resilient_requests.cli._words import in_words
+from resilient_requests.exceptions import ChatAPIError, StreamError, StreamIdle, StreamTruncated
 
 if TYPE_CHECKING:
-    from resilient_requests import ChatCompletion, ChatStream
+    from resilient_requests.chat import ChatCompletion, ChatStream
     from resilient_requests.cli.chat._question import Question
     from resilient_requests.cli.chat._trace import Trace
 

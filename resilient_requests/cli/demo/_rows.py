@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 
-from resilient_requests import KeepAlivePolicy, ResilientAdapter, RetryPolicy
+from resilient_requests._adapter import ResilientAdapter
 from resilient_requests.cli.demo._stage import Outcome, Side
+from resilient_requests.retry._retry import RetryPolicy
+from resilient_requests.transport._keepalive import KeepAlivePolicy
 
 if TYPE_CHECKING:
     from resilient_requests.cli.demo._incidents import Incident

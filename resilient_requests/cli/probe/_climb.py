@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from resilient_requests import _clock
+from resilient_requests.call import _clock
 from resilient_requests.cli._words import in_words
 from resilient_requests.cli.probe import _ladder
 from resilient_requests.cli.probe._line import BROKEN, Finding, Line, Result
@@ -16,7 +16,7 @@ from resilient_requests.cli.probe._verdict import Rung, bracket
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resilient_requests import TCPKeepAlive
+    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._line import Facts
     from resilient_requests.cli.probe._target import Target
 

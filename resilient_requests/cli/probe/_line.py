@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import urllib3.exceptions
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests import _clock
-from resilient_requests._failures import describe
-from resilient_requests._keepalive import parse_hint
+from resilient_requests.call import _clock
+from resilient_requests.call._causes import describe
+from resilient_requests.transport._keepalive import parse_hint
 
 if TYPE_CHECKING:
-    from resilient_requests import TCPKeepAlive
+    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._target import Target
 
 __all__ = ["BROKEN", "Facts", "Finding", "Line", "Result"]

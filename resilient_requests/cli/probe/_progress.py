@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests import _clock
+from resilient_requests.call import _clock
 from resilient_requests.cli._terminal import rich_console
 from resilient_requests.cli.probe._line import Result
 from resilient_requests.cli.probe._report import label

@@ -11,7 +11,7 @@ from resilient_requests.cli.probe._verdict import judge, keepalive_helps
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resilient_requests import TCPKeepAlive
+    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._line import Facts
     from resilient_requests.cli.probe._target import Target
     from resilient_requests.cli.probe._verdict import Rung, Verdict

@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-from resilient_requests._tls import TLSContexts
+from resilient_requests.transport._tls import TLSContexts
 
 if TYPE_CHECKING:
     from typing_extensions import Self

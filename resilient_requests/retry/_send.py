@@ -12,12 +12,9 @@ import requests
 import urllib3.exceptions
 from requests.utils import rewind_body
 
-from resilient_requests import _failures, _operation, _retry
-from resilient_requests._attempt import Attempt, AttemptRecord, Limits, Phase, current
-from resilient_requests._failures import Failure, Verdict
-from resilient_requests._idempotency import IDEMPOTENCY_KEY, has_key
-from resilient_requests._register import Place
-from resilient_requests._story import Pace, Story
+from resilient_requests.call import _causes
+from resilient_requests.call._attempt import Attempt, AttemptRecord, Limits, Phase, current
+from resilient_requests.call._story import Pace, Story
 from resilient_requests.exceptions import (
     Cancelled,
     DeadlineExceeded,
@@ -25,15 +22,19 @@ from resilient_requests.exceptions import (
     StreamIdle,
     portable,
 )
+from resilient_requests.retry import _failures, _operation, _retry
+from resilient_requests.retry._failures import Failure, Verdict
+from resilient_requests.retry._idempotency import IDEMPOTENCY_KEY, has_key
+from resilient_requests.transport._register import Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import tenacity
 
-    from resilient_requests._cancel import Call
-    from resilient_requests._operation import Sender
-    from resilient_requests._register import Register
+    from resilient_requests.call._cancel import Call
+    from resilient_requests.retry._operation import Sender
+    from resilient_requests.transport._register import Register
 
 __all__ = ["IDEMPOTENCY_KEY", "Send"]
 
@@ -189,7 +190,7 @@ class Send:
         elapsed = call.boot() - attempt.since
         ended = self._what_ended(error)
         raised = ended or attempt.own or error
-        self._records.append(attempt.record(elapsed, _failures.describe(raised, self._handled)))
+        self._records.append(attempt.record(elapsed, _causes.describe(raised, self._handled)))
         if ended is None:
             self._verdict = self._judged(
                 _failures.failure_of(error, attempt, self._handled), attempt
@@ -329,7 +330,7 @@ class Send:
         self._operation.repeated.append(verdict.failure)
         record = self._records[-1]
         reason = record.error or f"status {record.status}"
-        number = None if attempt.fault is None else _failures.errno_of(attempt.fault, self._handled)
+        number = None if attempt.fault is None else _causes.errno_of(attempt.fault, self._handled)
         if attempt.place is not None:
             self._sender.register.retried(attempt.place)
         self._story.scheduled(self._call.id, record, wait=self._pause, reason=reason, errno=number)
@@ -351,7 +352,7 @@ def _let_go(error: BaseException | None, handled: BaseException | None) -> None:
     urllib3's frames refer to the error that they are in the traceback of, and to all frames below them: without this
     the response that came in the end would not be freed before the garbage collector comes by.
     """
-    for each in () if error is None else _failures.causes(error, handled):
+    for each in () if error is None else _causes.causes(error, handled):
         each.__traceback__ = None
 
 

@@ -18,17 +18,17 @@ import urllib3.exceptions
 import urllib3.util.connection
 from urllib3.util.wait import wait_for_read, wait_for_socket
 
-from resilient_requests import _attempt
-from resilient_requests._attempt import Attempt, Phase
-from resilient_requests._exchange import Exchange, Tap
-from resilient_requests._forkgate import GATE
-from resilient_requests._keepalive import parse_hint
+from resilient_requests.call import _attempt
+from resilient_requests.call._attempt import Attempt, Phase
+from resilient_requests.transport._exchange import Exchange, Tap
+from resilient_requests.transport._forkgate import GATE
+from resilient_requests.transport._keepalive import parse_hint
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from resilient_requests._cancel import Call
-    from resilient_requests._clock import Clock, Instant
+    from resilient_requests.call._cancel import Call
+    from resilient_requests.call._clock import Clock, Instant
 
 __all__ = ["RecyclingConnection", "derive"]
 

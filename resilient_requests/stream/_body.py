@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
-from resilient_requests._attempt import Attempt, Limits, Phase
-from resilient_requests._cancel import Call
-from resilient_requests._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests._coding import ContentDecoder
-from resilient_requests._exchange import Exchange, Tap, is_bodiless
+from resilient_requests.call._attempt import Attempt, Limits, Phase
+from resilient_requests.call._cancel import Call
+from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
+from resilient_requests.stream._coding import ContentDecoder
+from resilient_requests.transport._exchange import Exchange, Tap, is_bodiless
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ import urllib3
 from urllib3.util.retry import RequestHistory
 
 from resilient_requests import _checks
-from resilient_requests._budget import RetryBudget
-from resilient_requests._failures import Failure
+from resilient_requests.retry._budget import RetryBudget
+from resilient_requests.retry._failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

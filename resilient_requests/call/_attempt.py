@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from resilient_requests._cancel import Call
+    from resilient_requests.call._cancel import Call
 
 __all__ = ["Attempt", "AttemptRecord", "Limits", "Phase", "Sent", "current"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.util.wait import wait_for_socket
 
-from resilient_requests._clock import boot
+from resilient_requests.call._clock import boot
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from resilient_requests._attempt import Attempt, Phase
-from resilient_requests._head import Head, is_chunked, parse_head
+from resilient_requests.call._attempt import Attempt, Phase
+from resilient_requests.transport._head import Head, is_chunked, parse_head
 
 __all__ = ["Exchange", "Tap", "is_bodiless"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
-from resilient_requests import _events
-from resilient_requests._forkgate import GATE, gated
+from resilient_requests.call import _events
+from resilient_requests.transport._forkgate import GATE, gated
 
 __all__ = ["TLSContexts"]
 

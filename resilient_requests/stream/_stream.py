@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 import requests
 
 from resilient_requests import _checks
-from resilient_requests._body import is_used
-from resilient_requests._reader import HEARTBEAT, Heartbeat, Reader
-from resilient_requests._sse import MAX_EVENT_BYTES, EventTooLarge, ServerSentEvent, SSEDecoder
 from resilient_requests.exceptions import StreamProtocolError
+from resilient_requests.stream._body import is_used
+from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._sse import (
+    MAX_EVENT_BYTES,
+    EventTooLarge,
+    ServerSentEvent,
+    SSEDecoder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 import requests
 import urllib3.exceptions
 
-from resilient_requests._attempt import Attempt, Phase
-from resilient_requests._chunked import ChunkedError
+from resilient_requests.call._attempt import Attempt, Phase
+from resilient_requests.call._causes import causes, errno_in
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamBroken, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 __all__ = [
     "IDEMPOTENT",
     "Failure",
     "Verdict",
-    "describe",
     "ended_by",
-    "errno_of",
     "failure_of",
     "is_transient",
     "judge",
@@ -165,53 +163,6 @@ def is_stale(attempt: Attempt, now: float) -> bool:
     return attempt.sent_at is None or now - attempt.sent_at <= _STALE_WITHIN
 
 
-def causes(error: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
-    """Yield an exception and all that stand behind it, each once.
-
-    requests and urllib3 spread the links over ``args``, ``reason``, ``__cause__`` and ``__context__``. ``handled`` is
-    what the caller was handling at the time: Python makes it a context, too, and it is another story.
-    """
-    seen = {id(handled)}
-    queue: list[object] = [error]
-    while queue:
-        each = queue.pop(0)
-        if not isinstance(each, BaseException) or id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        queue += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
-
-
-# What a socket without a timeout of its own says when there is nothing to do.
-_NO_FAILURES = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
-
-
-def errno_of(error: BaseException, handled: BaseException | None = None) -> int | None:
-    """Return the system's error number from anywhere behind an exception, None where there is none; see `causes`."""
-    return _errno_in(causes(error, handled))
-
-
-def _errno_in(chain: Iterable[BaseException]) -> int | None:
-    for each in chain:
-        # gaierror and SSLError keep numbers of their own in the same attribute.
-        has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
-        if (
-            isinstance(each, OSError)
-            and not has_own
-            and each.errno
-            and each.errno not in _NO_FAILURES
-        ):
-            return each.errno
-    return None
-
-
-def describe(error: BaseException, handled: BaseException | None = None) -> str:
-    """Return an exception as text for logs: the class and the errno's name, no message (it may hold a URL)."""
-    number = errno_of(error, handled)
-    name = type(error).__name__
-    return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
-
-
 _ENDED_BY: dict[type, str] = {
     Cancelled: "cancelled",
     DeadlineExceeded: "deadline",
@@ -269,7 +220,7 @@ def _of_connecting(chain: list[BaseException]) -> Failure | None:
             return Failure.UNKNOWN_HOST
     if any(_is_certificate(each) for each in chain):
         return Failure.CERTIFICATE
-    if _is_timeout(chain) or _errno_in(chain) is not None:
+    if _is_timeout(chain) or errno_in(chain) is not None:
         return Failure.NO_CONNECTION
     return None
 
@@ -320,8 +271,6 @@ def _is_unreadable(error: BaseException) -> bool:
         return str(getattr(error, "line", "")).endswith(
             "\n"
         )  # else the connection ended inside the line, or before it
-    if isinstance(error, ChunkedError):
-        return True
     return isinstance(error, http.client.HTTPException) and not isinstance(
         error, http.client.IncompleteRead
     )

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import requests
 import urllib3.exceptions
 
-from resilient_requests import _clock
-from resilient_requests._body import Turn, body_of
-from resilient_requests._failures import errno_of
-from resilient_requests._story import Pace, Story
+from resilient_requests.call import _clock
+from resilient_requests.call._causes import errno_of
+from resilient_requests.call._story import Pace, Story
 from resilient_requests.exceptions import (
     Cancelled,
     DeadlineExceeded,
@@ -24,6 +23,7 @@ from resilient_requests.exceptions import (
     StreamIdle,
     StreamProtocolError,
 )
+from resilient_requests.stream._body import Turn, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

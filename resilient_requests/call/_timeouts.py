@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from resilient_requests import _checks
-from resilient_requests._attempt import Limits
+from resilient_requests.call._attempt import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 
 __all__ = ["ChunkedDecoder", "ChunkedError"]
@@ -10,7 +11,7 @@ _LONGEST_LINE = 64 * 1024
 _SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
-class ChunkedError(ValueError):
+class ChunkedError(http.client.HTTPException):
     """The bytes are no chunked body; ``content`` is what came before the malformed line, ``rest`` begins with it."""
 
     def __init__(self, reason: str, content: bytes = b"", rest: bytes = b"") -> None:

@@ -10,19 +10,25 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from resilient_requests import _attempt, _clock, _stats
-from resilient_requests._events import ConnectionOpened, ConnectionRecycled, Emitter, PoolRotated
-from resilient_requests._keepalive import AdaptiveWindow, KeepAlivePolicy
-from resilient_requests._stats import AdapterStats, OriginStats
-from resilient_requests._tls import TLSContexts
+from resilient_requests.call import _attempt, _clock
+from resilient_requests.call._events import (
+    ConnectionOpened,
+    ConnectionRecycled,
+    Emitter,
+    PoolRotated,
+)
+from resilient_requests.transport import _stats
+from resilient_requests.transport._keepalive import AdaptiveWindow, KeepAlivePolicy
+from resilient_requests.transport._stats import AdapterStats, OriginStats
+from resilient_requests.transport._tls import TLSContexts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from resilient_requests._attempt import Attempt
-    from resilient_requests._cancel import Call, Members
-    from resilient_requests._clock import Clock
-    from resilient_requests._connection import RecyclingConnection
+    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call._cancel import Call, Members
+    from resilient_requests.call._clock import Clock
+    from resilient_requests.transport._connection import RecyclingConnection
 
 __all__ = ["Place", "Register", "Rotation"]
 

@@ -12,8 +12,7 @@ import urllib3
 from requests.utils import select_proxy
 from urllib3.connection import port_by_scheme
 
-from resilient_requests import _response
-from resilient_requests._pool import (
+from resilient_requests.transport._pool import (
     RecyclingPool,
     RecyclingPoolManager,
     RecyclingProxyManager,
@@ -24,8 +23,8 @@ from resilient_requests._pool import (
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
 
-    from resilient_requests._register import Register
-    from resilient_requests._timeouts import TCPKeepAlive
+    from resilient_requests.call._timeouts import TCPKeepAlive
+    from resilient_requests.transport._register import Register
 
 __all__ = ["TransportAdapter", "origin_of"]
 
@@ -146,11 +145,6 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         """Whether only the look-up's own arguments decide: a subclass may choose pools by anything in a request."""
         hook = "build_connection_pool_key_attributes"  # requests 2.32.2 has none
         return getattr(type(self), hook, None) is getattr(requests.adapters.HTTPAdapter, hook, None)
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return a `ResilientResponse` of what came."""
-        response = super().build_response(req, resp)
-        return response if self._is_disabled else _response.ResilientResponse.of(response)
 
     def close(self) -> None:
         """Close all idle connections; responses in flight finish, and the adapter can be used again.

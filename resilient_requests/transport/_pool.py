@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 import urllib3
 import urllib3.exceptions
 
-from resilient_requests import _attempt
-from resilient_requests._connection import RecyclingConnection, derive
-from resilient_requests._register import Place, Register
+from resilient_requests.call import _attempt
+from resilient_requests.transport._connection import RecyclingConnection, derive
+from resilient_requests.transport._register import Place, Register
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
     from urllib3.poolmanager import PoolKey
 
-    from resilient_requests._attempt import Attempt
-    from resilient_requests._cancel import Call, Members
-    from resilient_requests._clock import Instant
+    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call._cancel import Call, Members
+    from resilient_requests.call._clock import Instant
 
 __all__ = [
     "RecyclingPool",

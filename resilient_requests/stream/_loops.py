@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import requests
 import urllib3.exceptions
 
-from resilient_requests._reader import Reader
 from resilient_requests.exceptions import StreamProtocolError
+from resilient_requests.stream._reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import GeneratorType
 
-    from resilient_requests._body import Turn
+    from resilient_requests.stream._body import Turn
 
 __all__ = ["Arriving", "Loop", "Text", "blocks", "lines", "split"]
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import requests
 
-from resilient_requests._body import is_rewired
-from resilient_requests._loops import Arriving, Loop, Text, blocks, lines, split
-from resilient_requests._reader import Reader
-from resilient_requests._stream import EVENT_STREAM, NDJSON, media_type
+from resilient_requests.stream._body import is_rewired
+from resilient_requests.stream._loops import Arriving, Loop, Text, blocks, lines, split
+from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._stream import EVENT_STREAM, NDJSON, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resilient_requests._attempt import AttemptRecord
-    from resilient_requests._body import Source
+    from resilient_requests.call._attempt import AttemptRecord
+    from resilient_requests.stream._body import Source
 
 __all__ = ["ResilientResponse"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import requests
 
 from resilient_requests import _checks
-from resilient_requests._clock import Clock, boot, now
+from resilient_requests.call._clock import Clock, boot, now
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests import _events, _failures
-from resilient_requests._events import (
+from resilient_requests.call import _causes, _events
+from resilient_requests.call._events import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
@@ -16,7 +16,7 @@ from resilient_requests._events import (
 )
 
 if TYPE_CHECKING:
-    from resilient_requests._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._attempt import Attempt, AttemptRecord
 
 __all__ = ["Pace", "Story"]
 
@@ -77,15 +77,15 @@ class Story:
         elapsed: float,
         handled: BaseException | None = None,
     ) -> None:
-        """An attempt brought none; ``handled`` as in `_failures.causes`."""
+        """An attempt brought none; ``handled`` as in `_causes.causes`."""
         if self._emitter.wants(AttemptFailed):
             self._emitter.emit(
                 AttemptFailed(
                     **self._of(attempt),
                     phase=attempt.phase.value,
                     **self._of_sending(attempt),
-                    error=_failures.describe(error, handled),
-                    errno=_failures.errno_of(error, handled),
+                    error=_causes.describe(error, handled),
+                    errno=_causes.errno_of(error, handled),
                     elapsed=elapsed,
                 )
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from resilient_requests import _failures, _retry
-from resilient_requests._cancel import Call
-from resilient_requests._failures import Failure
-from resilient_requests._story import Story
+from resilient_requests.call import _causes
+from resilient_requests.call._cancel import Call
+from resilient_requests.call._story import Story
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+from resilient_requests.retry import _failures, _retry
+from resilient_requests.retry._failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     import requests
     import tenacity
 
-    from resilient_requests._attempt import Attempt, AttemptRecord
-    from resilient_requests._budget import TokenBucket
-    from resilient_requests._events import Emitter
-    from resilient_requests._register import Register
-    from resilient_requests._retry import RetryPolicy
+    from resilient_requests.call._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._events import Emitter
+    from resilient_requests.retry._budget import TokenBucket
+    from resilient_requests.retry._retry import RetryPolicy
+    from resilient_requests.transport._register import Register
 
 __all__ = ["Operation", "Sender", "join"]
 
@@ -113,7 +114,7 @@ class Operation:
         """Write down that the response of the last attempt came to nothing."""
         if not self.records:
             return
-        record = self.records[-1]._replace(error=_failures.describe(error), stopped_by="policy")
+        record = self.records[-1]._replace(error=_causes.describe(error), stopped_by="policy")
         if attempt is not None:
             elapsed = attempt.call.boot() - attempt.since
             record = record._replace(bytes_received=attempt.bytes_received, elapsed=elapsed)
@@ -155,7 +156,7 @@ class Operation:
         why = record.error or type(error).__name__
         story = Story(sender.emitter, self._origin)
         story.scheduled(
-            call.id, record, wait=self._pause, reason=why, errno=_failures.errno_of(error)
+            call.id, record, wait=self._pause, reason=why, errno=_causes.errno_of(error)
         )
         self._is_replay = True
         self.repeated.append(Failure.BODY_CUT)

@@ -1,0 +1,1 @@
+"""What is sent again, when, and at what cost."""

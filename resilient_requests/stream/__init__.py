@@ -1,0 +1,1 @@
+"""One response as it arrives: framing, coding, clocks, events, and the loops of requests."""

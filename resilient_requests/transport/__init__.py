@@ -1,0 +1,1 @@
+"""Connections that are recycled: how they are dialled, pooled, retired and read."""
