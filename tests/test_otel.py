@@ -301,7 +301,7 @@ def test_the_prometheus_recipe_counts_what_happens() -> None:
         name = re.split(r"[{ ]", line)[0]
         totals[name] += int(float(line.rpartition(" ")[2]))
 
-    assert len(recipe().splitlines()) <= 30
+    assert len(recipe().splitlines()) <= 36
     assert totals["http_client_attempts_total"] == 3
     assert totals["http_client_retries_total"] == 1
     assert "path" not in done.stdout.replace("python", "")
