@@ -5,10 +5,9 @@ from __future__ import annotations
 import enum
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from resilient_requests.call._cancel import Call
+from resilient_requests.call._cancel import Call
 
 __all__ = ["Attempt", "AttemptRecord", "Limits", "Phase", "Sent", "current"]
 
@@ -123,6 +122,14 @@ class Attempt:
             None  # what the transport itself raised, as opposed to the caller's code
         )
         self.own: Exception | None = None  # what the caller's body raised while it was sent
+
+    @classmethod
+    def unobserved(cls, timeout: float | None) -> Attempt:
+        """Return the attempt of a request that no adapter of ours sends; ``timeout`` bounds each of its reads."""
+        limits = Limits(connect=timeout, write=timeout, response=None, idle=timeout)
+        call = Call()
+        call.is_sending = False
+        return cls(call, 1, limits, fresh=False, since=call.boot())
 
     @property
     def sent(self) -> Sent:

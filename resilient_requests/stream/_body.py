@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
-from resilient_requests.call._attempt import Attempt, Limits, Phase
-from resilient_requests.call._cancel import Call
+from resilient_requests.call._attempt import Attempt, Phase
 from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.transport._exchange import Exchange, Tap, is_bodiless
@@ -184,10 +183,11 @@ class Body(_Shared):
             raise http.client.IncompleteRead(b"")
         rest = self._coding.finish()
         self.is_done = True
-        if self._ahead or self.tap.has_unread or (self._chunks is not None and self._chunks.rest):
-            self._raw.close()  # bytes behind the body would be taken for the next response
+        self.tap.leave(self._ahead or (self._chunks.rest if self._chunks is not None else b""))
         self._exchange.close()
         self.tap.close()
+        if self.tap.has_surplus:
+            self._raw.close()  # the pool of another adapter does not look
         self._raw.release_conn()
         return rest
 
@@ -298,13 +298,9 @@ def _body_of(raw: Any) -> Source:
 
 
 def _adopt(sock: Any) -> Tap:
-    idle = sock.gettimeout()
-    call = Call()
-    call.is_sending = False
-    limits = Limits(connect=None, write=None, response=None, idle=idle)
-    attempt = Attempt(call, 1, limits, fresh=True, since=call.boot())
+    attempt = Attempt.unobserved(sock.gettimeout())
     attempt.phase = Phase.BODY
-    tap = Tap(sock, attempt, idle)
+    tap = Tap(sock, attempt, attempt.limits.idle)
     tap.until = None
-    call.watch(sock)
+    attempt.call.watch(sock)
     return tap

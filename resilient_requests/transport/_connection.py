@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import http.client
 import os
 import re
 import socket
@@ -25,6 +24,7 @@ from resilient_requests.transport._forkgate import GATE
 from resilient_requests.transport._keepalive import parse_hint
 
 if TYPE_CHECKING:
+    import http.client
     from collections.abc import Hashable
 
     from resilient_requests.call._cancel import Call
@@ -72,6 +72,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     hint: float | None = None
     idle_since: Instant | None = None
+    exchange: Exchange | None = None  # read last, until the connection is pooled
     _head: bytes | None = None  # held back until the body comes; empty before it was sent
     is_spoilt = (
         False  # a request was not sent whole: the server would read the next one as its rest
@@ -79,11 +80,23 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether nothing can be read: a FIN, a reset and an unsolicited answer all make an idle socket readable."""
-        try:
-            return super().is_connected
-        except (OSError, ValueError):  # another thread retires it at this moment
+        """Whether the idle socket is silent. A readable one has a FIN, a reset, or bytes that nobody asked for."""
+        sock = self.sock  # once: another thread may retire the connection at this moment
+        if sock is None:
             return False
+        try:
+            return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)
+        except (OSError, ValueError):
+            return False
+
+    def take_reason_not_to_pool(self) -> str | None:
+        """Return why the connection must not serve another request, and forget what it has served."""
+        exchange, self.exchange = self.exchange, None
+        if self.is_spoilt:
+            return "request not sent whole"
+        if exchange is not None and not exchange.is_at_boundary:
+            return "response not at its end, or bytes behind it"
+        return "bytes behind the response" if getattr(self.sock, "pending", int)() else None
 
     def connect(self) -> None:
         """Dial and shake hands within the connect limit; can be ended at any moment."""
@@ -327,15 +340,29 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> http.client.HTTPResponse:
         """Make the response that http.client reads a head with."""
-        attempt = _attempt.current.get()
-        if attempt is None:
-            return http.client.HTTPResponse(sock, *args, **kwargs)
+        attempt = _attempt.current.get() or Attempt.unobserved(sock.gettimeout())
         limit = attempt.limits.response
         if attempt.phase is Phase.HANDSHAKE:
-            limit = attempt.limits.connect
-        elif attempt.send_failed:
+            return Exchange(Tap(sock, attempt, attempt.limits.connect), *args, **kwargs)
+        if attempt.send_failed:
             limit = _LAST_LOOK if limit is None else min(limit, _LAST_LOOK)
-        return Exchange(Tap(sock, attempt, limit), *args, **kwargs)
+        self.exchange = Exchange(Tap(sock, attempt, limit), *args, **kwargs)
+        return self.exchange
+
+
+def _has_only_records(sock: Any) -> bool:
+    """Whether a readable TLS socket holds no application data: a session ticket or a key update is none."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return False
+    limit = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    finally:
+        sock.settimeout(limit)
+    return False
 
 
 def _create_connection() -> object:

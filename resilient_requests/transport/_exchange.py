@@ -43,6 +43,7 @@ class Tap(io.RawIOBase):
         self.ends_with_the_connection = False  # the body has no framing that tells its end
         self.is_before_body = False  # the head is there: the next read is the first of the body
         self.is_told = False  # the end of the response: it is told once
+        self.has_surplus = False  # bytes were read that belong to no response
         self.pace: Any = None  # how the body comes, over all loops that read it
         self._armed: float | None = sock.gettimeout()
         self._is_dry = self._is_waiting = self._is_closing = self._is_kernel_timed = False
@@ -54,7 +55,7 @@ class Tap(io.RawIOBase):
 
     def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # http.client always asks for "rb"
         """Return the buffered reader that http.client asks a socket for."""
-        return io.BufferedReader(self)
+        return _Buffer(self)
 
     def readable(self) -> bool:
         """Return True, as io.BufferedReader requires."""
@@ -116,6 +117,10 @@ class Tap(io.RawIOBase):
         """Whether there are bytes that nobody has taken."""
         return bool(self._early)
 
+    def leave(self, surplus: bytes) -> None:
+        """Note what was read from the socket and belongs to no response, if anything."""
+        self.has_surplus |= bool(surplus)
+
     def buffered(self, reader: io.BufferedReader) -> bytes:
         """Return, without waiting, what the reader of the response has read ahead. Raises what ended the call."""
         if self.attempt.call.is_ended:
@@ -132,6 +137,14 @@ class Tap(io.RawIOBase):
         self._is_dry = True
         try:
             return reader.read1(_MOST_BUFFERED)
+        finally:
+            self._is_dry = False
+
+    def buffered_by(self, reader: io.BufferedReader) -> bytes:
+        """Return, without taking it or waiting, what a reader over this has read ahead."""
+        self._is_dry = True
+        try:
+            return reader.peek()
         finally:
             self._is_dry = False
 
@@ -163,6 +176,7 @@ class Tap(io.RawIOBase):
     def close(self) -> None:
         """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
         if not self.closed:
+            self.leave(self._early)
             self.wake()  # closing a socket wakes nobody, and now nobody could
             # A forked child shares the socket's options with a parent that may be reading.
             if self._is_kernel_timed and self._pid == os.getpid():
@@ -171,6 +185,17 @@ class Tap(io.RawIOBase):
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:
                 self.attempt.call.release()
+        super().close()
+
+
+class _Buffer(io.BufferedReader):
+    """The reader that http.client reads a response with; what is left in it is told when it is closed."""
+
+    raw: Tap
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.leave(self.raw.buffered_by(self))
         super().close()
 
 
@@ -213,6 +238,14 @@ class Exchange(http.client.HTTPResponse):
         self.tap.ends_with_the_connection = self.length is None and not self.chunked
         attempt.phase, attempt.status = Phase.BODY, self.status
         self.tap.until, self.tap.limit, self.tap.is_before_body = None, attempt.limits.idle, True
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether it has ended, and every byte that was read from the socket belongs to it."""
+        tap = self.tap
+        if tap.eof or tap.has_surplus or tap.has_unread:
+            return False
+        return self.isclosed() or (self.length == 0 and not tap.buffered_by(self.fp))
 
     def close(self) -> None:
         """Close it, after another thread's read: that one holds the lock of the file that is closed here."""

@@ -209,9 +209,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             now = conn.idle_since = register.clock()
             # First listed, then judged: a rotation in between finds it in the list, or is found here.
             self.idle[conn] = None
-            reason = (
-                "request not sent whole" if conn.is_spoilt else register.reason_to_close(conn, now)
-            )
+            reason = conn.take_reason_not_to_pool() or register.reason_to_close(conn, now)
             if reason is None and (self.is_evicted or self.pool is None):
                 reason = "pool closed"
             if reason is not None and self.idle.pop(conn, self) is None:
