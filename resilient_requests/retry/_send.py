@@ -311,17 +311,12 @@ class Send:
 
     def _rewind(self, attempt: Attempt) -> bool:
         """Make the body ready to be sent once more; return False where it cannot be."""
-        body = self._request.body
-        if isinstance(body, _IN_MEMORY) or not attempt.body_touched:
+        if isinstance(self._request.body, _IN_MEMORY) or not attempt.body_touched:
             return True
-        if isinstance(getattr(self._request, "_body_position", None), int):
-            try:
-                rewind_body(self._request)
-            except requests.exceptions.UnrewindableBodyError:
-                return False
-            return True
-        # An object that gives a new iterator each time can be read again; an iterator or a bare file cannot.
-        return not hasattr(body, "__next__") and not hasattr(body, "read")
+        # An iterable without __next__ may all the same be read once, such as a progress bar over
+        # a generator: its rest would arrive as a whole request.
+        position = getattr(self._request, "_body_position", None)
+        return isinstance(position, int) and _is_rewound(self._request, position)
 
     def _schedule(self, verdict: Verdict, attempt: Attempt) -> None:
         if verdict.failure in (Failure.RESPONSE_TIMEOUT, Failure.BODY_STALLED):
@@ -344,6 +339,16 @@ def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
         return outcome
     finally:
         del outcome
+
+
+def _is_rewound(request: requests.PreparedRequest, position: int) -> bool:
+    """Rewind a body, and return whether it says that it stands where it began: some ``seek()`` do nothing."""
+    body: Any = request.body
+    try:
+        rewind_body(request)
+        return bool(body.tell() == position)
+    except (requests.exceptions.UnrewindableBodyError, OSError, ValueError):
+        return False
 
 
 def _let_go(error: BaseException | None, handled: BaseException | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import errno
 import http.client
 import io
@@ -27,6 +28,7 @@ from resilient_requests import (
 from resilient_requests.testing import (
     FaultServer,
     Reply,
+    Reset,
     Send,
     Silence,
     reset,
@@ -208,13 +210,6 @@ def test_an_untouched_generator_is_dialled_for_three_times() -> None:
     assert list(blocks) == [b"one"]
 
 
-class Again:
-    """A body that gives a new iterator each time."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter([b"one", b"two"])
-
-
 @pytest.mark.parametrize(
     ("make", "sent"),
     [
@@ -224,9 +219,9 @@ class Again:
         (lambda: bytearray(b"array"), b"array"),
         (lambda: "text", b"text"),
         (lambda: {"k": "v"}, b"k=v"),
-        (Again, b"onetwo"),
+        (lambda: memoryview(b"view"), b"view"),
     ],
-    ids=["file", "file from 30", "bytes", "bytearray", "str", "form", "iterable"],
+    ids=["file", "file from 30", "bytes", "bytearray", "str", "form", "memoryview"],
 )
 def test_a_body_that_can_be_replayed_is_sent_again_as_it_was(
     server: FaultServer, make: Callable[[], Any], sent: bytes
@@ -245,18 +240,62 @@ def at(file: io.BytesIO, offset: int) -> io.BytesIO:
     return file
 
 
-def test_a_file_that_cannot_be_rewound_is_not_sent_again(server: FaultServer) -> None:
-    """The old Content-Length over no bytes would hang until the response limit."""
+class Pipe(io.BytesIO):
+    """A file that says no when it is asked to go back."""
 
-    class Pipe(io.BytesIO):
-        def seek(self, *args: Any) -> int:
-            raise OSError
+    def seek(self, *args: Any) -> int:
+        raise OSError
 
-    server.default = reset()
-    with Client(server) as client, pytest.raises(requests.ConnectionError):
-        client.post(data=Pipe(b"once"))
+
+class Deaf(io.BytesIO):
+    """A file whose ``seek()`` does nothing."""
+
+    def seek(self, *args: Any) -> int:
+        return 0
+
+
+class Progress:
+    """What a progress bar makes of a generator: no iterator itself, and yet to be read once."""
+
+    def __init__(self) -> None:
+        self._blocks = (block for block in (b"one", b"two"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._blocks
+
+
+class Fresh:
+    """An iterable that begins anew each time, which nothing proves."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"one", b"two"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Pipe(b"once"),
+        lambda: Deaf(b"once"),
+        lambda: iter([b"one", b"two"]),
+        Progress,
+        Fresh,
+        lambda: array.array("I", [1, 2, 3]),
+    ],
+    ids=["pipe", "deaf", "iterator", "progress", "fresh", "array"],
+)
+@pytest.mark.parametrize(
+    "fault", [reset(), Reply((Reset(),), read=0, applies=False)], ids=["answer", "send"]
+)
+def test_a_body_that_may_not_begin_where_it_began_is_not_sent_again(
+    server: FaultServer, make: Callable[[], Any], fault: Reply
+) -> None:
+    """The server would get the rest of it, or nothing, as a whole request."""
+    server.default = fault
+    with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
+        client.session.put(server.url, data=make())
 
     assert len(server.requests) == 1
+    assert [attempt.stopped_by for attempt in caught.value.attempts] == ["not replayable"]  # type: ignore[attr-defined]
 
 
 OWN = [
@@ -280,7 +319,7 @@ def test_an_error_of_the_body_iterator_passes_through(
 ) -> None:
     """It is the caller's own; a second attempt would only meet it again."""
 
-    class Faulty(Again):
+    class Faulty:
         def __iter__(self) -> Iterator[bytes]:
             yield b"one"
             raise error
