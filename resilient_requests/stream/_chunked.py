@@ -82,8 +82,10 @@ class ChunkedDecoder:
 
     def _line(self, data: bytes, at: int, newline: int) -> None:
         if self._after_data:
-            if data[at:newline] not in (b"\r", b""):
-                raise ChunkedError("a chunk is longer than its size")
+            # RFC 9112 7.1: CRLF, and nothing else, follows a chunk's data. A bare LF is the second
+            # byte of a CR that belonged to the data: the size was one too large.
+            if data[at:newline] != b"\r":
+                raise ChunkedError("a chunk is not as long as its size says")
             self._after_data = False
         elif self._in_trailers:
             self.is_done = data[at:newline] in (b"\r", b"")

@@ -222,3 +222,24 @@ def test_a_late_tls_record_without_data_leaves_a_connection_healthy(
         assert server.push_idle(STRANGER) == 1
         assert wait_for_read(conn.sock, timeout=10)
         assert not conn.is_connected
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"3\r\nok\r\n0\r\n\r\n", b"2\r\nok\n0\r\n\r\n", b"1\r\nok\r\n0\r\n\r\n", b"2\r\nok0\r\n\r\n"],
+    ids=["size too large", "bare LF", "size too small", "no line end"],
+)
+@pytest.mark.parametrize("read", [by_content, by_loop, by_bytes])
+def test_a_chunk_that_is_not_as_long_as_its_size_is_no_body(
+    server: FaultServer, session: requests.Session, body: bytes, read: Callable[[Any], None]
+) -> None:
+    """A size that is one too large takes the CR for data; what is left looks like a line end."""
+    server.script(Reply((Send(CHUNKED + body),)), respond(b"own"))
+    with pytest.raises(requests.RequestException):
+        read(session.get(server.url, stream=True))
+
+    assert session.get(server.url).content == b"own"
+    assert server.accepted == 2
