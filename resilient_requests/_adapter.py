@@ -30,6 +30,7 @@ from resilient_requests.transport._register import Register, Rotation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from resilient_requests.retry._idempotency import KeyedRequests
     from resilient_requests.transport._stats import AdapterStats
 
 __all__ = ["ResilientAdapter"]
@@ -47,9 +48,10 @@ class ResilientAdapter(TransportAdapter):
 
     ``pool_connections``, ``pool_maxsize``, ``pool_block``: as in requests. ``max_retries``: a `RetryPolicy`, an int,
     or a urllib3 ``Retry``, which is translated. ``keepalive``: a `KeepAlivePolicy`, or its expiry in seconds.
-    ``timeouts``: the limits of calls that give none. ``idempotency_keys``: add an ``Idempotency-Key`` to POST and
-    PATCH, which declares them safe to repeat; False where your server ignores the header. ``tcp_keepalive``: socket
-    options; None: those of urllib3. ``observers``: callables that take one event.
+    ``timeouts``: the limits of calls that give none. ``idempotency_keys``: which POSTs and PATCHes get an
+    ``Idempotency-Key``, which declares them safe to repeat: "streams", those whose response is streamed; True, all;
+    False, none. ``tcp_keepalive``: socket options; None: those of urllib3. ``observers``: callables that take one
+    event.
 
     Thread-safe; survives fork, pickle and copy (in a copy nothing is pooled). The environment variables
     ``RESILIENT_REQUESTS_KEEPALIVE``, ``_MAX_RETRIES``, ``_STREAM_IDLE`` and ``_DISABLE`` are read here, once;
@@ -82,7 +84,7 @@ class ResilientAdapter(TransportAdapter):
         *,
         keepalive: KeepAlivePolicy | float = _DEFAULT_KEEPALIVE,
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-        idempotency_keys: bool = True,
+        idempotency_keys: KeyedRequests = "streams",
         tcp_keepalive: TCPKeepAlive | None = TCPKeepAlive(),  # noqa: B008  # frozen
         observers: Iterable[Observer] = (),
     ) -> None:
@@ -95,7 +97,7 @@ class ResilientAdapter(TransportAdapter):
         self.retry_policy = _retry_policy(max_retries)
         self._keepalive = _keepalive_policy(keepalive)
         self._timeouts = _timeouts_of(timeouts)
-        self._idempotency_keys = _checks.flag("idempotency_keys", idempotency_keys)
+        self._idempotency_keys = _keyed_requests(idempotency_keys)
         _checks.instance("tcp_keepalive", tcp_keepalive, TCPKeepAlive, optional=True)
         self._tcp_keepalive = tcp_keepalive
         self._observers = tuple(Emitter(observers).observers)
@@ -117,7 +119,6 @@ class ResilientAdapter(TransportAdapter):
         self.emitter = Emitter(self._observers)
         self.register = self._register = Register(self._keepalive, self.emitter, self._clock)
         self._buckets: dict[str, TokenBucket] = {}
-        self._keys = _idempotency.Keys()
         self._pid = os.getpid()
         self._forked = threading.RLock()
         self._pools = weakref.WeakValueDictionary()
@@ -201,8 +202,8 @@ class ResilientAdapter(TransportAdapter):
             return super().send(request, stream, timeout, verify, cert, proxies)
         self._ensure_process()
         limits = self._timeouts.limits(timeout)
-        if self._idempotency_keys:
-            request = _idempotency.with_key(request, self._keys)
+        if _idempotency.is_keyed(self._idempotency_keys, stream=stream):
+            request = _idempotency.with_key(request)
         call = Call(clock=self._clock, total=self._timeouts.total, pid=self._pid)
         call.join(self.register.in_flight)
         if self.register.is_shut_down:
@@ -275,7 +276,6 @@ class ResilientAdapter(TransportAdapter):
 
     def _forget(self) -> None:
         self._buckets = {}
-        self._keys = _idempotency.Keys()
         self._pools = weakref.WeakValueDictionary()
         self._pid = os.getpid()  # last: from now on other threads pass
 
@@ -293,6 +293,14 @@ def _retry_policy(given: object) -> RetryPolicy:
             f"max_retries must be a RetryPolicy, an int or a urllib3 Retry, not {type(given).__name__}"
         )
     return RetryPolicy(max_retries=given)
+
+
+def _keyed_requests(given: object) -> KeyedRequests:
+    if given == "streams":
+        return "streams"
+    if not isinstance(given, bool):
+        raise TypeError(f'idempotency_keys must be "streams", True or False, not {given!r}')
+    return given
 
 
 def _keepalive_policy(given: object) -> KeepAlivePolicy:

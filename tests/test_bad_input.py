@@ -340,7 +340,7 @@ def test_the_kill_switch_makes_a_plain_adapter(
     monkeypatch.setenv("RESILIENT_REQUESTS_DISABLE", value)
     fault_server.script(reset())
     with requests.Session() as session:
-        session.mount("http://", ResilientAdapter())
+        session.mount("http://", ResilientAdapter(idempotency_keys=True))
         if is_disabled:
             with pytest.raises(requests.ConnectionError):
                 session.post(fault_server.url)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import tenacity
 from clients import Client, Running, counts, in_time, refusing
 from requests.structures import CaseInsensitiveDict
 
@@ -16,7 +18,9 @@ from resilient_requests import (
     AttemptFailed,
     AttemptStarted,
     PoolRotated,
+    ResilientAdapter,
     RetryDenied,
+    RetryPolicy,
     StreamIdle,
     Timeouts,
     is_transient,
@@ -437,3 +441,41 @@ def test_a_silent_stream_is_idle_whatever_its_reader_is_handling(
         assert next(events).data == "1"
         with pytest.raises(StreamIdle):
             handling(lambda: next(events))
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize(
+    ("keys", "stream", "requests_read"),
+    [
+        ({}, False, 1),
+        ({}, True, 3),
+        ({"idempotency_keys": "streams"}, False, 1),
+        ({"idempotency_keys": "streams"}, True, 3),
+        ({"idempotency_keys": True}, False, 3),
+        ({"idempotency_keys": False}, True, 1),
+    ],
+)
+def test_only_posts_with_a_streamed_response_are_keyed_by_default(
+    server: FaultServer, method: str, keys: dict[str, Any], stream: bool, requests_read: int
+) -> None:
+    """Servers of other POSTs, which send messages or move money, mostly ignore the header, and act twice."""
+    server.default = reset()
+    adapter = ResilientAdapter(max_retries=RetryPolicy(wait=tenacity.wait_none()), **keys)
+    with requests.Session() as session:
+        session.mount(server.url, adapter)
+        with pytest.raises(requests.ConnectionError):
+            session.request(method, server.url, stream=stream, verify=server.ca_path or True)
+
+    assert len(server.requests) == requests_read
+    assert len({request.header("Idempotency-Key") for request in server.requests}) == 1
+
+
+def test_keys_are_made_of_nothing_that_a_clone_of_the_process_shares(server: FaultServer) -> None:
+    """A virtual machine that is started twice from one snapshot must not repeat its twin's keys."""
+    with Client(server) as client:
+        for _ in range(3):
+            client.post()
+    keys = [uuid.UUID(request.header("Idempotency-Key")) for request in server.requests]
+
+    assert len(set(keys)) == 3
+    assert {key.version for key in keys} == {4}

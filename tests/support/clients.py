@@ -44,7 +44,8 @@ def in_time(seconds: float, most: float) -> float:
 class Client:
     """A session whose calls go through one ResilientAdapter.
 
-    Retries do not wait: ``waited_after`` lists the attempts after which the waiting strategy was asked.
+    Each POST has an Idempotency-Key, unless told otherwise. Retries do not wait:
+    ``waited_after`` lists the attempts after which the waiting strategy was asked.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Client:
         self.events: list[Any] = []
         options.setdefault("max_retries", RetryPolicy(**{"wait": self._wait, **(policy or {})}))
         options.setdefault("timeouts", PATIENT)
+        options.setdefault("idempotency_keys", True)
         observers = (self.events.append, *options.pop("observers", ()))
         self.adapter = ResilientAdapter(observers=observers, **options)
         self.session = requests.Session()

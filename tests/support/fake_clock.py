@@ -45,6 +45,7 @@ def mounted(clock: Callable[[], Instant] | None = None, **options: Any) -> reque
         kind = type(
             "Timed", (ResilientAdapter,), {"_clock": staticmethod(clock), "sleep": _no_sleep}
         )
+    options.setdefault("idempotency_keys", True)
     session = requests.Session()
     session.mount("http://", made := kind(**options))
     session.mount("https://", made)

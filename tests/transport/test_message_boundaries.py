@@ -207,7 +207,7 @@ def test_a_late_tls_record_without_data_leaves_a_connection_healthy(
     """TLS 1.3 sends session tickets behind the handshake: the socket is readable, and nobody said anything."""
     server = fault_server_factory(tls=True)
     with mounted() as session:
-        pool = session.get_adapter(server.url).get_connection_with_tls_context(
+        pool = adapter_of(session).get_connection_with_tls_context(
             session.prepare_request(requests.Request("GET", server.url)), server.ca_path
         )
         conn: Any = pool._get_conn()

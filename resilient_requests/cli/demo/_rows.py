@@ -41,7 +41,12 @@ def plain_adapter(**options: Any) -> HTTPAdapter:  # noqa: ARG001  # it has none
 def resilient_adapter(**options: Any) -> ResilientAdapter:
     """Return ours, with its defaults where no option is given, whatever the environment says."""
     return ResilientAdapter(
-        **{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options}
+        **{
+            "max_retries": RetryPolicy(),
+            "keepalive": KeepAlivePolicy(),
+            "idempotency_keys": True,
+            **options,
+        }
     )
 
 
