@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsFloat
 
 __all__ = [
     "count",
@@ -56,12 +56,15 @@ def duration(name: str, value: object) -> float | None:
 
 
 def patience(name: str, value: object) -> float | None:
-    """Return ``value`` as `duration` does, but take more than 24 days, as requests does, and return 24 days then."""
-    return (
-        None
-        if value is None
-        else min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
-    )
+    """Return a call's own ``timeout=`` in seconds, or None: whatever is a number to requests.
+
+    More than 24 days, the most that a socket can wait, is 24 days. Errors as `number`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, SupportsFloat) and not isinstance(value, (str, bool, int)):
+        value = float(value)  # of numpy, decimal or fractions
+    return min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:

@@ -89,7 +89,7 @@ class StreamError(requests.RequestException):
 
     def __init__(
         self,
-        message: str,
+        message: str | Exception,
         *,
         bytes_received: int = 0,
         events_received: int = 0,
@@ -145,6 +145,21 @@ class StreamIdle(StreamError):
         )
         self.idle_timeout = idle_timeout
         self.clock = clock
+
+
+class LoopIdle(StreamIdle, requests.ConnectionError):
+    """`StreamIdle` from one of requests' own loops, also as plain requests has it there.
+
+    Code that resumes downloads catches ``requests.ConnectionError``, and looks for urllib3's
+    ``ReadTimeoutError`` in ``args[0]``.
+    """
+
+    def __init__(self, reason: Exception, **facts: Any) -> None:
+        super().__init__(**facts)
+        self.message = str(self)
+        self.args = (reason,)
+        if hasattr(self, "add_note"):  # Python 3.11
+            self.add_note(self.message)
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):

@@ -38,10 +38,8 @@ from resilient_requests import (
     iter_events,
     stream_chat,
 )
-from resilient_requests.call._attempt import Phase
-from resilient_requests.call._events import Emitter
+from resilient_requests.call import Observers, Origin, Phase
 from resilient_requests.testing import FaultServer, reset, respond, silence, sse, stream
-from resilient_requests.transport._register import Place
 from resilient_requests.transport._stats import AdapterStats, OriginStats, hint
 
 if TYPE_CHECKING:
@@ -283,22 +281,22 @@ def test_levels_that_an_operator_can_live_with(
     """One WARNING per recovered failure, and detail for who asks for it."""
     event = kind(**{field.name: 1 for field in fields(kind)})
     with caplog.at_level(level, OURS):
-        Emitter().emit(event)
+        Observers().emit(event)
     (record,) = [each for each in caplog.records if each.name.startswith(OURS)]
     caplog.clear()
     with caplog.at_level(level + 1, OURS):
-        Emitter().emit(event)
+        Observers().emit(event)
 
     assert record.levelno == level
     assert record.getMessage()
     assert {f"{OURS}.{field.name}" for field in fields(kind)} <= set(record.__dict__)
     assert caplog.records == []
-    assert Emitter().wants(kind) is (level >= logging.WARNING)
+    assert Observers().wants(kind) is (level >= logging.WARNING)
 
 
 def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
     """Not much more than a call of any function; the benchmarks measure the goal, which is 0.3 µs."""
-    emitter, kinds = Emitter(), frozenset({AttemptStarted})
+    emitter, kinds = Observers(), frozenset({AttemptStarted})
 
     def seconds(function: Callable[[], object]) -> float:
         return min(timeit.repeat(function, number=2000, repeat=7))
@@ -493,12 +491,12 @@ def test_statistics_can_be_read() -> None:
 def test_reuses_that_were_good_count_against_the_hint() -> None:
     """A path that kept four connections for longer has not forgotten the three that died."""
     adapter = ResilientAdapter()
-    place = Place("http", "host", 80)
+    place = Origin("http", "host", 80)
     for _ in range(3):
-        adapter.register.stale(place, 31.0)
+        adapter._state.stale(place, 31.0)
     before = adapter.stats().origins["http://host:80"].hint
     for _ in range(4):
-        adapter.register.good(place, 40.0)
+        adapter._state.good(place, 40.0)
 
     assert before is not None
     assert adapter.stats().origins["http://host:80"].hint is None
@@ -507,11 +505,11 @@ def test_reuses_that_were_good_count_against_the_hint() -> None:
 def test_the_memory_of_reuses_is_bounded() -> None:
     """An adapter lives for months."""
     adapter = ResilientAdapter()
-    place = Place("http", "host", 80)
+    place = Origin("http", "host", 80)
     for _ in range(5000):
-        adapter.register.good(place, 1.0)
+        adapter._state.good(place, 1.0)
 
-    assert len(adapter.register._origins[place].ages) < 1000
+    assert len(adapter._state._origins[place].ages) < 1000
 
 
 # -- secrets ------------------------------------------------------------------------------------------------------
@@ -615,11 +613,11 @@ def test_no_secret_is_told(
         said += [
             repr(adapter),
             repr(adapter.stats()),
-            repr(adapter.register.calls()),
+            repr(adapter._state.calls()),
             repr(adapter.retry_policy),
         ]
         said += map(repr, told)
-        said += map(repr, adapter.register.pools())
+        said += map(repr, adapter._state.pools())
     for record in caplog.records:
         if record.name.startswith(OURS):
             said += [record.getMessage(), repr(record.__dict__)]
@@ -662,8 +660,8 @@ def test_the_window_of_an_origin_is_the_one_in_force(fault_server: FaultServer) 
     for adaptive in (True, False):
         with Client(fault_server, keepalive=KeepAlivePolicy(adaptive=adaptive)) as client:
             client.warm()
-            place = next(iter(client.adapter.register._origins))
-            client.adapter.register.stale(place, 2.0)
+            place = next(iter(client.adapter._state._origins))
+            client.adapter._state.stale(place, 2.0)
             (origin,) = client.adapter.stats().origins.values()
             windows.append(origin.window)
 

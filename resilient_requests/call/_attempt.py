@@ -1,21 +1,35 @@
-"""What one attempt of a call has done so far, written down where it happens."""
+"""One attempt of a call: what it has done so far, written down where it happens."""
 
 from __future__ import annotations
 
 import enum
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from resilient_requests.call._cancel import Call
+from resilient_requests.call import _causes
+from resilient_requests.call._timeouts import Limits
+from resilient_requests.call._token import CancelToken
+from resilient_requests.exceptions import StreamBroken, StreamIdle
 
-__all__ = ["Attempt", "AttemptRecord", "Limits", "Phase", "Sent", "current"]
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = [
+    "Attempt",
+    "AttemptRecord",
+    "Lease",
+    "Phase",
+    "StreamTimings",
+    "Trace",
+    "current_attempt",
+    "current_operation",
+]
 
 
 class Phase(str, enum.Enum):
     """How far an attempt came."""
 
-    START = "start"  # no connection was asked for: a mock answered, or the argument was wrong
+    START = "start"  # no connection of ours was asked for: a mock answered, or another pool
     CONNECT = "connect"
     HANDSHAKE = "handshake"  # TLS, or CONNECT at a proxy
     SEND = "send"
@@ -28,33 +42,29 @@ class Phase(str, enum.Enum):
     __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
 
 
-class Sent(enum.Enum):
-    """How much of the request was handed to the kernel."""
-
-    NONE = "none"
-    PART = "part"
-    ALL = "all"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The time limits of one attempt, in seconds; None: no limit."""
-
-    connect: float | None
-    write: float | None
-    response: float | None
-    idle: float | None
+_NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.START: frozenset({Phase.CONNECT, Phase.SEND}),  # SEND: on a connection from the pool
+    Phase.CONNECT: frozenset({Phase.CONNECT, Phase.HANDSHAKE}),
+    # CONNECT: urllib3 dials anew for each step of a proxy's tunnel that has failed.
+    Phase.HANDSHAKE: frozenset({Phase.HANDSHAKE, Phase.CONNECT, Phase.SEND}),
+    # CONNECT: http.client opens a closed connection inside send(). HEAD: an early answer.
+    Phase.SEND: frozenset({Phase.SEND, Phase.CONNECT, Phase.WAIT, Phase.HEAD}),
+    Phase.WAIT: frozenset({Phase.WAIT, Phase.HEAD}),
+    Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: behind an interim answer
+    Phase.BODY: frozenset(),
+}
 
 
 class AttemptRecord(NamedTuple):
     """What one attempt of a call did: an item of ``error.attempts``; immutable, pickles.
 
-    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for ``idle_for``
-    seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP status (None without one);
-    ``error`` is text, the class and the errno's name, never the exception, which would keep frames and prompts
-    alive; ``elapsed`` seconds; ``stopped_by`` says why no further attempt followed ("not replayable", "policy",
-    "budget", "deadline", "cancelled", "shut down", "exhausted"; None where one did follow, or on success). A tuple,
-    because each call makes one, and a frozen dataclass takes four times as long.
+    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for
+    ``idle_for`` seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP
+    status (None without one); ``error`` is text, the class and the errno's name, never the
+    exception, which would keep frames and prompts alive; ``elapsed`` seconds; ``stopped_by`` says
+    why no further attempt followed ("not replayable", "policy", "budget", "deadline", "cancelled",
+    "shut down", "exhausted"; None where one did follow, or on success). A tuple, because each call
+    makes one, and a frozen dataclass takes four times as long.
     """
 
     number: int
@@ -69,23 +79,125 @@ class AttemptRecord(NamedTuple):
     stopped_by: str | None = None
 
 
+class Lease(Protocol):
+    """An attempt's connection, as one of those of its origin and generation."""
+
+    @property
+    def origin(self) -> Hashable:
+        """The origin of the connection: a proxy's where that forwards."""
+
+    def retire(self, reason: str, call_id: str | None) -> None:
+        """Retire the connections of the origin, unless that was done since this one was made."""
+
+    def was_good(self, idle_for: float) -> None:
+        """A reused connection brought a response."""
+
+    def was_stale(self, idle_for: float) -> None:
+        """A reused connection turned out dead."""
+
+    def is_retried(self) -> None:
+        """Another attempt follows."""
+
+
+class Trace(Protocol):
+    """Who is told of a call while it runs."""
+
+    @property
+    def origin(self) -> str:
+        """The origin of the request, whatever proxy it goes through."""
+
+    @property
+    def wants_timings(self) -> bool:
+        """Whether anybody wants to know how a body comes: to measure it takes a look at the clock per read."""
+
+    @property
+    def hears_stalls(self) -> bool:
+        """Whether anybody wants to know of a silence while it lasts."""
+
+    def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
+        """No byte of a body has come for a part of its limit."""
+
+    def stream_ended(
+        self, attempt: Attempt, error: BaseException | None, *, complete: bool
+    ) -> None:
+        """A streamed response has ended."""
+
+
+class _NoTrace:
+    origin = ""
+    wants_timings = hears_stalls = False
+
+    def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
+        pass
+
+    def stream_ended(
+        self, attempt: Attempt, error: BaseException | None, *, complete: bool
+    ) -> None:
+        pass
+
+
+_NO_TRACE = _NoTrace()
+
+
+class StreamTimings:
+    """How a body comes, over all loops that read it; seconds, since the attempt began.
+
+    Belongs to the thread that reads. ``longest_gap`` is only kept where somebody wants to know.
+    """
+
+    __slots__ = ("events_received", "first_byte", "first_event", "has_stalled", "longest_gap")
+
+    def __init__(self) -> None:
+        self.events_received = 0
+        self.first_byte: float | None = None
+        self.first_event: float | None = None
+        self.longest_gap = 0.0
+        self.has_stalled = False
+
+    def waited(self, silence: float) -> None:
+        """No byte has come for so long."""
+        self.longest_gap = max(self.longest_gap, silence)
+
+    def bytes_came(self, age: float) -> None:
+        """Bytes came at this age of the attempt."""
+        if self.first_byte is None:
+            self.first_byte = age
+
+    def event_came(self, age: float) -> None:
+        """An event came at this age of the attempt."""
+        if self.first_event is None:
+            self.first_event = age
+
+    def count_event(self) -> None:
+        """One more event was handed out."""
+        self.events_received += 1
+
+    def stalled(self) -> None:
+        """A silence was told, which is done once."""
+        self.has_stalled = True
+
+
 class Attempt:
-    """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response."""
+    """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response.
+
+    Its own methods write it: each is called by the place where the fact comes about.
+    """
 
     __slots__ = (
+        "_is_handed_out",
+        "_place",
+        "_roots",
         "bytes_received",
         "bytes_sent",
-        "call",
         "early",
         "fault",
-        "fresh",
-        "generation",
+        "foreign",
         "idle_for",
+        "lease",
         "limits",
+        "must_dial",
         "number",
-        "own",
         "phase",
-        "place",
         "proxy_status",
         "reused",
         "send_failed",
@@ -93,21 +205,28 @@ class Attempt:
         "sent_at",
         "since",
         "status",
+        "timings",
+        "token",
+        "trace",
     )
 
     def __init__(
-        self, call: Call, number: int, limits: Limits, *, fresh: bool, since: float
+        self,
+        token: CancelToken,
+        number: int,
+        limits: Limits,
+        *,
+        must_dial: bool = False,
+        trace: Trace = _NO_TRACE,
     ) -> None:
-        self.call = call
+        self.token = token
         self.number = number
         self.limits = limits
-        self.fresh = fresh  # must dial: a retry never takes another pooled connection
-        self.since = since  # boot time
+        self.must_dial = must_dial  # a retry never takes another pooled connection
+        self.trace = trace
+        self.since = token.boot()
         self.phase = Phase.START
-        self.place: object = (
-            None  # whose connections a failure retires: the pool's key for its origin
-        )
-        self.generation = -1
+        self.lease: Lease | None = None
         self.reused = False
         self.idle_for: float | None = None
         self.sends = 0
@@ -118,39 +237,163 @@ class Attempt:
         self.early = b""
         self.status: int | None = None
         self.proxy_status: int | None = None
-        self.fault: BaseException | None = (
-            None  # what the transport itself raised, as opposed to the caller's code
-        )
-        self.own: Exception | None = None  # what the caller's body raised while it was sent
+        self.fault: BaseException | None = None  # raised by the transport, as it was raised
+        self.foreign: BaseException | None = None  # raised by the caller's code while we waited
+        self.timings = StreamTimings()
+        self._is_handed_out = False
+        self._place: bool | None = None  # in a pool: None where none was asked for
+        self._roots: frozenset[str] = frozenset()
 
     @classmethod
-    def unobserved(cls, timeout: float | None) -> Attempt:
-        """Return the attempt of a request that no adapter of ours sends; ``timeout`` bounds each of its reads."""
-        limits = Limits(connect=timeout, write=timeout, response=None, idle=timeout)
-        call = Call()
-        call.is_sending = False
-        return cls(call, 1, limits, fresh=False, since=call.boot())
+    def unobserved(cls, timeout: float | None, phase: Phase = Phase.WAIT) -> Attempt:
+        """Return the attempt of a request that no adapter of ours sends; ``timeout`` bounds each read."""
+        token = CancelToken()
+        token.sent()
+        attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
+        attempt.phase = phase
+        return attempt
+
+    # -- what the transport tells -----------------------------------------------------------------
+
+    def begin(self, phase: Phase) -> None:
+        """Go on to a phase."""
+        assert phase in _NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
+        self.phase = phase
+
+    def waits_for_place(self) -> None:
+        """A place of a pool is waited for."""
+        self._place = False
+
+    def has_place(self) -> None:
+        """A place of a pool is there."""
+        self._place = True
+
+    def may_return_place(self) -> bool:
+        """Whether a place that urllib3 gives back was ever had: not where the wait for it was broken off."""
+        return self._place is not False
+
+    def take(self, lease: Lease, idle_for: float | None = None) -> None:
+        """Have a connection: one that lay idle for so long, or one that is about to be dialled (None)."""
+        self.lease, self.idle_for, self.reused = lease, idle_for, idle_for is not None
+
+    def connected(self) -> None:
+        """The connection stands: a proxy's answer to CONNECT is no part of the response."""
+        self.bytes_sent = self.bytes_received = 0
+        self.early = b""
+
+    def sending(self) -> None:
+        """A piece of the request is about to be sent."""
+        self.sends += 1
+
+    def sent(self, size: int) -> None:
+        """So many bytes were handed to the kernel."""
+        self.bytes_sent += size
+
+    def heard(self, data: bytes) -> None:
+        """Bytes came while the request was still being sent."""
+        self.early += data
+        self.bytes_received += len(data)
+
+    def take_early(self) -> bytes:
+        """Return the bytes that came while the request was being sent, once."""
+        early, self.early = self.early, b""
+        return early
+
+    def waiting(self) -> None:
+        """The request is out; after a failed send only a last look follows, and it remains one of sending."""
+        self.sent_at = self.token.boot()
+        if not self.send_failed:
+            self.begin(Phase.WAIT)
+
+    def received(self, size: int) -> None:
+        """So many bytes of the response came."""
+        self.bytes_received += size
+        if size and (self.phase is Phase.WAIT or self.phase is Phase.SEND):
+            self.phase = Phase.HEAD
+
+    def heads(self) -> None:
+        """The head is being read, of bytes that have been counted."""
+        if self.phase is Phase.WAIT or self.phase is Phase.SEND:
+            self.begin(Phase.HEAD)
+
+    def interim(self) -> None:
+        """An interim answer came: progress, and not yet the response."""
+        self.begin(Phase.WAIT)
+
+    def tunnelled(self, status: int) -> None:
+        """A proxy has answered CONNECT."""
+        self.proxy_status = status
+
+    def headed(self, status: int) -> None:
+        """The head of the response is there."""
+        self.status = status
+        self.heads()  # behind an interim answer all of it may have been there already
+        self.begin(Phase.BODY)
+
+    def trusts(self, *owners: object) -> None:
+        """Take errors that the modules of these objects raise for the transport's: a socket of another class."""
+        modules = (getattr(each, "__module__", None) or "" for each in owners)
+        self._roots |= {name.partition(".")[0] for name in modules}
+
+    def failed(self, error: BaseException) -> None:
+        """Note what ended a step of the transport: its own failure, or an exception of the caller's code."""
+        foreign = _causes.foreign_in(error, self._roots)
+        if foreign is None:
+            self.fault = error
+        else:
+            self.foreign = foreign
+
+    def send_broke(self, error: BaseException) -> None:
+        """A send call failed: the tail of the request was never handed to the kernel."""
+        self.failed(error)
+        self.send_failed = self.fault is error
+
+    def raised(self, error: BaseException) -> None:
+        """The caller's body raised while it was sent."""
+        if self.phase is Phase.SEND and self.fault is None and self.foreign is None:
+            self.foreign = error
+
+    def answered(self, status: int) -> None:
+        """A response was made of it, by a mock too."""
+        self.status = status
+
+    # -- what follows the response ----------------------------------------------------------------
+
+    def hand_out(self) -> None:
+        """The response is handed out before the end of its body, which will be told."""
+        self._is_handed_out = True
+
+    def stream_ended(self, error: BaseException | None, *, complete: bool) -> None:
+        """The body of the response has ended. A silent or broken one implicates its generation."""
+        if not self._is_handed_out:
+            return
+        self._is_handed_out = False  # it is told once
+        silent = isinstance(error, StreamIdle) and error.clock == "bytes"
+        if self.lease is not None and (silent or isinstance(error, StreamBroken)):
+            self.lease.retire("StreamIdle" if silent else "StreamBroken", self.token.id)
+        self.trace.stream_ended(self, error, complete=complete)
+
+    # -- what others ask --------------------------------------------------------------------------
 
     @property
-    def sent(self) -> Sent:
-        """How much of the request went out.
+    def age(self) -> float:
+        """Seconds since the attempt began."""
+        return self.token.boot() - self.since
 
-        Only a failing send call proves that the tail did not: the kernel may hold, and deliver, all that it took.
+    def errno_of(self, error: BaseException) -> int | None:
+        """Return the system's error number behind an error of it, else behind the fault that was recorded.
+
+        After a failed send urllib3 raises the end that its last look met, which has none.
         """
-        if self.send_failed:
-            return Sent.PART if self.bytes_sent else Sent.NONE
-        return (
-            Sent.ALL
-            if self.phase in (Phase.WAIT, Phase.HEAD, Phase.BODY) or self.sends
-            else Sent.NONE
-        )
+        number = _causes.errno_of(error)
+        return number if number or self.fault is None else _causes.errno_of(self.fault)
 
     @property
     def body_touched(self) -> bool:
-        """Whether a block of the body has been taken: the head is one send call of its own, before all blocks."""
+        """Whether a block of the body has been taken: the head is a send call of its own, before all blocks."""
         return self.sends > 1 or (self.sends == 1 and not self.send_failed)
 
-    def record(self, elapsed: float, error: str | None = None) -> AttemptRecord:
+    def record(self, error: str | None = None) -> AttemptRecord:
         """Return what is told of it."""
         return AttemptRecord(
             self.number,
@@ -161,27 +404,52 @@ class Attempt:
             self.bytes_received,
             self.status,
             error,
-            elapsed,
+            self.age,
         )
 
 
-_CURRENT: ContextVar[Attempt | None] = ContextVar("resilient_requests_attempt", default=None)
+# One variable for both: where an attempt runs, a request that its body iterator sends is an operation of its own.
+_CURRENT: ContextVar[object] = ContextVar("resilient_requests_current", default=None)
 
 
-class current:  # noqa: N801  # reads as a statement: ``with current(attempt)``
-    """Make ``attempt`` the one that connections of this thread (or greenlet) write to."""
+class _Inside:
+    """Inside, this is the current one of this thread (or greenlet)."""
 
-    __slots__ = ("_attempt", "_outer")
+    __slots__ = ("_current", "_outer")
 
-    get = staticmethod(_CURRENT.get)
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+    def __init__(self, current: object) -> None:
+        self._current = current
 
     def __enter__(self) -> None:
         # A body iterator may send a request of its own in the middle of ours: restore, do not clear.
         self._outer = _CURRENT.get()
-        _CURRENT.set(self._attempt)
+        _CURRENT.set(self._current)
 
     def __exit__(self, *exc_info: object) -> None:
         _CURRENT.set(self._outer)
+
+
+class current_attempt(_Inside):  # noqa: N801  # reads as a statement: ``with current_attempt(attempt)``
+    """Make ``attempt`` the one that pools hand to their connections.
+
+    urllib3 calls pools with arguments of its own, between us and them: hence a context variable.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def get() -> Attempt | None:
+        """Return it; None where no adapter of ours sends."""
+        current = _CURRENT.get()
+        return current if isinstance(current, Attempt) else None
+
+
+class current_operation(_Inside):  # noqa: N801  # as above
+    """Have sends join an operation; between it and them is requests' session, with arguments of its own."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def get() -> object:
+        """Return it, or the attempt that runs inside of it; None where there is neither."""
+        return _CURRENT.get()

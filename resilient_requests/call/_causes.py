@@ -10,51 +10,99 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["causes", "describe", "errno_in", "errno_of"]
+__all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in"]
+
+# What a socket without a timeout of its own says when there is nothing to do.
+_SILENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+# The packages whose errors are the transport's. gevent and eventlet stand in for the socket module.
+_TRANSPORT = frozenset(
+    {
+        "OpenSSL",
+        "_socket",
+        "_ssl",
+        "asyncio",
+        "eventlet",
+        "gevent",
+        "http",
+        "requests",
+        "resilient_requests",
+        "socket",
+        "socks",
+        "ssl",
+        "urllib3",
+    }
+)
 
 
-def causes(error: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
-    """Yield an exception and all that stand behind it, each once.
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it names as its reason, each once.
 
-    requests and urllib3 spread the links over ``args``, ``reason``, ``__cause__`` and ``__context__``. ``handled`` is
-    what the caller was handling at the time: Python makes it a context, too, and it is another story.
+    requests and urllib3 spread the links over ``args``, ``reason`` and ``__cause__``. ``__context__``
+    is left out: it may lead to an exception that the caller was handling, which is another story.
     """
-    seen = {id(handled)}
+    seen: set[int] = set()
     queue: list[object] = [error]
     while queue:
         each = queue.pop(0)
-        if not isinstance(each, BaseException) or id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        queue += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
+        if isinstance(each, BaseException) and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            queue += [*each.args, getattr(each, "reason", None), each.__cause__]
 
 
-# What a socket without a timeout of its own says when there is nothing to do.
-_NO_FAILURES = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
-
-
-def errno_of(error: BaseException, handled: BaseException | None = None) -> int | None:
-    """Return the system's error number from anywhere behind an exception, None where there is none; see `causes`."""
-    return errno_in(causes(error, handled))
+def errno_of(error: BaseException) -> int | None:
+    """Return the system's error number from anywhere behind an exception; None where there is none."""
+    return errno_in(causes(error))
 
 
 def errno_in(chain: Iterable[BaseException]) -> int | None:
+    """Return the first of the system's error numbers in a chain of `causes`."""
     for each in chain:
         # gaierror and SSLError keep numbers of their own in the same attribute.
         has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
-        if (
-            isinstance(each, OSError)
-            and not has_own
-            and each.errno
-            and each.errno not in _NO_FAILURES
-        ):
+        if isinstance(each, OSError) and not has_own and each.errno and each.errno not in _SILENT:
             return each.errno
     return None
 
 
-def describe(error: BaseException, handled: BaseException | None = None) -> str:
-    """Return an exception as text for logs: the class and the errno's name, no message (it may hold a URL)."""
-    number = errno_of(error, handled)
+def describe(error: BaseException, number: int | None = None) -> str:
+    """Return an exception as text for logs: the class and the errno's name, no message (it may hold a URL).
+
+    ``number``: the errno, where it is known already.
+    """
+    number = number or errno_of(error)
     name = type(error).__name__
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
+
+
+def foreign_in(error: BaseException, roots: frozenset[str] = frozenset()) -> BaseException | None:
+    """Return the exception in a chain that is not the transport's but the caller's own; None without one.
+
+    The caller's are a signal handler's, a greenlet's timeout, a trace function's: they come up inside
+    a wait of ours, and urllib3 wraps those that look like a socket's. ``roots``: further packages
+    whose errors are the transport's.
+    """
+    known = _TRANSPORT | roots
+    return next((each for each in causes(error) if _is_foreign(each, known)), None)
+
+
+def _is_foreign(error: BaseException, known: frozenset[str]) -> bool:
+    kind = type(error)
+    root = kind.__module__.partition(".")[0]
+    if root != "builtins":
+        return root not in known
+    if isinstance(error, TimeoutError):
+        # A signal handler raises it too: it is the transport's only where the transport raised it.
+        return not _is_raised_in(error, known)
+    return not isinstance(error, (OSError, EOFError, ValueError))
+
+
+def _is_raised_in(error: BaseException, known: frozenset[str]) -> bool:
+    innermost = error.__traceback__
+    if innermost is None:
+        return True  # made by the transport, and only named as a reason
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    name: str = innermost.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in known

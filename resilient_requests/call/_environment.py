@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests import _checks
-from resilient_requests.call._events import warn_bad_environment
+from resilient_requests.call._log import warn_bad_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.exceptions import Cancelled
-from resilient_requests.stream._sse import SSEDecoder
-from resilient_requests.stream._stream import iter_bytes
+from resilient_requests.stream import SSEDecoder, iter_bytes
 
 if TYPE_CHECKING:
     from resilient_requests.chat._censor import Censor
@@ -40,14 +39,14 @@ def http_error(response: requests.Response, censor: Censor) -> requests.HTTPErro
 def _read(response: requests.Response) -> bytes:
     """Return as much of a body as comes in time; whatever happens to it, the status is known."""
     found = b""
-    until = _clock.boot() + _SECONDS
+    until = boot() + _SECONDS
     with (
         suppress(requests.RequestException, Cancelled),
         iter_bytes(response, idle_timeout=_SECONDS) as stream,
     ):
         for data in stream:
             found += data
-            if len(found) >= _MOST_BYTES or _clock.boot() >= until:
+            if len(found) >= _MOST_BYTES or boot() >= until:
                 break
     return found
 

@@ -6,7 +6,7 @@ import re
 
 import requests
 
-from resilient_requests.call._causes import causes, describe
+from resilient_requests.call import causes, describe
 
 __all__ = ["in_words"]
 

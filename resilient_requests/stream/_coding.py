@@ -34,6 +34,7 @@ class ContentDecoder:
         self._decoder = self._coding._decoder
         self._decoders = [] if self._decoder is None else _each(self._decoder)
         # Both packages for brotli may keep a part of what a piece gives, until they are asked once more.
+        self.is_coded = self._decoder is not None
         self._withholds = self._decoder is not None and any(map(_is_brotli, self._decoders))
         self._packed = b""
         self._is_fed = False

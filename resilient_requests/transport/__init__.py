@@ -1,1 +1,32 @@
-"""Connections that are recycled: how they are dialled, pooled, retired and read."""
+"""Connections that are recycled: how they are dialled, pooled, retired and read.
+
+`TransportAdapter` is an ``HTTPAdapter`` over pools whose idle connections are stamped, judged at
+checkout and retired by generation; `PoolState` is what one adapter knows of them.
+"""
+
+from resilient_requests.transport._adapter import TransportAdapter, verification
+from resilient_requests.transport._generations import PoolState, Rotation
+from resilient_requests.transport._keepalive import KeepAlivePolicy, parse_hint
+from resilient_requests.transport._raw import RawResponse, is_bodiless
+from resilient_requests.transport._socket import UNSET, SocketReader
+from resilient_requests.transport._stats import AdapterStats, OriginStats
+from resilient_requests.transport._tcp import TCPKeepAlive, socket_options
+from resilient_requests.transport._tls import TLSContexts
+
+__all__ = [
+    "UNSET",
+    "AdapterStats",
+    "KeepAlivePolicy",
+    "OriginStats",
+    "PoolState",
+    "RawResponse",
+    "Rotation",
+    "SocketReader",
+    "TCPKeepAlive",
+    "TLSContexts",
+    "TransportAdapter",
+    "is_bodiless",
+    "parse_hint",
+    "socket_options",
+    "verification",
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from resilient_requests import _checks
 
-__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint"]
+__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint", "window_of"]
 
 _TIMEOUT = re.compile(
     r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
@@ -50,9 +50,12 @@ class KeepAlivePolicy:
         _checks.number("hint_margin", self.hint_margin, least=0)
         _checks.flag("adaptive", self.adaptive)
 
-    def window(self, hint: float | None) -> float:
-        """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
-        return self.expiry if hint is None else min(self.expiry, max(hint - self.hint_margin, 0.0))
+
+def window_of(policy: KeepAlivePolicy, hint: float | None) -> float:
+    """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
+    return (
+        policy.expiry if hint is None else min(policy.expiry, max(hint - policy.hint_margin, 0.0))
+    )
 
 
 class AdaptiveWindow:

@@ -32,7 +32,7 @@ from resilient_requests import (
     StreamBroken,
     StreamEnded,
 )
-from resilient_requests.call._clock import Instant
+from resilient_requests.call import Instant
 from resilient_requests.testing import FaultServer, fin, reset, respond, stream
 
 if TYPE_CHECKING:

@@ -475,7 +475,7 @@ def test_a_pool_manager_of_a_subclass_is_recycled(fault_server: FaultServer, is_
         session.mount("http://", copy.deepcopy(Stock()) if is_copy else Stock())
         for _ in range(2):
             assert session.get(fault_server.url).content == b"ok"
-        options = [pool.conn_kw["socket_options"] for pool in adapter_of(session).register.pools()]  # type: ignore[attr-defined]
+        options = [pool.conn_kw["socket_options"] for pool in adapter_of(session)._state.pools()]  # type: ignore[attr-defined]
         fault_server.script(reset())
         response = session.post(fault_server.url)
 

@@ -32,8 +32,7 @@ from resilient_requests import (
     StreamIdle,
     Timeouts,
 )
-from resilient_requests.call._attempt import Phase, current
-from resilient_requests.call._clock import boot
+from resilient_requests.call import Origin, Phase, boot, current_attempt
 from resilient_requests.testing import (
     FaultServer,
     FinThenReset,
@@ -47,12 +46,11 @@ from resilient_requests.testing import (
     respond,
     silence,
 )
-from resilient_requests.transport._adapter import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call import Attempt
 
 Kind = Literal[
     "GET",
@@ -530,7 +528,7 @@ class Timed(ResilientAdapter):
     runs_into: Sequence[Literal["response", "idle"] | None] = ()
 
     def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        self.attempt = attempt = current.get()
+        self.attempt = attempt = current_attempt.get()
         assert attempt is not None
         if attempt.number > len(self.runs_into):
             attempt.limits = replace(attempt.limits, response=LIMIT, idle=LIMIT)
@@ -597,7 +595,7 @@ class Run:
             self._session.close()
             self._server.wait_for(lambda server: server.open_connections == 0, 10.0)
             left = self._server.open_connections
-            if left or adapter.register.idle():
+            if left or adapter._state.idle():
                 raise Violation(f"{left} connections are left open at the server", schedule)
         finally:
             self.happened.update(calls=len(self._asks), requests=len(self._server.requests))
@@ -734,18 +732,18 @@ class Run:
         if model.idle:  # then it would not be known which of them are left
             model.rotate(named=True)
             adapter.rotate(adapter.generation)
-        elif adapter.register.idle() == 1:
+        elif adapter._state.idle() == 1:
             model.places = [Lying(model.now, expected.hint)]
 
     def _state(self) -> str | None:
         """Return what is wrong about the adapter's state between two steps."""
         model, adapter = self._model, self._adapter
-        bucket = adapter.bucket(origin_of(self._server.url), create=True)
+        bucket = adapter.bucket(Origin.of(self._server.url), create=True)
         assert bucket is not None
         facts = {
             "generation": (adapter.generation, model.generation),
-            "idle": (adapter.register.idle(), len(model.idle)),
-            "calls in flight": (len(adapter.register.calls()), 0),
+            "idle": (adapter._state.idle(), len(model.idle)),
+            "calls in flight": (len(adapter._state.calls()), 0),
             "tokens": (bucket.tokens(self._clock().boot), model.tokens),
         }
         wrong = [

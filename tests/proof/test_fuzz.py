@@ -20,12 +20,11 @@ from clients import PATIENT, Client
 from coded_bodies import until_error
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from resilient_requests.stream._loops import lines, split
 from sse_vectors import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
 from resilient_requests.chat._wire import JSONLines
-from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
-from resilient_requests.stream._loops import lines, split
 from resilient_requests.stream._response import ResilientResponse
 from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 

@@ -12,8 +12,7 @@ import schedules
 from schedules import Advance, Ask, Fan, Handshakes, Idle, Rotate, Schedule, Violation, Window
 
 from resilient_requests import KeepAlivePolicy, RetryBudget
-from resilient_requests.call._attempt import Attempt, Limits
-from resilient_requests.call._cancel import Call
+from resilient_requests.call import Attempt, CancelToken, Limits
 from resilient_requests.retry._budget import TokenBucket
 from resilient_requests.retry._failures import Failure, is_stale, judge
 from resilient_requests.transport._keepalive import AdaptiveWindow
@@ -187,7 +186,7 @@ def _chances(salt: str) -> list[random.Random]:
 
 def test_staleness_is_that_of_its_definition() -> None:
     """Reused, no byte of an answer, and dead within five seconds of the last byte sent."""
-    call, limits = Call(), Limits(connect=None, write=None, response=None, idle=None)
+    call, limits = CancelToken(), Limits(connect=None, write=None, response=None, idle=None)
     for chance in _chances("stale"):
         attempt = Attempt(call, 1, limits, fresh=False, since=0.0)
         attempt.reused, attempt.bytes_received = chance.random() < 0.7, chance.choice((0, 0, 0, 1))

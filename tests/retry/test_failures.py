@@ -24,16 +24,14 @@ from resilient_requests import (
     StreamTruncated,
     is_transient,
 )
-from resilient_requests.call._attempt import Attempt, Limits, Phase
-from resilient_requests.call._cancel import Call
-from resilient_requests.call._causes import causes, describe, errno_of
+from resilient_requests.call import Attempt, CancelToken, Limits, Phase, causes, describe, errno_of
 from resilient_requests.retry._failures import (
     Failure,
     failure_of,
     is_stale,
     judge,
 )
-from resilient_requests.stream._chunked import ChunkedError
+from resilient_requests.stream._framing import ChunkedError
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ NO_POOL: Any = None
 def attempt_in(phase: Phase, **facts: Any) -> Attempt:
     """An attempt that came so far."""
     limits = Limits(connect=None, write=None, response=None, idle=None)
-    attempt = Attempt(Call(), 1, limits, fresh=False, since=0.0)
+    attempt = Attempt(CancelToken(), 1, limits, fresh=False, since=0.0)
     attempt.phase = phase
     attempt.fault = OSError()
     for name, value in facts.items():

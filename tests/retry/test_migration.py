@@ -20,7 +20,7 @@ from resilient_requests import (
     Timeouts,
     is_transient,
 )
-from resilient_requests.retry._retry import from_urllib3
+from resilient_requests.retry import policy_of
 from resilient_requests.testing import Reply, Send, reset, respond
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ RETRIES: dict[str, tuple[dict[str, Any], str, int]] = {
     "no Retry-After wanted": ({"total": 2, "respect_retry_after_header": False}, "GET", 503),
 }
 
-LISTED = from_urllib3(urllib3.Retry(3, status_forcelist=[503]))
+LISTED = policy_of(urllib3.Retry(3, status_forcelist=[503]))
 
 
 def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[object, int]:

@@ -26,7 +26,7 @@ from resilient_requests import (
     is_transient,
     iter_events,
 )
-from resilient_requests.call._causes import causes
+from resilient_requests.call import causes
 from resilient_requests.testing import (
     FaultServer,
     Reply,

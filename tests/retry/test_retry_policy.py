@@ -21,7 +21,7 @@ from resilient_requests import (
     StreamBroken,
     is_transient,
 )
-from resilient_requests.retry._retry import FullJitter
+from resilient_requests.retry._policy import FullJitter
 from resilient_requests.testing import (
     FaultServer,
     Pause,

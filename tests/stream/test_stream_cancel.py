@@ -68,7 +68,7 @@ class Reading:
 
 def waits(response: requests.Response) -> bool:
     """Whether the reader of this response is about to block, or does."""
-    return bool(response.raw._original_response.tap._armed == SLOW)
+    return bool(response.raw._original_response.reader._armed == SLOW)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -126,7 +126,7 @@ def test_closing_the_response_wakes_another_threads_reader(
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
     reading.wait()
-    until(lambda: response.raw._original_response.tap._is_waiting)
+    until(lambda: response.raw._original_response.reader._is_waiting)
     close(response)
 
     assert isinstance(reading.error, Cancelled)
@@ -155,7 +155,7 @@ def test_closing_the_response_wakes_another_threads_reader_of_raw(
     """It holds the lock of http.client's file, for which whoever closes the file would wait as long as the limit."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Running(lambda: read(response.raw))
-    tap = response.raw._original_response.tap
+    tap = response.raw._original_response.reader
     until(lambda: tap._is_waiting and tap.attempt.bytes_received > len(b"".join(EVENTS)))
     begun = time.monotonic()
     close(response)
@@ -176,7 +176,7 @@ def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
 ) -> None:
     """Whoever closes cannot see it waiting yet, and waits for it."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
-    tap = response.raw._original_response.tap
+    tap = response.raw._original_response.reader
     assert response.raw.read(1) == b"d"
     is_about_to, go_on, arm = threading.Event(), threading.Event(), tap._arm
 

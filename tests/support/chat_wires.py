@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from resilient_requests import ChatCompletion
-    from resilient_requests.stream._stream import Heartbeat
+    from resilient_requests.stream import Heartbeat
     from resilient_requests.testing import FaultServer, Reply
 
 DATA = Path(__file__).resolve().parents[1] / "chat" / "data"

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 
-from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts
-from resilient_requests.call._clock import now
+from resilient_requests import ResilientAdapter, RetryBudget, RetryPolicy, Timeouts
+from resilient_requests.call import Origin, now
 from resilient_requests.testing import FaultServer
-from resilient_requests.transport._adapter import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +90,7 @@ class Client:
 
     def tokens(self) -> float:
         """What is left of the retry budget for this server."""
-        bucket = self.adapter.bucket(origin_of(self.url), create=True)
+        bucket = self.adapter._budgets.bucket(Origin.of(self.url), RetryBudget(), now().boot)
         assert bucket is not None
         return bucket.tokens(now().boot)
 

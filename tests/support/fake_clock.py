@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from resilient_requests import ResilientAdapter
-from resilient_requests.call._clock import Instant
+from resilient_requests.call import Instant
 from resilient_requests.testing import reset, respond
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def mounted(clock: Callable[[], Instant] | None = None, **options: Any) -> reque
     if clock is not None:
         # A wait before a retry would never end on a clock that stands still.
         kind = type(
-            "Timed", (ResilientAdapter,), {"_clock": staticmethod(clock), "sleep": _no_sleep}
+            "Timed",
+            (ResilientAdapter,),
+            {"_clock": staticmethod(clock), "_sleep": staticmethod(_no_sleep)},
         )
     options.setdefault("idempotency_keys", True)
     session = requests.Session()
@@ -52,7 +54,7 @@ def mounted(clock: Callable[[], Instant] | None = None, **options: Any) -> reque
     return session
 
 
-def _no_sleep(adapter: object, call: object, seconds: float) -> None:
+def _no_sleep(token: object, seconds: float) -> None:
     pass
 
 

@@ -14,14 +14,13 @@ from clients import until
 from fake_clock import adapter_of, in_threads, mounted
 
 from resilient_requests import CancelScope, DeadlineExceeded, iter_bytes, iter_events
-from resilient_requests.call._cancel import Call
+from resilient_requests.call import CancelToken
 from resilient_requests.testing import Reply, reset, respond, stream
 from resilient_requests.transport import _pool as pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resilient_requests.call._cancel import Members
     from resilient_requests.testing import FaultServer
     from resilient_requests.transport._pool import RecyclingPool
 
@@ -60,7 +59,7 @@ def opened(session: requests.Session, server: FaultServer, **options: Any) -> re
 
 def pool_of(session: requests.Session) -> RecyclingPool:
     """The one pool that there is."""
-    (pool,) = adapter_of(session).register.pools()
+    (pool,) = adapter_of(session)._state.pools()
     assert isinstance(pool, pools.RecyclingPool)
     return pool
 
@@ -220,7 +219,7 @@ class FakeConnection:
 def test_a_place_is_lost_when_nobody_can_give_it_back(conn: str, call: str, is_lost: bool) -> None:
     """And no sooner: it would be given to two."""
     in_flight: Members = weakref.WeakValueDictionary()
-    held: list[Any] = [FakeConnection(conn == "open"), Call()]
+    held: list[Any] = [FakeConnection(conn == "open"), CancelToken()]
     loan = pools.Loan(*held)
     held[1].join(in_flight)
     held[1].is_sending = call == "sends"

@@ -177,9 +177,9 @@ def test_what_ends_things_in_a_child_waits_for_no_lock_of_the_parent(
 ) -> None:
     """A worker of uWSGI that is told to end before its first call has not looked at its process id yet."""
     adapter = adapter_of(session)
-    (pool,) = adapter.register.pools()
+    (pool,) = adapter._state.pools()
     with session.get(server.url, stream=True) as live, contextlib.ExitStack() as locks:
-        for lock in (adapter.register._lock, adapter.poolmanager.pools.lock, pool.pool.mutex):  # type: ignore[attr-defined]
+        for lock in (adapter._state._lock, adapter.poolmanager.pools.lock, pool.pool.mutex):  # type: ignore[attr-defined]
             locks.enter_context(held_elsewhere(lock))
         with child(live.close if end == "close response" else getattr(adapter, end)):
             pass

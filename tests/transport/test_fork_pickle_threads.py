@@ -136,15 +136,15 @@ def test_a_lock_held_at_the_fork_does_not_stop_the_child(
     adapter = adapter_of(session)
     server.script(reset())
     session.get(server.url)  # makes the bucket
-    (pool,) = adapter.register.pools()
+    (pool,) = adapter._state.pools()
     streaming: Any = session.get(server.url, stream=True)
     held: Any = {
-        "register": lambda: adapter.register._lock,
-        "tls": lambda: adapter.register.tls._lock,
+        "register": lambda: adapter._state._lock,
+        "tls": lambda: adapter._state.tls._lock,
         "queue": lambda: pool.pool.mutex,  # type: ignore[attr-defined]
         "manager": lambda: adapter.poolmanager.pools.lock,
         "bucket": lambda: adapter.bucket(server.url, create=True)._lock,  # type: ignore[union-attr]
-        "in-flight call": lambda: streaming.raw._original_response.tap.attempt.call._lock,
+        "in-flight call": lambda: streaming.raw._original_response.reader.attempt.token._lock,
     }
 
     def work() -> None:
@@ -217,7 +217,7 @@ def test_a_child_leaves_the_limits_of_its_parents_readers_alone(
     go_on = threading.Event()
     server.script(stream([b"one\n", go_on, b"two\n"], ending="silence"))
     live = [session.get(server.url, stream=True, timeout=(3, 0.5))]
-    tap: Any = live[0].raw._original_response.tap
+    tap: Any = live[0].raw._original_response.reader
     reading = Running(lambda: list(live[0].iter_lines()))
     until(lambda: tap._is_waiting and tap.attempt.bytes_received)
 
@@ -305,7 +305,7 @@ def test_a_pool_that_was_looked_up_before_the_fork_dials_too(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
     """Between look-up and checkout lies the fork, or somebody keeps the pool."""
-    (pool,) = adapter_of(session).register.pools()
+    (pool,) = adapter_of(session)._state.pools()
     assert isinstance(pool, urllib3.HTTPConnectionPool)
 
     def work() -> None:

@@ -14,9 +14,8 @@ from fake_clock import adapter_of, mounted
 from proxies import SOCKS5Proxy
 
 from resilient_requests import ResilientAdapter
+from resilient_requests.call import Origin
 from resilient_requests.testing import respond
-from resilient_requests.transport._adapter import origin_of
-from resilient_requests.transport._register import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +43,7 @@ class FakePool:
     """A pool of one place, without connections."""
 
     def __init__(self, number: int) -> None:
-        self.place = Place("http", f"{number}.example", 80)
+        self.place = Origin("http", f"{number}.example", 80)
         self.idle: dict[Any, None] = {}
 
     def close_idle(self) -> int:
@@ -62,7 +61,7 @@ def test_who_visits_many_hosts_once_does_not_remember_them_all() -> None:
     register.add_pool(kept)
     for number in range(1, 2000):
         register.add_pool(FakePool(number))
-        register.retried(Place("http", f"{number}.example", 80))
+        register.retried(Origin("http", f"{number}.example", 80))
     stats = register.stats()
 
     assert len(stats.origins) <= 514
@@ -114,7 +113,7 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
         bucket = adapter.bucket(f"http://{number}.example:80", create=True)
         assert bucket is not None
         if number % 2:
-            assert bucket.withdraw(1, adapter.register.clock().boot)
+            assert bucket.withdraw(1, adapter._state.clock().boot)
 
     assert len(adapter._buckets) <= 512
     assert adapter.bucket("http://1999.example:80", create=False) is bucket
@@ -230,4 +229,4 @@ def test_many_questions_to_a_bare_host_are_one_pool(named: dict[str, FaultServer
 )
 def test_the_origin_ends_where_the_host_does(url: str, origin: str) -> None:
     """Nothing of a query may reach logs and events, and none may name another budget."""
-    assert origin_of(url) == origin
+    assert Origin.of(url) == origin

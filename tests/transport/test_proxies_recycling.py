@@ -429,7 +429,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
             adapter,
             adapter.stats(),
             adapter.register,
-            *adapter.register.pools(),
+            *adapter._state.pools(),
             events,
             caplog.text,
         ]

@@ -130,7 +130,7 @@ def test_threads_that_dial_together_share_one(
         pass
 
     assert errors == []
-    assert len(adapter_of(session).register.tls._contexts) == 1
+    assert len(adapter_of(session)._state.tls._contexts) == 1
     assert len(loads.bundles) <= 8
 
 
@@ -153,9 +153,7 @@ def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads:
             session.get(server.url, verify=True)
 
     assert loads.bundles.count(ca(server)) == 1
-    modes = [
-        each.context.verify_mode for each in adapter_of(session).register.tls._contexts.values()
-    ]
+    modes = [each.context.verify_mode for each in adapter_of(session)._state.tls._contexts.values()]
     assert sorted(modes) == [ssl.CERT_NONE, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED]
 
 
@@ -245,7 +243,7 @@ def test_of_many_settings_those_used_last_are_kept(
         shutil.copy(ca(server), bundle)
         for path in (ca(server), str(bundle)):
             assert session.get(server.url, verify=path).content == b"ok"
-    kept = {key[1] for key in adapter_of(session).register.tls._contexts}
+    kept = {key[1] for key in adapter_of(session)._state.tls._contexts}
 
     assert loads.bundles.count(ca(server)) == 1
     assert kept == {ca(server), *(str(tmp_path / f"{number}.pem") for number in range(17, 80))}
@@ -253,7 +251,7 @@ def test_of_many_settings_those_used_last_are_kept(
     adapter_of(session)._after_fork()
     for number in (0, 79):
         assert session.get(server.url, verify=str(tmp_path / f"{number}.pem")).content == b"ok"
-    assert len(adapter_of(session).register.tls._contexts) == 64
+    assert len(adapter_of(session)._state.tls._contexts) == 64
 
 
 # -- files that are replaced ----------------------------------------------------------------------------------------
@@ -596,7 +594,7 @@ def test_a_callers_own_context_is_left_alone(server: FaultServer, loads: Loads) 
 
         assert (used.context, used.version()) == (own, "TLSv1.2")
         assert response.content == b"ok"
-        assert adapter.register.tls._contexts == {}
+        assert adapter._state.tls._contexts == {}
         assert loads.contexts == 0
 
 
@@ -618,7 +616,7 @@ def test_pool_arguments_that_change_a_context_get_their_own(
         for _ in range(2):
             assert session.get(server.url, verify=ca(server)).content == b"ok"
 
-        assert adapter.register.tls._contexts == {}
+        assert adapter._state.tls._contexts == {}
         assert loads.contexts == 2
 
 
@@ -652,7 +650,7 @@ def test_truststore_is_honoured(
             assert session.get(server.url, verify=ca(server)).content == b"ok"
             with contextlib.suppress(requests.exceptions.SSLError):
                 session.get(server.url, verify=True)
-        contexts = [each.context for each in adapter_of(session).register.tls._contexts.values()]
+        contexts = [each.context for each in adapter_of(session)._state.tls._contexts.values()]
     finally:
         truststore.extract_from_ssl()
 
@@ -672,7 +670,7 @@ def test_the_pool_still_says_what_was_asked(server: FaultServer) -> None:
     """Only connections are stripped of file names: requests and others read them from the pool."""
     with mounted(FakeClock()) as session:
         session.get(server.url, verify=ca(server))
-        (pool,) = adapter_of(session).register.pools()
+        (pool,) = adapter_of(session)._state.pools()
 
         assert (pool.ca_certs, pool.cert_reqs) == (ca(server), "CERT_REQUIRED")  # type: ignore[attr-defined]
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests._adapter import ResilientAdapter
-from resilient_requests.call._timeouts import Timeouts
+from resilient_requests.call import Timeouts
 from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.cli._seconds import up_to
 from resilient_requests.cli.chat import _answer, _question
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from resilient_requests.call._events import Observer
+    from resilient_requests.call import Observer
     from resilient_requests.cli.chat._question import Question
 
 __all__ = ["add_parser", "run"]

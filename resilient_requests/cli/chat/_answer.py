@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.chat import Usage, stream_chat
 from resilient_requests.cli._words import in_words
 from resilient_requests.exceptions import ChatAPIError, StreamError, StreamIdle, StreamTruncated
@@ -98,7 +98,7 @@ class _Told:
         self._trace = trace
         self.completion: ChatCompletion | None = None
         self.attempts = 0
-        self._since = _clock.now().boot
+        self._since = boot()
         self._is_watched = sys.stdout.isatty()
         self._last = "\n"
 
@@ -124,7 +124,7 @@ class _Told:
             f"[{how}]",
             f"{_count(usage.input_tokens)} in, {_count(usage.output_tokens)} out",
             f"{attempts} attempt{'' if attempts == 1 else 's'}",
-            f"{_clock.now().boot - self._since:.1f} s",
+            f"{boot() - self._since:.1f} s",
         )
         print("  ".join(columns), file=sys.stderr, flush=True)
 

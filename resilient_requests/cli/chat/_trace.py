@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, TextIO
 
-from resilient_requests.call._events import (
+from resilient_requests.call import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,

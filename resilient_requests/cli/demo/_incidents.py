@@ -17,13 +17,12 @@ import tenacity
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from resilient_requests.call._cancel import CancelScope
-from resilient_requests.call._timeouts import Timeouts
+from resilient_requests.call import CancelScope, Timeouts
 from resilient_requests.chat import stream_chat
 from resilient_requests.cli.demo._stage import WARM_UP, Promise
-from resilient_requests.retry._retry import RetryPolicy
+from resilient_requests.retry import RetryPolicy
 from resilient_requests.testing import ReceivedRequest, Reply, reset, respond, sse
-from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.transport import KeepAlivePolicy
 
 if TYPE_CHECKING:
     from resilient_requests.cli.demo._stage import Play, Stage

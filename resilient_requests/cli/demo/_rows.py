@@ -9,8 +9,8 @@ from requests.adapters import HTTPAdapter
 
 from resilient_requests._adapter import ResilientAdapter
 from resilient_requests.cli.demo._stage import Outcome, Side
-from resilient_requests.retry._retry import RetryPolicy
-from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.retry import RetryPolicy
+from resilient_requests.transport import KeepAlivePolicy
 
 if TYPE_CHECKING:
     from resilient_requests.cli.demo._incidents import Incident

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import requests
 
-from resilient_requests.call._causes import describe
+from resilient_requests.call import describe
 from resilient_requests.testing import FaultServer, respond
 
 if TYPE_CHECKING:

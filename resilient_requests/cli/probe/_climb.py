@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from resilient_requests.call import _clock
+from resilient_requests.call import now
 from resilient_requests.cli._words import in_words
 from resilient_requests.cli.probe import _ladder
 from resilient_requests.cli.probe._line import BROKEN, Finding, Line, Result
@@ -16,9 +16,9 @@ from resilient_requests.cli.probe._verdict import Rung, bracket
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._line import Facts
     from resilient_requests.cli.probe._target import Target
+    from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["Climb", "Plan", "Watcher", "plan"]
 
@@ -151,12 +151,12 @@ class Climb:
             return replace(rung, finding=Finding(result=Result.NOT_OPENED, error=in_words(error)))
         if not facts.is_kept:
             return replace(rung, finding=Finding(result=Result.NOT_KEPT))
-        since = _clock.now()
+        since = now()
         if self._stop.wait(rung.idle):
             return rung
         # A machine that slept meanwhile has left the connection idle for longer than this rung stands for.
         finding = line.look() or line.reuse(self._plan.answer_limit)
-        if since.age(_clock.now()) > 2 * (rung.idle + self._plan.answer_limit):
+        if since.age(now()) > 2 * (rung.idle + self._plan.answer_limit):
             return replace(
                 rung, finding=Finding(result=Result.NOT_OPENED, error="the machine was asleep")
             )

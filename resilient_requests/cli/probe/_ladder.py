@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resilient_requests.call._timeouts import TCPKeepAlive
+from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["answer_limit", "between", "probes", "rungs"]
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import urllib3.exceptions
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import _clock
-from resilient_requests.call._causes import describe
-from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.call import describe, now
+from resilient_requests.transport import parse_hint, socket_options
 
 if TYPE_CHECKING:
-    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._target import Target
+    from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["BROKEN", "Facts", "Finding", "Line", "Result"]
 
@@ -71,22 +70,22 @@ class Line:
 
     def __init__(self, target: Target, probes: TCPKeepAlive | None = None) -> None:
         self._target = target
-        self._options = None if probes is None else probes.socket_options()
+        self._options = None if probes is None else socket_options(probes)
         self._conn: Any = None
         self._twin: socket.socket | None = None
 
     def open(self) -> Facts:
         """Dial, and make the first request. Raises any of ``BROKEN``."""
-        since = _clock.now()
+        since = now()
         self._conn = conn = self._target.dial(_CONNECT, self._options)
-        connect = since.age(_clock.now())
+        connect = since.age(now())
         # TLS hides what the TCP connection itself has to say: a FIN, a reset, nothing.
         self._twin = socket.fromfd(conn.sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         tls = getattr(conn.sock, "version", lambda: None)()
         address = conn.sock.getpeername()[0]
         conn.timeout = _FIRST_ANSWER
         conn.sock.settimeout(_FIRST_ANSWER)
-        since = _clock.now()
+        since = now()
         self._target.ask(conn)
         response = self._read(_FIRST_ANSWER)
         return Facts(
@@ -94,7 +93,7 @@ class Line:
             tls=tls,
             http={10: "HTTP/1.0", 11: "HTTP/1.1"}.get(response.version, f"HTTP {response.version}"),
             connect=connect,
-            request=since.age(_clock.now()),
+            request=since.age(now()),
             status=response.status,
             hint=parse_hint(response.headers.get("Keep-Alive")),
             is_kept=conn.sock is not None,
@@ -102,10 +101,10 @@ class Line:
 
     def _read(self, limit: float) -> Any:
         """Read an answer; one that does not end within limits ends the connection, as an endless stream would."""
-        response, left, since = self._conn.getresponse(), _MOST, _clock.now()
+        response, left, since = self._conn.getresponse(), _MOST, now()
         while data := response.read1(65536, decode_content=False):
             left -= len(data)
-            if left <= 0 or since.age(_clock.now()) > limit:
+            if left <= 0 or since.age(now()) > limit:
                 self._conn.close()
                 break
         response.close()
@@ -134,7 +133,7 @@ class Line:
 
     def reuse(self, limit: float) -> Finding:
         """Make the second request, and wait at most ``limit`` seconds for its answer."""
-        conn, since = self._conn, _clock.now()
+        conn, since = self._conn, now()
         conn.timeout = limit
         conn.sock.settimeout(limit)
         try:
@@ -149,7 +148,7 @@ class Line:
             finding = Finding(result=result, error=describe(error))
         else:
             finding = Finding(result=Result.REUSED)
-        return Finding(result=finding.result, error=finding.error, after=since.age(_clock.now()))
+        return Finding(result=finding.result, error=finding.error, after=since.age(now()))
 
     def _await_byte(self, limit: float) -> None:
         """Wait for the answer's first byte beneath TLS, which reports a reset as an end on some versions."""

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.call import _clock
+from resilient_requests.call import Instant, now
 from resilient_requests.cli._terminal import rich_console
 from resilient_requests.cli.probe._line import Result
 from resilient_requests.cli.probe._report import label
@@ -52,16 +52,16 @@ class _Lines:
 class _Bars:
     def __init__(self, bars: Any) -> None:
         self._bars = bars
-        self._tasks: dict[tuple[float, bool], tuple[Any, _clock.Instant]] = {}
+        self._tasks: dict[tuple[float, bool], tuple[Any, Instant]] = {}
 
     def started(self, rung: Rung) -> None:
         task = self._bars.add_task(label(rung), total=rung.idle, said="[dim]idle")
-        self._tasks[rung.idle, rung.probed] = task, _clock.now()
+        self._tasks[rung.idle, rung.probed] = task, now()
 
     def tick(self) -> None:
-        now = _clock.now()
+        at = now()
         for task, since in self._tasks.values():
-            self._bars.update(task, completed=since.age(now))
+            self._bars.update(task, completed=since.age(at))
 
     def finished(self, rung: Rung) -> None:
         task, _ = self._tasks.pop((rung.idle, rung.probed))

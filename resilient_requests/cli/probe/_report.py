@@ -11,10 +11,10 @@ from resilient_requests.cli.probe._verdict import judge, keepalive_helps
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resilient_requests.call._timeouts import TCPKeepAlive
     from resilient_requests.cli.probe._line import Facts
     from resilient_requests.cli.probe._target import Target
     from resilient_requests.cli.probe._verdict import Rung, Verdict
+    from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["Report", "label", "unreachable"]
 

@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-from resilient_requests.transport._tls import TLSContexts
+from resilient_requests.transport import TLSContexts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,7 +74,7 @@ class Target:
         conn.timeout = timeout
         if socket_options is not None:
             conn.socket_options = socket_options
-        self._contexts.share(conn)
+        vars(conn).update(self._contexts.settings(conn))
         if self.is_tls and self._pool.proxy is not None:
             self._pool._prepare_proxy(conn)
         else:

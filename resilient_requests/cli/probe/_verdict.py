@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resilient_requests.cli.probe._line import Finding, Result
-from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.transport import KeepAlivePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -99,8 +99,7 @@ class _Stream:
 
     def __del__(self) -> None:
         reader = getattr(self, "_reader", None)  # absent where the constructor has failed
-        if reader is not None and not reader.is_done and reader.error is None:
-            reader.abandon()
+        if reader is not None and reader.drop():
             warnings.warn(
                 f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2
             )
@@ -116,7 +115,7 @@ class ByteStream(_Stream, Generic[Data_co]):
         data = self._reader.read()
         if data == b"":
             raise StopIteration
-        self._reader.unyielded = 0.0
+        self._reader.clocks.yielded()
         return data  # type: ignore[return-value]  # a heartbeat comes to no one to whom `iter_bytes` promises none
 
 
@@ -139,7 +138,7 @@ class EventStream(_Stream, Generic[Event_co]):
         self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None
     ) -> None:
         super().__init__(reader)
-        reader.tells_late = True
+        reader.tell_end_late()
         self.is_flushed = False  # the last event had no end of its own: it may have been cut
         self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
@@ -161,10 +160,10 @@ class EventStream(_Stream, Generic[Event_co]):
         reader = self._reader
         while True:
             for event in self._events:
-                self._clocks = (reader.eventless, reader.unyielded)
-                reader.yielded()
+                self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
+                reader.hand_out_event()
                 return event  # type: ignore[return-value]  # a heartbeat comes only to who has asked for it
-            if self._is_too_large and reader.error is None:
+            if self._is_too_large and reader.body.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
             data = reader.read()
@@ -180,7 +179,7 @@ class EventStream(_Stream, Generic[Event_co]):
             except EventTooLarge as error:
                 self._is_too_large, self._events = True, iter(error.events)
                 continue
-            if data and not events and (beat := reader.eventless_read()) is not None:
+            if data and not events and (beat := reader.bytes_without_event()) is not None:
                 return beat  # type: ignore[return-value]
             self._events = iter(events)
 
