@@ -309,7 +309,7 @@ class ResilientAdapter(TransportAdapter):
         # reused socket before it sends, and each change of a socket's timeout is a system call.
         sent_timeout = (limits.write, limits.response) if timeout is None else timeout
         sender = Sender(
-            self._retry_policy, self._observed, self._budgets, super().send, self._sleep
+            self._retry_policy, self._observed, self._budgets, self._send_once, self._sleep
         )
         return RetryingCall(
             sender,
@@ -330,6 +330,10 @@ class ResilientAdapter(TransportAdapter):
         """Return a `ResilientResponse` of what came."""
         response = super().build_response(req, resp)
         return response if self._is_disabled else resilient(response)
+
+    def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Make one attempt, through the attribute of HTTPAdapter that mocks and tracers replace."""
+        return super().send(request, **kwargs)
 
     # A seam for tests: the wait before a retry.
     @staticmethod

@@ -613,7 +613,7 @@ def test_no_secret_is_told(
         said += [
             repr(adapter),
             repr(adapter.stats()),
-            repr(adapter._state.calls()),
+            repr(adapter._state.in_flight.all()),
             repr(adapter.retry_policy),
         ]
         said += map(repr, told)

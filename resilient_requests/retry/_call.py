@@ -234,7 +234,8 @@ class RetryingCall:
         """Return whether another attempt may follow, before the strategy was asked how long to wait."""
         assert self._rule is not None
         if self._translated is not None and not self._rule.at_once:
-            return self._translated.decide(error, response, self._facts())
+            decision = self._translated.decide(error, response, self._facts())
+            return decision._replace(cost=self._rule.cost)
         return decide(self._rule, self._policy, self._facts())
 
     def _facts(self) -> Facts:
@@ -323,6 +324,8 @@ class RetryingCall:
             return
         stopped_by = self._count.records[-1].stopped_by
         if self._rule is _STATUS and stopped_by not in (None, "policy"):
+            with suppress(requests.RequestException):
+                response.content  # noqa: B018  # the property reads, and gives the connection back
             status = response.status_code
             reason = urllib3.exceptions.ResponseError(
                 f"too many {status} error responses, and no attempt is left: {stopped_by}"

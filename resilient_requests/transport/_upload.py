@@ -37,9 +37,9 @@ class Upload:
         """Send a piece. Raises BrokenPipeError as soon as the server refuses the rest."""
         attempt, sock = self._attempt, self._sock
         size = len(data) if isinstance(data, (bytes, bytearray, str)) else memoryview(data).nbytes
-        if attempt.sends and self._listens:
-            self._listen()
         attempt.sending()
+        if attempt.sends > 1 and self._listens:
+            self._listen()
         if size <= _SLICE or not self._slices:
             sock.sendall(data)
             attempt.sent(size)

@@ -117,7 +117,7 @@ def test_a_retry_is_told_before_its_wait(fault_server: FaultServer) -> None:
     fault_server.script(reset())
     order: list[str] = []
     with Client(fault_server, policy={"wait": tenacity.wait_fixed(0.5)}) as client:
-        client.adapter.sleep = lambda call, seconds: order.extend(client.names(RetryScheduled))  # type: ignore[method-assign]
+        client.adapter._sleep = lambda token, seconds: order.extend(client.names(RetryScheduled))  # type: ignore[method-assign]
         client.get()
 
     assert order == ["RetryScheduled"]
@@ -160,7 +160,7 @@ def test_an_origin_has_its_port(url: str) -> None:
     expected = f"https://{host}:443" if url.startswith("https") else f"http://{host}:80"
 
     class Mocked(ResilientAdapter):
-        def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
             raise requests.ConnectionError
 
     told: list[Any] = []
@@ -301,7 +301,7 @@ class Simulated(ResilientAdapter):
 
     is_lost: Callable[[], bool]
 
-    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Fail, or answer 200."""
         self.attempts += 1
         if self.is_lost():
@@ -313,7 +313,8 @@ class Simulated(ResilientAdapter):
 
     attempts = 0
 
-    def sleep(self, call: Any, seconds: float) -> None:
+    @staticmethod
+    def _sleep(token: Any, seconds: float) -> None:
         """Waiting is beside the point."""
 
 

@@ -171,11 +171,11 @@ def test_a_deadline_in_the_wait_for_a_retry_is_told(server: FaultServer, way: st
         scope,
     ):
 
-        def sleep(call: Any, seconds: float) -> None:
+        def sleep(token: Any, seconds: float) -> None:
             time.sleep(seconds + TOTAL)
-            call.check()
+            token.check()
 
-        client.adapter.sleep = sleep  # type: ignore[method-assign]
+        client.adapter._sleep = sleep  # type: ignore[method-assign]
         with pytest.raises(DeadlineExceeded) as caught:
             client.post()
 

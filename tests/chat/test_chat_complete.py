@@ -491,7 +491,7 @@ def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -
     with mounted() as session:
         fault_server.script(sse(ROLE, done=False))
         adapter: Any = session.get_adapter(fault_server.url)
-        adapter.sleep = lambda call, seconds: adapter.shutdown()
+        adapter._sleep = lambda token, seconds: adapter.shutdown()
         with pytest.raises(requests.ConnectionError, match="shut down") as caught:
             complete_chat(session, fault_server.url, **ASK)
 

@@ -743,7 +743,7 @@ class Run:
         facts = {
             "generation": (adapter.generation, model.generation),
             "idle": (adapter._state.idle(), len(model.idle)),
-            "calls in flight": (len(adapter._state.calls()), 0),
+            "calls in flight": (len(adapter._state.in_flight.all()), 0),
             "tokens": (bucket.tokens(self._clock().boot), model.tokens),
         }
         wrong = [

@@ -235,7 +235,7 @@ def campaign(seconds: float, seed: int, *, least_faults: int = 0) -> dict[str, A
         memory = _run(
             seconds, least_faults, seed=seed, server=server, tally=tally, sessions=sessions
         )
-        left = sum(len(adapter._state.calls()) for adapter in adapters.values())
+        left = sum(len(adapter._state.in_flight.all()) for adapter in adapters.values())
         for session in sessions.values():
             session.close()
         server.wait_for(lambda one: one.open_connections == 0)

@@ -135,7 +135,7 @@ def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) ->
     )
     with Client(server) as client:
         running = Running(client.post)
-        until(client.adapter._state.calls)
+        until(client.adapter._state.in_flight.all)
         assert server.wait_for_requests(1)
         client.adapter.shutdown()
         running.seconds_to_end()

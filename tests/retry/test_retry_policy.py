@@ -53,7 +53,7 @@ def test_waits_are_random_below_tops_that_double(
     fault_server.default = reset()
     wait = FullJitter(lambda: random)
     with Client(fault_server, policy={"max_retries": 6, "wait": wait}) as client:
-        client.adapter.sleep = lambda call, seconds: slept.append(seconds)  # type: ignore[method-assign]
+        client.adapter._sleep = lambda token, seconds: slept.append(seconds)  # type: ignore[method-assign]
         with pytest.raises(requests.ConnectionError):
             client.post()
 
@@ -66,7 +66,7 @@ def test_the_first_retry_after_a_stale_connection_does_not_wait(server: FaultSer
     slept: list[float] = []
     with Client(server, policy={"wait": FullJitter(lambda: 1.0)}) as client:
         client.warm()
-        client.adapter.sleep = lambda call, seconds: slept.append(seconds)  # type: ignore[method-assign]
+        client.adapter._sleep = lambda token, seconds: slept.append(seconds)  # type: ignore[method-assign]
         server.default = reset()
         with pytest.raises(requests.ConnectionError):
             client.post()
@@ -121,7 +121,7 @@ def test_a_translated_retry_of_urllib3_acts_above_the_connections(server: FaultS
     server.script(reset(), respond(b"", status=503))
     retry = Retry(total=3, backoff_factor=0.1, status_forcelist=[503])
     with Client(server, max_retries=retry) as client:
-        client.adapter.sleep = lambda call, seconds: None  # type: ignore[method-assign]
+        client.adapter._sleep = lambda token, seconds: None  # type: ignore[method-assign]
         response = client.get()
 
     assert response.content == b"ok"
