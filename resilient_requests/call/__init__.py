@@ -9,7 +9,6 @@ from resilient_requests.call._attempt import (
     AttemptRecord,
     Lease,
     Phase,
-    StreamTimings,
     current_attempt,
     current_operation,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "RetryDenied",
     "RetryScheduled",
     "StreamEnded",
-    "StreamTimings",
     "Timeouts",
     "boot",
     "causes",

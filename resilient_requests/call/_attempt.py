@@ -19,7 +19,6 @@ __all__ = [
     "AttemptRecord",
     "Lease",
     "Phase",
-    "StreamTimings",
     "Trace",
     "current_attempt",
     "current_operation",
@@ -139,44 +138,6 @@ class _NoTrace:
 _NO_TRACE = _NoTrace()
 
 
-class StreamTimings:
-    """How a body comes, over all loops that read it; seconds, since the attempt began.
-
-    Belongs to the thread that reads. ``longest_gap`` is only kept where somebody wants to know.
-    """
-
-    __slots__ = ("events_received", "first_byte", "first_event", "has_stalled", "longest_gap")
-
-    def __init__(self) -> None:
-        self.events_received = 0
-        self.first_byte: float | None = None
-        self.first_event: float | None = None
-        self.longest_gap = 0.0
-        self.has_stalled = False
-
-    def waited(self, silence: float) -> None:
-        """No byte has come for so long."""
-        self.longest_gap = max(self.longest_gap, silence)
-
-    def bytes_came(self, age: float) -> None:
-        """Bytes came at this age of the attempt."""
-        if self.first_byte is None:
-            self.first_byte = age
-
-    def event_came(self, age: float) -> None:
-        """An event came at this age of the attempt."""
-        if self.first_event is None:
-            self.first_event = age
-
-    def count_event(self) -> None:
-        """One more event was handed out."""
-        self.events_received += 1
-
-    def stalled(self) -> None:
-        """A silence was told, which is done once."""
-        self.has_stalled = True
-
-
 class Attempt:
     """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response.
 
@@ -184,17 +145,22 @@ class Attempt:
     """
 
     __slots__ = (
-        "_is_handed_out",
+        "_has_stalled",
         "_place",
         "_roots",
         "bytes_received",
         "bytes_sent",
         "early",
+        "events_received",
         "fault",
+        "first_byte",
+        "first_event",
         "foreign",
         "idle_for",
+        "is_handed_out",
         "lease",
         "limits",
+        "longest_gap",
         "must_dial",
         "number",
         "phase",
@@ -205,7 +171,6 @@ class Attempt:
         "sent_at",
         "since",
         "status",
-        "timings",
         "token",
         "trace",
     )
@@ -239,8 +204,14 @@ class Attempt:
         self.proxy_status: int | None = None
         self.fault: BaseException | None = None  # raised by the transport, as it was raised
         self.foreign: BaseException | None = None  # raised by the caller's code while we waited
-        self.timings = StreamTimings()
-        self._is_handed_out = False
+        # How the body comes, over all loops that read it: seconds since the attempt began. Kept where
+        # somebody wants to know.
+        self.first_byte: float | None = None
+        self.first_event: float | None = None
+        self.longest_gap = 0.0
+        self.events_received = 0
+        self.is_handed_out = False
+        self._has_stalled = False
         self._place: bool | None = None  # in a pool: None where none was asked for
         self._roots: frozenset[str] = frozenset()
 
@@ -361,13 +332,36 @@ class Attempt:
 
     def hand_out(self) -> None:
         """The response is handed out before the end of its body, which will be told."""
-        self._is_handed_out = True
+        self.is_handed_out = True
 
-    def stream_ended(self, error: BaseException | None, *, complete: bool) -> None:
+    def waited(self, silence: float) -> None:
+        """No byte of the body has come for so long."""
+        self.longest_gap = max(self.longest_gap, silence)
+
+    def body_begun(self) -> None:
+        """Bytes of the body came."""
+        if self.first_byte is None:
+            self.first_byte = self.age
+
+    def event_came(self) -> None:
+        """An event came."""
+        if self.first_event is None:
+            self.first_event = self.age
+
+    @property
+    def hears_stalls(self) -> bool:
+        """Whether a silence is to be told while it lasts, which is done once."""
+        return not self._has_stalled and self.trace.hears_stalls
+
+    def stalled(self, silence: float, idle_timeout: float) -> None:
+        """Nothing has come for a part of the limit."""
+        self._has_stalled = True
+        self.trace.stalled(self, silence, idle_timeout)
+
+    def stream_ended(self, error: BaseException | None, *, events: int, complete: bool) -> None:
         """The body of the response has ended. A silent or broken one implicates its generation."""
-        if not self._is_handed_out:
-            return
-        self._is_handed_out = False  # it is told once
+        self.is_handed_out = False  # it is told once
+        self.events_received += events
         silent = isinstance(error, StreamIdle) and error.clock == "bytes"
         if self.lease is not None and (silent or isinstance(error, StreamBroken)):
             self.lease.retire("StreamIdle" if silent else "StreamBroken", self.token.id)

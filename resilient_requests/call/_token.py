@@ -89,7 +89,7 @@ class CancelToken:
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
         self._pid = os.getpid() if pid is None else pid
-        self._end: End | None = None
+        self.end: End | None = None  # what has ended it; not: whether a deadline has passed
         self._id: str | None = None
         self._sock: Wakeable | None = None
         self._alarm: threading.Lock | None = None
@@ -104,12 +104,12 @@ class CancelToken:
             self._obey(scope)
 
     def __repr__(self) -> str:
-        return f"<CancelToken {'running' if self._end is None else self._end.name.lower()}>"
+        return f"<CancelToken {'running' if self.end is None else self.end.name.lower()}>"
 
     @property
     def is_ended(self) -> bool:
         """Whether it was cancelled or shut down (not: whether a deadline has passed)."""
-        return self._end is not None
+        return self.end is not None
 
     @property
     def is_sending(self) -> bool:
@@ -133,10 +133,10 @@ class CancelToken:
 
     def check(self) -> None:
         """Raise the error of what has ended the call: `Cancelled`, `DeadlineExceeded` or ConnectionError."""
-        if self._end is not None:
-            if self._end is End.CANCELLED:
+        if self.end is not None:
+            if self.end is End.CANCELLED:
                 raise Cancelled
-            raise requests.ConnectionError(self._end.value)
+            raise requests.ConnectionError(self.end.value)
         if self._deadline is not None and self.boot() >= self._deadline:
             raise DeadlineExceeded(
                 f"the call's total time is up ({self._limit_name} sets the limit)"
@@ -154,7 +154,7 @@ class CancelToken:
         # A sender knows its process, and a system call at each of its reads would cost 1 % of a short call.
         if not self._is_sending and self._pid != os.getpid():
             self.disown()  # uWSGI runs no at-fork hook
-        if self._end is None and self._deadline is None:
+        if self.end is None and self._deadline is None:
             return limit
         self.check()
         remaining = self.remaining()
@@ -189,7 +189,7 @@ class CancelToken:
         """In a forked child: the connection is the parent's; reading it here would take the parent's bytes."""
         self._lock = threading.RLock()
         self._sock = None
-        self._end = self._end or End.FORKED
+        self.end = self.end or End.FORKED
 
     def release(self) -> None:
         """Forget the socket, which is about to serve somebody else; leave if the sender is done."""
@@ -221,14 +221,14 @@ class CancelToken:
         for scope in earlier._scopes:
             if scope not in self._scopes:
                 self._obey(scope)
-        self._end = self._end or earlier._end
+        self.end = self.end or earlier.end
 
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
         self._end_by(scope.take_in(self), "the CancelScope's timeout")
         # After joining, so that a cancel in between is seen either here or by the scope.
         if scope.is_cancelled:
-            self._end = self._end or End.CANCELLED
+            self.end = self.end or End.CANCELLED
 
     def _end_by(self, deadline: float | None, name: str) -> None:
         if deadline is not None and (self._deadline is None or deadline < self._deadline):
@@ -236,7 +236,7 @@ class CancelToken:
 
     def _finish(self, end: End) -> None:
         with self._lock:
-            self._end = self._end or end
+            self.end = self.end or end
             sock, alarm = self._sock, self._alarm
             if alarm is not None:
                 with suppress(RuntimeError):  # released already

@@ -138,16 +138,15 @@ class CallTrace:
     ) -> None:
         """A streamed response has ended."""
         if self._observers.wants(StreamEnded):
-            timings = attempt.timings
             self._observers.tell(
                 StreamEnded(
                     **self._of(attempt),
                     bytes_received=attempt.bytes_received,
-                    events_received=timings.events_received,
+                    events_received=attempt.events_received,
                     elapsed=attempt.age,
-                    first_byte=timings.first_byte,
-                    first_event=timings.first_event,
-                    longest_gap=timings.longest_gap,
+                    first_byte=attempt.first_byte,
+                    first_event=attempt.first_event,
+                    longest_gap=attempt.longest_gap,
                     complete=complete,
                     error=_name_of(error),
                 )

@@ -164,7 +164,7 @@ class Answer:
         if isinstance(fault, ProviderError):
             self._fail_api(fault)
         if fault is not None:
-            self._fail(f"event {self.reader.timings.events_received}: {fault}")
+            self._fail(f"event {self.reader.events_received}: {fault}")
         return self._added(deltas)
 
     def _added(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
@@ -212,7 +212,7 @@ class Answer:
         if not lines or last.strip() != _DONE:
             excerpt = self._censor.around(event.data, at)
             self._fail(
-                f"event {self.reader.timings.events_received} is not JSON at position {at}: {excerpt!r}"
+                f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}"
             )
         self._has_marker = True
         return self._deltas(event._replace(data="\n".join(lines)))

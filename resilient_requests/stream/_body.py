@@ -6,7 +6,7 @@ import enum
 import http.client
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3
@@ -45,133 +45,66 @@ _NEXT = {
 }
 
 
-class Body(Protocol):
-    """The body of one response, over all loops that read it; owned by one thread, but for ``close``."""
+class Body:
+    """The body of one response, over all loops that read it; owned by one thread, but for ``close``.
 
-    unread: Unread
-    error: BaseException | None
-    fault: BaseException | None
+    ``state`` says where its reading stands; ``socket`` is None where there is none to speak of;
+    ``reader`` counts the readers there were: the last one reads now. ``error`` has ended it, and
+    ``fault`` is that error before a reader named it.
+    """
 
-    @property
-    def state(self) -> BodyState:
-        """Where its reading stands."""
+    socket: SocketReader | None = None
 
-    @property
-    def socket(self) -> SocketReader | None:
-        """The socket; None where there is none to speak of."""
-
-    @property
-    def reader(self) -> int:
-        """The number of the reader that attached itself last."""
-
-    def attach(self) -> int:
-        """Have one more reader, which reads from now on; return its number."""
-
-    def read(self) -> bytes | None:
-        """Return the next bytes; b"" at the end, None where some came that give no content yet."""
-
-    def receive(self, *, whole_chunks: bool) -> bytes | None:
-        """Add the next bytes to ``unread``, and return them, as `read`.
-
-        ``whole_chunks``: bytes of one chunk of the framing only; b"" also where one ends.
-        """
-
-    def fail(self, error: BaseException, fault: BaseException | None) -> None:
-        """End with an error, and the fault that it is the reader's name for; the connection is closed."""
-
-    def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated."""
-
-    def drop(self) -> None:
-        """Close the socket alone, for a finalizer: this thread may hold the lock of the pool's queue."""
-
-
-class _Stateful:
-    """The state of a body, and who reads it."""
-
-    def __init__(self) -> None:
-        self.unread = Unread()
-        self.error: BaseException | None = None
-        self.fault: BaseException | None = None  # the error before a reader named it
+    def __init__(self, raw: Any) -> None:
+        self.state = BodyState.OPEN
         self.reader = 0
-        self._state = BodyState.OPEN
+        self.error: BaseException | None = None
+        self.fault: BaseException | None = None
+        self._raw = raw
+        self._unread: Unread | None = None
         self._has_begun = False  # content was handed out
         self._closed_by: int | None = None  # the thread
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._state.value}>"
+        return f"<{type(self).__name__} {self.state.value}>"
 
     @property
-    def state(self) -> BodyState:
-        """Where its reading stands."""
-        return self._state
+    def unread(self) -> Unread:
+        """The bytes that a loop has received and nobody was given."""
+        if self._unread is None:
+            self._unread = Unread()
+        return self._unread
+
+    def refuse_used_up(self, *, is_first: bool) -> None:
+        """Raise StreamConsumedError, as requests does, where the first loop finds nothing left."""
+        if is_first and self.state is BodyState.ENDED and not self._unread:
+            raise requests.exceptions.StreamConsumedError
 
     def attach(self) -> int:
         """Have one more reader, which reads from now on; return its number."""
         self.reader += 1
         return self.reader
 
-    def _go(self, state: BodyState) -> bool:
-        """Go on to a state; return whether it is a new one."""
-        if state not in _NEXT[self._state]:
-            return False
-        self._state = state
-        return True
-
-    def _without_lf(self, content: bytes) -> bytes | None:
-        """Leave out an LF that belongs to a line end of which a loop over lines had the CR."""
-        self.unread.add(content, ends_chunk=False)
-        return self.unread.take_all() or None
-
-    def _was_closed(self) -> bytes:
-        """Return b"" for a body that the thread that reads it has closed, as requests does; else raise.
-
-        A body that another thread has closed, such as a timer's, must not look like a whole one.
-        """
-        if self._state is BodyState.DROPPED:
-            raise requests.exceptions.StreamConsumedError
-        if self._closed_by == threading.get_ident() or not (self._has_begun or self._closed_by):
-            return b""
-        raise Cancelled("the response was closed before the end of its body")
-
-
-class SocketBody(_Stateful):
-    """Reads past http.client and urllib3, which hold bytes back and lose them on a cut.
-
-    ``read`` raises TimeoutError when nothing came within the socket's limit (it may be called again
-    then), OSError, urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where
-    the peer leaves too early.
-    """
-
-    def __init__(
-        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, sock: SocketReader
-    ) -> None:
-        super().__init__()
-        self.socket = sock
-        self._raw: Any = raw
-        self._exchange: Any = exchange  # typeshed does not say that ``fp`` may be None
-        self._framing = _framing_of(raw, exchange)
-        self._coding = ContentDecoder(raw)
-        self._is_coded = self._coding.is_coded
-        self._pieces: deque[bytes] = deque()  # framing undone, coding not yet
-        self._is_fresh = True  # http.client has read ahead, perhaps
-        self._size = _SMALL
-
     def read(self) -> bytes | None:
-        """Return the next bytes of the content; see the class."""
-        if self.unread:
-            return self.unread.take_all()
+        """Return the next bytes; b"" at the end, None where some came that give no content yet."""
+        if self._unread is None:
+            return self._next(joined=True)
+        if self._unread:
+            return self._unread.take_all()
         content = self._next(joined=True)
-        return self._without_lf(content) if content and self.unread.is_behind_cr else content
+        if content and self._unread.is_behind_cr:
+            # An LF that belongs to a line end of which a loop over lines had the CR.
+            self._unread.add(content, ends_chunk=False)
+            return self._unread.take_all() or None
+        return content
 
     def receive(self, *, whole_chunks: bool) -> bytes | None:
-        """Add the next bytes of the content to ``unread``, and return them."""
+        """Add the next bytes to ``unread``, and return them, as `read`.
+
+        ``whole_chunks``: bytes of one chunk of the framing only; b"" also where one ends.
+        """
         content = self._next(joined=not whole_chunks)
-        ends = (
-            whole_chunks
-            and not self._coding.has_more
-            and (bool(self._pieces) or self._framing.ends_chunk)
-        )
+        ends = whole_chunks and self._ends_chunk()
         if content:
             self.unread.add(content, ends_chunk=ends)
         elif content is None and ends and self.unread.end_chunk():
@@ -179,63 +112,147 @@ class SocketBody(_Stateful):
         return content
 
     def _next(self, *, joined: bool) -> bytes | None:
-        if self._state is not BodyState.OPEN:
-            return b"" if self._state is BodyState.ENDED else self._reread()
-        if self._exchange.fp is None:
-            self._close_behind_our_back()
-            return self._reread()
-        if self._coding.has_more:
-            self.socket.attempt.token.check()
-            return self._handed(self._coding.decode(b""))
-        if not self._pieces and (self._framing.is_over or not self._receive(joined=joined)):
-            return self._finish()
-        piece = self._pieces.popleft() if self._pieces else b""
-        content = self._coding.decode(piece) if self._is_coded else piece
-        if self._framing.is_over and not self._pieces and self._is_all():
-            # Not one read later: the end may be all that follows, and a caller who stops here has a whole response.
-            self._finish()
-        return self._handed(content)
+        """Return the next bytes past ``unread``; of one chunk of the framing only unless ``joined``."""
+        raise NotImplementedError
 
-    def _handed(self, content: bytes) -> bytes | None:
-        if not content:
-            return b"" if self._state is BodyState.ENDED else None
-        self._has_begun = True
-        return content
+    def _ends_chunk(self) -> bool:
+        """Whether the bytes that came last end a chunk of the framing."""
+        return False
 
-    def _is_all(self) -> bool:
-        # Where it is not, an error follows, and the content comes first.
-        return not self._is_coded or self._coding.is_whole(framed=True)
+    def _give_up(self) -> None:
+        """Close the connection, which is in the middle of the body, and give its place back."""
+        raise NotImplementedError
 
-    def _receive(self, *, joined: bool) -> bool:
-        """Read once from the socket; return whether anything came."""
-        framing = self._framing
-        if framing.fault is not None:
-            raise urllib3.exceptions.ProtocolError(str(framing.fault)) from framing.fault
-        data = b""
-        if self._is_fresh:
-            self._is_fresh = False
-            data = self.socket.buffered(self._exchange.fp)
-        data = data or self.socket.recv(self._size)
-        if not data:
+    def fail(self, error: BaseException, fault: BaseException | None) -> None:
+        """End with an error, and the fault that it is the reader's name for; the connection is closed."""
+        self.error, self.fault = error, fault
+        self._end(BodyState.FAILED)
+        self._give_up()
+
+    def close(self) -> None:
+        """Close the connection where the body has not ended; harmless when repeated."""
+        if self._end(BodyState.CLOSED):
+            self._closed_by = threading.get_ident()
+            self._give_up()
+
+    def drop(self) -> None:
+        """Close the socket alone, for a finalizer: this thread may hold the lock of the pool's queue."""
+        if self._end(BodyState.DROPPED):
+            self._raw.close()
+
+    def _end(self, state: BodyState) -> bool:
+        """Go on to a state; return whether it is a new one."""
+        if self._unread is not None:
+            self._unread.clear()
+        if state not in _NEXT[self.state]:
             return False
-        # A stream of small events needs no large buffer, a burst does.
-        self._size = _LARGE if len(data) >= self._size else _SMALL
-        pieces = framing.feed(data)
-        if joined and len(pieces) > 1:
-            pieces = [b"".join(pieces)]
-        self._pieces.extend(pieces)
+        self.state = state
         return True
+
+    def _when_over(self) -> bytes:
+        """Return b"" at the end, and for a body that the thread that reads it has closed, as requests does.
+
+        Raises the error that has ended it. A body that another thread has closed, such as a timer's, is
+        an error, too: it must not look like a whole one.
+        """
+        if self.state is BodyState.ENDED:
+            return b""
+        if self.error is not None:
+            raise self.error
+        if self.socket is not None:
+            self.socket.attempt.token.check()
+        if self.state is BodyState.DROPPED:
+            raise requests.exceptions.StreamConsumedError
+        if self._closed_by == threading.get_ident() or not (self._has_begun or self._closed_by):
+            return b""
+        raise Cancelled("the response was closed before the end of its body")
+
+
+class SocketBody(Body):
+    """Reads past http.client and urllib3, which hold bytes back and lose them on a cut.
+
+    ``read`` raises TimeoutError when nothing came within the socket's limit (it may be called again
+    then), OSError, urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where
+    the peer leaves too early.
+    """
+
+    socket: SocketReader
+
+    def __init__(
+        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, sock: SocketReader
+    ) -> None:
+        super().__init__(raw)
+        self.socket = sock
+        self._exchange: Any = exchange  # typeshed does not say that ``fp`` may be None
+        self._framing = _framing_of(raw, exchange)
+        self._coding = ContentDecoder(raw)
+        self._is_coded = self._coding.is_coded
+        self._pieces: deque[bytes] = deque()  # framing undone, coding not yet
+        # Where http.client has read the head, it may have read more.
+        self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
+        self._size = _SMALL
+
+    def _next(self, *, joined: bool) -> bytes | None:
+        if self.state is not BodyState.OPEN:
+            return self._when_over()
+        if self._exchange.fp is None:  # closed, and not through us
+            self.socket.attempt.token.check()
+            self._end(BodyState.CLOSED)
+            self._give_up()
+            return self._when_over()
+        if self._is_coded and self._coding.has_more:
+            self.socket.attempt.token.check()
+            return self._coding.decode(b"") or None
+        framing, pieces = self._framing, self._pieces
+        if not pieces:
+            if framing.is_over or framing.fault is not None:
+                return self._finish()
+            data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
+            if not data:
+                return self._finish()
+            # A stream of small events needs no large buffer, a burst does.
+            self._size = _LARGE if len(data) >= self._size else _SMALL
+            found = framing.feed(data)
+            if len(found) > 1:
+                pieces.extend([b"".join(found)] if joined else found)
+            piece = found[0] if len(found) == 1 else b""
+        else:
+            piece = b""
+        if pieces:
+            piece = pieces.popleft()
+        content = self._coding.decode(piece) if self._is_coded else piece
+        if framing.is_over and not pieces:
+            # Not one read later: the end may be all that follows, and a caller who stops here has a whole
+            # response. Where the coding is not whole an error follows, and the content comes first.
+            if not self._is_coded or self._coding.is_whole(framed=True):
+                self._finish()
+        if content:
+            self._has_begun = True
+            return content
+        return b"" if self._has_ended() else None
+
+    def _has_ended(self) -> bool:
+        return self.state is BodyState.ENDED
+
+    def _recv_buffered(self) -> bytes:
+        """Return the bytes that http.client has read ahead; read once where there are none."""
+        buffer, self._buffer = self._buffer, None
+        return self.socket.buffered(buffer) or self.socket.recv(self._size)
+
+    def _ends_chunk(self) -> bool:
+        return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)
 
     def _finish(self) -> bytes:
         framing = self._framing
         if framing.fault is not None:
             raise urllib3.exceptions.ProtocolError(str(framing.fault)) from framing.fault
         if not framing.may_end:
-            raise http.client.IncompleteRead(b"", getattr(framing, "left", None))
+            raise http.client.IncompleteRead(b"", framing.left)
         if self._is_coded and not self._coding.is_whole(framed=framing.is_framed):
             raise http.client.IncompleteRead(b"")
-        self._go(BodyState.ENDED)
-        self.socket.leave(framing.surplus)
+        self.state = BodyState.ENDED
+        if framing.surplus:
+            self.socket.leave(framing.surplus)
         self._exchange.close()
         self.socket.close()
         if self.socket.has_surplus:
@@ -243,75 +260,24 @@ class SocketBody(_Stateful):
         self._raw.release_conn()
         return b""
 
-    def _close_behind_our_back(self) -> None:
-        """The response was closed, and not through us."""
-        self.socket.attempt.token.check()
-        self.close()
-        self._closed_by = None
-
-    def _reread(self) -> bytes:
-        if self.error is not None:
-            raise self.error
-        self.socket.attempt.token.check()
-        return self._was_closed()
-
-    def fail(self, error: BaseException, fault: BaseException | None) -> None:
-        """End with an error, and the fault that it is the reader's name for; the connection is closed."""
-        self.error, self.fault = error, fault
-        self._go(BodyState.FAILED)
-        self._let_go()
-
-    def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated."""
-        self.unread.clear()
-        if self._go(BodyState.CLOSED):
-            self._closed_by = threading.get_ident()
-            self._let_go()
-
-    def drop(self) -> None:
-        """Close the socket alone, for a finalizer: this thread may hold the lock of the pool's queue."""
-        if self._go(BodyState.DROPPED):
-            self.unread.clear()
-            self._raw.close()
-
-    def _let_go(self) -> None:
-        self.unread.clear()
+    def _give_up(self) -> None:
         self._pieces.clear()
         self._raw.close()
         self.socket.close()
         self._raw.release_conn()
 
 
-class ForeignBody(_Stateful):
+class ForeignBody(Body):
     """The body of a response without a socket of its own, such as a mock's, or one that was read in part."""
 
-    socket: SocketReader | None = None
-
     def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
-        super().__init__()
-        self._raw = raw
+        super().__init__(raw)
         if is_closed:
-            self._state = BodyState.CLOSED
+            self.state = BodyState.CLOSED
 
-    def read(self) -> bytes | None:
-        """Return the next bytes; b"" at the end."""
-        if self.unread:
-            return self.unread.take_all()
-        content = self._next()
-        return self._without_lf(content) if content and self.unread.is_behind_cr else content
-
-    def receive(self, *, whole_chunks: bool) -> bytes | None:  # noqa: ARG002  # chunks are not seen here
-        """Add the next bytes to ``unread``, and return them."""
-        data = self._next()
-        if data:
-            self.unread.add(data, ends_chunk=False)
-        return data
-
-    def _next(self) -> bytes | None:
-        if self.error is not None:
-            raise self.error
-        if self._state is not BodyState.OPEN:
-            return b"" if self._state is BodyState.ENDED else self._was_closed()
+    def _next(self, *, joined: bool) -> bytes | None:  # noqa: ARG002  # chunks are not seen here
+        if self.state is not BodyState.OPEN:
+            return self._when_over()
         # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
         is_urllib3s = isinstance(self._raw, urllib3.BaseHTTPResponse)
         read1 = getattr(self._raw, "read1", None) if is_urllib3s else None
@@ -320,30 +286,10 @@ class ForeignBody(_Stateful):
         )
         self._has_begun = self._has_begun or bool(data)
         if not data:
-            self._go(BodyState.ENDED)
+            self.state = BodyState.ENDED
         return data
 
-    def fail(self, error: BaseException, fault: BaseException | None) -> None:
-        """End with an error, and the fault that it is the reader's name for."""
-        self.error, self.fault = error, fault
-        self._go(BodyState.FAILED)
-        self._let_go()
-
-    def close(self) -> None:
-        """Close it; harmless when repeated."""
-        self.unread.clear()
-        if self._go(BodyState.CLOSED):
-            self._closed_by = threading.get_ident()
-            self._let_go()
-
-    def drop(self) -> None:
-        """Close it, for a finalizer."""
-        if self._go(BodyState.DROPPED):
-            self.unread.clear()
-            self._raw.close()
-
-    def _let_go(self) -> None:
-        self.unread.clear()
+    def _give_up(self) -> None:
         self._raw.close()
         getattr(self._raw, "release_conn", lambda: None)()
 
@@ -352,7 +298,9 @@ def _framing_of(raw: Any, exchange: http.client.HTTPResponse) -> Framing:
     # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
     if raw.chunked and not is_bodiless(exchange):
         return ChunkFraming(raw.chunk_left or 0)
-    return CloseFraming() if exchange.length is None else LengthFraming(exchange.length)
+    if exchange.length is None:
+        return CloseFraming()
+    return LengthFraming(exchange.length)
 
 
 def body_of(response: requests.Response) -> Body:

@@ -26,7 +26,7 @@ class Clocks:
     handed out; each None: no limit.
     """
 
-    __slots__ = ("_alarm", "event", "eventless", "heartbeat", "idle", "silence", "unyielded")
+    __slots__ = ("alarm", "event", "eventless", "heartbeat", "idle", "silence", "unyielded")
 
     def __init__(
         self,
@@ -40,19 +40,14 @@ class Clocks:
         self.event = event
         self.heartbeat = heartbeat
         self.silence = self.eventless = self.unyielded = 0.0
-        # With a shorter timeout first it costs no clock and no thread to tell that nothing comes.
-        self._alarm = None if idle is None or not hears_stalls else idle / _STALLED
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether only the limit between bytes counts, which is a socket's own timeout."""
-        return self.event is None and self.heartbeat is None and self._alarm is None
+        # Seconds of silence that are told while they last; None where nobody listens, or it was told.
+        self.alarm = None if idle is None or not hears_stalls else idle / _STALLED
 
     def left(self) -> float | None:
         """Return the seconds until the first limit, at least a millisecond; None where there is none."""
         limits = (
             (self.idle, self.silence),
-            (self._alarm, self.silence),
+            (self.alarm, self.silence),
             (self.event, self.eventless),
             (self.heartbeat, self.unyielded),
         )
@@ -97,7 +92,7 @@ class Clocks:
 
     def take_stall(self) -> float | None:
         """Return, once, for how long nothing has come, where that is a part of the limit worth telling."""
-        if self._alarm is None or self.silence < self._alarm:
+        if self.alarm is None or self.silence < self.alarm:
             return None
-        self._alarm = None
+        self.alarm = None
         return self.silence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import http.client
 import re
 from typing import Protocol
@@ -10,6 +11,7 @@ __all__ = ["ChunkFraming", "ChunkedError", "CloseFraming", "Framing", "LengthFra
 
 # As http.client has it, for sizes with their extensions and for trailers.
 _LONGEST_LINE = 64 * 1024
+_CR = 0x0D
 _SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
@@ -23,7 +25,8 @@ class Framing(Protocol):
     ``is_over``: the framing says that the body has ended. ``may_end``: the peer may leave now.
     ``is_framed``: the end of the body is told by the framing, and not by the peer's leaving.
     ``ends_chunk``: the last piece of content ends a chunk. ``surplus``: bytes behind the body.
-    ``fault``: the bytes behind the content so far are malformed.
+    ``fault``: the bytes behind the content so far are malformed. ``left``: bytes that are still due, where
+    that is known.
     """
 
     is_over: bool
@@ -32,6 +35,9 @@ class Framing(Protocol):
     ends_chunk: bool
     surplus: bytes
     fault: ChunkedError | None
+
+    @property
+    def left(self) -> int | None: ...
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the content in ``data``, in pieces of which each is of one chunk."""
@@ -44,6 +50,7 @@ class CloseFraming:
     may_end = True
     surplus = b""
     fault: ChunkedError | None = None
+    left: int | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data."""
@@ -58,23 +65,32 @@ class LengthFraming:
     fault: ChunkedError | None = None
 
     def __init__(self, left: int) -> None:
-        self._left = left
+        self.left: int = left
         self.is_over = self.may_end = not left
         self.surplus = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data, up to the length."""
-        if len(data) > self._left:
-            data, self.surplus = data[: self._left], data[self._left :]
-        self._left -= len(data)
-        self.is_over = self.may_end = not self._left
+        if len(data) > self.left:
+            data, self.surplus = data[: self.left], data[self.left :]
+        self.left -= len(data)
+        self.is_over = self.may_end = not self.left
         return [data]
+
+
+class _Due(enum.Enum):
+    """The line that comes next."""
+
+    SIZE = "size"
+    DATA_END = "end of a chunk's data"
+    TRAILER = "trailer, or the end"
 
 
 class ChunkFraming:
     """A body in chunks (RFC 9112 7.1). ``left``: the bytes still to come of a chunk that was begun."""
 
     is_framed = True
+    left: int | None = None
 
     def __init__(self, left: int = 0) -> None:
         self.is_over = self.may_end = False
@@ -83,8 +99,9 @@ class ChunkFraming:
         self.fault: ChunkedError | None = None
         self._held = b""  # an unfinished line
         self._left = left
-        self._line = self._after_data if left else self._at_size  # the line that is due
+        self._due = _Due.DATA_END if left else _Due.SIZE
 
+    # In one piece, because a call for each line would cost as much as all else for a stream of small chunks.
     def feed(self, data: bytes) -> list[bytes]:
         """Return the content of all chunks in ``data``; at the first malformed line it ends with a ``fault``."""
         size = len(data)
@@ -102,41 +119,34 @@ class ChunkFraming:
                 pieces.append(piece)
                 at += len(piece)
                 self._left = left - len(piece)
+                self._due = _Due.DATA_END
                 continue
             newline = data.find(b"\n", at)
-            end = newline + 1 or size
-            if end - at > _LONGEST_LINE:
+            if newline - at >= _LONGEST_LINE or (newline < 0 and size - at >= _LONGEST_LINE):
                 self.fault = ChunkedError("a line of the chunked framing is too long")
-            elif newline >= 0:
-                self._line(data, at, newline)
-            else:
+            elif newline < 0:
                 break
+            elif self._due is _Due.SIZE:
+                if (found := _SIZE.match(data, at)) is None:
+                    self.fault = ChunkedError("a chunk has no size")
+                elif not (left := int(found[1], 16)):
+                    # Servers were seen that leave out the last line end: behind the last chunk the peer may leave.
+                    self._due, self.may_end = _Due.TRAILER, True
+                self._left = left
+            elif self._due is _Due.TRAILER:
+                self.is_over = data[at:newline] in (b"\r", b"")
+            elif newline == at + 1 and data[at] == _CR:
+                self._due = _Due.SIZE
+            else:
+                # RFC 9112 7.1: CRLF, and nothing else, follows a chunk's data. A bare LF is the second byte
+                # of a CR that belonged to the data: the size was one too large.
+                self.fault = ChunkedError("a chunk is not as long as its size says")
             if self.fault is not None:
                 return pieces
-            at = end
+            at = newline + 1
         self.ends_chunk = not self._left
         if self.is_over:
             self.surplus = data[at:]
         else:
             self._held = data[at:]
         return pieces
-
-    def _at_size(self, data: bytes, at: int, newline: int) -> None:  # noqa: ARG002  # one signature
-        size = _SIZE.match(data, at)
-        if size is None:
-            self.fault = ChunkedError("a chunk has no size")
-            return
-        self._left = int(size[1], 16)
-        # Servers were seen that leave out the last line end: behind the last chunk the peer may leave.
-        self.may_end = not self._left
-        self._line = self._after_data if self._left else self._at_trailer
-
-    def _after_data(self, data: bytes, at: int, newline: int) -> None:
-        # RFC 9112 7.1: CRLF, and nothing else, follows a chunk's data. A bare LF is the second byte
-        # of a CR that belonged to the data: the size was one too large.
-        if newline != at + 1 or data[at:newline] != b"\r":
-            self.fault = ChunkedError("a chunk is not as long as its size says")
-        self._line = self._at_size
-
-    def _at_trailer(self, data: bytes, at: int, newline: int) -> None:
-        self.is_over = data[at:newline] in (b"\r", b"")

@@ -5,21 +5,19 @@ from __future__ import annotations
 import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-
-import requests
 
 from resilient_requests.stream._body import BodyState
 from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._unread import Unread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from resilient_requests.stream._unread import Unread
-
 __all__ = ["Loop", "Take", "TextLineLoop", "TextLoop", "blocks", "chunks", "lines", "parts"]
 
-Take = Callable[["Unread", bool], bytes | None]
+Take = Callable[[Unread, bool], bytes | None]
 """Takes the next item out of the bytes that have arrived; None where more must come first.
 
 The bool: nothing more comes."""
@@ -64,9 +62,10 @@ class Loop:
 
     def __next__(self) -> Any:
         reader = self._reader or self._begin()
-        unread, take = reader.body.unread, self._take
+        unread, take = self._unread, self._take
         while (item := take(unread, False)) is None:
-            if self._receive(reader):
+            reader.read(self._receive)
+            if reader.body.state is BodyState.OPEN:
                 continue
             if (item := take(unread, True)) is None:
                 self._response.end_loops()
@@ -74,18 +73,13 @@ class Loop:
             break
         return item if self._encoding is None else item.decode(self._encoding, "replace")
 
-    def _receive(self, reader: Reader) -> bool:
-        """Read once; return whether anything more may come."""
-        reader.receive(whole_chunks=self._whole_chunks)
-        return reader.body.state is BodyState.OPEN
-
     def _begin(self) -> Reader:
         response: Any = self._response
-        self._reader = reader = Reader(response, legacy=True)
-        is_used_up = reader.body.state is BodyState.ENDED and not reader.body.unread
-        if self._response.begin_loop() and is_used_up:
-            self._reader = None
-            raise requests.exceptions.StreamConsumedError
+        reader = Reader(response, legacy=True)
+        reader.body.refuse_used_up(is_first=self._response.begin_loop())
+        self._unread = reader.body.unread
+        self._receive = partial(reader.body.receive, whole_chunks=self._whole_chunks)
+        self._reader = reader
         return reader
 
     def close(self) -> None:
@@ -124,9 +118,11 @@ def blocks(size: int, *, is_prompt: bool) -> Take:
 
 def lines(delimiter: bytes | None) -> Take:
     """Return a function that takes lines, or the pieces between delimiters; the rest at the end, if there is any."""
+    if delimiter is None:
+        return Unread.take_line
 
     def take(unread: Unread, is_over: bool) -> bytes | None:
-        line = unread.take_line() if delimiter is None else unread.take_until(delimiter)
+        line = unread.take_until(delimiter)
         if line is None and is_over:
             return unread.take_all() or None
         return line

@@ -7,13 +7,12 @@ import http.client
 import ssl
 import threading
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 import urllib3.exceptions
 
-from resilient_requests.call import StreamTimings, boot, errno_of
+from resilient_requests.call import boot, errno_of
 from resilient_requests.exceptions import (
     Cancelled,
     DeadlineExceeded,
@@ -80,61 +79,58 @@ class Reader:
     ) -> None:
         self.response = response
         self.body = body = body_of(response)
-        self.bytes_received = 0
+        self.bytes_received = self.events_received = 0
         self._number = body.attach()
         self._legacy = legacy
         self._state = _State.OPEN
-        self._reads: int | None = None  # the thread that waits for a byte
+        self._is_reading = False
         self._tells_end = True
         self._error: BaseException | None = None
         self._closer: int | None = None  # the thread that has closed it
         self._since = boot()
         self._socket = sock = body.socket
         self._attempt = attempt = None if sock is None else sock.attempt
-        self.timings = StreamTimings() if attempt is None else attempt.timings
-        hears_stalls = False
-        self._wants_timings = False
+        hears_stalls = wants_timings = False
         if attempt is not None:
             idle_timeout = attempt.limits.idle if idle_timeout is None else idle_timeout
-            hears_stalls = attempt.trace.hears_stalls and not self.timings.has_stalled
-            self._wants_timings = attempt.trace.wants_timings
+            hears_stalls = attempt.hears_stalls
+            wants_timings = attempt.trace.wants_timings
         self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
+        # A shorter timeout first tells of a silence while it lasts.
+        self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
+        self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def read(self) -> bytes | Heartbeat:
-        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors."""
-        return self._guarded(self.body.read)
+    def read(self, take: Callable[[], bytes | None] | None = None) -> bytes | Heartbeat:
+        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors.
 
-    def receive(self, *, whole_chunks: bool) -> None:
-        """Add the next bytes to ``body.unread``; of one chunk of the framing only where whole chunks count."""
-        self._guarded(partial(self.body.receive, whole_chunks=whole_chunks))
-
-    def _guarded(self, read: Callable[[], bytes | None]) -> bytes | Heartbeat:
+        ``take`` gets the bytes from the body; None: all that have arrived.
+        """
         body = self.body
-        if body.error is not None:
-            raise self._known_error(body.error)
-        if self._state is not _State.OPEN:
-            if self._state is _State.CANCELLED:
-                self.fail(Cancelled())
-            if self._closer not in (None, threading.get_ident()):
-                self.fail(Cancelled("another thread has closed the stream"))
-            return b""
-        self._reads = threading.get_ident()
+        if body.error is not None or self._state is not _State.OPEN:
+            return self._when_over()
+        self._is_reading = True
         try:
-            data = self._read(read)
+            if self._is_clocked:
+                data = self._read_by_clocks(take or body.read)
+            else:
+                # Under the socket's own timeout: to look at a clock would cost more than all else here.
+                if (sock := self._socket) is not None:
+                    sock.limit = self._limit
+                got = (take or body.read)()
+                data = self._read_on(take or body.read) if got is None else got
+        except TimeoutError as error:
+            data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
             # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
             self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
         finally:
-            self._reads = None
-        if isinstance(data, Heartbeat):
+            self._is_reading = False
+        if data is HEARTBEAT:
             return data
-        if data:
-            if not self.bytes_received:
-                self.timings.bytes_came(self._age())
-            self.bytes_received += len(data)
-        if body.state is not BodyState.OPEN and self._state is _State.OPEN:
+        self.bytes_received += len(data)
+        if body.state is not BodyState.OPEN:
             self._state = _State.ENDED
             if self._tells_end and body.state is BodyState.ENDED:
                 self._tell(None, complete=True)
@@ -144,14 +140,48 @@ class Reader:
         """Let `close` tell the end: the last bytes hold events that are to be handed out."""
         self._tells_end = False
 
-    def _read(self, read: Callable[[], bytes | None]) -> bytes | Heartbeat:
+    def _when_over(self) -> bytes:
+        """Return b"" for a stream that has ended; raise its error, or the one of a close elsewhere."""
+        if self.body.error is not None:
+            raise self._known_error(self.body.error)
+        if self._state is _State.CANCELLED:
+            self.fail(Cancelled())
+        if self._closer not in (None, threading.get_ident()):
+            self.fail(Cancelled("another thread has closed the stream"))
+        return b""
+
+    def _after_timeout(
+        self, error: TimeoutError, read: Callable[[], bytes | None]
+    ) -> bytes | Heartbeat:
+        try:
+            return self._read_after_stall(error, read)
+        except BaseException as later:  # noqa: BLE001  # fail() raises it again
+            self.fail(self._translated(later) if isinstance(later, Exception) else later, later)
+
+    def _read_on(self, read: Callable[[], bytes | None]) -> bytes:
+        """Read until there is any content; what has come gave none yet."""
+        while (data := read()) is None:
+            pass
+        return data
+
+    def _read_after_stall(self, error: TimeoutError, read: Callable[[], bytes | None]) -> bytes:
+        """Tell of a silence that has lasted for a part of its limit, and wait for the rest of that."""
         clocks, sock = self.clocks, self._socket
-        if clocks.is_plain and not self._wants_timings:
-            if sock is not None:
-                sock.limit = clocks.idle
-            while (data := read()) is None:
-                pass
-            return data
+        if (
+            clocks.alarm is None
+            or clocks.idle is None
+            or sock is None
+            or errno_of(error) is not None
+        ):
+            raise error
+        clocks.waited(clocks.alarm)
+        self._tell_stall()
+        sock.limit, self._limit = clocks.idle - clocks.silence, clocks.idle
+        clocks.byte()
+        return self._read_on(read)
+
+    def _read_by_clocks(self, read: Callable[[], bytes | None]) -> bytes | Heartbeat:
+        clocks, sock = self.clocks, self._socket
         while True:
             if sock is not None:
                 if (theirs := sock.take_theirs()) is not UNSET:
@@ -169,18 +199,27 @@ class Reader:
                 continue
             self._wait(boot() - began)
             clocks.byte()
+            if data:
+                self._note_bytes()
             if data is not None:
                 return data
             if self._beats(None):
                 return HEARTBEAT
 
+    def _note_bytes(self) -> None:
+        if self._attempt is not None:
+            self._attempt.body_begun()
+
     def _wait(self, seconds: float) -> None:
         self.clocks.waited(seconds)
-        self.timings.waited(self.clocks.silence)
+        if self._attempt is not None:
+            self._attempt.waited(self.clocks.silence)
+            self._tell_stall()
+
+    def _tell_stall(self) -> None:
         silence = self.clocks.take_stall()
         if silence is not None and self._attempt is not None and self.clocks.idle is not None:
-            self.timings.stalled()
-            self._attempt.trace.stalled(self._attempt, silence, self.clocks.idle)
+            self._attempt.stalled(silence, self.clocks.idle)
 
     def _beats(self, timeout: TimeoutError | None) -> bool:
         """Return whether a heartbeat is due. Raises where another limit was reached."""
@@ -202,10 +241,11 @@ class Reader:
 
     def hand_out_event(self) -> None:
         """An event is handed out: its clocks start anew."""
-        if not self.timings.events_received:
-            self.timings.event_came(self._age())
-        self.timings.count_event()
-        self.clocks.event_came()
+        self.events_received += 1
+        if self._is_clocked:
+            self.clocks.event_came()
+            if self._attempt is not None:
+                self._attempt.event_came()
 
     # -- how it ends ------------------------------------------------------------------------------
 
@@ -291,7 +331,7 @@ class Reader:
         """Return the facts that every error of this stream carries."""
         return {
             "bytes_received": self.bytes_received,
-            "events_received": self.timings.events_received,
+            "events_received": self.events_received,
             "elapsed": boot() - self._since,
             "response": self.response,
         }
@@ -315,7 +355,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the connection where the body has not ended; harmless when repeated. Ends another thread's read."""
-        if self._reads is not None:
+        if self._is_reading:
             self.cancel()  # the thread that reads lets go
             return
         if self._state in (_State.OPEN, _State.ENDED):
@@ -337,12 +377,12 @@ class Reader:
     @contextmanager
     def waiting_only(self, seconds: float) -> Iterator[None]:
         """Inside, HEARTBEAT comes after so many silent seconds, and no other limit holds."""
-        clocks = self.clocks
-        self.clocks = Clocks(None, None, seconds, hears_stalls=False)
+        before = self.clocks, self._is_clocked
+        self.clocks, self._is_clocked = Clocks(None, None, seconds, hears_stalls=False), True
         try:
             yield
         finally:
-            self.clocks = clocks
+            self.clocks, self._is_clocked = before
 
     def drain(self, most_bytes: int, seconds: float) -> None:
         """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
@@ -357,10 +397,6 @@ class Reader:
                     most_bytes -= len(data)
         self.close()
 
-    def _age(self) -> float:
-        """Return the seconds since the attempt began; since reading began where it was not ours."""
-        return boot() - self._since if self._attempt is None else self._attempt.age
-
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
-        if self._attempt is not None:
-            self._attempt.stream_ended(error, complete=complete)
+        if self._attempt is not None and self._attempt.is_handed_out:
+            self._attempt.stream_ended(error, events=self.events_received, complete=complete)

@@ -69,10 +69,17 @@ class ResilientResponse(requests.Response):
         """The whole body, as bytes."""
         # requests says None where there is no status, and that no body has been read before.
         if self._content is False and self.status_code and self._is_for_us:
-            # Not through blocks of some size, which would only be joined again.
-            self._content = b"".join(Loop(self, parts))
+            self._content = b"".join(self._pieces())
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the rest of the body, not in blocks of some size, which would only be joined again."""
+        reader = Reader(self, legacy=True)
+        reader.body.refuse_used_up(is_first=self.begin_loop())
+        while data := reader.read():
+            assert isinstance(data, bytes)  # no heartbeat was asked for
+            yield data
 
     def iter_content(
         self, chunk_size: int | None = 1, decode_unicode: bool = False

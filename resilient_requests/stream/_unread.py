@@ -7,6 +7,7 @@ from collections import deque
 __all__ = ["Unread"]
 
 _COMPACT = 64 * 1024
+_SHORT = 4096  # a second copy of so little does not matter
 
 
 class Unread:
@@ -50,7 +51,8 @@ class Unread:
 
     def take_all(self) -> bytes:
         """Return everything."""
-        self._skip_lf()
+        if self._behind_cr:
+            self._skip_lf()
         return self._take(len(self._data))
 
     def take_chunk(self) -> bytes | None:
@@ -71,27 +73,36 @@ class Unread:
             return self._take(min(end, len(self._data)))
         return None
 
-    def take_line(self) -> bytes | None:
-        """Return a line without its end, which is LF, CR or CRLF; None where no line has ended."""
-        self._skip_lf()
-        data, start = self._data, max(self._searched, self._at)
-        newline = data.find(b"\n", start)
-        carriage = data.find(b"\r", start, newline if newline >= 0 else len(data))
+    def take_line(self, is_over: bool = False) -> bytes | None:
+        """Return a line without its end, which is LF, CR or CRLF; None where no line has ended.
+
+        ``is_over``: nothing more comes, so the rest will do, if there is any.
+        """
+        if self._behind_cr:
+            self._skip_lf()
+        data, at = self._data, self._at
+        newline = data.find(b"\n", self._searched)
+        carriage = data.find(b"\r", self._searched, newline if newline >= 0 else len(data))
         end = carriage if carriage >= 0 else newline
         if end < 0:
             self._searched = len(data)
-            return None
-        line = self._copy(end)
-        # A CR ends the line at once; an LF behind it, now or in the next piece, belongs to it.
-        self._behind_cr = end == carriage
-        self._move(end + 1)
-        self._skip_lf()
+            return (self.take_all() or None) if is_over else None
+        line = bytes(data[at:end]) if end - at < _SHORT else self._copy(end)
+        if end == carriage:
+            # A CR ends the line at once; an LF behind it, now or in the next piece, belongs to it.
+            self._behind_cr = True
+            self._move(end + 1)
+            self._skip_lf()
+        elif end + 1 < len(data) and end < _COMPACT:
+            self._at = self._searched = end + 1
+        else:
+            self._move(end + 1)
         return line
 
     def take_until(self, delimiter: bytes) -> bytes | None:
         """Return the bytes up to a delimiter, and skip that; None where there is none."""
         self._skip_lf()
-        at = self._data.find(delimiter, max(self._searched, self._at))
+        at = self._data.find(delimiter, self._searched)
         if at < 0:
             self._searched = max(len(self._data) - len(delimiter) + 1, self._at)
             return None

@@ -46,8 +46,8 @@ class SocketReader(io.RawIOBase):
         self.theirs: float | _Unset | None = UNSET
         self._asked = self._armed = sock.gettimeout()  # asked for, and what the socket made of it
         self._sees_death = False
-        self._is_dry = self._is_waiting = self._is_closing = False
-        self._early = attempt.take_early()
+        self._is_dry = self._is_filled = self._is_waiting = self._is_closing = False
+        self._early = attempt.take_early() if attempt.early else b""
         self._sock = sock
         # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
         self._file = sock.makefile("rb", buffering=0)
@@ -68,6 +68,7 @@ class SocketReader(io.RawIOBase):
         """Read once into ``buffer``; as `recv`."""
         if self._is_dry:
             return None
+        self._is_filled = True
         data = self.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -78,17 +79,31 @@ class SocketReader(io.RawIOBase):
         token = attempt.token
         if self._early:
             data, self._early = self._early[:size], self._early[size:]
-            attempt.heads()
+            if attempt.status is None:
+                attempt.heads()
         else:
-            self._arm()
+            sock = self._sock
+            if (current := sock.gettimeout()) != self._armed:
+                self.theirs = self._asked = self._armed = current
+            limit = self.limit
+            if self.until is not None and limit is not None:
+                left = self.until - token.boot()
+                # The first read has the whole limit, which urllib3 has just set: to set it again is a system call.
+                limit = limit if limit - left < _MOMENT else max(left, 0.001)
+            elif self.theirs is not UNSET:
+                limit = self.theirs
+            limit = token.clip(limit)
+            if limit != self._asked:
+                sock.settimeout(limit)
+                self._asked, self._armed = limit, sock.gettimeout()
             self._is_waiting = True
             try:
                 if self._is_closing:
                     token.cancel()
                 if self._sees_death:
-                    _see_death(self._sock)
+                    _see_death(sock)
                 # urllib3's TLS inside TLS says 0 where the peer has left without a word.
-                data = self._sock.recv(size) or b""
+                data = sock.recv(size) or b""
             except BaseException as error:
                 if isinstance(error, (OSError, ValueError)):
                     token.check()
@@ -97,27 +112,11 @@ class SocketReader(io.RawIOBase):
             finally:
                 self._is_waiting = False
             attempt.received(len(data))
-        if token.is_ended:
+        if token.end is not None:
             token.check()
         if not data:
             self.has_ended = True
         return data
-
-    def _arm(self) -> None:
-        limit, sock = self.limit, self._sock
-        token = self.attempt.token
-        if (current := sock.gettimeout()) != self._armed:
-            self.theirs = self._asked = self._armed = current
-        if self.theirs is not UNSET:
-            limit = self.theirs if self.until is None else limit
-        if self.until is not None and limit is not None:
-            left = self.until - token.boot()
-            # The first read has the whole limit, which urllib3 has just set: to set it again is a system call.
-            limit = limit if limit - left < _MOMENT else max(left, 0.001)
-        limit = token.clip(limit)
-        if limit != self._asked:
-            sock.settimeout(limit)
-            self._asked, self._armed = limit, sock.gettimeout()
 
     def take_theirs(self) -> float | _Unset | None:
         """Return the timeout that somebody else has set since this was asked last; the caller obeys it then."""
@@ -148,7 +147,7 @@ class SocketReader(io.RawIOBase):
 
     def buffered(self, reader: io.BufferedReader) -> bytes:
         """Return, without waiting, the bytes that a reader has read ahead. Raises the end of the call."""
-        if self.attempt.token.is_ended:
+        if self.attempt.token.end is not None:
             self.attempt.token.check()
         if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
             self.attempt.token.clip(
@@ -164,6 +163,10 @@ class SocketReader(io.RawIOBase):
             return reader.read1(_MOST_BUFFERED)
         finally:
             self._is_dry = False
+
+    def is_buffered(self, reader: io.BufferedReader) -> bool:
+        """Whether a reader may have read ahead: http.client's, where that has read the head."""
+        return self._is_filled or reader.raw is not self
 
     def peek(self, reader: io.BufferedReader) -> bytes:
         """Return, without taking them or waiting, the bytes that a reader over this has read ahead."""
@@ -182,7 +185,7 @@ class SocketReader(io.RawIOBase):
     def close(self) -> None:
         """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
         if not self.closed:
-            self.leave(self._early)
+            self.has_surplus = self.has_surplus or bool(self._early)
             self.wake()  # closing a socket wakes nobody, and now nobody could
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:  # else it was a proxy's answer to CONNECT
@@ -197,7 +200,7 @@ class ResponseBuffer(io.BufferedReader):
 
     def close(self) -> None:
         """Close the reader below, too."""
-        if not self.closed:
+        if not self.closed and self.raw.is_buffered(self):
             self.raw.leave(self.raw.peek(self))
         super().close()
 

@@ -178,14 +178,16 @@ def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     tap = response.raw._original_response.reader
     assert response.raw.read(1) == b"d"
-    is_about_to, go_on, arm = threading.Event(), threading.Event(), tap._arm
+    token = tap.attempt.token
+    is_about_to, go_on, clip = threading.Event(), threading.Event(), token.clip
 
-    def armed() -> None:
-        arm()
+    def clipped(limit: float | None) -> float | None:
+        limit = clip(limit)
         is_about_to.set()
         go_on.wait(5)
+        return limit
 
-    monkeypatch.setattr(tap, "_arm", armed)
+    monkeypatch.setattr(token, "clip", clipped)
     reading = Running(response.raw.read)
     assert is_about_to.wait(5)
     closing = Running(lambda: close(response))
