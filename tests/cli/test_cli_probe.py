@@ -1,4 +1,4 @@
-"""The probe as its users run it: against servers that forget, close, drop and refuse, and what it concludes."""
+"""The probe as its users run it: against servers that forget, close, drop and refuse."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ import pytest
 from clients import in_time
 from lab.network import Lab, why_not
 from proxies import HTTPProxy, SOCKS5Proxy
+from terminal import terminal
 
 from resilient_requests import cli
-from resilient_requests.cli import _terminal
-from resilient_requests.cli.probe import _ladder, _progress
-from resilient_requests.cli.probe._line import Finding, Line, Result
-from resilient_requests.cli.probe._report import label
-from resilient_requests.cli.probe._target import Target
-from resilient_requests.cli.probe._verdict import Rung, Verdict, judge, keepalive_helps
+from resilient_requests.cli.probe._connection import Finding, ProbeConnection, Result, Target
+from resilient_requests.cli.probe._report import Verdict, judge, keepalive_helps
+from resilient_requests.cli.probe._run import Sample, between, idle_times, schedule
 from resilient_requests.testing import (
     FaultServer,
     ReceivedRequest,
@@ -41,9 +39,15 @@ from resilient_requests.testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Idle times on both sides of a limit of 0.5 s, some way off it, whatever else the machine has to do.
+# Idle times on both sides of a limit of 0.5 s, some way off it for the sake of a busy machine.
 RUNGS = "0.1,0.2,1.2"
 FORGETS = 0.5
+COMMAND = (sys.executable, "-W", "error", "-m", "resilient_requests", "probe")
+WITHOUT_RICH = (
+    "import sys; sys.modules['rich'] = sys.modules['rich.console'] = None; "
+    "from resilient_requests.cli import main; raise SystemExit(main(['probe', *sys.argv[1:]]))"
+)
+PLAIN = (sys.executable, "-c", WITHOUT_RICH)
 NO_LAB = why_not()
 NGINX = shutil.which("nginx") or next(iter(Path("/usr/sbin").glob("nginx")), None)
 
@@ -82,7 +86,7 @@ def probe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
 def in_process(*arguments: str, **environment: str) -> Told:
     """Run the real command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "resilient_requests", "probe", *arguments],
+        [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -99,12 +103,12 @@ def trusting(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> FaultServe
     return server
 
 
-def rung(idle: float, result: Result = Result.REUSED, **facts: Any) -> Rung:
+def sample(idle: float, result: Result = Result.REUSED, **facts: Any) -> Sample:
     """A connection that was idle for so long, and what became of it."""
-    return Rung(idle=idle, finding=Finding(result=result), **facts)
+    return Sample(idle=idle, finding=Finding(result=result), **facts)
 
 
-# -- real servers -------------------------------------------------------------------------------------------------
+# -- real servers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -161,10 +165,10 @@ def test_a_server_that_closes_is_told_from_a_path_that_forgets(
 
 
 @pytest.mark.slow
-def test_a_limit_below_the_last_rungs_is_narrowed_down_too(
+def test_a_limit_below_the_last_times_is_narrowed_down_too(
     probe: Callable[..., Told], fault_server_factory: Callable[..., FaultServer]
 ) -> None:
-    """As soon as it is known between which rungs it lies, and nothing is tried where it does not."""
+    """As soon as it is known between which times it lies; nothing is tried elsewhere."""
     server = fault_server_factory(idle_limit=0.7)
     told = probe(server.url, "--rungs", "0.1,0.2,1.2,1.4", "--json")
     limit = told.json["limit"]
@@ -194,7 +198,7 @@ def test_a_close_that_crosses_the_request_is_the_servers(
     ending: Reply,
     result: str,
 ) -> None:
-    """A rung right at the server's limit: it sends its FIN before it has seen the request."""
+    """An idle time right at the server's limit: it sends its FIN before it sees the request."""
     server = trusting(monkeypatch, fault_server_factory(tls=tls))
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -215,13 +219,13 @@ def test_an_unasked_answer_is_a_close(
     """Some servers say 408 before they leave an idle connection; session tickets are no answer."""
     server = trusting(monkeypatch, fault_server_factory(tls=tls))
     with Target(server.url) as target:
-        line = Line(target)
-        line.open()
-        before = line.look()
+        connection = ProbeConnection(target)
+        connection.open()
+        before = connection.look()
         server.push_idle(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-        while not (found := line.look()):
+        while not (found := connection.look()):
             server.wait_for_disconnects(1, 0.01)
-        line.close()
+        connection.close()
 
     assert before is None
     assert (found.result, found.error) == (Result.CLOSED, "unsolicited bytes")
@@ -230,12 +234,12 @@ def test_an_unasked_answer_is_a_close(
 def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
     """Before the next use, so it costs no call."""
     with Target(fault_server.url) as target:
-        line = Line(target)
-        line.open()
+        connection = ProbeConnection(target)
+        connection.open()
         fault_server.kill_idle("reset")
-        while not (found := line.look()):
+        while not (found := connection.look()):
             fault_server.wait_for_disconnects(1, 0.01)
-        line.close()
+        connection.close()
 
     assert found.result is Result.RESET_IDLE
     assert found.error == "ConnectionResetError(ECONNRESET)"
@@ -253,21 +257,21 @@ def test_idle_connections_that_survive_need_no_window(
     assert told.results() == {0.02: "reused", 0.04: "reused", 0.06: "reused"}
 
 
-def test_each_rung_has_a_connection_of_its_own(
+def test_each_idle_time_has_a_connection_of_its_own(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """Two requests on each, and none on a connection that another rung has kept warm."""
+    """Two requests on each, and none on a connection that another request has kept warm."""
     probe(fault_server.url, "--rungs", "0.02,0.04", "--json")
 
     counts = sorted(each.requests for each in fault_server.connections)
-    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two rungs, and four between them
+    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two, and four between them
     assert {each.method for each in fault_server.requests} == {"GET"}
 
 
 def test_a_post_is_only_sent_when_asked_for(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """Some POSTs are paid for, and each rung sends two."""
+    """Some POSTs are paid for, and each idle time costs two."""
     told = probe(fault_server.url, "--rungs", "0.02", "--method", "post")
 
     assert {each.method for each in fault_server.requests} == {"POST"}
@@ -311,7 +315,7 @@ def test_an_answer_without_end_does_not_hold_the_probe_up(
     probe: Callable[..., Told], fault_server_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody will probe an event stream."""
-    monkeypatch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.1)
+    monkeypatch.setattr("resilient_requests.cli.probe._connection._FIRST_ANSWER", 0.1)
     server = fault_server_factory(default=stream([b": ping\n\n", 0.05] * 100))
     since = time.monotonic()
     told = probe(server.url, "--rungs", "0.02", "--json")
@@ -324,14 +328,13 @@ def test_an_answer_without_end_does_not_hold_the_probe_up(
 def test_a_server_that_fails_altogether_is_not_blamed_on_idleness(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """The control connection fares as badly, so the rung says nothing."""
-    times = (
-        7  # the fresh connection, the rung, its four refinements, and its rung with TCP keep-alive
-    )
+    """The control connection fares as badly, so the sample says nothing."""
+    # The fresh connection, the sample, four below it, and one with TCP keep-alive.
+    times = 7
     fault_server.script(*[respond(b"ok")] * times)
     fault_server.default = silence()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.2)
+        patch.setattr("resilient_requests.cli.probe._connection._FIRST_ANSWER", 0.2)
         told = probe(fault_server.url, "--rungs", "1.1", "--json")
 
     assert set(told.results().values()) == {"control failed"}
@@ -437,12 +440,12 @@ def test_a_proxy_that_forgets_tunnels_is_found_out(
     assert told.json["limit"]["last_good"] < FORGETS < told.json["limit"]["first_bad"]
 
 
-# -- what it prints -----------------------------------------------------------------------------------------------
+# -- what it prints --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_the_real_command_prints_plain_text_into_a_pipe(fault_server_factory: Any) -> None:
-    """The picture on stdout, progress on stderr, and no escape sequences, whatever the environment claims."""
+    """The picture on stdout, progress on stderr; the environment brings no escape sequences."""
     server = fault_server_factory(idle_limit=FORGETS)
     told = in_process(
         server.url + "/?token=hunter2", "--rungs", RUNGS, FORCE_COLOR="1", TERM="xterm-256color"
@@ -490,72 +493,65 @@ def test_the_tls_version_is_told(
     assert f"CA: {fault_server_tls.ca_path}" in told.out
 
 
-class Terminal:
-    """A stream that says it is a terminal."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> int:
-        """Keep it."""
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def isatty(self) -> bool:
-        """Lie."""
-        return True
-
-
-def test_somebody_who_watches_sees_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_watcher_sees_a_bar_and_how_long_it_will_take(fault_server: FaultServer) -> None:
     """Two minutes without a sign of life look like a hang."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with _progress.watcher() as watcher:
-        watcher.started(rung(5.0))
-        watcher.tick()
-        watcher.finished(rung(5.0, Result.RESET))
+    with terminal([*COMMAND, fault_server.url, "--rungs", "0.1,2"]) as shown:
+        code = shown.end()
 
-    assert "\x1b" in terminal.text
-    assert "5 s" in terminal.text
+    assert code == 0
+    assert f"probing {fault_server.url}: about 2 s, at most 4 s" in shown.text
+    assert "idle 0.1 s: reused, about 2 s left" in shown.text
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in shown.text
+    assert re.search(r"idle [^,\n]+: reused\n", shown.text)  # the last one
+    assert shown.text.rstrip().endswith("No window is needed: idle connections survive up to 2 s.")
 
 
-def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [(PLAIN, {"TERM": "xterm-256color"}), (COMMAND, {"TERM": "dumb"})],
+    ids=["without rich", "dumb"],
+)
+def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
+    fault_server: FaultServer, command: tuple[str, ...], environment: dict[str, str]
+) -> None:
     """The core dependencies suffice."""
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+    arguments = [*command, fault_server.url, "--rungs", "0.1"]
+    with terminal(arguments, environment=environment) as shown:
+        code = shown.end()
 
-    assert _terminal.rich_console(Terminal()) is None  # type: ignore[arg-type]  # all of a stream that it needs
+    assert code == 0
+    assert "idle 0.1 s: reused\n" in shown.text
+    assert "\x1b" not in shown.raw
 
 
-# -- what it concludes --------------------------------------------------------------------------------------------
+# -- what it concludes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("rungs", "hint", "side", "keepalive"),
+    ("samples", "hint", "side", "keepalive"),
     [
-        ([rung(20), rung(30, Result.RESET)], None, "path", 10.0),
-        ([rung(5), rung(10, Result.BLACK_HOLE)], None, "path", 2.5),
-        ([rung(5.7), rung(10, Result.BLACK_HOLE)], None, "path", 2.8),
-        ([rung(20), rung(30, Result.RESET)], 5.0, "path", 3.0),
-        ([rung(20), rung(30, Result.RESET)], 1.0, "path", 0.0),
-        ([rung(0.2, Result.RESET)], None, "path", 0.0),
-        ([rung(2.6), rung(3.2, Result.CLOSED)], None, "server", 1.3),
-        ([rung(60), rung(75, Result.CLOSED)], None, "server", None),
-        ([rung(2), rung(3, Result.RESET), rung(5, Result.CLOSED)], None, "server", 1.0),
-        ([rung(60), rung(75, Result.RESET_IDLE)], None, "path", None),
-        ([rung(5), rung(10, Result.CONTROL_FAILED)], None, None, None),
-        ([rung(5), rung(10, Result.NOT_OPENED)], 5.0, None, None),
-        ([rung(5), rung(10, Result.RESET), rung(20)], None, "path", 2.5),
+        ([sample(20), sample(30, Result.RESET)], None, "path", 10.0),
+        ([sample(5), sample(10, Result.BLACK_HOLE)], None, "path", 2.5),
+        ([sample(5.7), sample(10, Result.BLACK_HOLE)], None, "path", 2.8),
+        ([sample(20), sample(30, Result.RESET)], 5.0, "path", 3.0),
+        ([sample(20), sample(30, Result.RESET)], 1.0, "path", 0.0),
+        ([sample(0.2, Result.RESET)], None, "path", 0.0),
+        ([sample(2.6), sample(3.2, Result.CLOSED)], None, "server", 1.3),
+        ([sample(60), sample(75, Result.CLOSED)], None, "server", None),
+        ([sample(2), sample(3, Result.RESET), sample(5, Result.CLOSED)], None, "server", 1.0),
+        ([sample(60), sample(75, Result.RESET_IDLE)], None, "path", None),
+        ([sample(5), sample(10, Result.CONTROL_FAILED)], None, None, None),
+        ([sample(5), sample(10, Result.NOT_OPENED)], 5.0, None, None),
+        ([sample(5), sample(10, Result.RESET), sample(20)], None, "path", 2.5),
     ],
 )
 def test_the_recommendation(
-    rungs: list[Rung], hint: float | None, side: str | None, keepalive: float | None
+    samples: list[Sample], hint: float | None, side: str | None, keepalive: float | None
 ) -> None:
-    """Half of what was survived, what the server grants less a margin, or the default: the least of them."""
-    verdict = judge(rungs, hint)
+    """The least of half of the survived time, the server's grant less a margin, the default."""
+    verdict = judge(samples, hint)
 
     assert (verdict.side, verdict.keepalive) == (side, keepalive)
     assert verdict.is_conclusive
@@ -573,15 +569,15 @@ def test_the_reason_goes_on_after_because_it_is(
     last_good: float, hint: float | None, said: str
 ) -> None:
     """The text and the JSON share its words."""
-    assert judge([rung(last_good), rung(30, Result.RESET)], hint).reason == said
+    assert judge([sample(last_good), sample(30, Result.RESET)], hint).reason == said
 
 
 @pytest.mark.parametrize(
-    "rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]]
+    "samples", [[], [sample(1, Result.NOT_OPENED)], [sample(1, Result.CONTROL_FAILED)]]
 )
-def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
+def test_nothing_judged_is_no_good_news(samples: list[Sample]) -> None:
     """Else a server that dies during the probe would pass."""
-    assert judge(rungs, None) == Verdict(
+    assert judge(samples, None) == Verdict(
         side=None,
         last_good=0.0,
         first_bad=None,
@@ -595,26 +591,26 @@ def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
 @pytest.mark.parametrize(
     ("probed", "helps"),
     [
-        ([rung(20), rung(30), rung(45)], True),
-        ([rung(20), rung(30, Result.RESET)], False),
-        ([rung(30), rung(45, Result.BLACK_HOLE)], False),
-        ([rung(20)], None),  # not beyond the limit
-        ([rung(30, Result.NOT_OPENED)], None),
+        ([sample(20), sample(30), sample(45)], True),
+        ([sample(20), sample(30, Result.RESET)], False),
+        ([sample(30), sample(45, Result.BLACK_HOLE)], False),
+        ([sample(20)], None),  # not beyond the limit
+        ([sample(30, Result.NOT_OPENED)], None),
         ([], None),
     ],
 )
-def test_whether_tcp_keepalive_helps(probed: list[Rung], helps: bool | None) -> None:
+def test_whether_tcp_keepalive_helps(probed: list[Sample], helps: bool | None) -> None:
     """It does where connections outlive the limit with it."""
-    assert keepalive_helps([rung(20), rung(30, Result.RESET)], probed) is helps
+    assert keepalive_helps([sample(20), sample(30, Result.RESET)], probed) is helps
 
 
 def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
     """There is nothing that it could help against."""
-    assert keepalive_helps([rung(20)], [rung(20)]) is None
+    assert keepalive_helps([sample(20)], [sample(20)]) is None
 
 
 @pytest.mark.parametrize(
-    ("longest", "rungs"),
+    ("longest", "times"),
     [
         (120.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)),
         (300.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300)),
@@ -622,33 +618,39 @@ def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
         (0.5, (0.5,)),
     ],
 )
-def test_the_rungs(longest: float, rungs: tuple[float, ...]) -> None:
-    """The last one is what was asked for."""
-    assert _ladder.rungs(longest) == rungs
+def test_the_longest_idle_time_is_as_asked_for(longest: float, times: tuple[float, ...]) -> None:
+    """Below it are the usual ones."""
+    assert idle_times(longest) == times
 
 
 @pytest.mark.parametrize("longest", [2.0, 5.0, 7.0, 10.0, 20.0, 50.0, 120.0, 300.0, 3600.0])
 @pytest.mark.parametrize("usual", [0.01, 0.5, 15.0])
-def test_a_probe_takes_less_than_twice_its_longest_rung(longest: float, usual: float) -> None:
-    """A black hole at the last rung but one, and another at the last point of the refinement, is the longest story."""
-    *_, before, bad = (0.0, *_ladder.rungs(longest)[:-1])
-    wait = _ladder.answer_limit(usual, longest)
+def test_a_probe_takes_less_than_twice_its_longest_time(longest: float, usual: float) -> None:
+    """The worst case: a black hole at the last time but one, and another just below it."""
+    *_, before, bad = (0.0, *idle_times(longest)[:-1])
+    wait = schedule([longest], usual).answer_limit
 
-    assert bad + wait + max(_ladder.between(before, bad)) + wait < 2 * longest
-
-
-def test_the_adapters_own_keepalive_is_tried_where_the_ladder_is_long_enough() -> None:
-    """A short ladder needs probes that come sooner."""
-    assert (_ladder.probes(120.0).idle, _ladder.probes(120.0).interval) == (15, 5)
-    assert _ladder.probes(10.0).idle == 1
+    assert bad + wait + max(between(before, bad)) + wait < 2 * longest
 
 
-def test_a_rung_with_tcp_keepalive_is_called_so() -> None:
-    """Its twin without stands beside it."""
-    assert label(rung(5.0, probed=True)) == "5 s with TCP keep-alive"
+@pytest.mark.parametrize(
+    ("longest", "idle", "interval"), [(120.0, 15, 5), (119.0, 14, 4), (10.0, 1, 1)]
+)
+def test_the_adapters_own_keepalive_is_tried_where_there_is_time(
+    longest: float, idle: int, interval: int
+) -> None:
+    """A short probe needs packets that come sooner."""
+    keepalive = schedule([longest], 0.01).keepalive
+
+    assert (keepalive.idle, keepalive.interval) == (idle, interval)
 
 
-# -- real middleboxes and servers ---------------------------------------------------------------------------------
+def test_a_sample_with_tcp_keepalive_is_called_so() -> None:
+    """Its twin without is listed beside it."""
+    assert str(sample(5.0, kept_alive=True)) == "5 s with TCP keep-alive"
+
+
+# -- real middleboxes and servers ------------------------------------------------------------------
 
 _NGINX_CONF = """
 daemon off; master_process off; pid {here}/pid; error_log stderr;
@@ -690,7 +692,7 @@ def nginx(here: Path) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(NGINX is None, reason="no nginx here: apt-get install nginx-light")
 def test_nginx_is_named_with_its_own_limit(probe: Callable[..., Told], tmp_path: Path) -> None:
-    """keepalive_timeout 3: the server closes, and the limit is right within one step of the refinement."""
+    """keepalive_timeout 3: the server closes, and the limit is right within one step."""
     with nginx(tmp_path) as url:
         told = probe(url, "--max-idle", "10", "--json")
 
@@ -710,7 +712,7 @@ def test_nginx_is_named_with_its_own_limit(probe: Callable[..., Told], tmp_path:
 def test_a_nat_that_forgets_after_four_seconds(
     probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, strangers: Any, scheme: str
 ) -> None:
-    """A real connection tracker: its side, its limit, TCP keep-alive that keeps it awake, in under twice 10 s."""
+    """A real connection tracker: its side, its limit, TCP keep-alive that keeps it awake."""
     since = time.monotonic()
     with Lab(memory=4, strangers=strangers) as lab, lab.client.entered():
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", lab.ca)

@@ -1,33 +1,45 @@
-"""One connection of a probe: opened, left idle by its owner, looked at, and used once more."""
+"""One connection of a probe: dialled as requests would, left idle, looked at, used once more."""
 
 from __future__ import annotations
 
 import enum
 import http.client
+import re
 import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.util.wait import wait_for_read
 
 from resilient_requests.call import _clock
-from resilient_requests.call._causes import describe
+from resilient_requests.cli._arguments import UsageError, web_url
+from resilient_requests.cli._output import describe, in_words
 from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.transport._tls import TLSContexts
 
 if TYPE_CHECKING:
-    from resilient_requests.call._timeouts import TCPKeepAlive
-    from resilient_requests.cli.probe._target import Target
+    from collections.abc import Iterable
 
-__all__ = ["BROKEN", "Facts", "Finding", "Line", "Result"]
+    from typing_extensions import Self
+
+    from resilient_requests.call._timeouts import TCPKeepAlive
+
+__all__ = ["BROKEN", "Facts", "Finding", "ProbeConnection", "Result", "Target"]
 
 BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _CONNECT = 10.0
 _FIRST_ANSWER = 15.0
 _MOST = 1 << 20  # of a body that has to be read before the connection can be used again
 _NOW = getattr(socket, "MSG_DONTWAIT", 0)
+# Up to the last "@": a password may hold one too.
+_USERINFO = re.compile(r"^([\w+.-]+://)?.*@")
 
 
 class Result(str, enum.Enum):
@@ -59,19 +71,105 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of an idle connection, ``after`` seconds of waiting, and the error in the words of a log."""
+    """What became of an idle connection: the result, the error, and how long its use took.
+
+    ``after``: seconds from the second request to its answer or its failure.
+    """
 
     result: Result
     after: float = 0.0
     error: str | None = None
 
 
-class Line:
-    """One keep-alive connection; used by one thread, but for ``abandon``."""
+class Target:
+    """A URL with a method and headers, and the way to it; immutable, used from any thread.
 
-    def __init__(self, target: Target, probes: TCPKeepAlive | None = None) -> None:
+    The way is that of requests: the same proxies, the same trust. Connections belong to the caller
+    that asks for them; nothing is pooled. Raises UsageError for what is no HTTP URL, and for a
+    proxy that cannot be used.
+    """
+
+    def __init__(
+        self, url: str, method: str = "GET", headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        url = web_url(url, default_scheme="https")
+        fields = {"User-Agent": "resilient-requests-probe"}
+        self.request = requests.Request(method, url, headers=fields).prepare()
+        self.request.headers.update(headers)
+        parts = urlsplit(url)
+        self.method = method
+        self.is_tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.is_tls else 80)
+        proxies = get_environ_proxies(url)
+        with requests.Session() as session:
+            settings = session.merge_environment_settings(url, {}, None, None, None)
+        self.verify = settings["verify"]
+        self._proxy = select_proxy(url, proxies)
+        self._adapter = HTTPAdapter()
+        try:
+            self._pool: Any = self._adapter.get_connection_with_tls_context(
+                self.request, self.verify, proxies=proxies
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise UsageError(in_words(error)) from None
+        self._path = self._adapter.request_url(self.request, proxies)
+        self._contexts = TLSContexts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._adapter.close()
+
+    def __str__(self) -> str:
+        """Where it is, without path, query and credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        way = "" if self.proxy is None else f" through {self.proxy}"
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}{way}"
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy in use, without its credentials; None where there is none."""
+        return None if self._proxy is None else _USERINFO.sub(r"\1", self._proxy)
+
+    @property
+    def trust(self) -> str:
+        """Where the trusted certificates come from."""
+        return "certifi" if self.verify is True else str(self.verify)
+
+    def dial(self, timeout: float, socket_options: Any = None) -> Any:
+        """Return a new, open connection of urllib3's; the options replace urllib3's own."""
+        conn = self._pool._new_conn()
+        conn.timeout = timeout
+        if socket_options is not None:
+            conn.socket_options = socket_options
+        self._contexts.share(conn)
+        if self.is_tls and self._pool.proxy is not None:
+            self._pool._prepare_proxy(conn)
+        else:
+            conn.connect()
+        return conn
+
+    def ask(self, conn: Any) -> None:
+        """Send the request on an open connection, in one piece."""
+        headers = dict(self.request.headers)
+        if self._pool.proxy is not None and not self.is_tls:
+            headers.update(self._pool.proxy_headers)
+        conn.request(
+            self.method, self._path, headers=headers, preload_content=False, decode_content=False
+        )
+
+
+class ProbeConnection:
+    """One keep-alive connection; used by one thread, but for ``abandon``.
+
+    ``keepalive``: settings for TCP keep-alive; None leaves it off.
+    """
+
+    def __init__(self, target: Target, keepalive: TCPKeepAlive | None = None) -> None:
         self._target = target
-        self._options = None if probes is None else probes.socket_options()
+        self._options = None if keepalive is None else keepalive.socket_options()
         self._conn: Any = None
         self._twin: socket.socket | None = None
 
@@ -101,7 +199,7 @@ class Line:
         )
 
     def _read(self, limit: float) -> Any:
-        """Read an answer; one that does not end within limits ends the connection, as an endless stream would."""
+        """Read an answer; close the connection where the answer exceeds the limits."""
         response, left, since = self._conn.getresponse(), _MOST, _clock.now()
         while data := response.read1(65536, decode_content=False):
             left -= len(data)
@@ -112,7 +210,7 @@ class Line:
         return response
 
     def look(self) -> Finding | None:
-        """Return what has happened while it was idle; None where nothing has."""
+        """Return what has happened while it was idle; None where nothing has happened."""
         assert self._twin is not None
         if not wait_for_read(self._twin, timeout=0):
             return None
@@ -120,12 +218,15 @@ class Line:
             is_end = not self._twin.recv(1, socket.MSG_PEEK | _NOW) or self._is_farewell()
             return Finding(result=Result.CLOSED, error=None if is_end else "unsolicited bytes")
         except (BlockingIOError, ssl.SSLWantReadError):
-            return None  # TLS records without content, such as session tickets
+            return None
         except OSError as error:
             return Finding(result=Result.RESET_IDLE, error=describe(error))
 
     def _is_farewell(self) -> bool:
-        """Whether the bytes that have arrived are only TLS's way to end. Raises SSLWantReadError for lesser records."""
+        """Return whether the bytes that have arrived are TLS's close_notify.
+
+        Raises SSLWantReadError where they are records without content, such as session tickets.
+        """
         sock = self._conn.sock
         if not isinstance(sock, ssl.SSLSocket):
             return False
@@ -142,7 +243,7 @@ class Line:
             self._await_byte(limit)
             self._read(limit)
         except (_Left, http.client.RemoteDisconnected):
-            # The FIN was on its way when the request was sent: not the path, a policy of the peer's.
+            # The FIN was on its way when the request was sent: the server closed, by its policy.
             finding = Finding(result=Result.CLOSED, error="while the request was sent")
         except BROKEN as error:
             result = Result.BLACK_HOLE if _is_silence(error) else Result.RESET
@@ -152,16 +253,17 @@ class Line:
         return Finding(result=finding.result, error=finding.error, after=since.age(_clock.now()))
 
     def _await_byte(self, limit: float) -> None:
-        """Wait for the answer's first byte beneath TLS, which reports a reset as an end on some versions."""
+        """Wait for the answer's first byte. Raises TimeoutError, OSError and _Left."""
+        # TLS is bypassed here: some versions of OpenSSL report a reset as an end.
         assert self._twin is not None
         if not wait_for_read(self._twin, timeout=limit):
             raise TimeoutError("timed out")
-        # A reset behind a FIN reads as an end: the peer had closed before it rejected the request.
+        # A reset behind a FIN reads as an end: the peer had closed before it saw the request.
         if not self._twin.recv(1, socket.MSG_PEEK | _NOW):
             raise _Left
 
     def abandon(self) -> None:
-        """Wake whoever waits for this connection; from any thread."""
+        """End a wait for this connection; from any thread."""
         if self._twin is not None:
             with suppress(OSError):
                 self._twin.shutdown(socket.SHUT_RDWR)
@@ -179,5 +281,5 @@ class _Left(Exception):
 
 
 def _is_silence(error: BaseException) -> bool:
-    # ETIMEDOUT is the kernel's word for the same silence: keep-alive probes, or data, were not acknowledged.
+    # ETIMEDOUT stands for silence, too: keep-alive probes, or data, were not acknowledged.
     return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
