@@ -254,6 +254,9 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("--url", f"http://me:very/{KEY}@127.0.0.1:1", "hello"), "InvalidURL"),
         (("--url", f"http://me:{KEY}/very@127.0.0.1:1", "hello"), "InvalidURL"),
         (("--url", "ftp://127.0.0.1", "hello"), "http://"),
+        (("--url", "example.com", "hello"), "http://"),
+        (("--url", "http://a..b/", "hello"), "InvalidURL"),
+        (("--url", "http://127.0.0.1:99999/", "hello"), "InvalidURL"),
         (("--model", "", "hello"), "--model"),
         (("",), "the prompt is empty"),
         (("-",), "the prompt is empty"),
@@ -454,6 +457,90 @@ def test_redirects_without_end_are_5(fault_server_factory: Factory) -> None:
     server.default = respond(status=307, headers={"Location": url_of(server)})
 
     assert chat("--url", url_of(server), "hello").code == 5
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[",
+        "http://a..b/",
+        f"http://{'a' * 64}.example/",
+        "http://a b/",
+        "https://",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:port/",
+        "http://me:hunter2/very@127.0.0.1/",
+        "ftp://127.0.0.1/",
+        "mailto:me@example.com",
+        "\xff",
+    ],
+)
+def test_a_redirect_that_leads_to_no_url_is_5(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, location: str
+) -> None:
+    """The provider's doing, too; plain requests raises what its URL parsers do."""
+    server = fault_server_factory(default=respond(status=307, headers={"Location": location}))
+
+    code = cli.main(["chat", "--url", url_of(server), "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert (told.code, told.out) == (5, "")
+    (line,) = told.lines("resilient-requests chat: ")
+    said = "BadRedirect: the redirect leads to no URL of HTTP"
+    assert line == f"resilient-requests chat: {server.host}:{server.port}: {said}"
+    assert told.end.startswith("[BadRedirect]  ? in, ? out  1 attempt  ")
+
+
+def test_an_error_names_the_host_that_a_redirect_has_led_to(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory
+) -> None:
+    """It is there that somebody has to look."""
+    elsewhere = fault_server_factory(default=respond(status=503))
+    moved = respond(status=307, headers={"Location": f"{elsewhere.url}/?key=hunter2"})
+    code = cli.main(["chat", "--url", url_of(fault_server_factory(default=moved)), "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert told.code == 5
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith(f"resilient-requests chat: {elsewhere.host}:{elsewhere.port}: HTTPError")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [(reset(), 6), (sse(chunk("x"), done=False), 4), (respond(status=401), 5)],
+    ids=["no connection", "truncated", "HTTP"],
+)
+def test_an_error_names_the_host(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, reply: Reply, code: int
+) -> None:
+    """Without the credentials that may stand beside it."""
+    server = fault_server_factory(default=reply)
+    url = url_of(server).replace("//", "//me:hunter2@")
+    found = cli.main(["chat", "--url", url, "hello"])
+
+    told = Told(found, *capsys.readouterr())
+    assert told.code == code
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith(f"resilient-requests chat: {server.host}:{server.port}: ")
+    assert "hunter2" not in told.err
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://[", "http://me:hunter2@a..b:1", "::::", "foo://x", "http://127.0.0.1:1"]
+)
+def test_a_proxy_that_cannot_be_used_is_6(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """No connection, and the host to which there is none."""
+    monkeypatch.setenv("http_proxy", proxy)
+    code = cli.main(["chat", "--url", "http://chat.invalid/", "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert (told.code, told.out) == (6, "")
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith("resilient-requests chat: chat.invalid through a proxy: ")
+    assert "hunter2" not in told.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from terminal import terminal
 from resilient_requests import cli
 from resilient_requests.cli.probe._connection import Finding, ProbeConnection, Result, Target
 from resilient_requests.cli.probe._report import Verdict, judge, keepalive_helps
-from resilient_requests.cli.probe._run import Sample, between, idle_times, schedule
+from resilient_requests.cli.probe._run import ProbeRun, Sample, between, idle_times, schedule
 from resilient_requests.testing import (
     FaultServer,
     ReceivedRequest,
@@ -106,6 +107,47 @@ def trusting(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> FaultServe
 def sample(idle: float, result: Result = Result.REUSED, **facts: Any) -> Sample:
     """A connection that was idle for so long, and what became of it."""
     return Sample(idle=idle, finding=Finding(result=result), **facts)
+
+
+@contextlib.contextmanager
+def interrupted(
+    *arguments: str, after: str | FaultServer, reader_leaves: bool = False
+) -> Iterator[Told]:
+    """Run the command until it has said something, or sent a request, and press Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = ""
+        if isinstance(after, FaultServer):
+            assert after.wait_for_requests(1, 30)
+        else:
+            while after not in said:
+                said += process.stderr.readline() or pytest.fail(said)
+        if reader_leaves:
+            process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        out = "" if reader_leaves else process.stdout.read()
+        rest = process.stderr.read()
+        yield Told(process.wait(30), out, said + rest)
+
+
+def samples_of(times: tuple[float, ...], finished: list[Sample]) -> list[float]:
+    """Return the idle times that a run with these samples tells of."""
+    with Target("http://127.0.0.1:1") as target:
+        run = ProbeRun(target, schedule(times, 0.01))
+    for each in finished:
+        run._samples.append(each)
+    return [each.idle for each in run.samples()]
 
 
 # -- real servers ----------------------------------------------------------------------------------
@@ -438,6 +480,195 @@ def test_a_proxy_that_forgets_tunnels_is_found_out(
     assert proxy.connects
     assert told.json["limit"]["side"] == "path"
     assert told.json["limit"]["last_good"] < FORGETS < told.json["limit"]["first_bad"]
+
+
+# -- the URL and the headers ---------------------------------------------------------------------
+
+
+def test_a_host_without_a_scheme_is_asked_over_tls(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server_tls: FaultServer
+) -> None:
+    """People type a host."""
+    trusting(monkeypatch, fault_server_tls)
+    host = fault_server_tls.url.removeprefix("https://")
+    told = probe(f"{host}/v1?q=1", "--rungs", "0.02", "--json")
+
+    assert told.code == 0
+    assert told.json["target"]["tls"] == "TLSv1.3"
+    assert {each.target for each in fault_server_tls.requests} == {"/v1?q=1"}
+    assert told.err.startswith(f"probing https://{host}: about 0.02 s, at most 0.04 s\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("api.example.com", "api.example.com", 443),
+        ("api.example.com:8443/v1", "api.example.com", 8443),
+        ("me:hunter2@api.example.com", "api.example.com", 443),
+        ("HTTP://api.example.com", "api.example.com", 80),
+        ("[::1]:8443", "::1", 8443),
+    ],
+)
+def test_a_target_is_where_its_url_leads(url: str, host: str, port: int) -> None:
+    """With https:// where nothing else is said."""
+    with Target(url) as target:
+        assert (target.host, target.port) == (host, port)
+
+
+def test_headers_are_sent_with_each_request_and_shown_nowhere(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
+    """Some servers end the connection of a caller that they do not know."""
+    secret = "hunter2"
+    headers = ("--header", f"authorization: Bearer {secret}", "--header", "User-Agent:mine")
+    told = probe(fault_server.url, *headers, "--rungs", "0.02", "--json")
+
+    assert told.code == 0
+    requests = fault_server.requests
+    assert {each.header("Authorization") for each in requests} == {f"Bearer {secret}"}
+    assert {each.header("User-Agent") for each in requests} == {"mine"}
+    assert secret not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization Bearer hunter2",
+        ": hunter2",
+        "Auth orization: hunter2",
+        "X: hunter2\nY: z",
+        "X: hunter2\x00",
+        "X: hunter2\N{EURO SIGN}",
+        "Content-Length: 2",
+        "transfer-encoding: chunked",
+    ],
+)
+def test_a_bad_header_is_wrong_usage(
+    probe: Callable[..., Told], capsys: pytest.CaptureFixture[str], header: str
+) -> None:
+    """Before anything is sent, and without its value, which may be a key."""
+    with pytest.raises(SystemExit) as exited:
+        probe("http://127.0.0.1:1", "--header", header)
+
+    assert exited.value.code == 2
+    told = capsys.readouterr().err
+    assert "argument --header: " in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("proxy", "code"),
+    [
+        ("http://[", 2),
+        ("::::", 2),
+        ("foo://127.0.0.1:1", 2),
+        ("http://me:very/hunter2@127.0.0.1:1", 2),
+        ("http://me:hunter2@a..b:1", 3),
+        ("http://me:hunter2@127.0.0.1:1", 3),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, proxy: str, code: int
+) -> None:
+    """Its URL is from the environment, where nobody has checked it."""
+    monkeypatch.setenv("http_proxy", proxy)
+    told = probe("http://api.example.invalid/")
+
+    assert (told.code, told.out) == (code, "")
+    assert told.err.count("\n") == 1
+    assert "hunter2" not in told.err
+
+
+def test_an_error_names_the_host_and_the_proxy(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of ten probes must say which of them failed."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    told = probe("api.example.invalid", "--json")
+
+    way = "https://api.example.invalid:443 through http://127.0.0.1:1"
+    assert told.err.startswith(f"no connection to {way}: ConnectionRefusedError(ECONNREFUSED): ")
+    assert told.json["target"] == {"host": "api.example.invalid", "port": 443}
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_the_samples_so_far(fault_server: FaultServer) -> None:
+    """A minute of waiting is not thrown away."""
+    with terminal([*COMMAND, fault_server.url, "--rungs", "0.1,0.2,60"]) as shown:
+        shown.wait_for("idle 0.1 s: reused").wait_for("idle 0.2 s: reused")
+        since = time.monotonic()
+        code = shown.press_ctrl_c().end()
+
+    assert code == 130
+    assert re.search(r"^ +0\.2 s  #+ +reused +\d+ ms$", shown.text, re.MULTILINE)
+    assert shown.text.rstrip().endswith(
+        "Interrupted: longer idle times, and some in between, were not tried.\n"
+        "So far idle connections survive up to 0.2 s."
+    )
+    assert "Traceback" not in shown.text
+    in_time(time.monotonic() - since, 5)
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_one_json_object(fault_server_factory: Any) -> None:
+    """With the limit, where it has been found already."""
+    server = fault_server_factory(idle_limit=FORGETS)
+    with interrupted(server.url, "--rungs", "0.1,1,60", "--json", after="idle 1 s: ") as told:
+        found = json.loads(told.out)
+
+    assert told.code == 130
+    assert found["interrupted"] is True
+    assert found["recommended_keepalive"] == 0.0
+    assert (found["rungs"][0]["idle"], found["rungs"][0]["result"]) == (0.1, "reused")
+    assert found["limit"]["first_bad"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_ctrl_c_before_the_first_answer_is_no_traceback(
+    fault_server_factory: Any, arguments: tuple[str, ...]
+) -> None:
+    """Nothing is known then, and scripts get their JSON object nevertheless."""
+    server = fault_server_factory(default=silence())
+    with interrupted(server.url, *arguments, after=server) as told:
+        pass
+
+    assert told.code == 130
+    assert "Traceback" not in told.err
+    if arguments:
+        assert (told.json["error"], told.json["interrupted"]) == ("interrupted", True)
+        assert told.json["rungs"] == []
+    else:
+        assert told.out == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_pipe_is_130_though_its_reader_is_gone(fault_server: FaultServer) -> None:
+    """``probe ... | grep``: the key interrupts both."""
+    with interrupted(
+        fault_server.url, "--rungs", "0.1,60", after="idle 0.1 s: ", reader_leaves=True
+    ) as told:
+        pass
+
+    assert told.code == 130
+    assert "Traceback" not in told.err
+
+
+def test_times_tried_in_advance_count_where_the_longest_is_not_known() -> None:
+    """After Ctrl-C; else they only say again what the longest one says."""
+    times = (1.0, 2.0, 10.0)
+    finished = [sample(1.0), sample(2.0), sample(6.0, refined=True)]
+
+    assert samples_of(times, finished) == [1.0, 2.0, 6.0]
+    assert samples_of(times, [*finished, sample(10.0, kept_alive=True)]) == [1.0, 2.0, 6.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0)]) == [1.0, 2.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0, Result.NOT_KEPT)]) == [1.0, 2.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0, Result.RESET)]) == [1.0, 2.0, 6.0, 10.0]
+    forgotten = [sample(1.0), sample(2.0, Result.RESET), *finished[2:], sample(10.0, Result.RESET)]
+    assert samples_of(times, forgotten) == [1.0, 2.0, 10.0]
 
 
 # -- what it prints --------------------------------------------------------------------------------
