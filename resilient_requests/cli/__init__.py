@@ -65,12 +65,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="resilient-requests", description="Calls through bad networks to slow streaming APIs."
+        prog="resilient-requests",
+        description="Calls through bad networks to slow streaming APIs.",
+        epilog="Begin with the demo. COMMAND --help tells more.",
     )
     version = f"%(prog)s {metadata.version('resilient_requests')}"
     parser.add_argument("--version", action="version", version=version)
     parser.set_defaults(run=None)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
     return parser

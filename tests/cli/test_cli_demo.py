@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from requests.adapters import HTTPAdapter
@@ -18,6 +18,13 @@ from resilient_requests.cli import demo
 from resilient_requests.cli._output import show
 from resilient_requests.cli.demo._incidents import INCIDENTS
 from resilient_requests.cli.demo._stage import Incident, Outcome, Promise, Row, Stage, play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from resilient_requests.cli._output import Line
+
+    Form = Callable[[Sequence[Row]], Iterable[Line]]
 
 SLOWEST = 30.0
 BLOCKED = (
@@ -56,6 +63,11 @@ def row(as_promised: bool | None) -> Row:
     return Row(
         incident="A fault", plain=outcome("hangs"), resilient=outcome(), as_promised=as_promised
     )
+
+
+def text_of(lines: Iterable[Line]) -> list[str]:
+    """Return lines without their styles."""
+    return ["".join(text for text, _ in line) for line in lines]
 
 
 def incident(play: Any, *, within: float = 5.0, **facts: Any) -> Incident:
@@ -191,6 +203,7 @@ def test_a_promise_is_exact(found: Outcome, kept: bool) -> None:
     assert Promise(outcome="200", requests=1, applied=1, within=1.0).is_kept_by(found) is kept
 
 
+@pytest.mark.parametrize("form", [demo.table, demo.listing])
 @pytest.mark.parametrize(
     ("rows", "last"),
     [
@@ -199,27 +212,24 @@ def test_a_promise_is_exact(found: Outcome, kept: bool) -> None:
         ([row(True), row(None)], "1 of 1 as promised, 1 skipped"),
     ],
 )
-def test_the_table_ends_with_a_count(
-    capsys: pytest.CaptureFixture[str], rows: list[Row], last: str
-) -> None:
-    """Who reads only the last line knows the result."""
-    show(demo.table(rows))
-
-    assert capsys.readouterr().out.splitlines()[-1] == last
+def test_a_table_ends_with_a_count(form: Form, rows: list[Row], last: str) -> None:
+    """A reader of the last line alone knows the result."""
+    assert text_of(form(rows))[-1] == last
 
 
-def test_the_table_marks_a_broken_promise(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("form", [demo.table, demo.listing])
+def test_a_table_marks_a_broken_promise(form: Form) -> None:
     """It must not take an exit code to see which row it was."""
-    show(demo.table([row(True), row(False)]))
+    text = "\n".join(text_of(form([row(True), row(False)])))
 
-    assert capsys.readouterr().out.count("NOT AS PROMISED") == 1
+    assert text.count("NOT AS PROMISED") == 1
 
 
 @pytest.mark.parametrize("rows", [[row(True), row(False), row(None)]])
 def test_a_terminal_gets_a_coloured_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
-    """With rich installed; without its colours it is the table that a pipe gets."""
+    """With rich installed; without the colours it is the same table."""
     show(demo.table(rows))
     plain = capsys.readouterr().out
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -248,7 +258,7 @@ def test_the_table_fits_a_terminal_of_80_by_24() -> None:
         for each in INCIDENTS
     ]
 
-    lines = ["".join(text for text, _ in line) for line in demo.table(rows)]
+    lines = text_of(demo.table(rows))
 
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 80
@@ -262,7 +272,7 @@ def test_the_name_of_an_error_is_never_cut(name: str) -> None:
     found = outcome(f"{name} after 3 attempts")
     row = Row(incident="A fault", plain=found, resilient=found, as_promised=True)
 
-    text = "\n".join("".join(text for text, _ in line) for line in demo.table([row]))
+    text = "\n".join(text_of(demo.table([row])))
 
     assert len(re.findall(rf"\b{name.partition('(')[0]}\b", text)) == 2
 

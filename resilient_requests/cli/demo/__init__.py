@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resilient_requests.cli._output import Line
     from resilient_requests.cli.demo._stage import MakeAdapter, Outcome, Row
 
-__all__ = ["add_parser", "run", "table"]
+__all__ = ["add_parser", "listing", "run", "table"]
 
 _TITLE, _WORDS, _FIGURES = 29, 17, 6  # columns, which with their gaps are 79
 _NOTICEABLE = 0.05  # seconds
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, make_adapter: MakeAdapter = resilient_ada
     if arguments.json:
         print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
     else:
-        show(table(rows))
+        show(table(rows) if sys.stdout.isatty() else listing(rows))
     return 1 if any(row.as_promised is False for row in rows) else 0
 
 
@@ -77,10 +77,9 @@ def _play_all(make_adapter: MakeAdapter) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> Iterator[Line]:
-    """Yield a table of 80 columns.
+    """Yield the lines of a table for a terminal of 80 columns and 24 lines.
 
-    With all incidents it has 23 lines, so that its head is still there on a terminal of 24 lines
-    when the shell prompts again.
+    With all incidents it has 23, so that its head is still there when the shell prompts again.
     """
     sides = f"{'Plain requests':<{_WORDS + _FIGURES + 2}}With ResilientAdapter"
     yield [(f"{'What happened':<{_TITLE + 2}}{sides}", "bold")]
@@ -88,10 +87,7 @@ def table(rows: Sequence[Row]) -> Iterator[Line]:
         yield from _lines(row)
     legend = "2/1: the server read two requests and acted upon one; below: seconds"
     yield [(legend, "dim")]
-    kept = sum(row.as_promised is True for row in rows)
-    skipped = sum(row.as_promised is None for row in rows)
-    count = f"{kept} of {len(rows) - skipped} as promised"
-    yield [(count + (f", {skipped} skipped" if skipped else ""), "bold")]
+    yield [(_count(rows), "bold")]
 
 
 def _lines(row: Row) -> Iterator[Line]:
@@ -124,3 +120,33 @@ def _wrapped(outcome: Outcome) -> list[str]:
 def _figures(outcome: Outcome) -> list[str]:
     seconds = f"{outcome.seconds:.1f} s" if outcome.seconds >= _NOTICEABLE else ""
     return [f"{outcome.requests}/{outcome.applied}", seconds]
+
+
+def listing(rows: Sequence[Row]) -> list[Line]:
+    """Return the lines of a table for a file, 80 columns wide and ASCII, with all details.
+
+    Each incident has a line, and each client one below it.
+    """
+    lines = [f"{'':<54}{'seconds':>8}{'seen':>8}{'applied':>10}", "-" * 80]
+    for row in rows:
+        verdict = f"  <- {_VERDICTS[False]}" if row.as_promised is False else ""
+        lines += [
+            row.incident,
+            _detail("plain", row.plain),
+            _detail("ours", row.resilient) + verdict,
+        ]
+    legend = "seen: requests that the server read; applied: requests that it acted upon"
+    lines += ["-" * 80, legend, _count(rows)]
+    return [[(line, "")] for line in lines]
+
+
+def _detail(client: str, found: Outcome) -> str:
+    figures = f"{found.seconds:>8.2f}{found.requests:>8}{found.applied:>10}"
+    return f"  {client:<7}{found.outcome:<45}{figures}"
+
+
+def _count(rows: Sequence[Row]) -> str:
+    kept = sum(row.as_promised is True for row in rows)
+    skipped = sum(row.as_promised is None for row in rows)
+    more = f", {skipped} skipped" if skipped else ""
+    return f"{kept} of {len(rows) - skipped} as promised{more}"

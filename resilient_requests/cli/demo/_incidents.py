@@ -41,7 +41,7 @@ _JSON: dict[str, Any] = {
     "messages": [{"role": "user", "content": "?"}],
     "stream": True,
 }
-_HALF = "Half"
+_HALF = "It is"
 _KEY = "Idempotency-Key"
 
 
