@@ -63,9 +63,7 @@ def web_url(url: str, *, default_scheme: str = "") -> str:
         url = f"{default_scheme}://{url}"
     try:
         found = requests.Request("GET", url).prepare().url or ""
-        parts = urlsplit(found)
-        _ = parts.port
-        host = parts.hostname or ""
+        host = urlsplit(found).hostname or ""
         # urllib3 does the same, but only when it dials.
         host.encode("idna")
     except requests.exceptions.MissingSchema:

@@ -63,8 +63,7 @@ def rich_console(stream: TextIO) -> Any:
         from rich.console import Console  # optional: the extra `cli`
     except ImportError:
         return None
-    console = Console(file=stream, highlight=False)
-    return None if console.is_dumb_terminal else console
+    return Console(file=stream, highlight=False)
 
 
 def show(lines: Iterable[Line]) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -657,6 +658,36 @@ def test_ctrl_c_in_a_pipe_is_130_though_its_reader_is_gone(fault_server: FaultSe
     assert "Traceback" not in told.err
 
 
+class Impatient:
+    """A watcher who presses Ctrl-C as soon as all connections have sent their requests."""
+
+    def __init__(self, server: FaultServer, count: int) -> None:
+        self._server = server
+        self._count = count
+
+    def at(self, done: float, total: float, text: str) -> None:
+        assert self._server.wait_for_requests(self._count)
+        raise KeyboardInterrupt
+
+    def note(self, text: str, style: str = "") -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reply", [respond(b"ok"), silence()], ids=["idle", "awaiting an answer"])
+def test_ctrl_c_ends_all_connections_at_once(
+    fault_server_factory: Callable[..., FaultServer], reply: Reply
+) -> None:
+    """No thread waits for its idle time, nor for an answer."""
+    server = fault_server_factory(default=reply)
+    with Target(server.url) as target:
+        run = ProbeRun(target, schedule([60.0], 0.01))
+        with pytest.raises(KeyboardInterrupt):
+            run.run(Impatient(server, 6))  # the longest, four below it, one with TCP keep-alive
+
+    assert [each.name for each in threading.enumerate() if each.name.startswith("probe")] == []
+
+
 def test_times_tried_in_advance_count_where_the_longest_is_not_known() -> None:
     """After Ctrl-C; else they only say again what the longest one says."""
     times = (1.0, 2.0, 10.0)
@@ -753,7 +784,7 @@ def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
         code = shown.end()
 
     assert code == 0
-    assert "idle 0.1 s: reused\n" in shown.text
+    assert "idle 0.1 s: reused" in shown.text
     assert "\x1b" not in shown.raw
 
 

@@ -202,7 +202,8 @@ class ProbeRun:
         del self._running[sample.idle, sample.kept_alive]
         self._samples.append(sample)
         style = "green" if sample.result is Result.REUSED else "red" if sample.is_bad else "yellow"
-        eta = f", about {self._left():.0f} s left" if self._running else ""
+        left = round(self._left())
+        eta = f", about {left} s left" if left else ""
         progress.note(f"idle {sample}: {sample.result.value}{eta}", style)
 
     def _refine(self) -> None:
