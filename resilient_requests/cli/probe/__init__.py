@@ -34,22 +34,13 @@ def add_parser(commands: Any) -> None:
         "idle connections survive, 1 a window is needed, 2 wrong usage, 3 unreachable, 130 Ctrl-C.",
     )
     add = parser.add_argument
-    add(
-        "url",
-        metavar="URL",
-        help="what to ask for, or a host: then https://; any answer will do, 401 and 404 too",
-    )
+    url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
+    add("url", metavar="URL", help=url)
     longest = "longest idle time to try in seconds (120)"
     add("--max-idle", metavar="S", type=_idle_time, default=120.0, help=longest)
     add("--method", type=str.upper, choices=_METHODS, default="GET", help="%(choices)s (GET)")
-    add(
-        "--header",
-        metavar="'NAME: VALUE'",
-        action="append",
-        type=header,
-        default=[],
-        help="send a header; may be given several times",
-    )
+    each = {"metavar": "'NAME: VALUE'", "action": "append", "type": header, "default": []}
+    add("--header", **each, help="send a header; may be given several times")
     add("--json", action="store_true", help="print one JSON object instead of text")
     # For tests: the idle times, with commas.
     add("--rungs", type=_idle_times, help=argparse.SUPPRESS)

@@ -142,15 +142,7 @@ class Report:
         """Return it as what ``--json`` prints."""
         fresh, verdict = self._fresh, self.verdict
         return {
-            "target": {
-                **_address(self._target),
-                "address": fresh.address,
-                "tls": fresh.tls,
-                "http": fresh.http,
-                "status": fresh.status,
-                "connect": round(fresh.connect, 4),
-                "request": round(fresh.request, 4),
-            },
+            "target": {**_address(self._target), **_facts_as_json(fresh)},
             "server_hint": fresh.hint,
             "proxy": self._target.proxy,
             "rungs": [_as_json(each) for each in self._plain],
@@ -255,6 +247,17 @@ def unreachable(target: Target, error: str, *, is_interrupted: bool = False) -> 
 
 def _address(target: Target) -> dict[str, Any]:
     return {"host": target.host, "port": target.port}
+
+
+def _facts_as_json(fresh: Facts) -> dict[str, Any]:
+    return {
+        "address": fresh.address,
+        "tls": fresh.tls,
+        "http": fresh.http,
+        "status": fresh.status,
+        "connect": round(fresh.connect, 4),
+        "request": round(fresh.request, 4),
+    }
 
 
 def _line(sample: Sample, longest: float) -> str:
