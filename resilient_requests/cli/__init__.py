@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resilient_requests.cli import chat, demo, probe
-from resilient_requests.cli._output import causes, in_words
+from resilient_requests.cli._output import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +91,9 @@ def _complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _unwritten(error: OSError) -> int:
-    if any(isinstance(each, KeyboardInterrupt) for each in causes(error)):
-        return _INTERRUPTED  # Ctrl-C ends the other commands of a pipe, too
+    # Ctrl-C ends the other commands of a pipe too, so that the last flush fails behind it.
+    if isinstance(error.__context__, KeyboardInterrupt):
+        return _INTERRUPTED
     # A broken pipe means that the reader has left: nobody is there to be told.
     if not isinstance(error, BrokenPipeError):
         print(f"resilient-requests: {in_words(error)}", file=sys.stderr)

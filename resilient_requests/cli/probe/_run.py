@@ -172,8 +172,8 @@ class ProbeRun:
 
     def _left(self) -> float:
         """Return the seconds until the last running connection is used, as far as is known now."""
-        now = now()
-        ends = (idle - since.age(now) for (idle, _), since in self._running.items())
+        at = now()
+        ends = (idle - since.age(at) for (idle, _), since in self._running.items())
         return max(max(ends, default=0.0), 0.0)
 
     def _start(
