@@ -152,3 +152,8 @@ def summary(completion: ChatCompletion) -> dict[str, Any]:
 def cut(data: bytes, size: int) -> list[bytes]:
     """Data in pieces of a size."""
     return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def stall() -> Reply:
+    """One token, and then nothing until the peer goes."""
+    return sse(chunk("Hi"), done=False, ending="silence")
