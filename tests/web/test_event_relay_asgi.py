@@ -49,6 +49,7 @@ async def longest_pause(work: Coroutine[Any, Any, object]) -> float:
 
     ticking = asyncio.create_task(tick())
     await work
+    await asyncio.sleep(0.01)  # what has just blocked is seen afterwards
     ticking.cancel()
     return longest
 
@@ -166,6 +167,19 @@ def test_the_event_loop_never_waits(chat: Chat) -> None:
         return await longest_pause(listen())
 
     in_time(asyncio.run(measured()), 0.05)
+
+
+@pytest.mark.parametrize("ending", [None, "reset"])
+def test_no_thread_is_left_after_the_last_event(chat: Chat, ending: Any) -> None:
+    """A response may be kept for long after its end, as by a test client."""
+
+    async def listen() -> EventRelay:
+        relay = chat(sse(chunk("Hi"), done=ending is None, ending=ending))
+        assert len(await read_on(relay)) == 2
+        await no_thread_of_a_relay()
+        return relay
+
+    assert repr(asyncio.run(listen())) == "<EventRelay ended>"
 
 
 def test_stalled_relays_do_not_wait_for_each_other() -> None:
