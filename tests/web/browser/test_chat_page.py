@@ -245,9 +245,9 @@ def emulate(driver: Chrome, *, width: int = 0, height: int = 0, scheme: str = ""
 @pytest.mark.parametrize(
     ("name", "screen"),
     [
-        ("light", {"width": 800, "height": 640, "scheme": "light"}),
-        ("dark", {"width": 800, "height": 640, "scheme": "dark"}),
-        ("narrow", {"width": 375, "height": 720, "scheme": "light"}),
+        ("light", {"width": 800, "height": 700, "scheme": "light"}),
+        ("dark", {"width": 800, "height": 700, "scheme": "dark"}),
+        ("narrow", {"width": 375, "height": 812, "scheme": "light"}),
     ],
 )
 def test_screenshots(site: Site, driver: Chrome, name: str, screen: dict[str, Any]) -> None:
