@@ -245,8 +245,8 @@ def emulate(driver: Chrome, *, width: int = 0, height: int = 0, scheme: str = ""
 @pytest.mark.parametrize(
     ("name", "screen"),
     [
-        ("light", {"width": 800, "height": 700, "scheme": "light"}),
-        ("dark", {"width": 800, "height": 700, "scheme": "dark"}),
+        ("light", {"width": 800, "height": 760, "scheme": "light"}),
+        ("dark", {"width": 800, "height": 760, "scheme": "dark"}),
         ("narrow", {"width": 375, "height": 812, "scheme": "light"}),
     ],
 )
