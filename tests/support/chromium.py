@@ -94,12 +94,19 @@ class ChatPage:
 
     def run(self, script: str) -> Any:
         """Return what a script in the page returns."""
-        return self.driver.execute_script(script)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script)
 
-    def wait(self, predicate: Callable[[ChatPage], object], seconds: float = PATIENCE) -> None:
-        """Wait until something shows."""
-        until = time.monotonic() + seconds
-        while not predicate(self):
+    def wait_for(self, text: str) -> None:
+        """Wait until the last answer ends with this."""
+        self._wait(lambda: self.text.endswith(text))
+
+    def wait_for_end(self) -> None:
+        """Wait until the last answer is over."""
+        self._wait(lambda: self.end)
+
+    def _wait(self, predicate: Callable[[], object]) -> None:
+        until = time.monotonic() + PATIENCE
+        while not predicate():
             if time.monotonic() > until:
                 raise TooSlow(f"it does not show: text {self.text!r}, end {self.end!r}")
             time.sleep(0.01)

@@ -97,10 +97,10 @@ def test_tokens_appear_one_by_one(site: Site, page: ChatPage) -> None:
     site.provider.script(sse(*words, chunk(finish="stop")))
     page.ask()
     for number, gate in enumerate(gates):
-        page.wait(lambda page, shown=number: page.text.endswith(f"{shown} "))
+        page.wait_for(f"{number} ")
         assert page.end == ""
         gate.set()
-    page.wait(lambda page: page.end)
+    page.wait_for_end()
 
     assert (page.text, page.end, page.is_part) == ("0 1 2 3 4 ", "Whole.", False)
 
@@ -108,14 +108,15 @@ def test_tokens_appear_one_by_one(site: Site, page: ChatPage) -> None:
 @pytest.mark.parametrize("pause", [0.02, 60.0], ids=["busy", "stalled"])
 def test_stop_closes_the_upstream_within_a_second(site: Site, page: ChatPage, pause: float) -> None:
     """A provider that goes on writing goes on counting."""
-    site.provider.script(sse(chunk("word "), *[pause, chunk("word ")] * 500))
+    more: list[Any] = [pause, chunk("word ")] * 500
+    site.provider.script(sse(chunk("word "), *more))
     page.ask()
-    page.wait(lambda page: "word" in page.text)
+    page.wait_for("word ")
     since = time.monotonic()
     page.stop()
 
     in_time(seconds_to_end(site, since), 1.0 + MARGIN)
-    page.wait(lambda page: page.end)
+    page.wait_for_end()
     assert page.end == "This answer is not whole. You stopped it."
     assert page.is_part
 
@@ -128,7 +129,7 @@ def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> 
     for _ in range(THREADS + 1):
         site.provider.script(sse(chunk("word "), done=False, ending="silence"))
         page.ask()
-        page.wait(lambda page: "word" in page.text)
+        page.wait_for("word ")
         since = time.monotonic()
         page.leave()
         in_time(seconds_to_end(site, since), 2 * HEARTBEAT + MARGIN)
@@ -149,7 +150,7 @@ def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> 
 def test_a_part_of_an_answer_is_marked(page: ChatPage, model: str, reason: str) -> None:
     """What has come stays, and nobody takes it for the whole."""
     page.ask(model)
-    page.wait(lambda page: page.end)
+    page.wait_for_end()
 
     assert page.text.startswith("Each word of this answer")
     assert page.text.endswith("passed it on")
@@ -160,7 +161,7 @@ def test_a_part_of_an_answer_is_marked(page: ChatPage, model: str, reason: str) 
 def test_a_refusal_is_no_answer(page: ChatPage) -> None:
     """It comes before the head, so the status says it."""
     page.ask("refusal")
-    page.wait(lambda page: page.end)
+    page.wait_for_end()
 
     assert page.end.startswith("There is no answer. The server says 502: ")
     assert "HTTPError" in page.end
@@ -170,7 +171,7 @@ def test_a_break_before_the_answer_is_not_seen(site: Site, page: ChatPage) -> No
     """Nothing was shown, so the request was sent again."""
     before = len(site.provider.requests)
     page.ask("broken-once")
-    page.wait(lambda page: page.end)
+    page.wait_for_end()
 
     assert (page.end, page.is_part) == ("Whole.", False)
     assert len(site.provider.requests) == before + 2
@@ -186,7 +187,7 @@ def test_nothing_is_wider_than_the_page(site: Site, driver: Chrome, width: int) 
         page = ChatPage(driver, site.url)
         site.provider.script(sse(chunk("x" * 300), done=False))
         page.ask(prompt="y" * 300)
-        page.wait(lambda page: page.end)
+        page.wait_for_end()
 
         assert page.run("return document.documentElement.scrollWidth") <= width
     finally:
@@ -259,9 +260,9 @@ def test_screenshots(site: Site, driver: Chrome, name: str, screen: dict[str, An
     try:
         page = ChatPage(driver, site.url)
         page.ask("whole")
-        page.wait(lambda page: page.end)
+        page.wait_for_end()
         page.ask("cut", "And when somebody cuts you off?")
-        page.wait(lambda page: page.end)
+        page.wait_for_end()
         path = Path(SCREENSHOTS, f"chat-{name}.png")
         assert driver.save_screenshot(str(path))
         assert path.stat().st_size < 100_000
