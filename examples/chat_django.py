@@ -7,6 +7,8 @@ Needs Django, which is not among our extras for users; without it the example sa
 
 from __future__ import annotations
 
+import json
+
 import requests
 
 from resilient_requests import ResilientAdapter, stream_chat
@@ -27,8 +29,8 @@ session.mount("http://", ResilientAdapter())
 
 
 def chat(request: HttpRequest) -> HttpResponseBase:
-    """Answer ``?prompt=``."""
-    messages = [{"role": "user", "content": request.GET["prompt"]}]
+    """Answer a prompt, which comes as JSON: URLs end up in logs."""
+    messages = [{"role": "user", "content": json.loads(request.body)["prompt"]}]
     try:
         # Status and content type are checked in here: trouble until now is still a proper 502.
         stream = stream_chat(
@@ -64,18 +66,19 @@ if __name__ == "__main__":
         )
         django.setup()
         client = Client(headers={"Accept-Encoding": "gzip"})
+        hello = {"prompt": "hello"}
 
-        body = b"".join(client.get("/chat?prompt=hello")).decode()
+        body = b"".join(client.post("/chat", hello, "application/json")).decode()
         print(body)
         assert body.endswith('event: done\ndata: {"finish_reason": "stop"}\n\n')
 
-        body = b"".join(client.get("/chat?prompt=hello")).decode()
+        body = b"".join(client.post("/chat", hello, "application/json")).decode()
         print(body)
         assert 'event: error\ndata: {"type": "StreamBroken", "reason": "' in body
 
-        assert client.get("/chat?prompt=hello").status_code == 502
+        assert client.post("/chat", hello, "application/json").status_code == 502
 
-        response = client.get("/chat?prompt=hello")
+        response = client.post("/chat", hello, "application/json")
         written = iter(response)
         assert next(written) == b'data: {"content": "Hi"}\n\n'
         assert next(written) == b": keep-alive\n\n"

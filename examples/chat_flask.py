@@ -23,10 +23,10 @@ session = requests.Session()  # one for the life of the process
 session.mount("http://", ResilientAdapter())
 
 
-@app.get("/chat")
+@app.post("/chat")
 def chat() -> flask.Response:
-    """Answer ``?prompt=``."""
-    messages = [{"role": "user", "content": flask.request.args["prompt"]}]
+    """Answer a prompt, which comes as JSON: URLs end up in logs."""
+    messages = [{"role": "user", "content": flask.request.get_json()["prompt"]}]
     heartbeat = app.config.get("HEARTBEAT", 15)
     try:
         # Status and content type are checked in here: trouble until now is still a proper 502.
@@ -52,17 +52,17 @@ if __name__ == "__main__":
     with FaultServer(whole, cut, respond(status=401), silent) as server:
         app.config.update(UPSTREAM=server.url, HEARTBEAT=0.1)
 
-        body = client.get("/chat?prompt=hello").text
+        body = client.post("/chat", json={"prompt": "hello"}).text
         print(body)
         assert body.endswith('event: done\ndata: {"finish_reason": "stop"}\n\n')
 
-        body = client.get("/chat?prompt=hello").text
+        body = client.post("/chat", json={"prompt": "hello"}).text
         print(body)
         assert 'event: error\ndata: {"type": "StreamBroken", "reason": "' in body
 
-        assert client.get("/chat?prompt=hello").status_code == 502
+        assert client.post("/chat", json={"prompt": "hello"}).status_code == 502
 
-        response = client.get("/chat?prompt=hello", buffered=False)
+        response = client.post("/chat", json={"prompt": "hello"}, buffered=False)
         written = response.iter_encoded()
         assert next(written) == b'data: {"content": "Hi"}\n\n'
         assert next(written) == b": keep-alive\n\n"

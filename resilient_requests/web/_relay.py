@@ -110,9 +110,9 @@ class EventRelay:
         }
 
     def __iter__(self) -> Self:
-        # Django tries iter() first, and aiter() after a TypeError.
+        # It would wait in the event loop. Django tries iter() first, and aiter() after a TypeError.
         if _is_in_event_loop():
-            raise TypeError("an event loop iterates over an EventRelay with `async for`")
+            raise TypeError("in an event loop use `async for`, or hand over aiter(relay)")
         return self
 
     def __next__(self) -> bytes:
