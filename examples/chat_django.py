@@ -32,7 +32,7 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     """Answer a prompt, which comes as JSON: URLs end up in logs."""
     messages = [{"role": "user", "content": json.loads(request.body)["prompt"]}]
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session, settings.UPSTREAM, model="m", messages=messages, heartbeat=settings.HEARTBEAT
         )

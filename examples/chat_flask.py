@@ -29,7 +29,7 @@ def chat() -> flask.Response:
     messages = [{"role": "user", "content": flask.request.get_json()["prompt"]}]
     heartbeat = app.config.get("HEARTBEAT", 15)
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session, app.config["UPSTREAM"], model="m", messages=messages, heartbeat=heartbeat
         )

@@ -42,7 +42,7 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     asked = json.loads(request.body)
     messages = [{"role": "user", "content": asked["prompt"]}]
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session,
             UPSTREAM,
@@ -54,11 +54,11 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     except requests.RequestException as error:
         return HttpResponse(type(error).__name__, status=502)
     relay = EventRelay(stream)
-    # Under ASGI Django would collect the events of whatever it can iterate over synchronously.
+    # Under ASGI Django would collect whatever it can iterate over.
     events = aiter(relay) if isinstance(request, ASGIRequest) else relay
     return StreamingHttpResponse(
         events,
-        # With an encoding of its own GZipMiddleware does not collect the events either.
+        # GZipMiddleware would collect them where there is no encoding.
         headers={**relay.headers, "Content-Encoding": "identity"},
     )
 

@@ -67,7 +67,7 @@ class ChatView(APIView):
         asked = request.data
         messages = [{"role": "user", "content": asked["prompt"]}]
         try:
-            # Status and content type are checked in here: trouble until now is a proper 502.
+            # Checks status and content type: until here trouble is a proper 502.
             stream = stream_chat(
                 session,
                 UPSTREAM,

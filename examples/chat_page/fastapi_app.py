@@ -35,13 +35,13 @@ def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-# No coroutine: FastAPI calls it in a thread, where to wait for the head of an answer stops nobody.
+# No coroutine, so FastAPI calls it in a thread: there it may wait for the answer's head.
 @app.post("/chat")
 def chat(asked: Question) -> Response:
     """Pass the answer on, event by event."""
     messages = [{"role": "user", "content": asked.prompt}]
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session,
             UPSTREAM,

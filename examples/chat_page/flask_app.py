@@ -31,7 +31,7 @@ def chat() -> flask.Response:
     asked = flask.request.get_json()
     messages = [{"role": "user", "content": asked["prompt"]}]
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session,
             UPSTREAM,
