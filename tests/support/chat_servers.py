@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resilient_requests.testing import ReceivedRequest, Reply
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "chat_page"
-HEARTBEAT, IDLE = 0.4, 1.6
+HEARTBEAT, IDLE = 0.8, 5.0  # two beats and a slow machine's second are well below the limit
 THREADS = 4
 _GUNICORN = f"gunicorn --worker-class=gthread --threads={THREADS} --bind=fd://{{fd}}"
 _UVICORN = "uvicorn --fd={fd}"

@@ -146,6 +146,7 @@ def test_bytes_are_written_in_base64(fault_server: FaultServer, read: Read) -> N
     assert b"".join(map(base64.b64decode, lines)) == b"".join(pieces)
 
 
+@pytest.mark.slow
 def test_each_heartbeat_is_a_comment(chat: Callable[..., EventRelay], read: Read) -> None:
     """Only a write shows that the browser has left. It is no item, so nobody renders it."""
     rendered: list[Any] = []
@@ -265,6 +266,7 @@ def test_only_our_own_errors_give_a_reason(fault_server: FaultServer, read: Read
     assert written == [b'event: error\ndata: {"type": "ConnectionError"}\n\n']
 
 
+@pytest.mark.slow
 def test_a_deadline_is_a_last_event(fault_server: FaultServer, read: Read) -> None:
     """It is no StreamError."""
     fault_server.script(stall())

@@ -154,6 +154,7 @@ def test_aclose_from_another_task_ends_the_step(chat: Chat, fault_server: FaultS
     assert fault_server.wait_for_disconnects(1)
 
 
+@pytest.mark.slow
 def test_the_event_loop_never_waits(chat: Chat) -> None:
     """Not for a token, and not for the rest of an answer that is whole and does not end."""
 
@@ -182,6 +183,7 @@ def test_no_thread_is_left_after_the_last_event(chat: Chat, ending: Any) -> None
     assert repr(asyncio.run(listen())) == "<EventRelay ended>"
 
 
+@pytest.mark.slow
 def test_stalled_relays_do_not_wait_for_each_other() -> None:
     """An event loop has six threads of its own on two cores; name resolution needs them, too."""
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
-MARGIN = 0.3  # seconds for the browser, the server and this process
+MARGIN = 1.2  # seconds that a busy machine may take
+STALL = sse(chunk("word "), done=False, ending="silence")
 MISSING = {
     "selenium, FastAPI, uvicorn or Django REST framework": all(
         find_spec(name) for name in ("selenium", "fastapi", "uvicorn", "rest_framework")
@@ -105,29 +106,36 @@ def test_tokens_appear_one_by_one(site: Site, page: ChatPage) -> None:
     assert (page.text, page.end, page.is_part) == ("0 1 2 3 4 ", "Whole.", False)
 
 
-@pytest.mark.parametrize("pause", [0.02, 60.0], ids=["busy", "stalled"])
-def test_stop_closes_the_upstream_within_a_second(site: Site, page: ChatPage, pause: float) -> None:
+def test_stop_closes_the_upstream_within_a_second(site: Site, page: ChatPage) -> None:
     """A provider that goes on writing goes on counting."""
-    more: list[Any] = [pause, chunk("word ")] * 500
-    site.provider.script(sse(chunk("word "), *more))
+    more: list[Any] = [0.02, chunk("word ")] * 500
+    site.provider.script(sse(*more))
     page.ask()
     page.wait_for("word ")
     since = time.monotonic()
     page.stop()
 
-    in_time(seconds_to_end(site, since), 1.0 + MARGIN)
+    in_time(seconds_to_end(site, since), 1.0)
     page.wait_for_end()
     assert page.end == "This answer is not whole. You stopped it."
     assert page.is_part
 
 
-def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> None:
-    """Within two heartbeats: the first write reaches a socket that is gone, the second fails.
+def test_stop_during_a_stall_closes_the_upstream(site: Site, page: ChatPage) -> None:
+    """Within two heartbeats: the first write reaches a socket that is gone, the second fails."""
+    site.provider.script(STALL)
+    page.ask()
+    page.wait_for("word ")
+    since = time.monotonic()
+    page.stop()
 
-    A thread that went on waiting would be missed by the last of more pages than there are threads.
-    """
+    in_time(seconds_to_end(site, since), 2 * HEARTBEAT + MARGIN)
+
+
+def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> None:
+    """Within two heartbeats, and each time: there is one page more than the server has threads."""
     for _ in range(THREADS + 1):
-        site.provider.script(sse(chunk("word "), done=False, ending="silence"))
+        site.provider.script(STALL)
         page.ask()
         page.wait_for("word ")
         since = time.monotonic()
@@ -143,7 +151,7 @@ def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> 
     [
         ("cut", "StreamTruncated: the stream ended cleanly, but"),
         ("reset", "StreamBroken: the connection was lost"),
-        ("stall", "StreamIdle: no byte for 1.6 s"),
+        ("stall", "StreamIdle: no byte for 5 s"),
         ("overloaded", "ChatAPIError: Overloaded"),
     ],
 )
