@@ -39,7 +39,7 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     except requests.RequestException as error:
         return HttpResponse(type(error).__name__, status=502)
     relay = EventRelay(stream)
-    # GZipMiddleware leaves alone what has an encoding, and would collect the whole answer otherwise.
+    # GZipMiddleware would collect the whole answer where there is no encoding.
     headers = {**relay.headers, "Content-Encoding": "identity"}
     return StreamingHttpResponse(relay, headers=headers)
 

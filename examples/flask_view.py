@@ -1,4 +1,4 @@
-"""Pass a slow stream on to a browser: 502 before the first byte, a last event after it, and no thread left behind.
+"""Pass a slow stream on to a browser: 502 before the first byte, a last event after it.
 
     python flask_view.py
 

@@ -51,8 +51,8 @@ class _State(enum.Enum):
 class EventRelay:
     """Iterates over a stream as server-sent events: the body of a response to a browser.
 
-    ``stream``: a `ChatStream`, an `EventStream` or a `ByteStream`, best opened with ``heartbeat=15``.
-    The relay owns it. ``for`` is for WSGI, ``async for`` for ASGI (asyncio only).
+    ``stream``: a `ChatStream`, an `EventStream` or a `ByteStream`, best with ``heartbeat=15``. The
+    relay owns it. ``for`` is for WSGI, ``async for`` for ASGI (asyncio only).
 
     The relay yields each item, a comment for each `HEARTBEAT`, and a last event. ``done`` holds the
     finish reason of a chat. ``error`` holds the class of the error as ``type``, and its text as

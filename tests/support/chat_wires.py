@@ -115,7 +115,9 @@ class Canned(requests.Session):
         self._content_type = content_type
         self.sent: dict[str, Any] = {}
 
-    def request(self, method: Any, url: Any, **sent: Any) -> requests.Response:  # type: ignore[override]
+    def request(  # type: ignore[override]
+        self, method: Any, url: Any, **sent: Any
+    ) -> requests.Response:
         self.sent = {"method": method, "url": url, **sent}
         return response_of(self._pieces, self._content_type)
 

@@ -54,7 +54,7 @@ def events_of(written: list[bytes]) -> list[tuple[str, Any]]:
     return [(each.event, each.json()) for data in written for each in decoder.feed(data)]
 
 
-# -- what is written --------------------------------------------------------------------------------
+# -- what is written -----------------------------------------------------------------------------
 
 
 def test_a_delta_becomes_json_without_what_is_empty(
@@ -257,7 +257,7 @@ def test_a_failure_is_a_last_event(
 
 
 def test_only_our_own_errors_give_a_reason(fault_server: FaultServer, read: Read) -> None:
-    """The text of others may hold a URL and its query, as that of a deadline or a refused replay."""
+    """The text of others may hold a URL and its query, as that of a replay that was reset."""
     fault_server.script(sse(chunk(role="assistant"), done=False, ending="reset"), reset(), reset())
     with mounted(max_retries=1) as session:
         answer = stream_chat(session, f"{fault_server.url}/?key=secret", **ASK)

@@ -86,7 +86,7 @@ def test_a_cancelled_task_ends_the_upstream_at_once(
 
 
 def test_a_closed_coroutine_ends_the_upstream(chat: Chat, fault_server: FaultServer) -> None:
-    """GeneratorExit, where an event loop of somebody else's drops a task: nothing can be awaited."""
+    """GeneratorExit, where another event loop drops a task: nothing can be awaited."""
 
     async def leave() -> None:
         relay = chat(stall())
