@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from chromium import ChatPage
     from selenium.webdriver import Chrome
 
+    from resilient_requests.testing import FaultServer
+
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 MARGIN = 1.2  # seconds that a busy machine may take
 STALL = sse(chunk("word "), done=False, ending="silence")
@@ -173,6 +175,25 @@ def test_a_refusal_is_no_answer(page: ChatPage) -> None:
 
     assert page.end.startswith("There is no answer. The server says 502: ")
     assert "HTTPError" in page.end
+
+
+@pytest.mark.parametrize("ending", [None, "reset"])
+def test_an_answer_without_a_last_event_is_marked(
+    driver: Chrome, fault_server: FaultServer, ending: Any
+) -> None:
+    """A worker that was killed says nothing, and to the browser its end may look like any other."""
+    from chromium import ChatPage
+
+    html = {"Content-Type": "text/html"}
+    fault_server.route("/", respond((FOLDER / "index.html").read_text("utf-8"), headers=html))
+    fault_server.route("/chat", sse({"content": "word "}, 0.5, done=False, ending=ending))
+    page = ChatPage(driver, fault_server.url)
+    page.ask()
+    page.wait_for_end()
+
+    assert page.is_part
+    assert (page.text, page.end[:25]) == ("word ", "This answer is not whole.")
+    page.leave()
 
 
 def test_a_break_before_the_answer_is_not_seen(site: Site, page: ChatPage) -> None:
