@@ -209,11 +209,18 @@ def _is_timeout(chain: list[BaseException]) -> bool:
     return any(isinstance(each, TimeoutError) and each.errno != errno.ETIMEDOUT for each in chain)
 
 
+# Resolvers that flap say all of these of names that exist; no platform has all of them.
+_HICCUPS = frozenset(
+    getattr(socket, name)
+    for name in ("EAI_AGAIN", "EAI_FAIL", "EAI_NODATA", "EAI_MEMORY")
+    if hasattr(socket, name)
+)
+
+
 def _of_connecting(chain: list[BaseException]) -> Failure | None:
     for each in chain:
         if isinstance(each, socket.gaierror):
-            again = each.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
-            return Failure.NO_CONNECTION if again else Failure.UNKNOWN_HOST
+            return Failure.NO_CONNECTION if each.errno in _HICCUPS else Failure.UNKNOWN_HOST
         if isinstance(
             each, urllib3.exceptions.LocationValueError
         ):  # no resolver is asked for a name that is none
@@ -234,12 +241,24 @@ def _is_certificate(error: BaseException) -> bool:
 
 
 def _connecting(chain: list[BaseException]) -> Failure:
-    if any(
-        type(each).__name__ == "SOCKS5AuthError" for each in chain
-    ):  # of PySocks, which is an extra
+    if any(_is_refusal_of_socks(each) for each in chain):
         return Failure.PROXY_REFUSAL
     # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of the request.
     return _of_connecting(chain) or Failure.NO_CONNECTION
+
+
+# RFC 1928, section 6: not allowed by the ruleset, command or address type not supported.
+_FINAL_REPLIES = frozenset({0x02, 0x07, 0x08})
+
+
+def _is_refusal_of_socks(error: BaseException) -> bool:
+    """Whether a SOCKS 5 server will say the same next time; by class name: PySocks is an extra."""
+    kind = type(error).__name__
+    if kind != "SOCKS5Error":
+        return kind == "SOCKS5AuthError"
+    # The reply's code has no attribute of its own: "0x02: Connection not allowed by ruleset".
+    code = str(getattr(error, "msg", "")).partition(":")[0]
+    return code.startswith("0x") and int(code, 16) in _FINAL_REPLIES
 
 
 def _handshaking(chain: list[BaseException]) -> Failure:
