@@ -15,14 +15,17 @@ from requests.adapters import HTTPAdapter
 
 from resilient_requests import _checks
 from resilient_requests.call import _clock, _environment
+from resilient_requests.call._attempt import Attempt, current
 from resilient_requests.call._cancel import Call
 from resilient_requests.call._events import Emitter, Observer
+from resilient_requests.call._story import Story
 from resilient_requests.call._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.exceptions import portable
 from resilient_requests.retry import _idempotency, _retry, _send
 from resilient_requests.retry._budget import TokenBucket
 from resilient_requests.retry._retry import RetryPolicy
 from resilient_requests.stream._response import ResilientResponse
+from resilient_requests.transport import _warm
 from resilient_requests.transport._adapter import TransportAdapter, origin_of
 from resilient_requests.transport._keepalive import KeepAlivePolicy
 from resilient_requests.transport._register import Register, Rotation
@@ -156,6 +159,50 @@ class ResilientAdapter(TransportAdapter):
         self._ensure_process()
         return self.register.stats()
 
+    def warm(
+        self,
+        url: str,
+        connections: int = 1,
+        *,
+        lasting: float = 0.0,
+        proxies: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+    ) -> int:
+        """Dial until so many idle connections to the origin of ``url`` are pooled; return how many are.
+
+        TLS and proxies included, in this thread, and without a request. At most ``pool_maxsize``, of which
+        connections in use take their part; windows count from now. ``lasting``: seconds for which a connection must
+        still be usable to count, for callers that come again. ``proxies``, ``verify``, ``cert``: as of the calls to
+        come; by default those of the environment, as in a ``Session``. 0 where the adapter is disabled. Thread-safe.
+
+        Raises TypeError or ValueError naming the parameter; what requests raises of a URL that is none, and where a
+        dial fails (no retry follows; what was dialled stays); `Cancelled`; `DeadlineExceeded`.
+        """
+        _checks.instance("url", url, str)
+        _checks.count("connections", connections, least=1)
+        lasting = _checks.number("lasting", lasting, least=0)
+        if self._is_disabled:
+            return 0
+        self._ensure_process()
+        request = requests.Request("GET", url).prepare()
+        with requests.Session() as session:
+            settings = session.merge_environment_settings(url, proxies or {}, None, verify, cert)
+        pool = self._pool_of(request, settings)
+        call = self._begin_call(request)
+        call.story = Story(self.emitter, origin_of(request.url or ""))
+        limits = self._timeouts.limits(None)
+        attempt = Attempt(call, 1, limits, fresh=True, since=call.boot())
+        try:
+            with current(attempt):
+                return _warm.warm(pool, connections, lasting)
+        except _warm.FAILURES as error:
+            call.check()
+            is_of_proxy = pool.proxy is not None and attempt.proxy_status not in range(200, 300)
+            raise _warm.as_requests(error, portable(request), is_of_proxy=is_of_proxy) from error
+        finally:
+            call.leave()
+
     def close(self) -> None:
         """Close all idle connections; responses in flight finish, and the adapter can be used again.
 
@@ -203,16 +250,7 @@ class ResilientAdapter(TransportAdapter):
         limits = self._timeouts.limits(timeout)
         if self._idempotency_keys:
             request = _idempotency.with_key(request, self._keys)
-        call = Call(clock=self._clock, total=self._timeouts.total, pid=self._pid)
-        call.join(self.register.in_flight)
-        if self.register.is_shut_down:
-            # After joining: a shutdown that is under way either sees this call or is seen by it.
-            call.leave()
-            refused = requests.ConnectionError(
-                "the adapter was shut down (ResilientAdapter.shutdown)", request=portable(request)
-            )
-            refused.attempts = ()  # type: ignore[attr-defined]
-            raise refused
+        call = self._begin_call(request)
         # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a
         # reused socket before it sends, and each change of a socket's timeout is a system call.
         sent_timeout = (limits.write, limits.response) if timeout is None else timeout
@@ -226,6 +264,20 @@ class ResilientAdapter(TransportAdapter):
             stream=stream,
             kwargs=kwargs,
         ).run()
+
+    def _begin_call(self, request: requests.PreparedRequest) -> Call:
+        """Return a new call that is in flight from now on; raises where the adapter is shut down."""
+        call = Call(clock=self._clock, total=self._timeouts.total, pid=self._pid)
+        call.join(self.register.in_flight)
+        if self.register.is_shut_down:
+            # After joining: a shutdown that is under way either sees this call or is seen by it.
+            call.leave()
+            refused = requests.ConnectionError(
+                "the adapter was shut down (ResilientAdapter.shutdown)", request=portable(request)
+            )
+            refused.attempts = ()  # type: ignore[attr-defined]
+            raise refused
+        return call
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Return a `ResilientResponse` of what came."""

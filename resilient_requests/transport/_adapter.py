@@ -10,8 +10,9 @@ import requests
 import requests.adapters
 import urllib3
 from requests.utils import select_proxy
-from urllib3.connection import port_by_scheme
+from urllib3.connection import HTTPConnection, port_by_scheme
 
+from resilient_requests.transport._options import own
 from resilient_requests.transport._pool import (
     RecyclingPool,
     RecyclingPoolManager,
@@ -112,7 +113,9 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def _with_options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._tcp_keepalive is None:
             return kwargs
-        return {"socket_options": self._tcp_keepalive.socket_options(), **kwargs}
+        stock = HTTPConnection.default_socket_options
+        options = own(self._tcp_keepalive.socket_options(), stock)
+        return {"socket_options": options, **kwargs}
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -132,6 +135,27 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         if isinstance(pool, RecyclingPool):
             self._pools[key] = pool
+        return pool
+
+    def _pool_of(
+        self, request: requests.PreparedRequest, settings: dict[str, Any]
+    ) -> RecyclingPool:
+        """Return the pool of the calls with these settings; raises what requests raises of its URL."""
+        verify, cert = settings["verify"], settings["cert"]
+        try:
+            pool = self.get_connection_with_tls_context(
+                request, verify, proxies=settings["proxies"], cert=cert
+            )
+        except urllib3.exceptions.URLSchemeUnknown as error:
+            raise requests.exceptions.InvalidSchema(str(error), request=request) from error
+        except urllib3.exceptions.LocationValueError as error:
+            raise requests.exceptions.InvalidURL(error, request=request) from error
+        if not isinstance(pool, RecyclingPool):
+            raise requests.exceptions.InvalidSchema(
+                f"the connections to {origin_of(request.url or '')} are pooled by somebody else",
+                request=request,
+            )
+        self.cert_verify(pool, request.url or "", verify, cert)
         return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:

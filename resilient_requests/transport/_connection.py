@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import http.client
 import os
 import re
@@ -15,20 +14,31 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.connection
 import urllib3.exceptions
-import urllib3.util.connection
 from urllib3.util.wait import wait_for_read, wait_for_socket
 
 from resilient_requests.call import _attempt
 from resilient_requests.call._attempt import Attempt, Phase
+from resilient_requests.transport._addresses import in_order, resolve
+from resilient_requests.transport._dial import Dial
 from resilient_requests.transport._exchange import Exchange, Tap
 from resilient_requests.transport._forkgate import GATE
+from resilient_requests.transport._handshake import (
+    ON_HANDSHAKE,
+    duplicate,
+    has_only_tickets,
+    tells_of_handshake,
+)
 from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.transport._options import callers, set_own
+from resilient_requests.transport._replaced import is_ours_to_dial
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import _socket
+    from collections.abc import Callable, Hashable
 
-    from resilient_requests.call._cancel import Call
     from resilient_requests.call._clock import Clock, Instant
+    from resilient_requests.transport._addresses import AddressInfo
+    from resilient_requests.transport._dial import Reached
 
 __all__ = ["RecyclingConnection", "derive"]
 
@@ -39,7 +49,6 @@ _SHORT = 8 * 1024
 _LAST_LOOK = 1.0
 _REFUSAL = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [45]\d\d")
 _WHOLE_HEAD = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [2-5]\d\d.*?\n\r?\n", re.DOTALL)
-_STOCK_CREATE_CONNECTION = urllib3.util.connection.create_connection
 
 
 class ConnectionKeeper(Protocol):
@@ -50,6 +59,7 @@ class ConnectionKeeper(Protocol):
     @property
     def generation(self) -> int: ...
     def share_context(self, conn: Any) -> None: ...
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None: ...
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None: ...
 
 
@@ -68,7 +78,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     generation = -1
     pid = -1
     dialled: Instant | None = None
-    _twin: _socket.socket | None = None
+    reached: Reached | None = None  # None where somebody else has dialled
+    _twin: _socket.socket | None = None  # only while it shakes hands in a context of others
 
     hint: float | None = None
     idle_since: Instant | None = None
@@ -79,9 +90,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether nothing can be read: a FIN, a reset and an unsolicited answer all make an idle socket readable."""
+        """Whether nothing can be read: a FIN, a reset, an unsolicited answer make it readable."""
         try:
-            return super().is_connected
+            return super().is_connected or has_only_tickets(self.sock)
         except (OSError, ValueError):  # another thread retires it at this moment
             return False
 
@@ -99,16 +110,22 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             super().connect()
             return
         attempt.generation = self.generation
+        token = ON_HANDSHAKE.set(attempt.call.watch)
         try:
             self.timeout = attempt.call.clip(attempt.limits.connect)
             super().connect()
-            attempt.call.watch(self.sock)
+            if self._twin is None:
+                attempt.call.check()
+            else:
+                attempt.call.watch(self.sock)
         except BaseException as error:
             attempt.fault = error
             raise
         finally:
+            ON_HANDSHAKE.reset(token)
             if self._twin is not None:
                 self._twin.close()
+                self._twin = None
         # A proxy's answer to CONNECT is no part of the response.
         attempt.bytes_sent = attempt.bytes_received = 0
         attempt.early = b""
@@ -116,30 +133,55 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         attempt = _attempt.current.get()
+        dial = super()._new_conn
         if attempt is None:
-            return super()._new_conn()
+            return self._leave_dial_to(dial)
         attempt.phase = Phase.CONNECT
-        # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
-        is_stock = type(self)._dials_directly and _create_connection() is _STOCK_CREATE_CONNECTION
-        sock = self._dial(attempt.call, attempt.limits.connect) if is_stock else super()._new_conn()
-        try:
-            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
-            self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
-            attempt.call.watch(self._twin)
-        except BaseException:  # cancelled at this moment: nobody else knows the socket
-            sock.close()
-            raise
+        is_ours = is_ours_to_dial(dial)
+        sock = self._dial(attempt) if is_ours else self._leave_dial_to(dial)
+        is_hidden = hasattr(self, "ssl_context") and not tells_of_handshake(self)
+        if is_hidden or not is_ours:
+            try:
+                self._twin = duplicate(sock) if is_hidden else None
+                attempt.call.watch(self._twin or sock)
+            except BaseException:  # cancelled at this moment: nobody else knows the socket
+                sock.close()
+                raise
         attempt.phase, self.dialled = Phase.HANDSHAKE, self.keeper.clock()
         return sock
 
-    _dials_directly = True
-
-    def _dial(self, call: Call, limit: float | None) -> socket.socket:
-        """Do what urllib3 does here, with each socket in reach of a cancel while it connects."""
+    def _leave_dial_to(self, dial: Callable[[], socket.socket]) -> socket.socket:
+        """Have PySocks dial, or what replaces urllib3's function; its socket gets our options too."""
+        options = self.socket_options
+        self.socket_options = callers(options)
         try:
-            sock = self._connect_any(call, limit)
+            sock = dial()
+        finally:
+            self.socket_options = options
+        set_own(sock, options)
+        return sock
+
+    def _dial(self, attempt: Attempt) -> socket.socket:
+        """Do what urllib3 does here, but try several addresses, within reach of a cancel."""
+        try:
+            with GATE:
+                addresses = resolve(self._dns_host, self.port)
+            if len(addresses) > 1:
+                addresses = in_order(addresses, self.keeper.first_address(self))
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+        except OSError as error:
+            message = f"Failed to establish a new connection: {error}"
+            raise urllib3.exceptions.NewConnectionError(self, message) from error
+        dial = Dial(
+            addresses,
+            options=self.socket_options,
+            source_address=self.source_address,
+            limit=attempt.limits.connect,
+            token=attempt.call,
+        )
+        try:
+            sock, self.reached = dial.connect()
         except TimeoutError as error:
             message = f"Connection to {self.host} timed out. (connect timeout={self.timeout})"
             raise urllib3.exceptions.ConnectTimeoutError(self, message) from error
@@ -148,39 +190,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, message) from error
         sys.audit("http.client.connect", self, self.host, self.port)
         return sock
-
-    def _connect_any(self, call: Call, limit: float | None) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        try:
-            host.encode("idna")
-        except UnicodeError:
-            raise urllib3.exceptions.LocationParseError(
-                f"'{host}', label empty or too long"
-            ) from None
-        failure: OSError = OSError("getaddrinfo returns an empty list")
-        family = urllib3.util.connection.allowed_gai_family()
-        with GATE:
-            addresses = socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM)
-        for kin, kind, protocol, _, address in addresses:
-            sock = socket.socket(kin, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(call.clip(limit))
-                if self.source_address:
-                    sock.bind(self.source_address)
-                call.watch(sock)
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                call.check()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise failure
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         """Send a request; its head goes out together with a short body."""
@@ -338,10 +347,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         return Exchange(Tap(sock, attempt, limit), *args, **kwargs)
 
 
-def _create_connection() -> object:
-    return urllib3.util.connection.create_connection
-
-
 # Weak on both sides: vcrpy makes a class for each cassette, and what is derived from a class refers to it.
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
@@ -365,9 +370,4 @@ def _derive(base: type) -> type:
         base, RecyclingConnection
     ):
         return base
-    stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    return type(
-        base.__name__,
-        (RecyclingConnection, base),
-        {"_dials_directly": stock, "__module__": base.__module__},
-    )
+    return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

@@ -18,9 +18,11 @@ from resilient_requests.call._events import (
     PoolRotated,
 )
 from resilient_requests.transport import _stats
+from resilient_requests.transport._addresses import Remembered
 from resilient_requests.transport._keepalive import AdaptiveWindow, KeepAlivePolicy
 from resilient_requests.transport._stats import AdapterStats, OriginStats
 from resilient_requests.transport._tls import TLSContexts
+from resilient_requests.transport._tries import family_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from resilient_requests.call._attempt import Attempt
     from resilient_requests.call._cancel import Call, Members
     from resilient_requests.call._clock import Clock
+    from resilient_requests.transport._addresses import AddressInfo
     from resilient_requests.transport._connection import RecyclingConnection
 
 __all__ = ["Place", "Register", "Rotation"]
@@ -77,7 +80,17 @@ class Pool(Protocol):
 class _Origin:
     """What is known of one place: the generation that its connections must have, and what idleness does to them."""
 
-    __slots__ = ("ages", "floor", "opened", "recycled", "retries", "reused", "stale", "window")
+    __slots__ = (
+        "ages",
+        "floor",
+        "opened",
+        "recycled",
+        "remembered",
+        "retries",
+        "reused",
+        "stale",
+        "window",
+    )
 
     def __init__(self, expiry: float, floor: int = 0) -> None:
         self.floor = floor
@@ -85,6 +98,7 @@ class _Origin:
         self.opened = self.reused = self.recycled = self.stale = self.retries = 0
         # Idle ages of the connections reused last, and whether they were dead.
         self.ages: collections.deque[tuple[float, bool]] = collections.deque(maxlen=_MOST_AGES)
+        self.remembered: Remembered | None = None
 
 
 _COUNTS = ("opened", "reused", "recycled", "stale", "retries")
@@ -166,11 +180,22 @@ class Register:
     def share_context(self, conn: Any) -> None:
         self.tls.share(conn)
 
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
+        """Return the address that the last dial of that origin reached, if its generation lives."""
+        known = self._remembered(self._origin(conn.place))
+        return None if known is None else known.address
+
+    def _remembered(self, origin: _Origin) -> Remembered | None:
+        known, floor = origin.remembered, max(origin.floor, self._floor)
+        return known if known is not None and known.is_current(floor) else None
+
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
-        origin = self._origin(conn.place)
+        origin, reached = self._origin(conn.place), conn.reached
         with self._lock:
             origin.opened += 1
+            if reached is not None:
+                origin.remembered = Remembered(reached[0], conn.generation)
         if self._emitter.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
             # Without a socket of ours to dial, the whole counts as connecting.
@@ -184,6 +209,8 @@ class Register:
                     connect=connect,
                     handshake=elapsed - connect,
                     tls=getattr(conn.sock, "version", _no_version)(),
+                    family=None if reached is None else family_name(reached[0][0]),
+                    tries=None if reached is None else reached[1],
                 )
             )
 
@@ -293,6 +320,7 @@ class Register:
                     (age for age, is_dead in each.ages.copy() if is_dead), default=None
                 ),
                 hint=_stats.hint(each.ages.copy()),
+                address=None if (last := self._remembered(each)) is None else last.host,
             )
             for place, each in known.items()
         }

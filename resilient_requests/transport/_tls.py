@@ -14,6 +14,7 @@ from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_ce
 
 from resilient_requests.call import _events
 from resilient_requests.transport._forkgate import GATE, gated
+from resilient_requests.transport._handshake import watched
 
 __all__ = ["TLSContexts"]
 
@@ -168,7 +169,7 @@ def _build(
     context.set_alpn_protocols(ALPN_PROTOCOLS)
     # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake copies it.
     context.set_alpn_protocols = _already_set  # type: ignore[assignment,method-assign]
-    return gated(context)
+    return watched(gated(context))
 
 
 def _no_password() -> str:

@@ -236,7 +236,7 @@ def test_families_take_turns(given: str, first: str | None, expected: str) -> No
         for number, letter in enumerate("abc", 1)
     }
     names = {found: name for name, found in infos.items()}
-    ordered = in_order([infos[name] for name in given.split()], first and infos[first])
+    ordered = in_order([infos[name] for name in given.split()], infos.get(first or ""))
 
     assert [names[each] for each in ordered] == expected.split()
 
