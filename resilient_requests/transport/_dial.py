@@ -223,13 +223,12 @@ class Dial:
     def _wait(self, seconds: float) -> _Pending | None:
         """Wait for the sockets that are connecting; return the one that has, None if none has."""
         ready = _ready([each.sock for each in self._pending], seconds)
-        # Before anything is judged: a socket that was shut down looks like one that connected.
-        self._token.check()
         for each in [each for each in self._pending if each.sock in ready]:
             number = each.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
                 self._drop(each, OSError(number, os.strerror(number)))
                 continue
+            # A socket that was shut down looks like one that has connected: then this raises.
             self._token.watch(each.sock)
             each.sock.settimeout(self._token.clip(self._limit))
             self._pending.remove(each)

@@ -66,7 +66,7 @@ def main(port: int, silent_port: int) -> None:
             names.get(host) or STOCK(host, *args, **kwargs)
         )
         result, seconds, ticks = ticking(session, "http://half.test/")
-        good = result == "200" and seconds < 0.4 and ticks > 5
+        good = result == "200" and seconds < 2.0 and ticks > 5
         print("passed" if good else (result, seconds, ticks))  # noqa: T201
         for word, url in (
             ("cancelled", "http://dead.test/"),
@@ -76,7 +76,7 @@ def main(port: int, silent_port: int) -> None:
             threading.Timer(0.5, scope.cancel).start()
             with scope:
                 result, seconds, ticks = ticking(session, url)
-            good = result == "Cancelled" and seconds < 0.6 and ticks > 10
+            good = result == "Cancelled" and seconds < 2.0 and ticks > 10
             print(word if good else (result, seconds, ticks))  # noqa: T201
 
 

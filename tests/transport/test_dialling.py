@@ -25,7 +25,7 @@ from proxies import HTTPProxy, SOCKS5Proxy
 from resilient_requests import CancelScope, ConnectionOpened, ResilientAdapter
 from resilient_requests.exceptions import Cancelled
 from resilient_requests.testing import FaultServer, reset, respond, silence
-from resilient_requests.transport._handshake import duplicate
+from resilient_requests.transport._handshake import ON_HANDSHAKE, duplicate, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,12 +212,32 @@ def test_a_handshake_in_a_context_of_others_is_ended_too(fault_server_tls: Fault
         session.mount("https://", own_adapter(fault_server_tls)())
         running = Running(inside(scope, lambda: session.get(fault_server_tls.url)))
         until(lambda: fault_server_tls.accepted == 1)
-        time.sleep(0.05)  # until the handshake has begun
+        time.sleep(0.05)  # urllib3 loads the CA into such a context first
         scope.cancel()
         seconds = running.seconds_to_end()
 
     assert isinstance(running.error, Cancelled)
-    in_time(seconds, 0.2)
+    in_time(seconds, 1.0)
+
+
+def test_a_handshake_that_does_not_begin_closes_its_socket(fault_server_tls: FaultServer) -> None:
+    """The standard library closes it after an OSError only, and `Cancelled` is none."""
+    context = watched(ssl.create_default_context(cafile=fault_server_tls.ca_path))
+    seen: list[Any] = []
+
+    def end(sock: Any) -> None:
+        seen.append(sock)
+        raise Cancelled
+
+    token = ON_HANDSHAKE.set(end)
+    try:
+        raw = socket.create_connection((fault_server_tls.host, fault_server_tls.port))
+        with pytest.raises(Cancelled):
+            context.wrap_socket(raw, server_hostname="127.0.0.1")
+    finally:
+        ON_HANDSHAKE.reset(token)
+
+    assert [each.fileno() for each in seen] == [-1]
 
 
 # -- odd kernels and full machines --------------------------------------------------------------

@@ -16,6 +16,7 @@ from proxies import HTTPProxy, SOCKS5Proxy
 from urllib3.util.wait import wait_for_read
 
 from resilient_requests import (
+    AttemptSucceeded,
     CancelScope,
     ConnectionOpened,
     ConnectionRecycled,
@@ -24,7 +25,7 @@ from resilient_requests import (
     is_transient,
 )
 from resilient_requests.exceptions import Cancelled
-from resilient_requests.testing import FaultServer, reset, respond, silence
+from resilient_requests.testing import FaultServer, fin, reset, respond, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,15 +165,27 @@ def test_an_ageing_connection_makes_room_where_there_is_none(
     assert (found, fault_server.accepted) == (1, 2)
 
 
-@pytest.mark.parametrize("how", ["fin", "reset"])
-def test_connections_that_the_server_has_closed_do_not_count(
-    fault_server: FaultServer, how: Any
+def test_the_youngest_stays_the_first_to_be_used(
+    fault_server: FaultServer, clock: FakeClock
 ) -> None:
+    """Looking at idle connections does not turn their order round."""
+    told: list[Any] = []
+    with mounted(clock, observers=[told.append]) as session:
+        adapter = adapter_of(session)
+        adapter.warm(fault_server.url)
+        clock.advance(3.0)
+        adapter.warm(fault_server.url, 2)
+        adapter.warm(fault_server.url, 2)
+        session.get(fault_server.url)
+
+    assert [each.idle_for for each in told if isinstance(each, AttemptSucceeded)] == [0.0]
+
+
+def test_connections_that_the_server_has_closed_do_not_count(fault_server: FaultServer) -> None:
     """Many close what has sent no request for a few seconds; some answer 408, which nobody asked."""
     with Client(fault_server) as client:
+        fault_server.on_connect(fin(), fin())
         warmed(client, 2)
-        arrived(fault_server, 2)
-        fault_server.kill_idle(how)
         until(lambda: all(wait_for_read(conn.sock, 0) for conn in idle_of(client)))
         found = warmed(client, 2)
         assert arrived(fault_server, 4)
