@@ -107,7 +107,7 @@ class Dial:
         """Return the first socket that connects, whose timeout is the limit, and where it leads.
 
         Raises the OSError of the last address, which tells of all; TimeoutError after the limit;
-        what ended the call. No socket is left open then.
+        what ended the call. No socket is left open then. The token watches the one returned.
         """
         limit, until = self._limit, None
         if len(self._addresses) > 1:
@@ -121,8 +121,6 @@ class Dial:
                 sock.settimeout(self._token.clip(limit))
                 self._token.watch(sock)
                 sock.connect(address[4])
-                # Linux says "connected" of a connecting socket that was shut down.
-                self._token.check()
                 if limit != self._limit:
                     sock.settimeout(self._token.clip(self._limit))
             except OSError as error:
@@ -194,6 +192,8 @@ class Dial:
                     return won.sock, (won.address, self.begun)
         finally:
             self._end()
+        # A socket that a cancel has shut down fails as well, with a reset.
+        self._token.check()
         raise self._failure()
 
     def _delay(self) -> float:
@@ -228,7 +228,6 @@ class Dial:
             if number:
                 self._drop(each, OSError(number, os.strerror(number)))
                 continue
-            # A socket that was shut down looks like one that has connected: then this raises.
             self._token.watch(each.sock)
             each.sock.settimeout(self._token.clip(self._limit))
             self._pending.remove(each)

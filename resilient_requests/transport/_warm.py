@@ -64,14 +64,13 @@ def _take_places(pool: RecyclingPool, connections: int, lasting: float) -> int:
     """Take so many places out of the queue as connections are missing; return how many."""
     waiting, now = _queue(pool), pool.register.clock()
     later = Instant(*(each + lasting for each in now))
-    wanted = min(connections, waiting.maxsize)
     taken: list[Any] = []
     ageing: list[RecyclingConnection] = []
     places = 0
-    while wanted > places + len(taken) - len(ageing):
+    while connections > places + len(taken) - len(ageing):
         try:
             conn = waiting.get(block=False)
-        except queue.Empty:  # the others are in use
+        except queue.Empty:  # the pool has no more, or they are in use
             break
         if not isinstance(conn, RecyclingConnection | None):
             taken.append(conn)  # of a class that somebody else has set, as vcrpy does
@@ -82,7 +81,7 @@ def _take_places(pool: RecyclingPool, connections: int, lasting: float) -> int:
         taken.append(conn)
         if pool.register.reason_to_close(conn, later) is not None:
             ageing.append(conn)
-    while ageing and wanted > places + len(taken) - len(ageing):
+    while ageing and connections > places + len(taken) - len(ageing):
         oldest = ageing.pop()
         taken.remove(oldest)
         _discard(pool, oldest, "about to expire", now)

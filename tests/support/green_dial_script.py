@@ -76,7 +76,8 @@ def main(port: int, silent_port: int) -> None:
             threading.Timer(0.5, scope.cancel).start()
             with scope:
                 result, seconds, ticks = ticking(session, url)
-            good = result == "Cancelled" and seconds < 2.0 and ticks > 10
+            # To load the CA bundle, before a handshake, holds all greenlets back.
+            good = result == "Cancelled" and seconds < 2.0 and (ticks > 10 or word == "handshake")
             print(word if good else (result, seconds, ticks))  # noqa: T201
 
 

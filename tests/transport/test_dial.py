@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from resilient_requests.transport._addresses import AddressInfo
 
+FOREIGN = (socket.AF_AX25, socket.SOCK_STREAM, 0, "", ("odd",))
+"""An address of a family that this kernel does not have."""
+
 MOST = 0.35
 """Seconds within which a dial passes a dead address."""
 
@@ -100,15 +103,19 @@ def test_the_first_address_wins_where_it_answers() -> None:
 
 @pytest.mark.slow
 def test_a_slow_first_address_still_wins_over_a_dead_second() -> None:
-    """A try goes on while later ones are made; the SYN is repeated after a second."""
+    """A try goes on while later ones are made; a cancel reaches the winner then, not the last."""
+    call = Call()
     with swallowing("127.0.0.1") as slow, swallowing("127.0.0.2") as dead:
-        made = dial(slow.info, dead.info)
+        made = dial(slow.info, dead.info, call=call)
         running = Running(made.connect)
         until(lambda: made.begun == 2)
         slow.drain()
         running.seconds_to_end()
         sock, reached = running.value
-        sock.close()
+        with sock:
+            call.cancel()
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
 
     assert reached == (slow.info, 2)
 
@@ -184,9 +191,8 @@ def test_the_error_of_a_single_address_is_the_system_s_own() -> None:
 
 def test_a_family_that_the_kernel_refuses_does_not_end_the_list() -> None:
     """Names have AAAA records on machines whose kernel has no IPv6."""
-    foreign = (socket.AF_AX25, socket.SOCK_STREAM, 0, "", ("odd",))
     with answering() as live:
-        made = dial(foreign, live)
+        made = dial(FOREIGN, live)
         sock, reached = made.connect()
         sock.close()
 
@@ -279,6 +285,23 @@ def test_a_cancel_from_another_thread_ends_a_dial_at_once(
 
 
 @pytest.mark.slow
+def test_a_cancel_reaches_the_sockets_that_are_left(hanging: list[AddressInfo]) -> None:
+    """The last to be begun has failed: another must be there to be shut down."""
+    call = Call()
+    with refusing("127.0.0.4") as refused:
+        made = dial(hanging[0], refused, call=call, limit=60)
+        running = Running(made.connect)
+        until(lambda: made.begun == 2 and len(made._pending) == 1)
+        time.sleep(0.02)
+        since = time.monotonic()
+        call.cancel()
+        running.seconds_to_end()
+
+    assert isinstance(running.error, Cancelled)
+    in_time(time.monotonic() - since, 0.05)
+
+
+@pytest.mark.slow
 def test_a_cancel_by_a_signal_handler_ends_a_dial(hanging: list[AddressInfo]) -> None:
     """It runs on the thread that waits; a quiet handler has the wait resumed (PEP 475)."""
     call = Call()
@@ -332,11 +355,12 @@ def test_a_call_that_has_ended_dials_nothing(hanging: list[AddressInfo]) -> None
     assert set(outcomes(made).values()) == {Outcome.UNTRIED}
 
 
-@pytest.mark.parametrize("fate", ["r", "rr", "ra"])
+@pytest.mark.parametrize("fate", ["r", "rr", "ra", "xa"])
 def test_a_dial_is_freed_without_the_collector(no_collector: None, fate: str) -> None:
     """The errors of refused addresses hold its frames, which hold it: they must not be kept."""
     with refusing("127.0.0.2") as refused, answering() as live:
-        made = dial(*[refused if each == "r" else live for each in fate])
+        fates = {"r": refused, "a": live, "x": FOREIGN}
+        made = dial(*[fates[each] for each in fate])
         with contextlib.suppress(ConnectionRefusedError):
             made.connect()[0].close()
     freed = weakref.ref(made._token)

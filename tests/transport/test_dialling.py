@@ -48,6 +48,12 @@ def at(server: FaultServer) -> AddressInfo:
     return info(server.host, server.port)
 
 
+def fds() -> list[str]:
+    """The descriptors of this process, without the one with which they are read."""
+    found = os.listdir("/proc/self/fd")  # noqa: PTH208
+    return [each for each in found if os.path.lexists(f"/proc/self/fd/{each}")]
+
+
 def timed(call: Any) -> float:
     """The seconds that a call takes."""
     since = time.monotonic()
@@ -175,14 +181,14 @@ def test_a_cancel_ends_a_staggered_dial_and_leaves_no_socket(
         resolving(monkeypatch, name=[one.info, two.info])
         scope = CancelScope()
         with Client(URL) as client:
-            before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+            before = len(fds())
             running = Running(inside(scope, client.post))
-            until(lambda: len(os.listdir("/proc/self/fd")) == before + 2)  # noqa: PTH208
+            until(lambda: len(fds()) == before + 2)
             since = time.monotonic()
             scope.cancel()
             running.seconds_to_end()
             seconds = time.monotonic() - since
-            left = len(os.listdir("/proc/self/fd")) - before  # noqa: PTH208
+            left = len(fds()) - before
 
     assert isinstance(running.error, Cancelled)
     in_time(seconds, 0.05)
@@ -220,6 +226,22 @@ def test_a_handshake_in_a_context_of_others_is_ended_too(fault_server_tls: Fault
     in_time(seconds, 1.0)
 
 
+def test_a_handshake_has_no_second_descriptor(fault_server_tls: FaultServer) -> None:
+    """Of two descriptors of one socket, each would have to be closed for the peer to see its end."""
+    fault_server_tls.on_handshake(silence())
+    scope = CancelScope()
+    with Client(fault_server_tls) as client:
+        running = Running(inside(scope, client.get))
+        until(lambda: fault_server_tls.accepted == 1)
+        time.sleep(0.1)  # until the handshake has begun
+        links = [os.readlink(f"/proc/self/fd/{each}") for each in fds()]  # noqa: PTH115
+        sockets = [each for each in links if each.startswith("socket:")]
+        scope.cancel()
+        running.seconds_to_end()
+
+    assert len(set(sockets)) == len(sockets)
+
+
 def test_a_handshake_that_does_not_begin_closes_its_socket(fault_server_tls: FaultServer) -> None:
     """The standard library closes it after an OSError only, and `Cancelled` is none."""
     context = watched(ssl.create_default_context(cafile=fault_server_tls.ca_path))
@@ -247,7 +269,7 @@ def with_one_descriptor(work: Any) -> Any:
     """Run it where the process may open one more descriptor, and no second."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     fillers: list[int] = []
-    most = max(int(each) for each in os.listdir("/proc/self/fd")) + 2  # noqa: PTH208
+    most = max(map(int, fds())) + 2
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     with contextlib.suppress(OSError):
         while True:
@@ -334,17 +356,25 @@ def test_options_that_the_kernel_refuses_harm_nobody(
 # -- what others replace ------------------------------------------------------------------------
 
 
-def test_what_was_replaced_before_our_import_dials(fault_server: FaultServer) -> None:
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("urllib3.util.connection", "create_connection"),
+        ("urllib3.connection.HTTPConnection", "_new_conn"),
+    ],
+)
+def test_what_was_replaced_before_our_import_dials(
+    fault_server: FaultServer, place: str, name: str
+) -> None:
     """Even with the name of what it wraps; "stock" is what urllib3 has written."""
     script = f"""
 import functools, requests, urllib3.util.connection, urllib3.connection
-asked = []
-for module, name in ((urllib3.util.connection, "create_connection"),
-                     (urllib3.connection.HTTPConnection, "_new_conn")):
-    def wrapped(*args, stock=getattr(module, name), name=name, **kwargs):
-        asked.append(name)
-        return stock(*args, **kwargs)
-    setattr(module, name, functools.wraps(getattr(module, name))(wrapped))
+asked, stock = [], {place}.{name}
+@functools.wraps(stock)
+def wrapped(*args, **kwargs):
+    asked.append("{name}")
+    return stock(*args, **kwargs)
+{place}.{name} = wrapped
 from resilient_requests import ResilientAdapter
 session = requests.Session()
 session.mount("http://", ResilientAdapter())
@@ -355,7 +385,7 @@ print(*asked)
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
     )
 
-    assert done.stdout.split() == ["_new_conn", "create_connection"], done.stderr
+    assert done.stdout.split() == [name], done.stderr
 
 
 def test_a_dial_is_audited_as_urllib3_s_is(fault_server: FaultServer) -> None:
