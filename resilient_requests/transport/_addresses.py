@@ -1,4 +1,4 @@
-"""The addresses of a name: asked for once, put in the order of the tries, the best one remembered."""
+"""The addresses of a name: resolved, put in the order of the tries, and the best remembered."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Remembered(NamedTuple):
     generation: int
 
     def is_current(self, floor: int) -> bool:
-        """Whether no connection of its generation was retired; ``floor``: the least that may live."""
+        """Whether its generation is not retired; ``floor``: the least that may still be used."""
         return self.generation >= floor
 
     @property

@@ -27,7 +27,7 @@ def is_ours_to_dial(new_conn: Callable[..., object]) -> bool:
 
 
 def can_wait_on_several(kind: Any) -> bool:
-    """Whether sockets of this class connect without blocking; PySocks' and other guests' may not."""
+    """Whether sockets of this class connect without blocking; those of PySocks do not."""
     connect = getattr(kind, "connect", None)
     if connect is _socket.socket.connect:
         return True

@@ -1,4 +1,4 @@
-"""Addresses on loopback that answer, refuse, or swallow what is dialled, as a resolver lists them."""
+"""Addresses on loopback that answer, refuse or swallow, as a resolver lists them."""
 
 from __future__ import annotations
 

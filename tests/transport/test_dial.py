@@ -49,7 +49,7 @@ def outcomes(made: Dial) -> dict[str, Outcome]:
 
 @pytest.fixture(params=["poll", "select"])
 def any_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a poll(), and where there is none: Windows, and eventlet, which takes it away."""
+    """With poll() and without it: Windows has none, and eventlet takes it away."""
     if request.param == "select":
         monkeypatch.delattr(select, "poll")
 
@@ -201,7 +201,7 @@ def test_a_family_that_the_kernel_refuses_does_not_end_the_list() -> None:
 
 @pytest.mark.slow
 def test_random_addresses_leave_nothing_and_the_first_that_connects_wins() -> None:
-    """The fixture counts descriptors; 200 lists of up to five addresses, each dial with its own fate."""
+    """200 lists of up to five addresses; the fixture for leaks counts descriptors."""
     chance = random.Random(14)
     with contextlib.ExitStack() as stack:
         good = [stack.enter_context(answering(f"127.0.1.{n}")) for n in range(1, 3)]
@@ -416,7 +416,7 @@ def test_a_source_address_passes_over_the_other_family() -> None:
 def test_sockets_that_others_have_made_connect_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """PySocks' speak with a proxy while they connect: without a timeout they would wait for ever."""
+    """PySocks talks to a proxy in connect(): without a timeout it would wait for ever."""
     seen: list[float | None] = []
 
     class Theirs(socket.socket):

@@ -227,7 +227,7 @@ def test_a_handshake_in_a_context_of_others_is_ended_too(fault_server_tls: Fault
 
 
 def test_a_handshake_has_no_second_descriptor(fault_server_tls: FaultServer) -> None:
-    """Of two descriptors of one socket, each would have to be closed for the peer to see its end."""
+    """The peer sees the end of a connection only when all its descriptors are closed."""
     fault_server_tls.on_handshake(silence())
     scope = CancelScope()
     with Client(fault_server_tls) as client:
@@ -282,7 +282,7 @@ def with_one_descriptor(work: Any) -> Any:
 def test_a_process_with_one_descriptor_left_can_call(
     fault_server: FaultServer, fault_server_tls: FaultServer, kind: str
 ) -> None:
-    """A socket, and nothing else: neither a twin of it, nor a selector, nor a pair to be woken by."""
+    """A dial needs a socket: no twin of it, no selector, no pair of sockets to be woken by."""
     server = fault_server if kind == "plain" else fault_server_tls
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Connections that are warmed wait in their pool: dialled, shaken hands, and not older than they are."""
+"""Warm connections wait in their pool, with TLS and proxies behind them, and age as others do."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_warm_connections_are_used_by_the_calls_that_follow(
 
 
 def arrived(server: FaultServer, connections: int) -> bool:
-    """Whether so many connections have come, and no more; the server learns of them a little later."""
+    """Whether so many connections have come, and no more: the server accepts a little later."""
     server.wait_for(lambda _: server.accepted >= connections)
     return server.accepted == connections
 
@@ -182,7 +182,7 @@ def test_the_youngest_stays_the_first_to_be_used(
 
 
 def test_connections_that_the_server_has_closed_do_not_count(fault_server: FaultServer) -> None:
-    """Many close what has sent no request for a few seconds; some answer 408, which nobody asked."""
+    """Many servers close a connection that has sent no request for a while."""
     with Client(fault_server) as client:
         fault_server.on_connect(fin(), fin())
         warmed(client, 2)
