@@ -12,6 +12,8 @@ from requests.adapters import HTTPAdapter
 
 from resilient_requests import _checks
 from resilient_requests.call import (
+    Attempt,
+    CallTrace,
     CancelToken,
     Clock,
     Observer,
@@ -19,11 +21,13 @@ from resilient_requests.call import (
     Origin,
     Timeouts,
     count_of,
+    current_attempt,
     is_on,
     limits_of,
     now,
     seconds_of,
 )
+from resilient_requests.dial import TCPKeepAlive
 from resilient_requests.exceptions import portable
 from resilient_requests.retry import (
     OriginBudgets,
@@ -37,12 +41,14 @@ from resilient_requests.retry import (
 )
 from resilient_requests.stream import resilient
 from resilient_requests.transport import (
+    WARM_FAILURES,
     KeepAlivePolicy,
     PoolState,
     Rotation,
-    TCPKeepAlive,
     TransportAdapter,
+    as_requests,
     verification,
+    warm,
 )
 
 if TYPE_CHECKING:
@@ -246,6 +252,51 @@ class ResilientAdapter(TransportAdapter):
         self._state.process.ensure()
         return self._state.stats()
 
+    def warm(
+        self,
+        url: str,
+        connections: int = 1,
+        *,
+        lasting: float = 0.0,
+        proxies: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+    ) -> int:
+        """Dial until so many idle connections to the origin of ``url`` are pooled.
+
+        Returns how many are. TLS and proxies included, in this thread, and without a request. At
+        most ``pool_maxsize``, of which connections in use take their part; windows count from now.
+        ``lasting``: seconds for which a connection must still be usable to count, for callers that
+        come again. ``proxies``, ``verify``, ``cert``: as of the calls to come; by default those of
+        the environment, as in a ``Session``. 0 where the adapter is disabled. Thread-safe.
+
+        Raises TypeError or ValueError naming the parameter; what requests raises of a URL that is
+        none, and where a dial fails (no retry follows; the connections already dialled stay);
+        `Cancelled`; `DeadlineExceeded`.
+        """
+        _checks.instance("url", url, str)
+        _checks.count("connections", connections, least=1)
+        lasting = _checks.number("lasting", lasting, least=0)
+        if self._is_disabled:
+            return 0
+        self._state.process.ensure()
+        request = requests.Request("GET", url).prepare()
+        with requests.Session() as session:
+            settings = session.merge_environment_settings(url, proxies or {}, None, verify, cert)
+        pool = self._pool_of(request, settings)
+        token = self._begin_call(request)
+        trace = CallTrace(self._observed, str(Origin.of(request.url or "")), "")
+        attempt = Attempt(token, 1, limits_of(self._timeouts, None), trace=trace)
+        try:
+            with current_attempt(attempt):
+                return warm(pool, connections, lasting, attempt)
+        except WARM_FAILURES as error:
+            token.check()
+            is_of_proxy = pool.proxy is not None and attempt.proxy_status not in range(200, 300)
+            raise as_requests(error, portable(request), is_of_proxy=is_of_proxy) from error
+        finally:
+            token.leave()
+
     def close(self) -> None:
         """Close all idle connections; responses in flight finish, and the adapter can be used again.
 
@@ -290,21 +341,11 @@ class ResilientAdapter(TransportAdapter):
         """
         if self._is_disabled:
             return super().send(request, stream, timeout, verify, cert, proxies)
-        state = self._state
-        state.process.ensure()
+        self._state.process.ensure()
         limits = limits_of(self._timeouts, timeout)
         if is_keyed(self._idempotency_keys, stream=stream):
             request = with_key(request)
-        token = CancelToken(
-            clock=self._clock,
-            total=self._timeouts.total,
-            pid=state.process.pid,
-            calls=state.in_flight,
-        )
-        if state.is_shut_down:
-            # After joining: a shutdown that is under way either sees this call or is seen by it.
-            token.leave()
-            raise _refusal(request)
+        token = self._begin_call(request)
         # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a
         # reused socket before it sends, and each change of a socket's timeout is a system call.
         sent_timeout = (limits.write, limits.response) if timeout is None else timeout
@@ -325,6 +366,21 @@ class ResilientAdapter(TransportAdapter):
                 "proxies": proxies,
             },
         ).run()
+
+    def _begin_call(self, request: requests.PreparedRequest) -> CancelToken:
+        """Return a call that is in flight from now on; raises where the adapter is shut down."""
+        state = self._state
+        token = CancelToken(
+            clock=self._clock,
+            total=self._timeouts.total,
+            pid=state.process.pid,
+            calls=state.in_flight,
+        )
+        if state.is_shut_down:
+            # After joining: a shutdown that is under way either sees this call or is seen by it.
+            token.leave()
+            raise _refusal(request)
+        return token
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Return a `ResilientResponse` of what came."""

@@ -95,6 +95,8 @@ class ConnectionOpened(Event):
     """A connection was dialled, in ``elapsed`` seconds: name resolution and TCP took ``connect`` of them.
 
     ``handshake``: the rest, for TLS and for a proxy's CONNECT; ``tls``: the version, None without TLS.
+    ``family``: "IPv4" or "IPv6", of the proxy where there is one; ``tries``: how many addresses of the name were
+    tried, 1 where the first has answered in time. Both None where somebody else has dialled, as PySocks does.
     """
 
     attempt: int
@@ -102,6 +104,8 @@ class ConnectionOpened(Event):
     connect: float
     handshake: float
     tls: str | None
+    family: str | None = None
+    tries: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from resilient_requests.transport._keepalive import KeepAlivePolicy, parse_hint
 from resilient_requests.transport._raw import RawResponse, is_bodiless
 from resilient_requests.transport._socket import UNSET, SocketReader
 from resilient_requests.transport._stats import AdapterStats, OriginStats
-from resilient_requests.transport._tcp import TCPKeepAlive, socket_options
-from resilient_requests.transport._tls import TLSContexts
+from resilient_requests.transport._warm import WARM_FAILURES, as_requests, warm
 
 __all__ = [
     "UNSET",
+    "WARM_FAILURES",
     "AdapterStats",
     "KeepAlivePolicy",
     "OriginStats",
@@ -22,11 +22,10 @@ __all__ = [
     "RawResponse",
     "Rotation",
     "SocketReader",
-    "TCPKeepAlive",
-    "TLSContexts",
     "TransportAdapter",
+    "as_requests",
     "is_bodiless",
     "parse_hint",
-    "socket_options",
     "verification",
+    "warm",
 ]

@@ -11,10 +11,11 @@ import requests
 import requests.adapters
 import urllib3
 from requests.utils import select_proxy
+from urllib3.connection import HTTPConnection
 
-from resilient_requests.call import up_to_authority
+from resilient_requests.call import Origin, up_to_authority
+from resilient_requests.dial import TCPKeepAlive, own, socket_options
 from resilient_requests.transport._pool import RecyclingPool, recycle
-from resilient_requests.transport._tcp import TCPKeepAlive, socket_options
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
@@ -116,7 +117,8 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def _with_options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._tcp_keepalive is None:
             return kwargs
-        return {"socket_options": socket_options(self._tcp_keepalive), **kwargs}
+        stock = HTTPConnection.default_socket_options
+        return {"socket_options": own(socket_options(self._tcp_keepalive), stock), **kwargs}
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -144,6 +146,30 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         for manager in list(self.proxy_manager.values()) if proxy else [self.poolmanager]:
             if (its_key := _key_of(manager, pool)) is not None:
                 self._lookups[key] = _Lookup(pool, manager, its_key)
+
+    def _pool_of(
+        self, request: requests.PreparedRequest, settings: dict[str, Any]
+    ) -> RecyclingPool:
+        """Return the pool of the calls with these settings.
+
+        Raises what requests raises of a URL that is none.
+        """
+        verify, cert = settings["verify"], settings["cert"]
+        try:
+            pool = self.get_connection_with_tls_context(
+                request, verify, proxies=settings["proxies"], cert=cert
+            )
+        except urllib3.exceptions.URLSchemeUnknown as error:
+            raise requests.exceptions.InvalidSchema(str(error), request=request) from error
+        except urllib3.exceptions.LocationValueError as error:
+            raise requests.exceptions.InvalidURL(error, request=request) from error
+        if not isinstance(pool, RecyclingPool):
+            raise requests.exceptions.InvalidSchema(
+                f"the connections to {Origin.of(request.url or '')} are pooled by somebody else",
+                request=request,
+            )
+        self.cert_verify(pool, request.url or "", verify, cert)
+        return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         """Return what to ask for: without proxies that is the path, and the URL need not be taken apart for it."""

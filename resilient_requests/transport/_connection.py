@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
-import os
 import socket
 import ssl
 import sys
@@ -15,23 +13,37 @@ import urllib3.exceptions
 import urllib3.util.connection
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import Attempt, CancelToken, Phase
+from resilient_requests.call import Attempt, Phase
+from resilient_requests.dial import (
+    Dial,
+    callers,
+    duplicate,
+    has_only_records,
+    in_order,
+    is_ours_to_dial,
+    is_watched,
+    resolve,
+    set_own,
+)
 from resilient_requests.transport._keepalive import parse_hint
 from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
 from resilient_requests.transport._upload import Upload
 
 if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+
     from resilient_requests.call import Clock, Instant, Lease, Origin
-    from resilient_requests.transport._tls import TLSContexts
+    from resilient_requests.dial import AddressInfo, Reached, TLSContexts
 
 __all__ = ["ConnectionKeeper", "RecyclingConnection", "derive"]
 
-# A body so short goes into one packet with its head, or into one TLS record: half the work, here and at the server.
+# A body so short goes into one packet with its head, or into one TLS record: half the work, here
+# and at the server.
 _SHORT = 8 * 1024
 # After a failed send an answer is either on its way already or will never come.
 _LAST_LOOK = 1.0
-_STOCK_CREATE_CONNECTION = urllib3.util.connection.create_connection
 _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
@@ -47,6 +59,9 @@ class ConnectionKeeper(Protocol):
 
     def lease(self, origin: Origin, generation: int) -> Lease:
         """Return the place of a connection among those of its origin."""
+
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
+        """Return the address that the last dial of its origin reached; None: none is known."""
 
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
@@ -64,6 +79,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     origin: Origin
     born: Instant | None = None
     dialled: Instant | None = None
+    reached: Reached | None = None  # None where somebody else has dialled
     generation = -1
     hint: float | None = None
     idle_since: Instant | None = None
@@ -71,7 +87,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     _response: RawResponse | None = None
     _upload: Upload | None = None
     _head: bytes | None = None  # held back until the body comes; empty before it was sent
-    _twin: _socket.socket | None = None
+    _twin: _socket.socket | None = None  # only while it shakes hands in a context of others
 
     def enroll(self, keeper: ConnectionKeeper, origin: Origin) -> None:
         """Belong to an adapter; called once, before it is dialled."""
@@ -87,12 +103,15 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the idle socket is silent. A readable one has a FIN, a reset, or bytes that nobody asked for."""
+        """Whether the idle socket is silent.
+
+        A readable one has a FIN, a reset, or bytes that nobody asked for.
+        """
         sock = self.sock  # once: another thread may retire the connection at this moment
         if sock is None:
             return False
         try:
-            return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)
+            return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)
         except (OSError, ValueError):
             return False
 
@@ -112,62 +131,87 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         """Dial and shake hands within the connect limit; can be ended at any moment."""
-        # The generation in which the dial begins: one that is retired meanwhile may have dialled into the old network.
-        self.generation, self.born, self.dialled = (
-            self._keeper.generation,
-            self._keeper.clock(),
-            None,
-        )
+        keeper, attempt = self._keeper, self._attempt
+        # The generation in which the dial begins: one that is retired meanwhile may have dialled
+        # into the old network.
+        self.generation, self.born, self.dialled = keeper.generation, keeper.clock(), None
         # What is named here urllib3 would load into a context again on each dial.
-        vars(self).update(self._keeper.tls.settings(self))
-        attempt = self._attempt
+        vars(self).update(keeper.tls.settings(self))
         if attempt is None:
             super().connect()
             return
-        attempt.take(self._keeper.lease(self.origin, self.generation))
+        attempt.take(keeper.lease(self.origin, self.generation))
         try:
             self.timeout = attempt.token.clip(attempt.limits.connect)
             super().connect()
-            attempt.token.watch(self.sock)
+            if self._twin is not None:
+                attempt.token.watch(self.sock)
+            attempt.token.check()
         except BaseException as error:
             attempt.failed(error)
             raise
         finally:
             if self._twin is not None:
                 self._twin.close()
+                self._twin = None
         attempt.trusts(type(self.sock))
         attempt.connected()
-        self._keeper.opened(self, attempt)
+        keeper.opened(self, attempt)
 
     def _new_conn(self) -> socket.socket:
-        attempt = self._attempt
+        attempt, dial = self._attempt, super()._new_conn
         if attempt is None:
-            return super()._new_conn()
+            return self._leave_dial_to(dial)
         attempt.begin(Phase.CONNECT)
-        # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
-        create = urllib3.util.connection.create_connection
-        if self._dials_directly and create is _STOCK_CREATE_CONNECTION:
-            sock = self._dial(attempt.token, attempt.limits.connect)
+        is_ours = is_ours_to_dial(dial)
+        if is_ours:
+            sock = self._dial(attempt)
         else:
-            attempt.trusts(create, type(self))
-            sock = super()._new_conn()
-        try:
-            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
-            self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
-            attempt.token.watch(self._twin)
-        except BaseException:  # cancelled at this moment: nobody else knows the socket
-            sock.close()
-            raise
+            attempt.trusts(urllib3.util.connection.create_connection, type(self))
+            sock = self._leave_dial_to(dial)
+        is_hidden = hasattr(self, "ssl_context") and not is_watched(self)
+        if is_hidden or not is_ours:
+            try:
+                self._twin = duplicate(sock) if is_hidden else None
+                attempt.token.watch(self._twin or sock)
+            except BaseException:  # cancelled at this moment: nobody else knows the socket
+                sock.close()
+                raise
         attempt.begin(Phase.HANDSHAKE)
         self.dialled = self._keeper.clock()
         return sock
 
-    _dials_directly = True
-
-    def _dial(self, token: CancelToken, limit: float | None) -> socket.socket:
-        """Do what urllib3 does here, with each socket in reach of a cancel while it connects."""
+    def _leave_dial_to(self, dial: Callable[[], socket.socket]) -> socket.socket:
+        """Have PySocks dial, or the one who has replaced urllib3's function."""
+        # They know only how to set options that the kernel accepts.
+        options = self.socket_options
+        self.socket_options = callers(options)
         try:
-            sock = self._connect_any(token, limit)
+            sock = dial()
+        except urllib3.exceptions.HTTPError as error:
+            # urllib3 names no cause of what a SOCKS server refuses, or of an error in that dial.
+            if type(error.__context__).__module__ == "socks":
+                error.__cause__ = error.__context__
+            raise
+        finally:
+            self.socket_options = options
+        set_own(sock, options)
+        return sock
+
+    def _dial(self, attempt: Attempt) -> socket.socket:
+        """Do what urllib3 does here, but try several addresses, within reach of a cancel."""
+        try:
+            addresses = resolve(self._dns_host, self.port)
+            if len(addresses) > 1:
+                addresses = in_order(addresses, self._keeper.first_address(self))
+            dial = Dial(
+                addresses,
+                options=self.socket_options,
+                source_address=self.source_address,
+                limit=attempt.limits.connect,
+                token=attempt.token,
+            )
+            sock, self.reached = dial.connect()
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
@@ -177,40 +221,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             message = f"Failed to establish a new connection: {error}"
             raise urllib3.exceptions.NewConnectionError(self, message) from error
         sys.audit("http.client.connect", self, self.host, self.port)
-        return sock
-
-    def _connect_any(self, token: CancelToken, limit: float | None) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        try:
-            host.encode("idna")
-        except UnicodeError:
-            raise urllib3.exceptions.LocationParseError(
-                f"'{host}', label empty or too long"
-            ) from None
-        failure: OSError = OSError("getaddrinfo returns an empty list")
-        family = urllib3.util.connection.allowed_gai_family()
-        for address in socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM):
-            try:
-                return self._connect(address, token, limit)
-            except OSError as error:
-                token.check()
-                failure = error
-        raise failure
-
-    def _connect(self, address: Any, token: CancelToken, limit: float | None) -> socket.socket:
-        family, kind, protocol, _, where = address
-        sock = socket.socket(family, kind, protocol)
-        try:
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(token.clip(limit))
-            if self.source_address:
-                sock.bind(self.source_address)
-            token.watch(sock)
-            sock.connect(where)
-        except BaseException:
-            sock.close()
-            raise
         return sock
 
     # -- one request ------------------------------------------------------------------------------
@@ -267,7 +277,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         except BaseException as error:
             attempt.send_broke(error)
             if isinstance(error, _TLS_ENDS):
-                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
+                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early
+                # answer after this only.
                 raise BrokenPipeError("the TLS connection ended") from error
             is_timeout = isinstance(error, TimeoutError) and attempt.foreign is None
             if is_timeout and self._upload.has_whole_answer():
@@ -281,7 +292,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if attempt is None:
             return super().getresponse()
         if attempt.foreign is not None:
-            # urllib3 takes some errors of a body for those of a server that refuses the rest, and reads its answer.
+            # urllib3 takes some errors of a body for those of a server that refuses the rest, and
+            # reads its answer.
             raise attempt.foreign
         attempt.waiting()
         try:
@@ -311,22 +323,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         return self._response
 
 
-def _has_only_records(sock: Any) -> bool:
-    """Whether a readable TLS socket holds no application data: a session ticket or a key update is none."""
-    if not isinstance(sock, ssl.SSLSocket):
-        return False
-    limit = sock.gettimeout()
-    sock.settimeout(0)
-    try:
-        sock.recv(1)
-    except ssl.SSLWantReadError:
-        return True
-    finally:
-        sock.settimeout(limit)
-    return False
-
-
-# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to its base.
+# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
+# its base.
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
 
@@ -349,9 +347,4 @@ def _derive(base: type) -> type:
         base, RecyclingConnection
     ):
         return base
-    stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    return type(
-        base.__name__,
-        (RecyclingConnection, base),
-        {"_dials_directly": stock, "__module__": base.__module__},
-    )
+    return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

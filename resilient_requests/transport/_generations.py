@@ -17,13 +17,14 @@ from resilient_requests.call import (
     Process,
     now,
 )
+from resilient_requests.dial import Remembered, TLSContexts, family_name
 from resilient_requests.transport._keepalive import KeepAlivePolicy, window_of
 from resilient_requests.transport._origin import ConnectionLease, OriginState
 from resilient_requests.transport._stats import AdapterStats
-from resilient_requests.transport._tls import TLSContexts
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt, Clock, Instant, Origin
+    from resilient_requests.dial import AddressInfo
     from resilient_requests.transport._connection import RecyclingConnection
 
 __all__ = ["PoolState", "Rotation"]
@@ -163,9 +164,19 @@ class PoolState:
         """Return the place of a connection among those of its origin."""
         return ConnectionLease(self, origin, generation)
 
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
+        """Return the address that the last dial of its origin reached; None: none is known."""
+        known = self._origin(conn.origin).remembered(self._floor)
+        return None if known is None else known.address
+
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
-        self.count(conn.origin, "opened")
+        reached = conn.reached
+        with self._lock:
+            origin = self._origin(conn.origin)
+            origin.count("opened")
+            if reached is not None:
+                origin.remember(Remembered(reached[0], conn.generation))
         if self._observers.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
             # Without a socket of ours to dial, the whole counts as connecting.
@@ -179,6 +190,8 @@ class PoolState:
                     connect=connect,
                     handshake=elapsed - connect,
                     tls=getattr(conn.sock, "version", _no_version)(),
+                    family=None if reached is None else family_name(reached[0][0]),
+                    tries=None if reached is None else reached[1],
                 )
             )
 
@@ -259,7 +272,9 @@ class PoolState:
             known: list[tuple[object, OriginState]] = list(self._origins.items())
             if self._forgotten.has_counted:
                 known.append((_FORGOTTEN, self._forgotten))
-            origins = {str(name): each.stats(self._limit(each, boot)) for name, each in known}
+            origins = {
+                str(name): each.stats(self._limit(each, boot), self._floor) for name, each in known
+            }
         return AdapterStats(
             generation=self.generation,
             in_flight=len(self.in_flight.all()),

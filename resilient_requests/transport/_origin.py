@@ -10,6 +10,7 @@ from resilient_requests.transport._stats import OriginStats, hint
 
 if TYPE_CHECKING:
     from resilient_requests.call import Origin
+    from resilient_requests.dial import Remembered
 
 __all__ = ["ConnectionLease", "OriginState"]
 
@@ -22,13 +23,14 @@ class OriginState:
     Guarded by the lock of its `PoolState`.
     """
 
-    __slots__ = ("_ages", "_counts", "_expiry", "floor", "window")
+    __slots__ = ("_ages", "_counts", "_expiry", "_remembered", "floor", "window")
 
     def __init__(self, expiry: float, floor: int) -> None:
         self._expiry = expiry
         self.floor = floor
         self.window = AdaptiveWindow(expiry)
         self._counts: collections.Counter[str] = collections.Counter()
+        self._remembered: Remembered | None = None
         # Idle ages of the connections reused last, and whether they were dead.
         self._ages: collections.deque[tuple[float, bool]] = collections.deque(maxlen=_MOST_AGES)
 
@@ -65,8 +67,18 @@ class OriginState:
         """Whether anything was counted."""
         return bool(self._counts)
 
-    def stats(self, window: float) -> OriginStats:
+    def remember(self, address: Remembered) -> None:
+        """Know which address the last dial has reached."""
+        self._remembered = address
+
+    def remembered(self, floor: int) -> Remembered | None:
+        """Return it, unless its generation is retired; ``floor``: the least of all origins."""
+        known = self._remembered
+        return known if known and known.is_current(max(self.floor, floor)) else None
+
+    def stats(self, window: float, floor: int) -> OriginStats:
         """Return the figures."""
+        known = self.remembered(floor)
         ages, counts = self._ages.copy(), self._counts
         return OriginStats(
             opened=counts["opened"],
@@ -77,6 +89,7 @@ class OriginState:
             window=window,
             youngest_stale=min((age for age, is_dead in ages if is_dead), default=None),
             hint=hint(ages),
+            address=None if known is None else known.host,
         )
 
 

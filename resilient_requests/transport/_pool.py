@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecyclingPool", "recycle"]
 
-# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
+# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a
+# time.
 _NAP = 0.1
 
 
@@ -27,7 +28,8 @@ class _Derived:
     """
 
     def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> type:
-        return derive(super(RecyclingPool, owner if pool is None else pool).ConnectionCls)  # type: ignore[misc]
+        below: Any = super(RecyclingPool, owner if pool is None else pool)
+        return derive(below.ConnectionCls)
 
 
 class RecyclingPool(urllib3.HTTPConnectionPool):
@@ -78,12 +80,16 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         """Take a connection, or the place of one, from urllib3's queue."""
         attempt.waits_for_place()
         waits = self.block and timeout is None
-        conn = self._await(attempt.token) if waits else super()._get_conn(timeout=timeout)
+        try:
+            conn = self._await(attempt.token) if waits else super()._get_conn(timeout=timeout)
+        except BaseException as error:
+            attempt.failed(error)
+            raise
         attempt.has_place()
         return conn
 
     def _await(self, token: CancelToken) -> Any:
-        """Wait for a place in a blocking pool, until the call ends: `RetryingCall` then finds why."""
+        """Wait for a place in a blocking pool, until the call ends."""
         while True:
             left = token.remaining()
             try:
@@ -95,7 +101,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _judge(
         self, conn: RecyclingConnection, attempt: Attempt | None
     ) -> tuple[Any, float | None]:
-        """Return the connection and how long it lay idle; or a new one where it must not be used again."""
+        """Return the connection and how long it lay idle; a new one where it must not be used."""
         state, now = self.state, self.state.clock()
         reason = state.reason_to_close(conn, now)
         if reason is None and attempt is not None and attempt.must_dial:
@@ -109,7 +115,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn, 0.0 if conn.idle_since is None else conn.idle_since.age(now)
 
     def _sweep(self, now: Instant, attempt: Attempt | None) -> None:
-        """Close the expired ones at the bottom: the queue is last in, first out, and would keep them open for ever."""
+        """Close the expired ones at the bottom, which a last-in-first-out queue keeps for ever."""
         for conn in list(self.idle):
             reason = self.state.reason_to_close(conn, now)
             if reason is None:
@@ -133,7 +139,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.idle.pop(conn, None)  # the pool was full and has closed it
 
     def _pause(self, conn: RecyclingConnection, attempt: Attempt | None) -> None:
-        """List a connection that lies idle from now on; close it where it must not be used again."""
+        """List a connection as idle; close it where it must not be used again."""
         now = self.state.clock()
         reason = conn.pause(now)
         if conn.sock is None:
@@ -147,22 +153,23 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.state.recycled(conn, reason, now, attempt)
 
     def close_idle(self) -> int:
-        """Close the connections that lie idle, and return how many; safe from any thread and in signal handlers."""
+        """Close the idle connections, and return how many; from any thread and signal handler."""
         mine = [conn for conn in list(self.idle) if self.idle.pop(conn, self) is None]
         for conn in mine:
             conn.close()
         return len(mine)
 
     def evict(self) -> None:
-        """Close what lies idle, and what is in use when it returns: the manager has no room, or was cleared."""
+        """Close what is idle, and what is in use when it returns: the manager forgets this pool."""
         self.is_evicted = True
         self.close_idle()
 
     def after_fork(self) -> None:
-        """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
+        """In the child: close descriptors of idle connections; the parent's connections live on."""
         idle, self.idle = list(self.idle), {}
         if self.pool is not None:
-            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread that is not here.
+            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread
+            # that is not here.
             size = self.pool.maxsize
             type(self.pool).__init__(self.pool, size)
             for _ in range(size):
@@ -172,7 +179,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
 
 def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> None:
-    """Have a pool manager of any kind make pools that recycle, from now on; harmless when repeated."""
+    """Have a pool manager of any kind make pools that recycle; harmless when repeated."""
     classes = manager.pool_classes_by_scheme
     if any(issubclass(each, RecyclingPool) for each in classes.values()):
         return
@@ -183,7 +190,8 @@ def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> N
         )
         for scheme, base in classes.items()
     }
-    # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any response does.
+    # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any
+    # response does.
     manager.pools.dispose_func = _evict
     state.add_manager(manager, num_pools)
 

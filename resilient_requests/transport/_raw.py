@@ -31,7 +31,8 @@ class RawResponse(http.client.HTTPResponse):
         attempt = self.reader.attempt
         if attempt.phase is Phase.HANDSHAKE:
             attempt.tunnelled(status)
-            return version, status, reason
+            # http.client takes 200 alone for a success. (RFC 9110, 9.3.6: any 2xx)
+            return version, 200 if 200 <= status < 300 else status, reason
         if 102 <= status < 200:
             # http.client takes 102, 103 and their kin for the final answer; it skips only 100. (RFC 9110 15.2)
             status = http.client.CONTINUE

@@ -255,7 +255,8 @@ def test_what_says_nothing_about_the_path_rotates_nothing(server: FaultServer) -
 
 def test_a_host_that_does_not_exist_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The resolver's word is final; a hiccup of the resolver is not."""
-    numbers = iter([socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_NONAME])
+    hiccups = [socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_NODATA, socket.EAI_MEMORY]
+    numbers = iter([*hiccups, socket.EAI_NONAME])
 
     def resolve(*args: Any) -> Any:
         raise socket.gaierror(next(numbers), "no")
@@ -267,9 +268,10 @@ def test_a_host_that_does_not_exist_is_asked_for_once(monkeypatch: pytest.Monkey
     ):
         client.post()
 
-    assert len(caught.value.attempts) == 3  # type: ignore[attr-defined]
+    assert len(caught.value.attempts) == 5  # type: ignore[attr-defined]
     assert caught.value.attempts[-1].stopped_by == "policy"  # type: ignore[attr-defined]
     assert not is_transient(caught.value)
+    assert "Failed to resolve 'host.invalid'" in str(caught.value)
 
 
 @pytest.mark.parametrize(

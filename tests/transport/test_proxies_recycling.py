@@ -365,6 +365,63 @@ def test_socks_refusals_are_retried(fault_server: FaultServer) -> None:
         assert proxy.connects == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (2, "not allowed by ruleset"),
+        (7, "Command not supported"),
+        (8, "Address type not supported"),
+    ],
+)
+def test_socks_replies_that_stay_the_same_are_final(
+    fault_server: FaultServer, code: int, words: str
+) -> None:
+    """RFC 1928, section 6. The reply's words say what to do, so they reach the message."""
+    with (
+        SOCKS5Proxy(connect_status=[code]) as proxy,
+        Way(proxy, fault_server).session(max_retries=without_waits()) as session,
+    ):
+        with pytest.raises(requests.ConnectionError, match=words) as failure:
+            session.post(fault_server.url)
+
+        assert proxy.connects == 1
+        assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+
+
+def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -> None:
+    """Codes from 9 on are unassigned: nothing says that they are final."""
+    with (
+        SOCKS5Proxy(connect_status=[9]) as proxy,
+        Way(proxy, fault_server).session(max_retries=without_waits()) as session,
+    ):
+        assert session.get(fault_server.url).content == b"ok"
+        assert proxy.connects == 2
+
+
+@pytest.mark.parametrize(
+    "connected", ["201 Created", "204 No Content", "299 Fine\r\nContent-Length: 5"]
+)
+def test_any_status_of_success_opens_a_tunnel(tunnel: Callable[..., Way], connected: str) -> None:
+    """RFC 9110, 9.3.6: any 2xx, and without a body whatever its head says."""
+    way = tunnel()
+    way.proxy.connected = connected  # type: ignore[union-attr]
+    with way.session() as session:
+        assert session.get(way.server.url).content == b"ok"
+        assert way.proxy.connects == 1
+
+
+@refused_tunnel
+def test_a_refusal_of_connect_is_told_in_the_proxy_s_words(tunnel: Callable[..., Way]) -> None:
+    """The reason phrase is often all that says why."""
+    way = tunnel(connect_status=[403])
+    with (
+        way.session() as session,
+        pytest.raises(requests.exceptions.ProxyError, match="403 Refused"),
+    ):
+        session.get(way.server.url)
+    gc.collect()
+
+
 def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer) -> None:
     """Who shows wrong ones three times may be locked out."""
 

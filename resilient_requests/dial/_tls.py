@@ -12,6 +12,7 @@ import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
 from resilient_requests.call import warn_certificates
+from resilient_requests.dial._handshake import watched
 
 __all__ = ["TLSContexts", "TLSFiles"]
 
@@ -125,7 +126,7 @@ def _build(mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
     context.set_alpn_protocols(ALPN_PROTOCOLS)
     # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake copies it.
     context.set_alpn_protocols = _already_set  # type: ignore[assignment,method-assign]
-    return context
+    return watched(context)
 
 
 def _has_own_context(conn: Any, config: Any) -> bool:
