@@ -129,7 +129,8 @@ def _is_name_mismatch(error: BaseException) -> bool:
 
 def _is_alert(error: BaseException) -> bool:
     """Whether the peer's TLS has refused us: under TLS 1.3 that is told behind the handshake."""
-    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+    # Only the ssl module sets a reason: pyOpenSSL's stand-in makes the error without one.
+    return isinstance(error, ssl.SSLError) and "ALERT" in (getattr(error, "reason", None) or "")
 
 
 def _connecting(chain: list[BaseException], attempt: Attempt) -> Failure:  # noqa: ARG001  # one signature

@@ -48,11 +48,13 @@ def policy_of(retry: urllib3.Retry) -> RetryPolicy:
     """
     if isinstance(retry, PolicyCarrier) and retry.policy is not None:
         return retry.policy
-    kinds = [
-        each for each in (retry.connect, retry.read, retry.status, retry.other) if each is not None
-    ]
-    total = sum(kinds) if retry.total is None else retry.total
-    return TranslatedPolicy(max_retries=int(total), budget=None, retry=retry)
+    return TranslatedPolicy(max_retries=_most_of(retry), budget=None, retry=retry)
+
+
+def _most_of(retry: urllib3.Retry) -> int:
+    kinds = (retry.connect, retry.read, retry.status, retry.other)
+    known = sum(each for each in kinds if each is not None)
+    return int(known if retry.total is None else retry.total)
 
 
 class TranslatedRetries:
@@ -60,6 +62,8 @@ class TranslatedRetries:
 
     def __init__(self, policy: TranslatedPolicy, request: requests.PreparedRequest) -> None:
         self._retry = policy.retry
+        if policy.max_retries != _most_of(self._retry):  # by `dataclasses.replace`
+            self._retry = self._retry.new(total=policy.max_retries)
         self._method = request.method or ""
         # As urllib3 has it in its messages; a query may be a secret.
         self._path = request.path_url.partition("?")[0]

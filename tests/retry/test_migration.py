@@ -225,11 +225,9 @@ def test_a_translated_policy_survives_pickle_and_replace(fault_server: FaultServ
     """It is a policy like any other."""
     policy = pickle.loads(pickle.dumps(ResilientAdapter(max_retries=Stubborn(5)))).retry_policy
     fault_server.default = respond(status=502)
-    adapter = ResilientAdapter(
-        max_retries=dataclasses.replace(policy, max_retries=1, raise_on_status=False)
-    )
+    adapter = ResilientAdapter(max_retries=dataclasses.replace(policy, max_retries=1))
 
-    assert outcome(fault_server, adapter, "GET") == (502, 2)
+    assert outcome(fault_server, adapter, "GET") == (requests.exceptions.RetryError, 2)
 
 
 def test_an_exhausted_retry_names_no_query(fault_server: FaultServer) -> None:
