@@ -78,7 +78,11 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         """Take a connection, or the place of one, from urllib3's queue."""
         attempt.waits_for_place()
         waits = self.block and timeout is None
-        conn = self._await(attempt.token) if waits else super()._get_conn(timeout=timeout)
+        try:
+            conn = self._await(attempt.token) if waits else super()._get_conn(timeout=timeout)
+        except BaseException as error:
+            attempt.failed(error)
+            raise
         attempt.has_place()
         return conn
 
