@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import itertools
 import random
@@ -33,6 +32,8 @@ from resilient_requests import (
     iter_bytes,
 )
 from resilient_requests.testing import reset, respond, silence, sse, stream
+from resilient_requests.transport import _generations
+from resilient_requests.transport._keepalive import window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -565,7 +566,7 @@ def test_pools_of_a_child_are_evicted_too(fault_server_factory: Factory, mount: 
     """After a fork the managers start anew, with the same rules."""
     servers = [fault_server_factory() for _ in range(3)]
     session = mount(pool_connections=2)
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     kept = [get(session, server) for server in servers]
 
     assert servers[0].wait_for_disconnects(1)
@@ -794,26 +795,24 @@ def test_idle_connections_close_at_once_while_responses_live(
     assert [response.content for response in kept] == [b"ok"] * 3
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Meddling(KeepAlivePolicy):
-    """Does something, once, at the moment in which a connection is judged."""
-
-    then: list[Callable[[], object]] = dataclasses.field(default_factory=list)
-
-    def window(self, hint: float | None) -> float:
-        if self.then:
-            self.then.pop()()
-        return super().window(hint)
-
-
 @pytest.mark.parametrize("end", [_rotate, _close_adapter])
 def test_a_connection_put_back_while_all_are_retired_is_closed(
-    fault_server: FaultServer, mount: Mount, end: Callable[[requests.Session], None]
+    fault_server: FaultServer,
+    mount: Mount,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[requests.Session], None],
 ) -> None:
     """Whichever comes first, the end or the return: nothing retired lies idle."""
-    policy = Meddling()
-    session = mount(keepalive=policy)
-    policy.then.append(lambda: end(session))
+    session = mount()
+    meanwhile = [end]
+
+    def meddle(*args: Any) -> float:
+        if meanwhile:
+            meanwhile.pop()(session)
+        return window_of(*args)
+
+    # Asked at the moment in which a connection is judged.
+    monkeypatch.setattr(_generations, "window_of", meddle)
     response = get(session, fault_server)
 
     assert fault_server.wait_for_disconnects(1)
@@ -1073,7 +1072,7 @@ def test_a_session_that_is_dropped_leaves_nothing(server: FaultServer) -> None:
 
 def test_the_state_can_be_read(fault_server: FaultServer, mount: Mount) -> None:
     """The repr is what a debugger shows: numbers, no URL."""
-    session = mount()
+    session = mount(idempotency_keys="streams")
     response = get(session, fault_server, stream=True)
     get(session, fault_server)
     adapter = adapter_of(session)

@@ -153,7 +153,8 @@ def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads:
             session.get(server.url, verify=True)
 
     assert loads.bundles.count(ca(server)) == 1
-    modes = [each.context.verify_mode for each in adapter_of(session)._state.tls._contexts.values()]
+    known = adapter_of(session)._state.tls._contexts.values()
+    modes = [context.verify_mode for context, _ in known]
     assert sorted(modes) == [ssl.CERT_NONE, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED]
 
 
@@ -248,7 +249,7 @@ def test_of_many_settings_those_used_last_are_kept(
     assert loads.bundles.count(ca(server)) == 1
     assert kept == {ca(server), *(str(tmp_path / f"{number}.pem") for number in range(17, 80))}
     adapter_of(session).rotate()
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     for number in (0, 79):
         assert session.get(server.url, verify=str(tmp_path / f"{number}.pem")).content == b"ok"
     assert len(adapter_of(session)._state.tls._contexts) == 64
@@ -416,7 +417,7 @@ def test_a_child_builds_none_anew(server: FaultServer, mount: Mount, loads: Load
     """To make one takes locks of OpenSSL that may be held by a thread that is not there."""
     session = mount()
     session.get(server.url, verify=ca(server))
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     session.get(server.url, verify=ca(server))
 
     assert len(loads.bundles) == 1
@@ -650,7 +651,7 @@ def test_truststore_is_honoured(
             assert session.get(server.url, verify=ca(server)).content == b"ok"
             with contextlib.suppress(requests.exceptions.SSLError):
                 session.get(server.url, verify=True)
-        contexts = [each.context for each in adapter_of(session)._state.tls._contexts.values()]
+        contexts = [each for each, _ in adapter_of(session)._state.tls._contexts.values()]
     finally:
         truststore.extract_from_ssl()
 
