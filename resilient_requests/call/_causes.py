@@ -38,8 +38,9 @@ _TRANSPORT = frozenset(
 def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and all that it names as its reason, each once.
 
-    requests and urllib3 spread the links over ``args``, ``reason`` and ``__cause__``. ``__context__``
-    is left out: it may lead to an exception that the caller was handling, which is another story.
+    requests, urllib3 and PySocks spread the links over ``args``, ``reason``, ``socket_err`` and
+    ``__cause__``. ``__context__`` is left out: it may lead to an exception that the caller was
+    handling, which is another story.
     """
     seen: set[int] = set()
     queue: list[object] = [error]
@@ -48,7 +49,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(each, BaseException) and id(each) not in seen:
             seen.add(id(each))
             yield each
-            queue += [*each.args, getattr(each, "reason", None), each.__cause__]
+            named = (getattr(each, name, None) for name in ("reason", "socket_err", "__cause__"))
+            queue += [*each.args, *named]
 
 
 def errno_of(error: BaseException) -> int | None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ended_by", "failure_of", "is_stale", "is_transient"]
 
-# A reused connection that dies later than this after the last byte was not stale: the server was at work.
+# A reused connection that dies later than this after the last byte was not stale: the server was at
+# work.
 _STALE_WITHIN = 5.0
 
 _BUSY_PROXY = (502, 503, 504)
@@ -64,43 +65,43 @@ def failure_of(error: BaseException, attempt: Attempt) -> Failure:
     if not isinstance(error, Exception) or attempt.foreign is not None:
         return Failure.OTHER
     chain = list(causes(error))
-    if any(isinstance(each, urllib3.exceptions.ClosedPoolError) for each in chain):
+    if _has(chain, urllib3.exceptions.ClosedPoolError):
         return Failure.POOL_CLOSED
-    if attempt.proxy_status is not None and not 200 <= attempt.proxy_status < 300:
-        busy = attempt.proxy_status in _BUSY_PROXY
-        return Failure.PROXY_BUSY if busy else Failure.PROXY_REFUSAL
+    status = attempt.proxy_status
+    if status is not None and not 200 <= status < 300:
+        return Failure.PROXY_BUSY if status in _BUSY_PROXY else Failure.PROXY_REFUSAL
     if attempt.phase is Phase.START:
         return _of_another_transport(error, chain)
     if attempt.phase is Phase.BODY:
         return _reading(chain)
-    if attempt.fault is None:
-        return Failure.OTHER  # the caller's own code raised: an auth hook, a tracer
-    return _BY_PHASE[attempt.phase](list(causes(attempt.fault)), attempt)
+    fault = attempt.fault  # None: the caller's own code raised, an auth hook or a tracer
+    return (
+        Failure.OTHER if fault is None else _BY_PHASE[attempt.phase](list(causes(fault)), attempt)
+    )
 
 
 def _of_another_transport(error: Exception, chain: list[BaseException]) -> Failure:
-    """Judge the error of a pool that is not ours, or of a mock: only urllib3's classes say that nothing was sent."""
-    if (
-        name := next((each for each in chain if isinstance(each, socket.gaierror)), None)
-    ) is not None:
+    """Judge the error of a pool that is not ours, or of a mock, by urllib3's classes.
+
+    Only three of them say that nothing was sent.
+    """
+    name = next((each for each in chain if isinstance(each, socket.gaierror)), None)
+    if name is not None:
         return _of_name(name)
-    if any(isinstance(each, urllib3.exceptions.LocationValueError) for each in chain):
-        return Failure.UNKNOWN_HOST
-    if any(map(_is_verdict, chain)):
-        return Failure.CERTIFICATE
-    if (
-        any(isinstance(each, _UNREACHED) for each in chain)
-        or type(error) is requests.ConnectTimeout
-    ):
-        return Failure.NO_CONNECTION
-    if isinstance(error, requests.ReadTimeout) or _is_timeout(chain):
-        return Failure.RESPONSE_TIMEOUT
-    if any(map(_is_unreadable, chain)):
-        return Failure.UNREADABLE
     is_bare = type(error) is requests.ConnectionError and len(chain) == 1  # what a mock raises
-    return (
-        Failure.DIED if is_bare or any(isinstance(each, _CUTS) for each in chain) else Failure.OTHER
-    )
+    told = {
+        Failure.UNKNOWN_HOST: _has(chain, urllib3.exceptions.LocationValueError),
+        Failure.CERTIFICATE: any(map(_is_verdict, chain)),
+        Failure.NO_CONNECTION: _has(chain, *_UNREACHED) or type(error) is requests.ConnectTimeout,
+        Failure.RESPONSE_TIMEOUT: isinstance(error, requests.ReadTimeout) or _is_timeout(chain),
+        Failure.UNREADABLE: any(map(_is_unreadable, chain)),
+        Failure.DIED: is_bare or _has(chain, *_CUTS),
+    }
+    return next((failure for failure, is_it in told.items() if is_it), Failure.OTHER)
+
+
+def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(each, kinds) for each in chain)
 
 
 def _of_name(error: socket.gaierror) -> Failure:
@@ -108,14 +109,16 @@ def _of_name(error: socket.gaierror) -> Failure:
 
 
 def _is_timeout(chain: list[BaseException]) -> bool:
-    # Since Python 3.10 socket.timeout is TimeoutError, which the kernel's ETIMEDOUT raises too: that one is a death.
+    # Since Python 3.10 socket.timeout is TimeoutError, which the kernel's ETIMEDOUT raises too:
+    # that one is a death.
     return any(isinstance(each, TimeoutError) and each.errno != errno.ETIMEDOUT for each in chain)
 
 
 def _is_verdict(error: BaseException) -> bool:
     """Whether TLS has said no: to a certificate, a name, a fingerprint, or the protocol."""
     if isinstance(error, urllib3.exceptions.SSLError):
-        # It wraps the errors of the ssl module, which are judged themselves; else it is urllib3's own.
+        # It wraps the errors of the ssl module, which are judged themselves; else it is urllib3's
+        # own.
         return not any(isinstance(each, BaseException) for each in error.args)
     if isinstance(error, (*_TLS_ENDS, TimeoutError)):
         return False
@@ -138,13 +141,13 @@ def _connecting(chain: list[BaseException], attempt: Attempt) -> Failure:  # noq
     if name is not None:
         return _of_name(name)
     # No resolver is asked for a name that is none.
-    if any(isinstance(each, urllib3.exceptions.LocationValueError) for each in chain):
+    if _has(chain, urllib3.exceptions.LocationValueError):
         return Failure.UNKNOWN_HOST
-    if any(
-        type(each).__name__ == "SOCKS5AuthError" for each in chain
-    ):  # of PySocks, which is an extra
+    # By name: PySocks is an extra.
+    if any(type(each).__name__ == "SOCKS5AuthError" for each in chain):
         return Failure.PROXY_REFUSAL
-    # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of the request.
+    # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of
+    # the request.
     return Failure.CERTIFICATE if any(map(_is_verdict, chain)) else Failure.NO_CONNECTION
 
 
@@ -184,7 +187,7 @@ def _reading(chain: list[BaseException]) -> Failure:
         return Failure.BODY_STALLED
     if any(map(_is_unreadable, chain)):
         return Failure.UNREADABLE
-    return Failure.BODY_CUT if any(isinstance(each, _CUTS) for each in chain) else Failure.OTHER
+    return Failure.BODY_CUT if _has(chain, *_CUTS) else Failure.OTHER
 
 
 _BY_PHASE: dict[Phase, Callable[[list[BaseException], Attempt], Failure]] = {
@@ -221,7 +224,8 @@ def is_transient(exc: BaseException) -> bool:
 
 def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     chain = list(causes(error))
-    # A stalled response, whatever requests calls it; a dial or a send that timed out is another matter.
+    # A stalled response, whatever requests calls it; a dial or a send that timed out is another
+    # matter.
     ends = (
         Cancelled,
         urllib3.exceptions.ReadTimeoutError,

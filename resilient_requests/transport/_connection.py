@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionKeeper", "RecyclingConnection", "derive"]
 
-# A body so short goes into one packet with its head, or into one TLS record: half the work, here and at the server.
+# A body so short goes into one packet with its head, or into one TLS record: half the work, here
+# and at the server.
 _SHORT = 8 * 1024
 # After a failed send an answer is either on its way already or will never come.
 _LAST_LOOK = 1.0
@@ -87,7 +88,10 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the idle socket is silent. A readable one has a FIN, a reset, or bytes that nobody asked for."""
+        """Whether the idle socket is silent.
+
+        A readable one has a FIN, a reset, or bytes that nobody asked for.
+        """
         sock = self.sock  # once: another thread may retire the connection at this moment
         if sock is None:
             return False
@@ -112,7 +116,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         """Dial and shake hands within the connect limit; can be ended at any moment."""
-        # The generation in which the dial begins: one that is retired meanwhile may have dialled into the old network.
+        # The generation in which the dial begins: one that is retired meanwhile may have dialled
+        # into the old network.
         self.generation, self.born, self.dialled = (
             self._keeper.generation,
             self._keeper.clock(),
@@ -144,15 +149,17 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if attempt is None:
             return super()._new_conn()
         attempt.begin(Phase.CONNECT)
-        # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
+        # PySocks hides its socket while it dials, and users replace create_connection to resolve
+        # names themselves.
         create = urllib3.util.connection.create_connection
         if self._dials_directly and create is _STOCK_CREATE_CONNECTION:
             sock = self._dial(attempt.token, attempt.limits.connect)
         else:
             attempt.trusts(create, type(self))
-            sock = super()._new_conn()
+            sock = self._dial_as_urllib3()
         try:
-            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
+            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be
+            # shut down then.
             self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
             attempt.token.watch(self._twin)
         except BaseException:  # cancelled at this moment: nobody else knows the socket
@@ -163,6 +170,15 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         return sock
 
     _dials_directly = True
+
+    def _dial_as_urllib3(self) -> socket.socket:
+        try:
+            return super()._new_conn()
+        except urllib3.exceptions.HTTPError as error:
+            # urllib3 names no cause of what a SOCKS server refuses, or of an error in that dial.
+            if type(error.__context__).__module__ == "socks":
+                error.__cause__ = error.__context__
+            raise
 
     def _dial(self, token: CancelToken, limit: float | None) -> socket.socket:
         """Do what urllib3 does here, with each socket in reach of a cancel while it connects."""
@@ -267,7 +283,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         except BaseException as error:
             attempt.send_broke(error)
             if isinstance(error, _TLS_ENDS):
-                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
+                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early
+                # answer after this only.
                 raise BrokenPipeError("the TLS connection ended") from error
             is_timeout = isinstance(error, TimeoutError) and attempt.foreign is None
             if is_timeout and self._upload.has_whole_answer():
@@ -281,7 +298,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if attempt is None:
             return super().getresponse()
         if attempt.foreign is not None:
-            # urllib3 takes some errors of a body for those of a server that refuses the rest, and reads its answer.
+            # urllib3 takes some errors of a body for those of a server that refuses the rest, and
+            # reads its answer.
             raise attempt.foreign
         attempt.waiting()
         try:
@@ -326,7 +344,8 @@ def _has_only_records(sock: Any) -> bool:
     return False
 
 
-# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to its base.
+# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
+# its base.
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
 

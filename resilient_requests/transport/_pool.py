@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecyclingPool", "recycle"]
 
-# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a time.
+# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a
+# time.
 _NAP = 0.1
 
 
@@ -87,7 +88,10 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _await(self, token: CancelToken) -> Any:
-        """Wait for a place in a blocking pool, until the call ends: `RetryingCall` then finds why."""
+        """Wait for a place in a blocking pool, until the call ends:
+
+        `RetryingCall` then finds why.
+        """
         while True:
             left = token.remaining()
             try:
@@ -166,7 +170,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
         idle, self.idle = list(self.idle), {}
         if self.pool is not None:
-            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread that is not here.
+            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread
+            # that is not here.
             size = self.pool.maxsize
             type(self.pool).__init__(self.pool, size)
             for _ in range(size):
@@ -187,7 +192,8 @@ def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> N
         )
         for scheme, base in classes.items()
     }
-    # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any response does.
+    # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any
+    # response does.
     manager.pools.dispose_func = _evict
     state.add_manager(manager, num_pools)
 

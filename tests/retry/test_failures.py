@@ -368,14 +368,14 @@ def in_cause(error: BaseException) -> Exception:
 def test_a_fault_is_found_behind_each_link(
     link: Callable[[BaseException], Exception], phase: Phase, fault: Exception, expected: Failure
 ) -> None:
-    """requests and urllib3 spread the links over three places."""
+    """Requests and urllib3 spread the links over three places."""
     wrapped = link(fault)
 
     assert failure_of(wrapped, attempt_in(phase, fault=wrapped)) is expected
 
 
 def test_an_exception_that_the_caller_was_handling_is_another_story() -> None:
-    """``__context__`` may lead to it: a name that was not found before says nothing of this call."""
+    """``__context__`` may lead to it: a certificate that was refused before is another call's."""
     error = requests.ConnectionError("text that says nothing")
     error.__context__ = EXPIRED
 
@@ -398,10 +398,9 @@ def test_an_exception_of_the_caller_is_none_of_the_transport(
 ) -> None:
     """It was raised in the caller's code, here this test, while the transport waited."""
     attempt = attempt_in(phase)
-    try:
+    with pytest.raises(type(error)):
         raise error
-    except Exception as raised:
-        attempt.failed(raised)
+    attempt.failed(error)
 
     assert attempt.foreign is error
     assert failure_of(error, attempt) is Failure.OTHER
@@ -435,7 +434,7 @@ def test_an_exception_of_the_caller_is_none_of_the_transport(
 def test_a_connection_that_is_not_ours_is_judged_by_urllib3s_classes(
     error: Exception, expected: Failure
 ) -> None:
-    """Only three of them say that nothing was sent: a bare reset may come after the server acted."""
+    """Only three of them say that nothing was sent: a reset may come after the server acted."""
     assert failure_of(error, attempt_in(Phase.START)) is expected
 
 

@@ -1,4 +1,4 @@
-"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class: what the statuses did, they do."""
+"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class: it does what it did."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[obj
 
 @pytest.mark.parametrize("case", RETRIES)
 def test_a_urllib3_retry_means_what_it_meant(fault_server: FaultServer, case: str) -> None:
-    """Held against requests' own adapter; keys change what is safe after a lost connection, not after a status."""
+    """It is compared with requests' own adapter."""
     options, method, status = RETRIES[case]
     fault_server.default = respond(status=status, headers={"Retry-After": "0"})
     plain = outcome(fault_server, HTTPAdapter(max_retries=urllib3.Retry(**options)), method)

@@ -102,9 +102,11 @@ def test_a_wait_that_a_signal_breaks_off_gives_no_place_back(
     session = mount(1)
     holder = opened(session, fault_server)
     adapter = adapter_of(session)
-    with ringing(error, lambda: len(adapter._state.in_flight) == 2):
-        with pytest.raises(type(error)) as caught:
-            get(session, fault_server)
+    with (
+        ringing(error, lambda: len(adapter._state.in_flight) == 2),
+        pytest.raises(type(error)) as caught,
+    ):
+        get(session, fault_server)
 
     assert caught.value is error
     assert free(session) == 0

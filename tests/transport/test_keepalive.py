@@ -123,7 +123,7 @@ def test_policies_are_values() -> None:
         KeepAlivePolicy().expiry = 5  # type: ignore[misc]
 
 
-# -- the adaptive window --------------------------------------------------------------------------------------------
+# -- the adaptive window
 
 
 def test_the_window_starts_at_the_expiry() -> None:

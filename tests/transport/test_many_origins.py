@@ -118,7 +118,8 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
             assert bucket.withdraw(1, 0.0)
 
     assert budgets.known("http://1999.example:80") is bucket
-    assert sum(budgets.known(f"http://{each}.example:80") is not None for each in range(2000)) <= 512
+    kept = [each for each in range(2000) if budgets.known(f"http://{each}.example:80") is not None]
+    assert len(kept) <= 512
 
 
 # -- which pools are kept
@@ -152,7 +153,8 @@ def test_a_host_whose_pool_had_to_go_gets_another(
             session.get(one.url)
             session.get(other.url)
         session.get(other.url)
-        kept = [key.key_port for key in adapter_of(session).poolmanager.pools.keys()]  # noqa: SIM118  # no dict
+        pools = adapter_of(session).poolmanager.pools
+        kept = [key.key_port for key in pools.keys()]  # noqa: SIM118  # it is no dict
 
         assert (one.accepted, other.accepted, kept) == (2, 2, [other.port])
         adapter_of(session).poolmanager.clear()
