@@ -28,7 +28,8 @@ class _Derived:
     """
 
     def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> type:
-        return derive(super(RecyclingPool, owner if pool is None else pool).ConnectionCls)  # type: ignore[misc]
+        below: Any = super(RecyclingPool, owner if pool is None else pool)
+        return derive(below.ConnectionCls)
 
 
 class RecyclingPool(urllib3.HTTPConnectionPool):
@@ -88,10 +89,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _await(self, token: CancelToken) -> Any:
-        """Wait for a place in a blocking pool, until the call ends:
-
-        `RetryingCall` then finds why.
-        """
+        """Wait for a place in a blocking pool, until the call ends."""
         while True:
             left = token.remaining()
             try:
@@ -103,7 +101,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _judge(
         self, conn: RecyclingConnection, attempt: Attempt | None
     ) -> tuple[Any, float | None]:
-        """Return the connection and how long it lay idle; or a new one where it must not be used again."""
+        """Return the connection and how long it lay idle; a new one where it must not be used."""
         state, now = self.state, self.state.clock()
         reason = state.reason_to_close(conn, now)
         if reason is None and attempt is not None and attempt.must_dial:
@@ -117,7 +115,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn, 0.0 if conn.idle_since is None else conn.idle_since.age(now)
 
     def _sweep(self, now: Instant, attempt: Attempt | None) -> None:
-        """Close the expired ones at the bottom: the queue is last in, first out, and would keep them open for ever."""
+        """Close the expired ones at the bottom, which a last-in-first-out queue keeps for ever."""
         for conn in list(self.idle):
             reason = self.state.reason_to_close(conn, now)
             if reason is None:
@@ -141,7 +139,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.idle.pop(conn, None)  # the pool was full and has closed it
 
     def _pause(self, conn: RecyclingConnection, attempt: Attempt | None) -> None:
-        """List a connection that lies idle from now on; close it where it must not be used again."""
+        """List a connection as idle; close it where it must not be used again."""
         now = self.state.clock()
         reason = conn.pause(now)
         if conn.sock is None:
@@ -155,19 +153,19 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.state.recycled(conn, reason, now, attempt)
 
     def close_idle(self) -> int:
-        """Close the connections that lie idle, and return how many; safe from any thread and in signal handlers."""
+        """Close the idle connections, and return how many; from any thread and signal handler."""
         mine = [conn for conn in list(self.idle) if self.idle.pop(conn, self) is None]
         for conn in mine:
             conn.close()
         return len(mine)
 
     def evict(self) -> None:
-        """Close what lies idle, and what is in use when it returns: the manager has no room, or was cleared."""
+        """Close what is idle, and what is in use when it returns: the manager forgets this pool."""
         self.is_evicted = True
         self.close_idle()
 
     def after_fork(self) -> None:
-        """In the child: close the descriptors of idle connections; the parent's TCP connections live on."""
+        """In the child: close descriptors of idle connections; the parent's connections live on."""
         idle, self.idle = list(self.idle), {}
         if self.pool is not None:
             # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread
@@ -181,7 +179,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
 
 def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> None:
-    """Have a pool manager of any kind make pools that recycle, from now on; harmless when repeated."""
+    """Have a pool manager of any kind make pools that recycle; harmless when repeated."""
     classes = manager.pool_classes_by_scheme
     if any(issubclass(each, RecyclingPool) for each in classes.values()):
         return
