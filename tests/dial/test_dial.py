@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from clients import Running, in_time, until
 from listeners import answering, info, refusing, swallowing
-from resilient_requests.call import CancelScope, CancelToken
 
+from resilient_requests.call import CancelScope, CancelToken
 from resilient_requests.dial._addresses import Remembered, in_order
 from resilient_requests.dial._dial import Dial
 from resilient_requests.dial._limits import explained

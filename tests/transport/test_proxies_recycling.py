@@ -85,7 +85,7 @@ def without_waits(**options: Any) -> RetryPolicy:
     return RetryPolicy(wait=lambda _: 0.0, **options)
 
 
-# -- recycling ------------------------------------------------------------------------------------------------------
+# -- recycling
 
 
 @pytest.mark.parametrize(("idle_for", "connections"), [(9.9, 1), (10.0, 2)])
@@ -100,7 +100,7 @@ def test_the_window_holds(way: Way, clock: FakeClock, idle_for: float, connectio
 
 
 def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) -> None:
-    """Who counts by origin wants to find what a server's calls took under one name."""
+    """A count by origin finds all that a server's calls took under one name."""
     told: list[Any] = []
     with way.session(clock, observers=[told.append]) as session:
         session.get(way.server.url)
@@ -115,7 +115,7 @@ def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) ->
 def test_a_forwarding_proxy_is_named_where_all_its_connections_go(
     fault_server: FaultServer,
 ) -> None:
-    """What one server has done to them retires what other servers' calls would have used."""
+    """A failure of one server retires connections that calls to other servers would have used."""
     told: list[Any] = []
     with HTTPProxy() as proxy, mounted(max_retries=0, observers=[told.append]) as session:
         session.proxies = {"http": proxy.url}
@@ -233,17 +233,17 @@ def test_endings_close_connections_to_the_proxy(way: Way, end: str) -> None:
 
 
 def test_pools_behind_a_proxy_are_forgotten_in_a_child(way: Way) -> None:
-    """Nothing but the fork's bookkeeping is asked for here; answers are tested for direct connections."""
+    """The bookkeeping of a fork is asked for; answers are tested for direct connections."""
     with way.session() as session:
         session.get(way.server.url)
-        adapter_of(session)._after_fork()
+        adapter_of(session)._state.process.forked()
 
         assert adapter_of(session).stats().idle == 0
         assert session.get(way.server.url).content == b"ok"
         assert way.proxy.accepted == 2
 
 
-# -- socket options ---------------------------------------------------------------------------------------------------
+# -- socket options
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="options of Linux")
@@ -287,7 +287,7 @@ def test_keepalive_options_are_set_on_the_real_socket(
         assert response.content == b"ok"
 
 
-# -- retries ----------------------------------------------------------------------------------------------------------
+# -- retries
 
 
 def test_failures_of_the_origin_are_retried(way: Way) -> None:
@@ -351,7 +351,8 @@ def test_a_proxy_that_stays_silent_fails_in_time(tunnel: Callable[..., Way]) -> 
             session.get(way.server.url, timeout=(0.1, 5))
         gc.collect()
 
-        assert [record.phase for record in failure.value.attempts] == ["handshake"] * 3  # type: ignore[attr-defined]
+        attempts = failure.value.attempts  # type: ignore[attr-defined]
+        assert [record.phase for record in attempts] == ["handshake"] * 3
         assert way.server.accepted == 0
 
 
@@ -423,7 +424,7 @@ def test_a_refusal_of_connect_is_told_in_the_proxy_s_words(tunnel: Callable[...,
 
 
 def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer) -> None:
-    """Who shows wrong ones three times may be locked out."""
+    """A client that shows wrong ones three times may be locked out."""
 
     class Locked(SOCKS5Proxy):
         greeting = b"\x05\xff"
@@ -435,7 +436,8 @@ def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer
     ):
         session.get(fault_server.url)
 
-    assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    attempts = failure.value.attempts  # type: ignore[attr-defined]
+    assert [each.stopped_by for each in attempts] == ["policy"]
 
 
 def test_a_response_timeout_is_not_retried(way: Way) -> None:
@@ -461,7 +463,7 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
     assert len(failure.value.attempts) == 3  # type: ignore[attr-defined]
 
 
-# -- secrets ----------------------------------------------------------------------------------------------------------
+# -- secrets
 
 
 @refused_tunnel
@@ -485,7 +487,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         told += [
             adapter,
             adapter.stats(),
-            adapter.register,
+            adapter._state,
             *adapter._state.pools(),
             events,
             caplog.text,
@@ -505,7 +507,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         ] == []
 
 
-# -- TLS to the proxy -------------------------------------------------------------------------------------------------
+# -- TLS to the proxy
 
 
 class TLSProxy:
@@ -610,7 +612,7 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
             assert session.get(fault_server_tls.url, stream=is_stream).content == outcome
         else:
             with pytest.raises(outcome):
-                session.get(fault_server_tls.url, stream=is_stream).content  # noqa: B018  # the property reads
+                session.get(fault_server_tls.url, stream=is_stream).content  # noqa: B018  # reads
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])

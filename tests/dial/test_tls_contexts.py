@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import trustme
+import urllib3
 import urllib3.util.ssl_
 from cryptography.hazmat.primitives import serialization
 from fake_clock import FakeClock, adapter_of, in_threads, mounted
@@ -92,7 +93,7 @@ def ca(server: FaultServer) -> str:
     return server.ca_path
 
 
-# -- one context per settings -------------------------------------------------------------------------------------
+# -- one context per settings
 
 
 def test_twenty_connections_load_the_bundle_once(
@@ -153,7 +154,8 @@ def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads:
             session.get(server.url, verify=True)
 
     assert loads.bundles.count(ca(server)) == 1
-    modes = [each.context.verify_mode for each in adapter_of(session)._state.tls._contexts.values()]
+    known = adapter_of(session)._state.tls._contexts.values()
+    modes = [context.verify_mode for context, _ in known]
     assert sorted(modes) == [ssl.CERT_NONE, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED]
 
 
@@ -236,7 +238,7 @@ def test_a_bundle_without_certificates_is_a_clear_error(
 def test_of_many_settings_those_used_last_are_kept(
     server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path
 ) -> None:
-    """A bundle or certificate in a file of its own for each call would fill the memory, by 0.66 MB each."""
+    """Some callers have a bundle in a file of its own for each call: 0.66 MB each."""
     session = mount()
     for number in range(80):
         bundle = tmp_path / f"{number}.pem"
@@ -248,13 +250,13 @@ def test_of_many_settings_those_used_last_are_kept(
     assert loads.bundles.count(ca(server)) == 1
     assert kept == {ca(server), *(str(tmp_path / f"{number}.pem") for number in range(17, 80))}
     adapter_of(session).rotate()
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     for number in (0, 79):
         assert session.get(server.url, verify=str(tmp_path / f"{number}.pem")).content == b"ok"
     assert len(adapter_of(session)._state.tls._contexts) == 64
 
 
-# -- files that are replaced ----------------------------------------------------------------------------------------
+# -- files that are replaced
 
 
 def test_a_replaced_bundle_is_picked_up(
@@ -343,7 +345,7 @@ def test_a_bundle_that_cannot_be_loaded_is_read_once(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is loaded again per connection, and one warning is enough; another file, or a rotation, is looked at."""
+    """One warning is enough, and no connection loads it again; another file or a rotation does."""
     bundle = tmp_path / "ca.pem"
     shutil.copy(ca(server), bundle)
     session = mount()
@@ -416,13 +418,13 @@ def test_a_child_builds_none_anew(server: FaultServer, mount: Mount, loads: Load
     """To make one takes locks of OpenSSL that may be held by a thread that is not there."""
     session = mount()
     session.get(server.url, verify=ca(server))
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     session.get(server.url, verify=ca(server))
 
     assert len(loads.bundles) == 1
 
 
-# -- client certificates --------------------------------------------------------------------------------------------
+# -- client certificates
 
 
 class Strict:
@@ -539,7 +541,7 @@ def test_clients_are_told_apart(
 def test_a_client_certificate_is_picked_up_when_its_key_has_come(
     strict: Strict, authority: trustme.CA, mount: Mount, tmp_path: Path
 ) -> None:
-    """Short-lived ones are renewed in place, one file after the other: in between they do not fit."""
+    """Files are renewed in place, one after the other: in between they do not fit."""
     alice, bob = (
         issue(authority, "alice.example", tmp_path),
         issue(authority, "bob.example", tmp_path),
@@ -575,7 +577,7 @@ def test_an_encrypted_key_is_a_clear_error(
     assert capfd.readouterr() == ("", "")
 
 
-# -- contexts that are not ours -------------------------------------------------------------------------------------
+# -- contexts that are not ours
 
 
 def test_a_callers_own_context_is_left_alone(server: FaultServer, loads: Loads) -> None:
@@ -650,7 +652,7 @@ def test_truststore_is_honoured(
             assert session.get(server.url, verify=ca(server)).content == b"ok"
             with contextlib.suppress(requests.exceptions.SSLError):
                 session.get(server.url, verify=True)
-        contexts = [each.context for each in adapter_of(session)._state.tls._contexts.values()]
+        contexts = [each for each, _ in adapter_of(session)._state.tls._contexts.values()]
     finally:
         truststore.extract_from_ssl()
 
@@ -672,7 +674,8 @@ def test_the_pool_still_says_what_was_asked(server: FaultServer) -> None:
         session.get(server.url, verify=ca(server))
         (pool,) = adapter_of(session)._state.pools()
 
-        assert (pool.ca_certs, pool.cert_reqs) == (ca(server), "CERT_REQUIRED")  # type: ignore[attr-defined]
+        assert isinstance(pool, urllib3.HTTPSConnectionPool)
+        assert (pool.ca_certs, pool.cert_reqs) == (ca(server), "CERT_REQUIRED")
 
 
 def test_a_failed_load_is_tried_again(server: FaultServer, mount: Mount, tmp_path: Path) -> None:
