@@ -26,7 +26,6 @@ from resilient_requests.chat import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests.dial import TCPKeepAlive
 from resilient_requests.exceptions import (
     Cancelled,
     ChatAPIError,
@@ -53,6 +52,7 @@ from resilient_requests.transport import (
     KeepAlivePolicy,
     OriginStats,
     Rotation,
+    TCPKeepAlive,
 )
 
 __version__ = "0.1.0"

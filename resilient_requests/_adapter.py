@@ -27,7 +27,6 @@ from resilient_requests.call import (
     now,
     seconds_of,
 )
-from resilient_requests.dial import TCPKeepAlive
 from resilient_requests.exceptions import portable
 from resilient_requests.retry import (
     OriginBudgets,
@@ -45,6 +44,7 @@ from resilient_requests.transport import (
     KeepAlivePolicy,
     PoolState,
     Rotation,
+    TCPKeepAlive,
     TransportAdapter,
     as_requests,
     verification,

@@ -11,21 +11,35 @@ from resilient_requests.transport._raw import RawResponse, is_bodiless
 from resilient_requests.transport._socket import UNSET, SocketReader
 from resilient_requests.transport._stats import AdapterStats, OriginStats
 from resilient_requests.transport._warm import WARM_FAILURES, as_requests, warm
+from resilient_requests.transport.dial import (
+    Dial,
+    Outcome,
+    TCPKeepAlive,
+    TLSContexts,
+    Try,
+    socket_options,
+)
 
 __all__ = [
     "UNSET",
     "WARM_FAILURES",
     "AdapterStats",
+    "Dial",
     "KeepAlivePolicy",
     "OriginStats",
+    "Outcome",
     "PoolState",
     "RawResponse",
     "Rotation",
     "SocketReader",
+    "TCPKeepAlive",
+    "TLSContexts",
     "TransportAdapter",
+    "Try",
     "as_requests",
     "is_bodiless",
     "parse_hint",
+    "socket_options",
     "verification",
     "warm",
 ]

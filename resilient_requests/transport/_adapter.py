@@ -14,8 +14,8 @@ from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection
 
 from resilient_requests.call import Origin, up_to_authority
-from resilient_requests.dial import TCPKeepAlive, own, socket_options
 from resilient_requests.transport._pool import RecyclingPool, recycle
+from resilient_requests.transport.dial import TCPKeepAlive, own, socket_options
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool

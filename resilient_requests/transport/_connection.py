@@ -14,7 +14,11 @@ import urllib3.util.connection
 from urllib3.util.wait import wait_for_read
 
 from resilient_requests.call import Attempt, Phase
-from resilient_requests.dial import (
+from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.transport._raw import RawResponse
+from resilient_requests.transport._socket import SocketReader
+from resilient_requests.transport._upload import Upload
+from resilient_requests.transport.dial import (
     Dial,
     callers,
     duplicate,
@@ -25,17 +29,13 @@ from resilient_requests.dial import (
     resolve,
     set_own,
 )
-from resilient_requests.transport._keepalive import parse_hint
-from resilient_requests.transport._raw import RawResponse
-from resilient_requests.transport._socket import SocketReader
-from resilient_requests.transport._upload import Upload
 
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
     from resilient_requests.call import Clock, Instant, Lease, Origin
-    from resilient_requests.dial import AddressInfo, Reached, TLSContexts
+    from resilient_requests.transport.dial import AddressInfo, Reached, TLSContexts
 
 __all__ = ["ConnectionKeeper", "RecyclingConnection", "derive"]
 

@@ -17,15 +17,15 @@ from resilient_requests.call import (
     Process,
     now,
 )
-from resilient_requests.dial import Remembered, TLSContexts, family_name
 from resilient_requests.transport._keepalive import KeepAlivePolicy, window_of
 from resilient_requests.transport._origin import ConnectionLease, OriginState
 from resilient_requests.transport._stats import AdapterStats
+from resilient_requests.transport.dial import Remembered, TLSContexts, family_name
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt, Clock, Instant, Origin
-    from resilient_requests.dial import AddressInfo
     from resilient_requests.transport._connection import RecyclingConnection
+    from resilient_requests.transport.dial import AddressInfo
 
 __all__ = ["PoolState", "Rotation"]
 

@@ -10,7 +10,7 @@ from resilient_requests.transport._stats import OriginStats, hint
 
 if TYPE_CHECKING:
     from resilient_requests.call import Origin
-    from resilient_requests.dial import Remembered
+    from resilient_requests.transport.dial import Remembered
 
 __all__ = ["ConnectionLease", "OriginState"]
 

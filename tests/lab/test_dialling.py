@@ -21,7 +21,7 @@ from resilient_requests import ResilientAdapter, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resilient_requests.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._addresses import AddressInfo
 
 REASON = why_not()
 

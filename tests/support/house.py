@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"exceptions", "_checks", "testing"}),
     frozenset({"call"}),
-    frozenset({"dial"}),
     frozenset({"transport", "otel"}),
     frozenset({"retry", "stream"}),
     frozenset({"_adapter", "chat"}),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from resilient_requests.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._addresses import AddressInfo
 
 
 def info(host: str, port: int) -> AddressInfo:

@@ -21,15 +21,14 @@ from urllib3.util.wait import wait_for_read
 from resilient_requests.call import now
 from resilient_requests.cli._arguments import UsageError, web_url
 from resilient_requests.cli._output import describe, in_words
-from resilient_requests.dial import TLSContexts, socket_options
-from resilient_requests.transport import parse_hint
+from resilient_requests.transport import TLSContexts, parse_hint, socket_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from typing_extensions import Self
 
-    from resilient_requests.dial import TCPKeepAlive
+    from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["BROKEN", "Facts", "Finding", "ProbeConnection", "Result", "Target"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resilient_requests.cli._output import Line
     from resilient_requests.cli.probe._connection import Facts, Target
     from resilient_requests.cli.probe._run import Sample
-    from resilient_requests.dial import TCPKeepAlive
+    from resilient_requests.transport import TCPKeepAlive
 
 __all__ = ["Report", "Verdict", "judge", "keepalive_helps", "unreachable"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resilient_requests.call import Instant, boot, now
 from resilient_requests.cli._output import in_words
 from resilient_requests.cli.probe._connection import BROKEN, Finding, ProbeConnection, Result
-from resilient_requests.dial import TCPKeepAlive
+from resilient_requests.transport import TCPKeepAlive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,14 +24,14 @@ from proxies import HTTPProxy, SOCKS5Proxy
 
 from resilient_requests import CancelScope, ConnectionOpened, ResilientAdapter
 from resilient_requests.call import Attempt, CancelToken, Limits, current_attempt
-from resilient_requests.dial._handshake import duplicate, watched
 from resilient_requests.exceptions import Cancelled
 from resilient_requests.testing import FaultServer, reset, respond, silence
+from resilient_requests.transport.dial._handshake import duplicate, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resilient_requests.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._addresses import AddressInfo
 
 URL = "http://name.test/"
 SUPPORT = Path(__file__).resolve().parents[1] / "support"

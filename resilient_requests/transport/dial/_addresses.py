@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import urllib3.exceptions
 import urllib3.util.connection
 
-from resilient_requests.dial import _limits
+from resilient_requests.transport.dial import _limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

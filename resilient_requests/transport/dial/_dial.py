@@ -11,16 +11,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from resilient_requests.call import boot
-from resilient_requests.dial import _limits
-from resilient_requests.dial._options import OwnOption
-from resilient_requests.dial._replaced import can_wait_on_several
-from resilient_requests.dial._tries import Outcome, Try
+from resilient_requests.transport.dial import _limits
+from resilient_requests.transport.dial._options import OwnOption
+from resilient_requests.transport.dial._replaced import can_wait_on_several
+from resilient_requests.transport.dial._tries import Outcome, Try
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilient_requests.dial._addresses import AddressInfo
-    from resilient_requests.dial._options import SocketOption
+    from resilient_requests.transport.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._options import SocketOption
 
 __all__ = ["Dial", "Reached", "Token"]
 

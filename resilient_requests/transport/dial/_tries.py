@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from resilient_requests.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._addresses import AddressInfo
 
 __all__ = ["Outcome", "Try", "family_name"]
 

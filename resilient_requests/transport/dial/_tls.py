@@ -12,7 +12,7 @@ import requests.adapters
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
 from resilient_requests.call import warn_certificates
-from resilient_requests.dial._handshake import watched
+from resilient_requests.transport.dial._handshake import watched
 
 __all__ = ["TLSContexts", "TLSFiles"]
 

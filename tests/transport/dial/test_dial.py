@@ -17,17 +17,17 @@ from clients import Running, in_time, until
 from listeners import answering, info, refusing, swallowing
 
 from resilient_requests.call import CancelScope, CancelToken
-from resilient_requests.dial._addresses import Remembered, in_order
-from resilient_requests.dial._dial import Dial
-from resilient_requests.dial._limits import explained
-from resilient_requests.dial._options import callers, own
-from resilient_requests.dial._tries import Outcome
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+from resilient_requests.transport.dial._addresses import Remembered, in_order
+from resilient_requests.transport.dial._dial import Dial
+from resilient_requests.transport.dial._limits import explained
+from resilient_requests.transport.dial._options import callers, own
+from resilient_requests.transport.dial._tries import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resilient_requests.dial._addresses import AddressInfo
+    from resilient_requests.transport.dial._addresses import AddressInfo
 
 FOREIGN = (socket.AF_AX25, socket.SOCK_STREAM, 0, "", ("odd",))
 """An address of a family that this kernel does not have."""
