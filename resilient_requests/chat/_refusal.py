@@ -15,7 +15,7 @@ from resilient_requests.stream._sse import SSEDecoder
 from resilient_requests.stream._stream import iter_bytes
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._censor import Censor
+    from resilient_requests.chat._redact import Redactor
 
 __all__ = ["http_error"]
 
@@ -25,15 +25,15 @@ _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DO
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
-def http_error(response: requests.Response, censor: Censor) -> requests.HTTPError:
+def http_error(response: requests.Response, redactor: Redactor) -> requests.HTTPError:
     """Return the error for a response with a bad status, its body read; the connection is given back."""
     data = _read(response)
     # What users of requests do next is to look at the text of the response: it has been read here, for good.
     response._content = data
     response._content_consumed = True
-    status = censor.line(f"{response.status_code} {response.reason or ''}")
+    status = redactor.line(f"{response.status_code} {response.reason or ''}")
     # The pages of proxies begin with it.
-    reason = re.sub(rf"^{re.escape(status)}\b[\s:.-]*", "", censor.line(_reason(data)))
+    reason = re.sub(rf"^{re.escape(status)}\b[\s:.-]*", "", redactor.line(_reason(data)))
     return requests.HTTPError(f"{status}: {reason}" if reason else status, response=response)
 
 
