@@ -172,13 +172,18 @@ class _Backoff(tenacity.wait.wait_base):
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), at most 60; None where there is none."""
-    if not value:
-        return None
+    """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), 0 to 60; None without one.
+
+    A date that is in no calendar is none.
+    """
+    text = (value or "").strip()
     try:
-        return min(max(float(urllib3.Retry().parse_retry_after(value)), 0.0), _LONGEST_RETRY_AFTER)
-    except urllib3.exceptions.InvalidHeader:
+        # urllib3 would convert the digits with int(), which refuses thousands of them.
+        is_number = text.isascii() and text.isdigit()
+        seconds = float(text if is_number else urllib3.Retry().parse_retry_after(text))
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
+    return min(seconds, _LONGEST_RETRY_AFTER)
 
 
 def pause(policy: RetryPolicy, state: tenacity.RetryCallState) -> float:
