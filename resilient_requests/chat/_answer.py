@@ -15,7 +15,7 @@ from resilient_requests.stream import Heartbeat, Reader
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt
-    from resilient_requests.chat._censor import Censor
+    from resilient_requests.chat._redact import Redactor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
     from resilient_requests.stream import ServerSentEvent
@@ -218,7 +218,7 @@ class Answer:
         return self._deltas(event._replace(data="\n".join(lines)))
 
     @property
-    def _censor(self) -> Censor:
+    def _censor(self) -> Redactor:
         return self._request.censor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:

@@ -65,14 +65,18 @@ class RetryPolicy:
 
 
 def retry_after(value: str | None) -> float:
-    """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), at most 60; 0 where there is none."""
-    if not value:
-        return 0.0
+    """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), at most 60; 0 without one.
+
+    A date that is in no calendar is none.
+    """
+    text = (value or "").strip()
     try:
-        seconds = float(urllib3.Retry().parse_retry_after(value))
+        # urllib3 would convert the digits with int(), which refuses thousands of them.
+        is_number = text.isascii() and text.isdigit()
+        seconds = float(text if is_number else urllib3.Retry().parse_retry_after(text))
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return 0.0  # thousands of digits, a year beyond 9999
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+        return 0.0
+    return min(seconds, _LONGEST_RETRY_AFTER)
 
 
 def pause(policy: RetryPolicy, state: tenacity.RetryCallState) -> float:

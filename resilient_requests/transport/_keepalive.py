@@ -10,7 +10,7 @@ from resilient_requests import _checks
 __all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint", "window_of"]
 
 _TIMEOUT = re.compile(
-    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
+    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9}(?:\.\d{1,9})?)\"?\s*(?:$|[,;])", re.IGNORECASE
 )
 
 # Below half a second a window costs more dials than it saves calls, whatever the path does.
