@@ -136,14 +136,15 @@ class Body(_Shared):
 
     @property
     def is_between_chunks(self) -> bool:
-        return self._chunks is not None and self._chunks.is_between_chunks and not self._unread
+        if self._coding.has_more or self._unread:
+            return False
+        return self._chunks is not None and self._chunks.is_between_chunks
 
     def read(self) -> bytes:
         if self._unread or self._is_behind_cr or self._exchange.isclosed():
             return self._without_lf(self.read) if self._is_behind_cr else self._left_over()
         if self._coding.has_more:
-            if self.tap.attempt.call.is_ended:
-                self.tap.attempt.call.check()
+            self.tap.attempt.call.check()
             return self._coding.decode(b"")
         if self._left == 0 or (self._chunks is not None and self._chunks.is_done):
             return self._finish()
@@ -182,14 +183,13 @@ class Body(_Shared):
             raise http.client.IncompleteRead(b"", self._left)
         if not self._coding.is_whole(framed=is_framed):
             raise http.client.IncompleteRead(b"")
-        rest = self._coding.finish()
         self.is_done = True
         if self._ahead or self.tap.has_unread or (self._chunks is not None and self._chunks.rest):
             self._raw.close()  # bytes behind the body would be taken for the next response
         self._exchange.close()
         self.tap.close()
         self._raw.release_conn()
-        return rest
+        return b""
 
     def _left_over(self) -> bytes:
         """Return what was given back. Response.close() ends a loop, as in requests, unless the call was ended too."""
