@@ -32,6 +32,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resilient_requests import StreamBroken, StreamProtocolError, iter_bytes
+from resilient_requests.stream import _inflate
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.testing import FaultServer, respond
 
@@ -352,23 +353,23 @@ def test_a_later_member_with_content_must_be_right(
         client.get()
 
 
-# A fixed block: its end at once, or a literal before an invalid code (RFC 1951 3.2.6).
-_EMPTY_BLOCK, _LITERAL_THEN_INVALID = b"\x03\x00", b"\x4b\xc4\x3f"
+# RFC 1951 3.2.4 and 3.2.6: stored blocks without content, a fixed one with its end alone, and one
+# with a literal before an invalid code.
+_STORED, _LAST, _LITERAL_THEN_INVALID = b"\0\0\0\xff\xff", b"\x03\x00", b"\x4b\xc4\x3f"
+BEHIND = {
+    "no header": (b"\xff" * 40, True),
+    "no block": (TWO[:HEADER] + b"\xff" * 40, True),
+    "wrong lengths": (TWO[:HEADER] + b"\0\1\2\3\4" * 9, True),
+    "wrong trailer": (TWO[:HEADER] + _LAST + b"\xff" * 5000, True),
+    "wrong later block": (TWO[:HEADER] + _STORED * 9 + b"\xff" * 9, True),
+    "wrong late block": (TWO[:HEADER] + _STORED * 900 + b"\xff" * 9, False),
+    "wrong late trailer": (TWO[:HEADER] + _STORED * 900 + _LAST + b"\xff" * 9, False),
+    "wrong behind content": (TWO[:HEADER] + _LITERAL_THEN_INVALID + b"\xff" * 9, False),
+}
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 100])
-@pytest.mark.parametrize(
-    ("behind", "is_garbage"),
-    [
-        (b"\xff" * 40, True),
-        (TWO[:HEADER] + b"\xff" * 40, True),
-        (TWO[:HEADER] + _EMPTY_BLOCK + b"\xff" * 8, True),
-        (TWO[:HEADER] + b"\0\0\0\xff\xff" * 9 + b"\xff" * 9, True),
-        (TWO[:HEADER] + b"\0\0\0\xff\xff" * 900 + b"\xff" * 9, False),
-        (TWO[:HEADER] + _LITERAL_THEN_INVALID + b"\xff" * 9, False),
-    ],
-    ids=["no header", "bad block", "bad trailer", "bad later block", "long", "content, then bad"],
-)
+@pytest.mark.parametrize("size", [1, 2, 5, 100, 100_000])
+@pytest.mark.parametrize(("behind", "is_garbage"), BEHIND.values(), ids=list(BEHIND))
 def test_garbage_is_what_has_given_nothing_however_it_is_cut(
     behind: bytes, is_garbage: bool, size: int
 ) -> None:
@@ -434,7 +435,12 @@ def test_frames_follow_each_other(client: Client, fault_server: FaultServer) -> 
         assert in_both(client, fault_server, "zstd", body) == (b"onetwo", b"onetwo")
 
 
-FIELDS = [b"", b"\x02\0ab", b"name\0", b"comment\0"]  # FHCRC would be behind them
+def test_the_trailer_of_gzip_has_the_size_modulo_2_to_the_32nd() -> None:
+    """RFC 1952 2.3.1."""
+    assert _inflate._GZIP.trailer(7, (1 << 32) + 9) == struct.pack("<II", 7, 9)
+
+
+FIELDS = [b"", b"\x02\0ab", b"name\0", b"comment\0"]  # and FHCRC behind them
 
 
 @pytest.mark.parametrize("flags", range(32))
