@@ -235,10 +235,8 @@ class _Brotli(_Packaged):
         if self._is_between is None:
             if self._package is None or self._package.is_finished():
                 return True
-            if (
-                framed
-            ):  # the question ends the decompressor, which cannot be copied: it is asked once
-                self._is_between = self._is_between_blocks()
+            # The question ends the decompressor, which cannot be copied: it is asked once.
+            self._is_between = self._is_between_blocks() if framed else None
         return framed and bool(self._is_between)
 
     def _is_between_blocks(self) -> bool:

@@ -231,6 +231,8 @@ def test_a_deadline_ends_what_gives_nothing(client: Client, fault_server: FaultS
 @pytest.mark.parametrize("coding", CHAINS)
 def test_nothing_piles_up_between_two_codings(coding: str) -> None:
     """An inner one that gives much is not fed meanwhile."""
+    if coding == "br, gzip" and not _coding._Brotli._has_limit:
+        pytest.skip("what brotli gives at once has no bound before 1.2")
     decoder = decoder_of(coding)
     decoder.decode(bomb(coding, MEBIBYTE, 1024)[:PIECE])
     tracemalloc.start()
@@ -304,7 +306,7 @@ def test_a_gibibyte_costs_what_is_read_of_it(fault_server: FaultServer, coding: 
     assert content[2] <= (2 * 8 + 16) << 20  # the pieces, and what is made of them
 
 
-@pytest.mark.skipif(BROTLI is None, reason="needs brotli")
+@pytest.mark.skipif(getattr(BROTLI, "__name__", "") != "brotli", reason="needs brotli")
 def test_brotli_without_a_limit_gets_few_bytes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before 1.2 there is none: one meta-block of at most 16 MiB is all that comes at once."""
     largest = 0
