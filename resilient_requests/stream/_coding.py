@@ -236,7 +236,7 @@ class _Brotli(_Packaged):
             if self._package is None or self._package.is_finished():
                 return True
             # The question ends the decompressor, which cannot be copied: it is asked once.
-            self._is_between = self._is_between_blocks() if framed else None
+            self._is_between = self._is_between_blocks()
         return framed and bool(self._is_between)
 
     def _is_between_blocks(self) -> bool:

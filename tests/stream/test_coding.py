@@ -162,6 +162,10 @@ def test_brotli_tells_where_it_was_flushed(texts: list[bytes], quality: int) -> 
     body += end()
 
     assert whole_sizes("br", body, framed=True) == boundaries | {len(body)}
+    decoder = decoded("br", [body[: max(boundaries)]])[1]
+    assert [decoder.is_whole(framed=framed) for framed in (False, True, True, False)] == [
+        *(False, True, True, False)
+    ]
 
 
 @pytest.mark.skipif(BROTLI is None, reason="needs brotli")
@@ -248,10 +252,10 @@ def in_both(
     """What plain requests makes of a body, and what ours does: the content, or the error's name."""
     found: list[bytes | str] = []
     with requests.Session() as plain:
-        for get in (lambda: plain.get(server.url), client.get):
+        for session in (plain, client.session):
             server.script(respond(body, framing=framing, headers={"Content-Encoding": header}))
             try:
-                found.append(get().content)
+                found.append(session.get(server.url).content)
             except requests.RequestException as error:
                 found.append(type(error).__name__)
     return found[0], found[1]

@@ -36,8 +36,8 @@ def _imported(*names: str) -> Any:
 
 
 # The packages that urllib3 looks for, in its order.
-BROTLI = _imported("brotlicffi", "brotli")
-ZSTD = (
+BROTLI: Any = _imported("brotlicffi", "brotli")
+ZSTD: Any = (
     _imported("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "zstandard")
     if "zstd" in urllib3.HTTPResponse.CONTENT_DECODERS
     else None
