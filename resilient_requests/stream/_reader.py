@@ -289,7 +289,8 @@ class Reader:
             if self._legacy:
                 # The class that requests' users know for a body that does not match its Content-Encoding.
                 return requests.exceptions.ContentDecodingError(error)
-            return StreamProtocolError("the body does not match its Content-Encoding", **facts)
+            why = error.args[0] if error.args else error
+            return StreamProtocolError(f"the body does not match its coding: {why}", **facts)
         if isinstance(error, _BROKEN) and not isinstance(error, requests.RequestException):
             return self._broken(error, facts)
         return error

@@ -126,7 +126,6 @@ def uncoded(coding: str, data: bytes) -> None:
             decoder.decode(piece)
             while decoder.has_more:
                 decoder.decode(b"")
-        decoder.finish()
 
 
 def chatted(dialect: str, kind: str, data: bytes, size: int = 1 << 16) -> None:
