@@ -13,6 +13,7 @@ import pytest
 import requests
 import tenacity
 import urllib3
+from clients import attempts_of
 
 from resilient_requests import (
     CancelScope,
@@ -411,7 +412,7 @@ def test_a_mistake_in_a_waiting_strategy_stands_before_the_failure(
             session.get(fault_server.url)
 
     assert isinstance(caught.value.__cause__, requests.ConnectionError)
-    assert [each.stopped_by for each in caught.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    assert [each.stopped_by for each in attempts_of(caught.value)] == ["policy"]
     assert [event.reason for event in events if isinstance(event, RetryDenied)] == ["policy"]
 
 

@@ -15,6 +15,7 @@ import pytest
 import requests
 import urllib3
 import urllib3.util.connection
+from clients import attempts_of
 from fake_clock import adapter_of, mounted
 from requests.adapters import HTTPAdapter
 
@@ -479,7 +480,7 @@ def test_a_pool_manager_of_a_subclass_is_recycled(fault_server: FaultServer, is_
         fault_server.script(reset())
         response = session.post(fault_server.url)
 
-        assert [attempt.reused for attempt in response.attempts] == [True, False]  # type: ignore[attr-defined]
+        assert [attempt.reused for attempt in attempts_of(response)] == [True, False]
         assert options == [TCPKeepAlive().socket_options()]
     assert fault_server.accepted == 2
 
