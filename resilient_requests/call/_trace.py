@@ -19,7 +19,8 @@ from resilient_requests.call._events import (
 from resilient_requests.exceptions import StreamIdle
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call._record import AttemptRecord
 
 __all__ = ["CallTrace", "Observer", "Observers"]
 

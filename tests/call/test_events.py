@@ -271,7 +271,7 @@ def test_attempts_hold_text_and_no_exception(server: FaultServer) -> None:
     for record in attempts_of(caught.value):
         values = [getattr(record, name) for name in RECORDED]
         assert all(isinstance(value, (str, int, float, bool, type(None))) for value in values)
-        assert record.error.startswith(("ConnectionError", "SSLError"))
+        assert (record.error or "").startswith(("ConnectionError", "SSLError"))
         assert record.elapsed > 0
         assert record.bytes_sent > 0
 

@@ -46,7 +46,7 @@ REPLIES: dict[str, Reply] = {
 
 
 def terminated(where: str, url: str, *more: str) -> tuple[str, float]:
-    """Send SIGTERM to the script when it is ready; what its call raised, and the seconds it took."""
+    """Send SIGTERM to the script when it is ready; its error, and the seconds that it took."""
     command = [sys.executable, "-W", "error", str(SCRIPT), where, url, str(GRACE), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
