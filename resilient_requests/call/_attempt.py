@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests.call import _causes
+from resilient_requests.call._phase import NEXT, Phase
+from resilient_requests.call._record import AttemptRecord
 from resilient_requests.call._timeouts import Limits
 from resilient_requests.call._token import CancelToken
 from resilient_requests.exceptions import StreamBroken, StreamIdle
@@ -14,68 +14,7 @@ from resilient_requests.exceptions import StreamBroken, StreamIdle
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = [
-    "Attempt",
-    "AttemptRecord",
-    "Lease",
-    "Phase",
-    "Trace",
-    "current_attempt",
-    "current_operation",
-]
-
-
-class Phase(str, enum.Enum):
-    """How far an attempt came."""
-
-    START = "start"  # no connection of ours was asked for: a mock answered, or another pool
-    CONNECT = "connect"
-    HANDSHAKE = "handshake"  # TLS, or CONNECT at a proxy
-    SEND = "send"
-    WAIT = "wait"  # the request is out, no byte of the response has come
-    HEAD = "head"
-    BODY = "body"
-
-    # Python 3.11 changed how a mixed-in Enum formats; messages and logs must not depend on it.
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
-
-
-_NEXT: dict[Phase, frozenset[Phase]] = {
-    Phase.START: frozenset({Phase.CONNECT, Phase.SEND}),  # SEND: on a connection from the pool
-    Phase.CONNECT: frozenset({Phase.CONNECT, Phase.HANDSHAKE}),
-    # CONNECT: urllib3 dials anew for each step of a proxy's tunnel that has failed.
-    Phase.HANDSHAKE: frozenset({Phase.HANDSHAKE, Phase.CONNECT, Phase.SEND}),
-    # CONNECT: http.client opens a closed connection inside send(). HEAD: an early answer.
-    Phase.SEND: frozenset({Phase.SEND, Phase.CONNECT, Phase.WAIT, Phase.HEAD}),
-    Phase.WAIT: frozenset({Phase.WAIT, Phase.HEAD}),
-    Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: behind an interim answer
-    Phase.BODY: frozenset(),
-}
-
-
-class AttemptRecord(NamedTuple):
-    """What one attempt of a call did: an item of ``error.attempts``; immutable, pickles.
-
-    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for
-    ``idle_for`` seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP
-    status (None without one); ``error`` is text, the class and the errno's name, never the
-    exception, which would keep frames and prompts alive; ``elapsed`` seconds; ``stopped_by`` says
-    why no further attempt followed ("not replayable", "policy", "budget", "deadline", "cancelled",
-    "shut down", "exhausted"; None where one did follow, or on success). A tuple, because each call
-    makes one, and a frozen dataclass takes four times as long.
-    """
-
-    number: int
-    reused: bool
-    idle_for: float | None
-    phase: str
-    bytes_sent: int
-    bytes_received: int
-    status: int | None
-    error: str | None
-    elapsed: float
-    stopped_by: str | None = None
+__all__ = ["Attempt", "Lease", "Trace"]
 
 
 class Lease(Protocol):
@@ -228,7 +167,7 @@ class Attempt:
 
     def begin(self, phase: Phase) -> None:
         """Go on to a phase."""
-        assert phase in _NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
+        assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
 
     def waits_for_place(self) -> None:
@@ -400,50 +339,3 @@ class Attempt:
             error,
             self.age,
         )
-
-
-# One variable for both: where an attempt runs, a request that its body iterator sends is an operation of its own.
-_CURRENT: ContextVar[object] = ContextVar("resilient_requests_current", default=None)
-
-
-class _Inside:
-    """Inside, this is the current one of this thread (or greenlet)."""
-
-    __slots__ = ("_current", "_outer")
-
-    def __init__(self, current: object) -> None:
-        self._current = current
-
-    def __enter__(self) -> None:
-        # A body iterator may send a request of its own in the middle of ours: restore, do not clear.
-        self._outer = _CURRENT.get()
-        _CURRENT.set(self._current)
-
-    def __exit__(self, *exc_info: object) -> None:
-        _CURRENT.set(self._outer)
-
-
-class current_attempt(_Inside):  # noqa: N801  # reads as a statement: ``with current_attempt(attempt)``
-    """Make ``attempt`` the one that pools hand to their connections.
-
-    urllib3 calls pools with arguments of its own, between us and them: hence a context variable.
-    """
-
-    __slots__ = ()
-
-    @staticmethod
-    def get() -> Attempt | None:
-        """Return it; None where no adapter of ours sends."""
-        current = _CURRENT.get()
-        return current if isinstance(current, Attempt) else None
-
-
-class current_operation(_Inside):  # noqa: N801  # as above
-    """Have sends join an operation; between it and them is requests' session, with arguments of its own."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def get() -> object:
-        """Return it, or the attempt that runs inside of it; None where there is neither."""
-        return _CURRENT.get()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests import _checks
@@ -14,12 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["count_of", "is_on", "seconds_of"]
 
 _PREFIX = "RESILIENT_REQUESTS_"
+_ON = ("1", "true", "yes", "on")
+_OFF = ("0", "false", "no", "off", "")
 _T = TypeVar("_T", int, float)
 
 
 def is_on(name: str) -> bool:
-    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on."""
-    return _read(name, ("0", "1").index, 0) == 1
+    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; for a constructor.
+
+    What is not understood leaves it off, with a warning of RuntimeWarning as well as in the log: an
+    operator who has turned a switch must not believe that it worked.
+    """
+    text = os.environ.get(_PREFIX + name, "").strip().lower()
+    if text not in (*_ON, *_OFF):
+        warn_bad_environment(_PREFIX + name, "0")
+        message = f"{_PREFIX}{name} is neither on ({', '.join(_ON)}) nor off: it counts as off"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return text in _ON
 
 
 def seconds_of(name: str, default: float) -> float:

@@ -18,7 +18,8 @@ from resilient_requests.call._events import (
 )
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call._record import AttemptRecord
 
 __all__ = ["CallTrace", "Observer", "Observers"]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import requests
+from clients import attempts_of
 from fake_clock import FakeClock
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -708,7 +709,7 @@ class Run:
         with CancelScope(timeout) as self._scope:
             try:
                 response = self._session.request(method, url, **options)
-                attempts = response.attempts  # type: ignore[attr-defined]
+                attempts = attempts_of(response)
                 with response:
                     return (response.status_code, self._read(ask, response)), attempts
             except (requests.RequestException, Cancelled) as error:

@@ -20,6 +20,7 @@ from typing import Any
 
 import requests
 import tenacity
+from clients import attempts_of
 
 from resilient_requests import (
     Cancelled,
@@ -176,7 +177,7 @@ class Caller:
         violation = (
             None if is_right else f"{name} ({kind}): {response.status_code} {response.text[:60]!r}"
         )
-        return violation, response.attempts  # type: ignore[attr-defined]
+        return violation, attempts_of(response)
 
     def _streamed(
         self, session: requests.Session, kind: str, url: str, name: str
@@ -184,7 +185,7 @@ class Caller:
         expected = [(name, n) for n in range(EVENTS)]
         with CancelScope() as scope:
             response = session.get(url, stream=True)
-            attempts = response.attempts  # type: ignore[attr-defined]
+            attempts = attempts_of(response)
             try:
                 seen: list[str] = []
                 if kind == "legacy stream":
