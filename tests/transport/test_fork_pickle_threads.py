@@ -580,7 +580,7 @@ def test_every_error_of_ours_survives_pickle(error: Any, protocol: int) -> None:
     other = pickle.loads(pickle.dumps(error, protocol))
 
     assert type(other) is type(error)
-    assert (str(other), other.args) == (str(error), error.args)
+    assert (str(other), repr(other.args)) == (str(error), repr(error.args))
     assert vars(other) == vars(error)
     with pytest.raises(type(error)):
         raise other
