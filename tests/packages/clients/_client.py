@@ -1,0 +1,87 @@
+"""What a client must tell to be played, and the helpers for its answers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from packages.faults import Fault
+from packages.server import Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+    from requests.adapters import HTTPAdapter
+
+LIMIT = 0.6
+"""Seconds that a client with a knob for it waits for an answer."""
+
+
+FOREIGN_POOL = MappingProxyType(
+    dict.fromkeys(
+        (Fault.RESET, Fault.SILENT, Fault.FORK), "its pools of UNIX sockets are not ours to recycle"
+    )
+)
+"""Why a client with pools of its own is as well off as without us, and no better."""
+
+
+def load(module: str) -> Any:
+    """Import a module that has its types, or none, in an environment of its own."""
+    return importlib.import_module(module)
+
+
+def json_reply(value: Any, status: int = 200, **headers: str) -> Reply:
+    """Return a reply with a JSON document."""
+    types = {"Content-Type": "application/json", **headers}
+    return Reply(json.dumps(value).encode(), status, types)
+
+
+class Client:
+    """A client of somebody else and the part of its service that its two calls need.
+
+    A subclass per client: ``package`` is its distribution, ``modules`` are imported once before all of its cells.
+    ``bound``: seconds after which a call counts as hung; more than ``LIMIT`` and the client's own retries take.
+    ``unsaved``: faults from which our adapter cannot save it, each with the reason. ``honours_keys``: the service acts
+    once on an ``Idempotency-Key``, which the client sends itself.
+    ``tls``: the client insists on https. ``unix``: it is played over a UNIX socket, and ``url`` is the socket's path.
+    """
+
+    package: ClassVar[str]
+    modules: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = ""
+    bound: ClassVar[float] = 2.0
+    tls: ClassVar[bool] = False
+    unix: ClassVar[bool] = False
+    unsaved: ClassVar[Mapping[Fault, str]] = MappingProxyType({})
+    honours_keys: ClassVar[bool] = False
+
+    api: Any = None
+    """What ``make`` has returned."""
+
+    def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
+        """Return the client's object, whose calls go through an adapter of that class."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> Any:
+        """Ask for something of that name; what is returned contains the name."""
+        raise NotImplementedError
+
+    def write(self, name: str) -> Any:
+        """Create something of that name; what is returned contains the name."""
+        raise NotImplementedError
+
+    def answer(self, request: Request) -> Reply:
+        """Return what the service would."""
+        return json_reply({"name": request.name})
+
+
+def mount(session: requests.Session, adapter: type[HTTPAdapter]) -> requests.Session:
+    """Put an adapter of that class in the place of each that the session has, with the same retries."""
+    for prefix, old in list(session.adapters.items()):
+        retries = old.max_retries
+        asked_for = {"max_retries": retries} if retries.total else {}
+        session.mount(prefix, adapter(**asked_for))
+    return session

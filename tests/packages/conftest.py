@@ -1,0 +1,43 @@
+"""What is known to fail, in one list, whose entries must fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from packages.cell import ADAPTERS
+from packages.faults import Way
+
+if TYPE_CHECKING:
+    from requests.adapters import HTTPAdapter
+
+pytest_plugins = ["resilient_requests.testing.plugin"]
+
+LIST = Path(__file__).with_name("known.txt")
+
+
+@pytest.fixture(params=list(Way), ids=[way.value for way in Way])
+def adapter(request: pytest.FixtureRequest) -> type[HTTPAdapter]:
+    """The class of the adapter: what is right with the plain one is right with ours."""
+    return ADAPTERS[request.param]
+
+
+def known() -> dict[str, str]:
+    """Return the reasons by the names of the tests; a name ends with ``: ``, and ``#`` begins a comment."""
+    lines = LIST.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition(": ") for line in lines if line and not line.startswith("#"))
+    return {name: reason for name, _, reason in pairs}
+
+
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Expect the tests of the list to fail: one that passes is an error, and so is a name that no test has."""
+    reasons = known()
+    for item in items:
+        reason = reasons.pop(item.name, None)
+        if reason is not None:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    whole = all(Path(each.partition("::")[0]) == LIST.parent for each in session.config.args)
+    if reasons and whole and not session.config.option.keyword:
+        raise pytest.UsageError(f"{LIST.name} names tests that there are not: {sorted(reasons)}")
