@@ -9,6 +9,7 @@ import pytest
 
 from packages.cell import ADAPTERS
 from packages.faults import Way
+from packages.known import read
 
 if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
@@ -24,16 +25,9 @@ def adapter(request: pytest.FixtureRequest) -> type[HTTPAdapter]:
     return ADAPTERS[request.param]
 
 
-def known() -> dict[str, str]:
-    """Return the reasons by the names of the tests; a name ends with ``: ``, and ``#`` begins a comment."""
-    lines = LIST.read_text(encoding="utf-8").splitlines()
-    pairs = (line.partition(": ") for line in lines if line and not line.startswith("#"))
-    return {name: reason for name, _, reason in pairs}
-
-
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Expect the tests of the list to fail: one that passes is an error, and so is a name that no test has."""
-    reasons = known()
+    reasons = read(LIST)
     for item in items:
         reason = reasons.pop(item.name, None)
         if reason is not None:

@@ -67,9 +67,12 @@ class Reply:
 
 
 class Service(Protocol):
-    """What a server asks for its answers; ``honours_keys``: it acts once on an ``Idempotency-Key``."""
+    """What a server asks for its answers."""
 
-    honours_keys: bool
+    @property
+    def honours_keys(self) -> bool:
+        """Whether it acts once on an ``Idempotency-Key``."""
+        ...
 
     def answer(self, request: Request) -> Reply:
         """Return what the real service would answer, as far as the client looks at it."""
@@ -210,10 +213,10 @@ class Reader(Protocol):
 
 def read(file: Reader) -> Request:
     """Read one request; raises ConnectionError where it is cut."""
-    line = file.readline().decode("ascii").split()
-    if len(line) != 3:
+    words = file.readline().decode("ascii").split()
+    if len(words) != 3:
         raise ConnectionAbortedError("no whole request")
-    method, target, _ = line
+    method, target, _ = words
     headers = {}
     while line := file.readline().strip():
         name, _, value = line.decode("latin-1").partition(":")

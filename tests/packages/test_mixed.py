@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from resilient_requests.testing import FaultServer
 
-_fingerprints = load("requests_toolbelt.adapters.fingerprint")
+FingerprintAdapter: Any = load("requests_toolbelt.adapters.fingerprint").FingerprintAdapter
 
 
-class PlainFingerprint(_fingerprints.FingerprintAdapter, HTTPAdapter):  # type: ignore[misc]  # Any
+class PlainFingerprint(FingerprintAdapter, HTTPAdapter):  # type: ignore[misc]  # Any
     pass
 
 
-class OurFingerprint(_fingerprints.FingerprintAdapter, ResilientAdapter):  # type: ignore[misc]  # Any
+class OurFingerprint(FingerprintAdapter, ResilientAdapter):  # type: ignore[misc]  # Any
     pass
 
 
@@ -66,7 +66,8 @@ def test_a_copy_of_a_mixed_adapter_works(
 def test_a_copy_of_a_mixed_adapter_keeps_our_settings() -> None:
     """They are public, and read from the copy."""
     keepalive = KeepAlivePolicy(expiry=3.0)
-    adapter = pickle.loads(pickle.dumps(OurFingerprint("ab" * 32, keepalive=keepalive)))
+    kind: type[Any] = OurFingerprint
+    adapter = pickle.loads(pickle.dumps(kind("ab" * 32, keepalive=keepalive)))
 
     assert adapter.keepalive == keepalive
 

@@ -33,10 +33,9 @@ def load(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def json_reply(value: Any, status: int = 200, **headers: str) -> Reply:
+def json_reply(value: Any, status: int = 200) -> Reply:
     """Return a reply with a JSON document."""
-    types = {"Content-Type": "application/json", **headers}
-    return Reply(json.dumps(value).encode(), status, types)
+    return Reply(json.dumps(value).encode(), status)
 
 
 class Client:
@@ -81,7 +80,7 @@ class Client:
 def mount(session: requests.Session, adapter: type[HTTPAdapter]) -> requests.Session:
     """Put an adapter of that class in the place of each that the session has, with the same retries."""
     for prefix, old in list(session.adapters.items()):
-        retries = old.max_retries
+        retries = getattr(old, "max_retries")  # noqa: B009  # typed as a BaseAdapter
         asked_for = {"max_retries": retries} if retries.total else {}
         session.mount(prefix, adapter(**asked_for))
     return session

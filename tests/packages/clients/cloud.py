@@ -93,7 +93,6 @@ class DockerUnix(Docker):
 
     package = "docker"
     title = "docker, UNIX socket"
-    modules = ("docker", "docker.transport")
     unix = True
     unsaved = FOREIGN_POOL
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -98,7 +99,8 @@ class Elasticsearch(Client):
     def answer(self, request: Request) -> Reply:
         version = {"version": {"number": "7.17.13", "build_flavor": "default"}}
         found = {"_id": request.name, "tagline": "You Know, for Search", **version}
-        return json_reply(found, **{"X-Elastic-Product": "Elasticsearch"})
+        types = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"}
+        return Reply(json.dumps(found).encode(), headers=types)
 
 
 class Opensearch(Elasticsearch):
