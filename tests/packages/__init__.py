@@ -1,1 +1,1 @@
-"""Real clients of other people beside us: what becomes of their calls, plain and with our adapter."""
+"""Real clients of other people: what becomes of their calls, plain and with our adapter."""

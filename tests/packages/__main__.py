@@ -1,6 +1,6 @@
-"""Plays all clients and writes the page: ``python -m packages --page ../docs/packages.md``, in ``tests``.
+"""Plays all clients and writes the page: ``python -m packages --page ../docs/packages.md``.
 
-Exits with 1 where a cell of ours is worse than the plain one. Takes some minutes.
+Runs in ``tests``. Exits with 1 where a cell of ours is worse than the plain one. Takes minutes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plays one cell from the side of the client, in a forked process that its host may end at any time."""
+"""Plays one cell from the side of the client, in a forked process that its host may end."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def adapter(request: pytest.FixtureRequest) -> type[HTTPAdapter]:
 
 
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Expect the tests of the list to fail: one that passes is an error, and so is a name that no test has."""
+    """Expect the tests of the list to fail: one that passes is an error, as is an unknown name."""
     reasons = read(LIST)
     for item in items:
         reason = reasons.pop(item.name, None)

@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 
 class Fault(enum.Enum):
-    """What goes wrong; the values stand in the ids of the tests and in the list of known failures."""
+    """What goes wrong; the values stand in the ids of the tests."""
 
     RESET = "reset"
     """The path resets an idle connection when it is used again: nothing was processed."""
     SILENT = "silent"
     """The path swallows what is sent on an idle connection."""
     ACTED = "acted"
-    """The server acts on a request that came on a new connection, and resets instead of answering."""
+    """The server acts on a request on a new connection, and resets instead of answering."""
     ACTED_REUSED = "acted-reused"
-    """The same on a connection that was idle: rule (b) of the retries sends such a request again."""
+    """The same on a connection that was idle, where rule (b) sends the request again."""
     STALL = "stall"
     """Half of the body comes, then nothing."""
     FORK = "fork"
@@ -68,9 +68,9 @@ HUNG = "hung"
 class Outcome:
     """What became of a cell.
 
-    ``result``: OK, WRONG, HUNG, or the class of the error. ``parents``: the classes that an ``except`` clause for the
-    error may name. ``requests``: read by the server from the fault on. ``applied``: the most that one POST or PATCH was
-    acted on. ``seconds``: of the call. ``text``: the error's.
+    ``result``: OK, WRONG, HUNG, or the class of the error. ``parents``: the classes that an
+    ``except`` clause for the error may name. ``requests``: read by the server from the fault on.
+    ``applied``: the most that one POST or PATCH was acted on. ``seconds``: of the call.
     """
 
     result: str

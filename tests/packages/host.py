@@ -1,6 +1,7 @@
-"""Plays the cells of one client, each in a forked process: ``python -m packages.host CLIENT [CELL ...]``.
+"""Plays the cells of one client, each in a forked process.
 
-Prints one line of JSON per cell. The client's modules are imported once, before the forks.
+``python -m packages.host CLIENT [CELL ...]`` prints one line of JSON per cell. The client's
+modules are imported once, before the forks.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Server:
                 thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
-        # ValueError: processes that share a connection mix their requests, and no service understands them.
+        # ValueError: two processes on one connection mix their requests into nonsense.
         with contextlib.suppress(OSError, ValueError):
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
@@ -183,7 +183,7 @@ class Server:
         return None
 
     def _fault_of(self, sock: socket.socket) -> Fault | None:
-        """Return what is to go wrong with the request that has begun to arrive; most faults come once."""
+        """Return what goes wrong with the request that begins to arrive; most faults come once."""
         with self._lock:
             fault, is_stale = self._fault, sock in self._stale
             if fault in (Fault.RESET, Fault.SILENT, Fault.FORK):

@@ -55,10 +55,14 @@ def problems(outcomes: Outcomes) -> list[str]:
     ]
 
 
-def _row(name: str, cells: Mapping[Cell, Outcome]) -> str:
+def title_of(name: str) -> str:
+    """Return what stands in the first column."""
     client = CLIENTS[name]
-    title = f"{client.title or client.package} {metadata.version(client.package)}"
-    return f"| {title} | {' | '.join(_cell(cells, fault) for fault in HEADINGS)} |"
+    return client.title.format(metadata.version(client.package), package=client.package)
+
+
+def _row(name: str, cells: Mapping[Cell, Outcome]) -> str:
+    return f"| {title_of(name)} | {' | '.join(_cell(cells, fault) for fault in HEADINGS)} |"
 
 
 def _cell(cells: Mapping[Cell, Outcome], fault: Fault) -> str:
@@ -84,7 +88,7 @@ def _pair(cells: Mapping[Cell, Outcome], fault: Fault, call: Call) -> tuple[Outc
 
 
 def _sums(outcomes: Outcomes) -> list[str]:
-    """Return the sums: calls that were answered, and writes that were applied more often than asked."""
+    """Return how many calls were answered, and how many applied twice."""
     lines = [
         "| of all calls | " + " | ".join(HEADINGS.values()) + " |",
         "|---|" + "---|" * len(HEADINGS),

@@ -10,6 +10,7 @@ import pytest
 from packages.board import outcomes, play
 from packages.clients import CLIENTS
 from packages.faults import OK, Call, Cell, Fault, Way
+from packages.table import BEGIN, END, title_of
 from packages.verdict import worse
 
 CASES = [
@@ -22,6 +23,7 @@ CASES = [
     )
     for client, fault, call in product(CLIENTS, Fault, Call)
 ]
+PAGE = Path(__file__).parents[2] / "docs" / "packages.md"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -54,6 +56,14 @@ def test_ours_answers(client: str, fault: Fault) -> None:
         results = [outcome.result for outcome in play(client, cells).values()]
 
     assert results == [OK, OK]
+
+
+def test_the_page_has_a_row_for_each_client() -> None:
+    """The program that writes it takes minutes, and runs when somebody starts it."""
+    page = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    titles = [line.split("|")[1].strip() for line in page.splitlines() if "→" in line]
+
+    assert titles == [title_of(name) for name in CLIENTS]
 
 
 def test_each_client_is_installed_as_pinned() -> None:

@@ -86,7 +86,7 @@ def test_a_wrong_fingerprint_is_tried_once(
 
 @pytest.mark.parametrize("base", [HTTPAdapter, ResilientAdapter], ids=["plain", "ours"])
 def test_an_adapter_without_a_manager_is_made(base: type[HTTPAdapter]) -> None:
-    """Mocks and adapters with a transport of their own override ``init_poolmanager`` with nothing."""
+    """Mocks and adapters with a transport of their own let ``init_poolmanager`` do nothing."""
 
     class Managerless(base):  # type: ignore[misc, valid-type]  # a variable
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

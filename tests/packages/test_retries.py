@@ -1,4 +1,4 @@
-"""Retries that clients ask for, read or write mean what urllib3 means by them; nothing is done twice."""
+"""Retries that clients ask for mean what urllib3 means by them; nothing is done twice."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_requests_futures_writes_the_retries_that_it_is_given(
 
 
 def test_retries_that_google_auth_copies_are_ours() -> None:
-    """``configure_mtls_channel`` hands ``adapter.max_retries`` to the next adapter, which may be ours."""
+    """``configure_mtls_channel`` hands ``max_retries`` to the next adapter, which may be ours."""
     policy = RetryPolicy(max_retries=5, statuses=frozenset({503}))
     read = ResilientAdapter(max_retries=policy).max_retries
 

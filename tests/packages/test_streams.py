@@ -64,7 +64,7 @@ WATCHES = {
 def test_etcd3gw_sees_each_event(
     fault_server: FaultServer, adapter: type[HTTPAdapter], case: str
 ) -> None:
-    """It parses each item of ``iter_content(None)`` as one JSON document, in a thread that dies in silence."""
+    """It parses each item of ``iter_content(None)`` as JSON, in a thread that dies in silence."""
     fault_server.default = Reply((Send(HEAD), *WATCHES[case], Silence()))
     session = mount(requests.Session(), adapter)
     client = load("etcd3gw").client(

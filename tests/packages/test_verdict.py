@@ -41,7 +41,7 @@ def test_a_verdict_names_what_is_worse(plain: Outcome, ours: Outcome, found: int
 
 
 def test_a_verdict_leaves_rule_b_out() -> None:
-    """Who sends again after a reset on a reused connection accepts that the server may have acted."""
+    """Its price is that a server which acts and resets at once may act twice."""
     twice = replace(GOOD, applied=2)
 
     assert list(worse(Fault.ACTED_REUSED, GOOD, twice)) == []

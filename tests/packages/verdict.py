@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from packages.faults import Outcome
 
 NOISE = 1.0
-"""Seconds by which two runs of the same call may differ: waits before retries, and a busy machine."""
+"""Seconds by which two runs of a call may differ: waits before retries, a busy machine."""
 _RANKS = {OK: 0, HUNG: 2, WRONG: 3}
 
 
@@ -23,7 +23,7 @@ def rank(outcome: Outcome) -> int:
 
 def worse(fault: Fault, plain: Outcome, ours: Outcome) -> Iterator[str]:
     """Yield each way in which ours is worse, as a sentence."""
-    # Who gets whose answer from a connection that two processes share is luck.
+    # On a connection that two processes share, either may read the answer of the other.
     is_luck = fault is Fault.FORK and plain.result != OK
     if rank(ours) > rank(plain) and not is_luck:
         yield f"{ours.result} instead of {plain.result}: {ours.text}"
@@ -37,7 +37,7 @@ def worse(fault: Fault, plain: Outcome, ours: Outcome) -> Iterator[str]:
 
 
 def is_better(plain: Outcome, ours: Outcome) -> bool:
-    """Return whether ours has the better outcome, the same one at least `NOISE` sooner, or fewer applications."""
+    """Return whether ours has a better outcome, or the same sooner or with fewer applications."""
     if rank(ours) != rank(plain):
         return rank(ours) < rank(plain)
     return ours.applied < plain.applied or ours.seconds < plain.seconds - NOISE

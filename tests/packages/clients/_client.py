@@ -41,22 +41,25 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 class Client:
     """A client of somebody else and the part of its service that its two calls need.
 
-    A subclass per client: ``package`` is its distribution, ``modules`` are imported once before all of its cells.
-    ``bound``: seconds after which a call counts as hung; more than ``LIMIT`` and the client's own retries take.
-    ``unsaved``: faults from which our adapter cannot save it, each with the reason. ``honours_keys``: the service acts
-    once on an ``Idempotency-Key``, which the client sends itself.
-    ``tls``: the client insists on https. ``unix``: it is played over a UNIX socket, and ``url`` is the socket's path.
+    A subclass per client, whose methods say how it is made, asked and answered.
     """
 
     package: ClassVar[str]
+    """Its distribution."""
     modules: ClassVar[tuple[str, ...]] = ()
-    title: ClassVar[str] = ""
+    """What is imported once, before all of its cells."""
+    title: ClassVar[str] = "{package} {}"
+    """Its name in the table; the braces are for the version."""
     bound: ClassVar[float] = 2.0
+    """Seconds after which a call counts as hung: more than `LIMIT` and its own retries take."""
     tls: ClassVar[bool] = False
+    """Whether it insists on https."""
     unix: ClassVar[bool] = False
+    """Whether it is played over a UNIX socket; ``url`` is then the path of the socket."""
     unsaved: ClassVar[Mapping[Fault, str]] = MappingProxyType({})
+    """The faults from which our adapter cannot save it, each with the reason."""
     honours_keys: ClassVar[bool] = False
-
+    """Whether it sends an ``Idempotency-Key`` itself, on which its service acts once."""
     api: Any = None
     """What ``make`` has returned."""
 
@@ -78,7 +81,7 @@ class Client:
 
 
 def mount(session: requests.Session, adapter: type[HTTPAdapter]) -> requests.Session:
-    """Put an adapter of that class in the place of each that the session has, with the same retries."""
+    """Replace each adapter of the session by one of that class with the same retries."""
     for prefix, old in list(session.adapters.items()):
         retries = getattr(old, "max_retries")  # noqa: B009  # typed as a BaseAdapter
         asked_for = {"max_retries": retries} if retries.total else {}

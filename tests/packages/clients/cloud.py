@@ -92,7 +92,7 @@ class DockerUnix(Docker):
     """Its pools of UNIX sockets in a class that inherits from ours."""
 
     package = "docker"
-    title = "docker, UNIX socket"
+    title = "docker {}, UNIX socket"
     unix = True
     unsaved = FOREIGN_POOL
 
@@ -182,7 +182,7 @@ class Msal(Client):
 
 
 class _WithTimeout:
-    """The client of HTTP that msal asks for: its own has a timeout only where it makes the session."""
+    """The HTTP client that msal asks for: it sets a timeout only on a session of its own."""
 
     def __init__(self, session: requests.Session) -> None:
         self._session = session

@@ -43,8 +43,8 @@ class Trino(Client):
         return cursor.fetchall()
 
     def answer(self, request: Request) -> Reply:
-        column = {"name": "a", "type": "varchar"}
-        column["typeSignature"] = {"rawType": "varchar", "arguments": []}  # type: ignore[assignment]
+        signature = {"rawType": "varchar", "arguments": []}
+        column = {"name": "a", "type": "varchar", "typeSignature": signature}
         stats = {"state": "FINISHED"}
         found = {"columns": [column], "data": [[request.name]], "stats": stats}
         return json_reply({"id": request.name, "infoUri": "", **found})

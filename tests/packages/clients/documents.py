@@ -1,4 +1,4 @@
-"""Clients that ask for documents of a form of their own: Solr, Salesforce, GraphQL, SOAP, JSON-RPC."""
+"""Clients of Solr, Salesforce, GraphQL, SOAP and JSON-RPC."""
 
 from __future__ import annotations
 
@@ -82,8 +82,10 @@ class Gql(Client):
         return json_reply({"data": {"greet": request.name}})
 
 
-WSDL = """<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" xmlns:t="urn:t" targetNamespace="urn:t"
- xmlns:soap="http://schemas.xmlsoap.org/wsdl/soap/" xmlns:xsd="http://www.w3.org/2001/XMLSchema">
+WSDL = """<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" xmlns:t="urn:t"
+ targetNamespace="urn:t"
+ xmlns:soap="http://schemas.xmlsoap.org/wsdl/soap/"
+ xmlns:xsd="http://www.w3.org/2001/XMLSchema">
 <message name="in"><part name="name" type="xsd:string"/></message>
 <message name="out"><part name="return" type="xsd:string"/></message>
 <portType name="port"><operation name="greet"><input message="t:in"/><output message="t:out"/>
@@ -96,7 +98,8 @@ WSDL = """<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" xmlns:t="urn:t" 
 <service name="service"><port name="port" binding="t:binding"><soap:address location="URL"/></port>
 </service></definitions>"""
 GREETED = """<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body>
-<t:greetResponse xmlns:t="urn:t"><return>NAME</return></t:greetResponse></soap:Body></soap:Envelope>"""
+<t:greetResponse xmlns:t="urn:t"><return>NAME</return></t:greetResponse>
+</soap:Body></soap:Envelope>"""
 
 
 class Zeep(Client):

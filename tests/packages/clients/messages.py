@@ -105,7 +105,7 @@ class Posthog(Client):
 
 class Otlp(Client):
     package = "opentelemetry-exporter-otlp-proto-http"
-    title = "OTLP exporter (HTTP)"
+    title = "OTLP exporter {}, HTTP"
     modules = (
         "opentelemetry.exporter.otlp.proto.http.trace_exporter",
         "opentelemetry.sdk.trace",

@@ -43,7 +43,6 @@ class Dashscope(Client):
 
 class OpenAI(Client):
     package = "openai"
-    title = "openai 0.28"
     modules = ("openai",)
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:

@@ -121,6 +121,7 @@ class Toolbelt(Client):
 
     package = "requests-toolbelt"
     modules = ("requests_toolbelt", "requests_toolbelt.adapters.source")
+    unsaved = MappingProxyType({Fault.RESET: "its form is a body that can be sent once"})
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
         self.url = url

@@ -1,1 +1,1 @@
-"""The own tests of other packages, from their sdists: plain, and with our adapter in place of every ``HTTPAdapter``."""
+"""The own tests of other packages, plain and with ours in place of every ``HTTPAdapter``."""

@@ -1,6 +1,7 @@
-"""Runs the packages' own tests twice and compares: ``python -m packages.suites [--all] [PACKAGE ...]``, in ``tests``.
+"""Runs the packages' own tests twice and compares.
 
-Exits with 1 where a test fails with ours alone and is not listed in ``known.txt``, and where a listed one passes.
+``python -m packages.suites [--all] [PACKAGE ...]``, in ``tests``. Exits with 1 where a
+test fails with ours alone and is not listed in ``known.txt``, and where a listed one passes.
 """
 
 from __future__ import annotations

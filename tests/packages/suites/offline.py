@@ -1,4 +1,4 @@
-"""A pytest plugin that resolves no name of another machine: what these tests ask of the world fails alike."""
+"""A pytest plugin that resolves no name of another machine."""
 
 from __future__ import annotations
 

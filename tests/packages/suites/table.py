@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Suite:
     """The tests of one package; its version and what it needs stand in ``requirements.txt``.
 
-    ``tests``: what pytest is given. ``hidden``: sources in the sdist that would hide the installed package. ``quick``:
-    what CI runs, empty for all of ``tests``; None where it is left to a run of everything.
+    ``tests``: what pytest is given. ``hidden``: sources in the sdist that would hide the installed
+    package. ``quick``: what CI runs, empty for all of ``tests``, None for nothing.
     """
 
     package: str
