@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from packages.board import play
+from packages.board import outcomes
 from packages.clients import CLIENTS
 from packages.table import BEGIN, END, problems, text_of
 
@@ -25,16 +25,16 @@ def main() -> int:
     given = parser.parse_args()
     names = given.clients or list(CLIENTS)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        outcomes = dict(zip(names, pool.map(play, names), strict=True))
-    text = text_of(outcomes)
+        found = dict(zip(names, pool.map(outcomes, names), strict=True))
+    text = text_of(found)
     sys.stdout.write(text)
     if given.page is not None:
         page = given.page.read_text(encoding="utf-8")
         before, after = page.partition(BEGIN)[0], page.partition(END)[2]
         given.page.write_text(before + text.rstrip("\n") + after, encoding="utf-8")
-    found = problems(outcomes)
-    sys.stderr.writelines(f"{each}\n" for each in found)
-    return 1 if found else 0
+    bad = problems(found)
+    sys.stderr.writelines(f"{each}\n" for each in bad)
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from packages.cell import ADAPTERS
 from packages.faults import Way
+from packages.host import is_foreign
 from packages.known import read
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 pytest_plugins = ["resilient_requests.testing.plugin"]
 
 LIST = Path(__file__).with_name("known.txt")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the machine's proxies, certificate bundles and our own variables from a test."""
+    for name in filter(is_foreign, list(os.environ)):
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=list(Way), ids=[way.value for way in Way])

@@ -95,9 +95,15 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
+def is_foreign(variable: str) -> bool:
+    """Return whether a variable of the machine's would change what requests or we do."""
+    name = variable.upper()
+    return name.endswith(("_PROXY", "_CA_BUNDLE")) or name.startswith("RESILIENT_REQUESTS_")
+
+
 def prepare(client: Client, directory: Path) -> None:
     """Import what each cell would have to import, and have our certificates trusted."""
-    for name in [name for name in os.environ if name.upper().endswith("_PROXY")]:
+    for name in list(filter(is_foreign, os.environ)):
         del os.environ[name]
     bundle = directory / "ca.pem"
     bundle.write_bytes(loopback_tls()[1])

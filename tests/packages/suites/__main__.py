@@ -114,16 +114,12 @@ def main() -> int:
     suites = [each for each in SUITES if each.package in given.packages] or usual
     found: list[str] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for suite, results in zip(
-            suites, pool.map(lambda each: compare(each, whole=given.all), suites), strict=True
-        ):
-            told = (
-                f"{way.value} {len(r.failed)} failed, {r.passed} passed"
-                for way, r in results.items()
-            )
-            sys.stdout.write(
-                f"{suite.package} {metadata.version(suite.package)}: {'; '.join(told)}\n"
-            )
+        compared = pool.map(lambda each: compare(each, whole=given.all), suites)
+        for suite, results in zip(suites, compared, strict=True):
+            told = [f"{way.value} {run.passed}/{len(run.failed)}" for way, run in results.items()]
+            name = f"{suite.package} {metadata.version(suite.package)}"
+            sys.stdout.write(f"{name}, passed/failed: {', '.join(told)}\n")
+            sys.stdout.flush()
             found += problems(suite, results, whole=given.all)
     sys.stdout.writelines(f"{each}\n" for each in found)
     return 1 if found else 0
