@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +23,7 @@ from packages.known import read
 from packages.suites.table import SUITES, Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 LIST = Path(__file__).with_name("known.txt")
 TESTS = Path(__file__).resolve().parents[2]
@@ -36,9 +35,9 @@ _FOREIGN = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_D
 class Result(NamedTuple):
     """What became of one run."""
 
-    passed: int
+    names: frozenset[str]
     failed: frozenset[str]
-    seconds: float
+    passed: int
 
 
 def unpacked(suite: Suite, directory: Path) -> Path:
@@ -63,7 +62,6 @@ def run(source: Path, tests: tuple[str, ...], way: Way) -> Result:
     options = ("-q", "-p", "no:cacheprovider", "-o", "addopts=", "--timeout=60")
     path = [str(LIST.parent), str(TESTS / "support"), os.environ.get("PYTHONPATH", "")]
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    since = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *plugins, f"--junitxml={report}", *tests],
         cwd=source,
@@ -81,8 +79,11 @@ def run(source: Path, tests: tuple[str, ...], way: Way) -> Result:
     passed = len(cases) - len(failed) - len(skipped)
     if not passed:
         raise RuntimeError(f"no test of {source.name} has passed: {done.stdout[-2000:]}")
-    names = frozenset(f"{case.get('classname')}::{case.get('name')}" for case in failed)
-    return Result(passed, names, time.monotonic() - since)
+    return Result(_names(cases), _names(failed), passed)
+
+
+def _names(cases: Iterable[ET.Element]) -> frozenset[str]:
+    return frozenset(f"{case.get('classname')}::{case.get('name')}" for case in cases)
 
 
 def compare(suite: Suite, *, whole: bool) -> dict[Way, Result]:
@@ -93,15 +94,15 @@ def compare(suite: Suite, *, whole: bool) -> dict[Way, Result]:
         return {way: run(source, tests, way) for way in Way}
 
 
-def problems(suite: Suite, results: dict[Way, Result], *, whole: bool) -> Iterator[str]:
+def problems(suite: Suite, results: dict[Way, Result]) -> Iterator[str]:
     """Yield each test that fails with ours alone and is not listed, and each that is and passes."""
-    known = {name for name in read(LIST) if name.startswith(f"{suite.package} ")}
-    new = {
-        f"{suite.package} {name}" for name in results[Way.OURS].failed - results[Way.PLAIN].failed
-    }
-    yield from (f"fails with ours: {name}" for name in sorted(new - known))
-    if whole or not suite.quick:
-        yield from (f"passes, and is listed: {name}" for name in sorted(known - new))
+    plain, ours = results[Way.PLAIN], results[Way.OURS]
+    prefix = f"{suite.package} "
+    known = {name.removeprefix(prefix) for name in read(LIST) if name.startswith(prefix)}
+    new = ours.failed - plain.failed
+    yield from (f"fails with ours: {prefix}{name}" for name in sorted(new - known))
+    listed = known & ours.names
+    yield from (f"passes, and is listed: {prefix}{name}" for name in sorted(listed - new))
 
 
 def main() -> int:
@@ -120,7 +121,7 @@ def main() -> int:
             name = f"{suite.package} {metadata.version(suite.package)}"
             sys.stdout.write(f"{name}, passed/failed: {', '.join(told)}\n")
             sys.stdout.flush()
-            found += problems(suite, results, whole=given.all)
+            found += problems(suite, results)
     sys.stdout.writelines(f"{each}\n" for each in found)
     return 1 if found else 0
 
