@@ -1,4 +1,8 @@
-"""The clients that are played, by name."""
+"""The clients that are played, by name.
+
+A new one needs a subclass of `Client` in the module of its subject, and a line in
+``requirements.txt``.
+"""
 
 from __future__ import annotations
 
