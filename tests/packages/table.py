@@ -49,7 +49,7 @@ def problems(outcomes: Outcomes) -> list[str]:
     return [
         f"{name}, {fault.value}, {call.value}: {problem}"
         for name, cells in outcomes.items()
-        for fault in Fault
+        for fault in filter(CLIENTS[name].is_judged, Fault)
         for call in Call
         for problem in worse(fault, *_pair(cells, fault, call))
     ]
@@ -62,7 +62,10 @@ def title_of(name: str) -> str:
 
 
 def _row(name: str, cells: Mapping[Cell, Outcome]) -> str:
-    return f"| {title_of(name)} | {' | '.join(_cell(cells, fault) for fault in HEADINGS)} |"
+    found = [
+        _cell(cells, fault) if CLIENTS[name].is_judged(fault) else "by chance" for fault in HEADINGS
+    ]
+    return f"| {title_of(name)} | {' | '.join(found)} |"
 
 
 def _cell(cells: Mapping[Cell, Outcome], fault: Fault) -> str:

@@ -63,6 +63,14 @@ class Client:
     api: Any = None
     """What ``make`` has returned."""
 
+    @classmethod
+    def is_judged(cls, fault: Fault) -> bool:
+        """Return whether plain and ours can be compared.
+
+        Two processes that share a connection of a UNIX socket get whatever answer comes first.
+        """
+        return not (cls.unix and fault is Fault.FORK)
+
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
         """Return the client's object, whose calls go through an adapter of that class."""
         raise NotImplementedError
