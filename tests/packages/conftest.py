@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from packages.cell import ADAPTERS
 from packages.faults import Way
@@ -32,6 +33,20 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def adapter(request: pytest.FixtureRequest) -> type[HTTPAdapter]:
     """The class of the adapter: what is right with the plain one is right with ours."""
     return ADAPTERS[request.param]
+
+
+class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for it
+    """Hands out test by test, but all tests of a client to one process: it plays them at once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        client = name.partition("[")[2].partition("-")[0]
+        return client if file.endswith("test_clients.py") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduler:
+    """Have ``-n`` schedule so."""
+    return _Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:

@@ -14,13 +14,7 @@ from packages.table import BEGIN, END, title_of
 from packages.verdict import worse
 
 CASES = [
-    pytest.param(
-        client,
-        fault,
-        call,
-        id=f"{client}-{fault.value}-{call.value}",
-        marks=pytest.mark.xdist_group(client),
-    )
+    pytest.param(client, fault, call, id=f"{client}-{fault.value}-{call.value}")
     for client, fault, call in product(CLIENTS, Fault, Call)
     if CLIENTS[client].is_judged(fault)
 ]
@@ -37,7 +31,7 @@ def test_ours_is_never_worse(client: str, fault: Fault, call: Call) -> None:
 
 
 SAVED = [
-    pytest.param(client, fault, id=f"{client}-{fault.value}", marks=pytest.mark.xdist_group(client))
+    pytest.param(client, fault, id=f"{client}-{fault.value}")
     for client, fault in product(CLIENTS, (Fault.RESET, Fault.SILENT, Fault.FORK))
     if fault not in CLIENTS[client].unsaved
 ]

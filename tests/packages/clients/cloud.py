@@ -38,7 +38,7 @@ class GoogleAuth(Client):
 class GoogleCloudStorage(Client):
     package = "google-cloud-storage"
     modules = ("google.cloud.storage", "google.auth.credentials")
-    bound = 12.0  # retries after a second and more
+    bound = 20.0  # retries after a second and more
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
         storage = load("google.cloud.storage")
