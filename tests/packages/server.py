@@ -162,12 +162,14 @@ class Server:
 
     def _converse(self, sock: socket.socket, file: Reader) -> None:
         while file.peek(1):
-            fault = self._fault_of(sock)
+            fault = self._fault_of_connection(sock)
             if fault is Fault.RESET:
                 return _reset(sock)
             if fault is Fault.SILENT:
                 return _swallow(file)
-            reply = self._act(read(file))
+            request = read(file)
+            fault = fault or self._fault_of_request(sock, request)
+            reply = self._act(request)
             if fault in (Fault.ACTED, Fault.ACTED_REUSED):
                 return _reset(sock)
             if fault is Fault.STALL:
@@ -182,13 +184,21 @@ class Server:
             sock.sendall(answers)
         return None
 
-    def _fault_of(self, sock: socket.socket) -> Fault | None:
-        """Return what goes wrong with the request that begins to arrive; most faults come once."""
+    def _fault_of_connection(self, sock: socket.socket) -> Fault | None:
+        """Return what goes wrong with each request on a connection that was idle."""
         with self._lock:
-            fault, is_stale = self._fault, sock in self._stale
-            if fault in (Fault.RESET, Fault.SILENT, Fault.FORK):
-                return fault if is_stale else None
-            if fault is None or self._is_spent or (fault is Fault.ACTED_REUSED and not is_stale):
+            is_one = self._fault in (Fault.RESET, Fault.SILENT, Fault.FORK)
+            return self._fault if is_one and sock in self._stale else None
+
+    def _fault_of_request(self, sock: socket.socket, request: Request) -> Fault | None:
+        """Return what goes wrong with a request, once; what a client asks on the side is spared."""
+        with self._lock:
+            fault = self._fault
+            if fault in (None, Fault.RESET, Fault.SILENT, Fault.FORK) or self._is_spent:
+                return None
+            if request.method == "GET" and not request.name:
+                return None
+            if fault is Fault.ACTED_REUSED and sock not in self._stale:
                 return None
             self._is_spent = True
             return fault
