@@ -454,5 +454,5 @@ def _tcp_from(given: object) -> TCPKeepAlive | None:
         return given
     kind = type(given).__name__
     raise TypeError(
-        f"tcp_keepalive must be a TCPKeepAlive, or None to leave sockets alone, not {kind}"
+        f"tcp_keepalive must be a TCPKeepAlive(), or None to leave sockets alone, not {kind}"
     )

@@ -16,22 +16,13 @@ __all__ = ["count_of", "is_on", "seconds_of"]
 
 _PREFIX = "RESILIENT_REQUESTS_"
 _ON = ("1", "true", "yes", "on")
-_OFF = ("0", "false", "no", "off", "")
-_T = TypeVar("_T", int, float)
+_OFF = ("0", "false", "no", "off")
+_T = TypeVar("_T")
 
 
 def is_on(name: str) -> bool:
-    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; for a constructor.
-
-    What is not understood leaves it off, with a warning of RuntimeWarning as well as in the log: an
-    operator who has turned a switch must not believe that it worked.
-    """
-    text = os.environ.get(_PREFIX + name, "").strip().lower()
-    if text not in (*_ON, *_OFF):
-        warn_bad_environment(_PREFIX + name, "0")
-        message = f"{_PREFIX}{name} is neither on ({', '.join(_ON)}) nor off: it counts as off"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return text in _ON
+    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; off for a bad value."""
+    return _read(name, _switch, False)
 
 
 def seconds_of(name: str, default: float) -> float:
@@ -52,7 +43,16 @@ def _read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
         return parse(text)
     except ValueError:
         warn_bad_environment(_PREFIX + name, default)
+        # An operator who has no log must not believe that it worked. The value may be a secret.
+        message = f"{_PREFIX}{name} has an unusable value: using {default}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
         return default
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in (*_ON, *_OFF):
+        raise ValueError
+    return text.lower() in _ON
 
 
 def _seconds(text: str) -> float:

@@ -16,7 +16,7 @@ from resilient_requests.exceptions import Cancelled
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.stream._framing import ChunkFraming, CloseFraming, LengthFraming
 from resilient_requests.stream._unread import Unread
-from resilient_requests.transport import RawResponse, SocketReader, is_bodiless
+from resilient_requests.transport import RawResponse, SocketReader, is_bodiless, timed
 
 if TYPE_CHECKING:
     from resilient_requests.stream._framing import Framing
@@ -355,7 +355,7 @@ def _body_of(raw: Any) -> Body:
 
 def _adopt(sock: Any) -> SocketReader:
     """Return the reader for the socket of another adapter's response, under that socket's timeout."""
-    idle = sock.gettimeout()
+    idle = timed(sock).gettimeout()
     attempt = Attempt.unobserved(idle, Phase.BODY)
     reader = SocketReader(sock, attempt, idle)
     reader.begin_body(idle, ends_with_connection=False)

@@ -297,9 +297,7 @@ class Reader:
 
     def _broken(self, error: Exception, facts: dict[str, Any]) -> StreamBroken:
         if self._legacy:
-            if not isinstance(error, urllib3.exceptions.ProtocolError):
-                error = urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)
-            return StreamBroken(error, **facts)
+            return StreamBroken(_as_urllib3(error, self.bytes_received), **facts)
         received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
         if isinstance(error.__cause__, ChunkedError):
             why = f"the framing of the body is malformed after {received} of it: {error.__cause__}"
@@ -401,3 +399,14 @@ class Reader:
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
         if self._attempt is not None and self._attempt.is_handed_out:
             self._attempt.stream_ended(error, events=self.events_received, complete=complete)
+
+
+def _as_urllib3(error: Exception, received: int) -> urllib3.exceptions.ProtocolError:
+    """Return what urllib3 makes of a cut body: code that resumes downloads looks at its words."""
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return error
+    if isinstance(error, http.client.IncompleteRead):
+        if error.expected is None:
+            return urllib3.exceptions.ProtocolError("Response ended prematurely")
+        error = urllib3.exceptions.IncompleteRead(received, error.expected)
+    return urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)

@@ -28,6 +28,7 @@ from resilient_requests.transport.dial import (
     is_watched,
     resolve,
     set_own,
+    timed,
 )
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             self.timeout = attempt.token.clip(attempt.limits.connect)
             super().connect()
+            timed(self.sock)
             if self._twin is not None:
                 attempt.token.watch(self.sock)
             attempt.token.check()
