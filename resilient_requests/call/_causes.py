@@ -7,10 +7,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from resilient_requests.exceptions import StreamIdle
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in"]
+__all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in", "name_of"]
 
 # What a socket without a timeout of its own says when there is nothing to do.
 _SILENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
@@ -74,8 +76,14 @@ def describe(error: BaseException, number: int | None = None) -> str:
     ``number``: the errno, where it is known already.
     """
     number = number or errno_of(error)
-    name = type(error).__name__
+    name = name_of(error)
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
+
+
+def name_of(error: BaseException) -> str:
+    """Return the class of an exception as documentation names it."""
+    # In requests' own loops it is of a class that is more besides.
+    return StreamIdle.__name__ if isinstance(error, StreamIdle) else type(error).__name__
 
 
 def foreign_in(error: BaseException, roots: frozenset[str] = frozenset()) -> BaseException | None:

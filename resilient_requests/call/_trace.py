@@ -16,7 +16,6 @@ from resilient_requests.call._events import (
     RetryScheduled,
     StreamEnded,
 )
-from resilient_requests.exceptions import StreamIdle
 
 if TYPE_CHECKING:
     from resilient_requests.call._attempt import Attempt
@@ -150,7 +149,7 @@ class CallTrace:
                     first_event=timings.first_event,
                     longest_gap=timings.longest_gap,
                     complete=complete,
-                    error=_name_of(error),
+                    error=None if error is None else _causes.name_of(error),
                 )
             )
 
@@ -160,10 +159,3 @@ class CallTrace:
     def _of_sending(self, attempt: Attempt) -> dict[str, Any]:
         names = ("reused", "idle_for", "bytes_sent", "bytes_received")
         return {"method": self._method, **{name: getattr(attempt, name) for name in names}}
-
-
-def _name_of(error: BaseException | None) -> str | None:
-    # In requests' own loops it is of a class that is more besides.
-    if isinstance(error, StreamIdle):
-        return StreamIdle.__name__
-    return None if error is None else type(error).__name__
