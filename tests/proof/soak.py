@@ -46,7 +46,8 @@ THREADS = 12
 MOST_GROWTH = 5_000_000  # bytes
 EVENTS = 5
 LIMITS = Timeouts(connect=5.0, write=5.0, response=1.0, idle=1.0)
-# What a server does with one try of a request: the name, whether it acts on the request, how often it is drawn.
+# What a server does with one try of a request: the name, whether it acts on the request, how often
+# it is drawn.
 FAULTS = (
     ("none", True, 40),
     ("reset, not applied", False, 8),
