@@ -184,8 +184,10 @@ class SocketBody(_Stateful):
         if self._exchange.fp is None:
             self._close_behind_our_back()
             return self._reread()
-        if self._coding.has_more:
+        if self._pieces or self._coding.has_more:
+            # Nothing is read from the socket, which would tell that the call was ended.
             self.socket.attempt.token.check()
+        if self._coding.has_more:
             return self._handed(self._coding.decode(b""))
         if not self._pieces and (self._framing.is_over or not self._receive(joined=joined)):
             return self._finish()

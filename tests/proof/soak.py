@@ -20,7 +20,6 @@ from typing import Any
 
 import requests
 import tenacity
-from clients import attempts_of
 
 from resilient_requests import (
     Cancelled,
@@ -178,7 +177,7 @@ class Caller:
         violation = (
             None if is_right else f"{name} ({kind}): {response.status_code} {response.text[:60]!r}"
         )
-        return violation, attempts_of(response)
+        return violation, vars(response)["attempts"]
 
     def _streamed(
         self, session: requests.Session, kind: str, url: str, name: str
@@ -186,7 +185,7 @@ class Caller:
         expected = [(name, n) for n in range(EVENTS)]
         with CancelScope() as scope:
             response = session.get(url, stream=True)
-            attempts = attempts_of(response)
+            attempts = vars(response)["attempts"]
             try:
                 seen: list[str] = []
                 if kind == "legacy stream":
