@@ -12,7 +12,7 @@ import requests.adapters
 import urllib3
 from requests.utils import select_proxy
 
-from resilient_requests.call import up_to_authority
+from resilient_requests.call import current_attempt, up_to_authority
 from resilient_requests.transport._pool import RecyclingPool, recycle
 from resilient_requests.transport._tcp import TCPKeepAlive, socket_options
 
@@ -121,10 +121,20 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> HTTPConnectionPool:
-        """Return the pool for a request, from a look-up by the facts that decide it where they were seen before."""
+        """Return the pool for a request."""
         if self._is_disabled or not self._has_stock_keys:
-            return super().get_connection_with_tls_context(request, verify, proxies, cert)
-        verify = verification(verify)
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        else:
+            pool = self._look_up(request, verification(verify), proxies, cert)
+        attempt = current_attempt.get()
+        if attempt is not None and isinstance(pool, RecyclingPool):
+            attempt.has_pool()
+        return pool
+
+    def _look_up(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any, cert: Any
+    ) -> HTTPConnectionPool:
+        """Return the pool by the facts that decide it, where they were seen before."""
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
         key = (up_to_authority(url), proxy, verify, cert)

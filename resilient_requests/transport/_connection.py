@@ -15,7 +15,7 @@ import urllib3.exceptions
 import urllib3.util.connection
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import Attempt, CancelToken, Phase
+from resilient_requests.call import Attempt, CancelToken, Phase, foreign_in
 from resilient_requests.transport._keepalive import parse_hint
 from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
@@ -97,7 +97,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             return False
         try:
             return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if foreign_in(error) is not None:
+                raise
             return False
 
     def pause(self, now: Instant) -> str | None:
@@ -152,10 +154,11 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         # PySocks hides its socket while it dials, and users replace create_connection to resolve
         # names themselves.
         create = urllib3.util.connection.create_connection
+        # All of these are replaced: what another package raises there is an error of the dial.
+        attempt.trusts(create, type(self), socket.socket, socket.socket.connect, socket.getaddrinfo)
         if self._dials_directly and create is _STOCK_CREATE_CONNECTION:
             sock = self._dial(attempt.token, attempt.limits.connect)
         else:
-            attempt.trusts(create, type(self))
             sock = self._dial_as_urllib3()
         try:
             # The TLS handshake takes the descriptor away from this socket: only a twin of it can be

@@ -81,8 +81,8 @@ class SocketReader(io.RawIOBase):
             attempt.heads()
         else:
             self._arm()
-            self._is_waiting = True
             try:
+                self._is_waiting = True
                 if self._is_closing:
                     token.cancel()
                 if self._sees_death:
