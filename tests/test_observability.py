@@ -487,11 +487,15 @@ def test_statistics_can_be_read() -> None:
     )
 
     assert repr(stats).splitlines() == [
-        "<AdapterStats generation=3 in_flight=1 idle=2 "
-        "opened=5 reused=12 recycled=1 stale=2 retries=2",
+        (
+            "<AdapterStats generation=3 in_flight=1 idle=2 "
+            "opened=5 reused=12 recycled=1 stale=2 retries=2"
+        ),
         "  https://a.example:443 opened=1 reused=9 recycled=0 stale=0 retries=0 window=10",
-        "  http://b.example:80 opened=4 reused=3 recycled=1 stale=2 retries=2 "
-        "window=2.5 youngest_stale=5.25 (set it)>",
+        (
+            "  http://b.example:80 opened=4 reused=3 recycled=1 stale=2 retries=2 "
+            "window=2.5 youngest_stale=5.25 (set it)>"
+        ),
     ]
     assert repr(calm) == "<OriginStats opened=1 reused=9 recycled=0 stale=0 retries=0 window=10>"
 

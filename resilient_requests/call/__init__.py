@@ -5,7 +5,7 @@ try, written down where things happen; a `CallTrace` tells observers and the log
 """
 
 from resilient_requests.call._attempt import Attempt, Lease
-from resilient_requests.call._causes import causes, describe, errno_in, errno_of
+from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
 from resilient_requests.call._clock import Clock, Instant, boot, now
 from resilient_requests.call._current import current_attempt, current_operation
 from resilient_requests.call._environment import count_of, is_on, seconds_of
@@ -67,6 +67,7 @@ __all__ = [
     "describe",
     "errno_in",
     "errno_of",
+    "foreign_in",
     "is_on",
     "limits_of",
     "now",

@@ -85,6 +85,7 @@ class Attempt:
 
     __slots__ = (
         "_has_stalled",
+        "_is_ours",
         "_place",
         "_roots",
         "bytes_received",
@@ -152,6 +153,7 @@ class Attempt:
         self.is_handed_out = False
         self._has_stalled = False
         self._place: bool | None = None  # in a pool: None where none was asked for
+        self._is_ours = False  # a pool of ours sends it
         self._roots: frozenset[str] = frozenset()
 
     @classmethod
@@ -161,6 +163,7 @@ class Attempt:
         token.sent()
         attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
         attempt.phase = phase
+        attempt.has_pool()
         return attempt
 
     # -- what the transport tells -----------------------------------------------------------------
@@ -170,9 +173,13 @@ class Attempt:
         assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
 
+    def has_pool(self) -> None:
+        """A pool of ours is about to send it."""
+        self._is_ours = True
+
     def waits_for_place(self) -> None:
-        """A place of a pool is waited for."""
-        self._place = False
+        """A place of a pool of ours is waited for."""
+        self._is_ours, self._place = True, False
 
     def has_place(self) -> None:
         """A place of a pool is there."""
@@ -246,12 +253,20 @@ class Attempt:
         self._roots |= {name.partition(".")[0] for name in modules}
 
     def failed(self, error: BaseException) -> None:
-        """Note what ended a step of the transport: its own failure, or an exception of the caller's code."""
+        """Note what ended a step of the transport: its own failure, or the caller's exception."""
         foreign = _causes.foreign_in(error, self._roots)
         if foreign is None:
             self.fault = error
-        else:
+        elif self.foreign is None:
             self.foreign = foreign
+
+    def left_with(self, error: BaseException) -> None:
+        """Look for an exception of the caller's behind an error, which may come up between steps.
+
+        Not where another package's pool has sent it, whose errors are raised in its own modules.
+        """
+        if self.foreign is None and self._is_ours:
+            self.foreign = _causes.foreign_in(error, self._roots)
 
     def send_broke(self, error: BaseException) -> None:
         """A send call failed: the tail of the request was never handed to the kernel."""

@@ -148,7 +148,7 @@ class CallTrace:
                     first_event=attempt.first_event,
                     longest_gap=attempt.longest_gap,
                     complete=complete,
-                    error=None if error is None else type(error).__name__,
+                    error=None if error is None else _causes.name_of(error),
                 )
             )
 

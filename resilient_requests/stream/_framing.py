@@ -106,7 +106,7 @@ class ChunkFraming:
         return self._left or None
 
     # In one piece, because a call for each line would cost as much as all else for a stream of small chunks.
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:  # noqa: C901, PLR0912
         """Return the content of all chunks in ``data``; at the first malformed line it ends with a ``fault``."""
         size = len(data)
         if self._left > size:

@@ -271,11 +271,13 @@ class Reader:
         return self._error
 
     def _translated(self, error: Exception) -> BaseException:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.left_with(error)
+            if attempt.foreign is not None:
+                return attempt.foreign  # the caller's own, such as a signal handler's
         if (ended := self._ended()) is not None:
             return ended
-        attempt = self._attempt
-        if attempt is not None and attempt.foreign is not None:
-            return attempt.foreign  # the caller's own, such as a signal handler's
         facts = self.facts()
         if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self.clocks.event, **facts)
