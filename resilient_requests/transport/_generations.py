@@ -20,7 +20,7 @@ from resilient_requests.call import (
 from resilient_requests.transport._keepalive import KeepAlivePolicy, window_of
 from resilient_requests.transport._origin import ConnectionLease, OriginState
 from resilient_requests.transport._stats import AdapterStats
-from resilient_requests.transport.dial import Remembered, TLSContexts, family_name
+from resilient_requests.transport.dial import SHARED_CONTEXTS, Remembered, family_name
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt, Clock, Instant, Origin
@@ -76,11 +76,10 @@ class PoolState:
         policy: KeepAlivePolicy,
         observers: Observers,
         clock: Clock = now,
-        tls: TLSContexts | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock
-        self.tls = tls or TLSContexts()
+        self.tls = SHARED_CONTEXTS
         self.generation = 0
         self.is_shut_down = False
         self._observers = observers
@@ -107,7 +106,6 @@ class PoolState:
             call.disown()
         self.generation += 1  # what the parent has in flight is retired here
         self._forget()
-        self.tls.after_fork()
         for ref, num_pools in self._managers:
             if (manager := ref()) is not None:
                 manager.pools = type(manager.pools)(num_pools, manager.pools.dispose_func)

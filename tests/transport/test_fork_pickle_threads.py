@@ -328,7 +328,7 @@ def test_threads_of_a_child_forget_its_parent_once(
     forget_by_process_id(monkeypatch)
     adapter = adapter_of(session)
     begun, go_on, passed = threading.Event(), threading.Event(), threading.Event()
-    forget = adapter._state.tls.after_fork
+    forget = adapter._state._forget
     times: list[int] = []
 
     def slowly() -> None:
@@ -345,7 +345,7 @@ def test_threads_of_a_child_forget_its_parent_once(
             passed.set()
 
     def work() -> None:
-        monkeypatch.setattr(adapter._state.tls, "after_fork", slowly)
+        monkeypatch.setattr(adapter._state, "_forget", slowly)
         with in_threads(2, come) as errors:
             try:
                 assert begun.wait(PATIENCE)

@@ -14,10 +14,11 @@ from resilient_requests.transport.dial._handshake import (
 from resilient_requests.transport.dial._options import SocketOption, callers, own, set_own
 from resilient_requests.transport.dial._replaced import is_ours_to_dial
 from resilient_requests.transport.dial._tcp import TCPKeepAlive, socket_options
-from resilient_requests.transport.dial._tls import TLSContexts
+from resilient_requests.transport.dial._tls import SHARED_CONTEXTS, TLSContexts
 from resilient_requests.transport.dial._tries import Outcome, Try, family_name
 
 __all__ = [
+    "SHARED_CONTEXTS",
     "AddressInfo",
     "Dial",
     "Outcome",

@@ -1,4 +1,4 @@
-"""TLS contexts shared by the connections of one adapter."""
+"""TLS contexts shared by all connections of a process that ask for the same."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import threading
 from typing import Any, NamedTuple
 
 import requests.adapters
+from urllib3.util import ssl_
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
-from resilient_requests.call import warn_certificates
+from resilient_requests.call import Process, warn_certificates
 from resilient_requests.transport.dial._handshake import watched
 
-__all__ = ["TLSContexts", "TLSFiles"]
+__all__ = ["SHARED_CONTEXTS", "TLSContexts", "TLSFiles"]
 
 # Some callers have a CA bundle or certificate in a file of its own for each call: 0.66 MB each.
 _MOST_CONTEXTS = 64
+# OpenSSL, and urllib3's factory, read them while they make a context.
+_VARIABLES = ("SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class TLSFiles(NamedTuple):
@@ -30,33 +33,37 @@ class TLSFiles(NamedTuple):
 
 
 class TLSContexts:
-    """One context per verification mode and files, loaded again when the mtime or size of a file has changed.
+    """One context per verification mode, files and surroundings, loaded again when a file has changed.
 
-    Loading the CA bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3
-    loads it for each connection that requests makes. Mutable state: the contexts by key, with the
-    stamps of their files, guarded by one lock; built outside it. The 64 made last are kept.
+    A file has changed when its mtime or size has. The surroundings are the class that contexts are
+    made from, which truststore replaces, and OpenSSL's variables in the environment. Loading the CA
+    bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3 loads it for each
+    connection that requests makes. Mutable state: the contexts by key, with the stamps of their
+    files, guarded by one lock; built outside it. The 64 made last are kept. Thread-safe. A forked
+    child keeps the contexts, which hold no connection: making one takes locks of OpenSSL that
+    another thread's handshake may have held at the fork.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._contexts: dict[tuple[object, ...], tuple[ssl.SSLContext, object]] = {}
+        self._free_lock()
+        self._process = Process()
+        self._process.on_fork(self._free_lock)
 
-    def after_fork(self) -> None:
-        """In the child: keep the contexts, which hold no connection.
-
-        Making one takes locks of OpenSSL that another thread's handshake may have held at the fork.
-        """
+    def _free_lock(self) -> None:
         self._lock = threading.Lock()
 
     def expire(self) -> None:
         """Have each context loaded anew before its next use; connections that have one keep it."""
+        self._process.ensure()
         with self._lock:
             for key, (context, _) in self._contexts.items():
                 self._contexts[key] = context, None
 
     def get(self, mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
         """Return the context. Raises ssl.SSLError when a file cannot be loaded, and never could."""
-        key = (mode, *files)
+        self._process.ensure()
+        key = (mode, *files, ssl_.SSLContext, *map(os.environ.get, _VARIABLES))
         known, stamps = self._contexts.get(key, (None, None))
         try:
             current = tuple(map(_stamp, files))
@@ -67,20 +74,20 @@ class TLSContexts:
             if known is None:
                 message = f"the CA bundle or client certificate cannot be loaded: {error}"
                 raise ssl.SSLError(message) from error
-            # Files are replaced one after the other, and not always at once: calls go on as long as they do not fit.
+            # Files are replaced one after the other, and not always at once: calls go on as long
+            # as they do not fit.
             warn_certificates(error)
-            if isinstance(
-                error, ssl.SSLError
-            ):  # it is in the files: they will not be better until they change
+            if isinstance(error, ssl.SSLError):
+                # It is in the files: they will not be better until they change.
                 self._keep(key, known, current)
             return known
         self._keep(key, made, current)
         return made
 
     def settings(self, conn: Any) -> dict[str, Any]:
-        """Return the attributes that a connection needs to dial with a shared context; none where it must not.
+        """Return the attributes that a connection needs to dial with a shared context.
 
-        Left alone: plain connections, a context of the caller's own, and host name or fingerprint
+        None where it must not. Left alone: plain connections, a context of the caller's own, and host name or fingerprint
         checks, for which urllib3 changes the context. Raises as `get`.
         """
         config = getattr(conn, "proxy_config", None)
@@ -105,8 +112,15 @@ class TLSContexts:
                 del self._contexts[next(iter(self._contexts))]
 
 
+SHARED_CONTEXTS = TLSContexts()
+"""Those of all adapters of the process: many live for one call only, as those of ``requests.get``."""
+
+
 def _stamp(name: str | None) -> tuple[int, int] | None:
-    """Return the facts that change when a file is replaced: certificates are rotated under a running process."""
+    """Return the facts that change when a file is replaced.
+
+    Certificates are rotated under a running process.
+    """
     if name is None:
         return None
     facts = os.stat(name)  # noqa: PTH116  # a Path per dial only for this
@@ -124,14 +138,16 @@ def _build(mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(files.cert_file, files.key_file, _no_password)
     context.set_alpn_protocols(ALPN_PROTOCOLS)
-    # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake copies it.
+    # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake
+    # copies it.
     context.set_alpn_protocols = _already_set  # type: ignore[assignment,method-assign]
     return watched(context)
 
 
 def _has_own_context(conn: Any, config: Any) -> bool:
     """Whether a connection's settings are not of those that contexts are shared by."""
-    # requests 2.32.2 hands this global to pools with verify=True: nobody's own wish; truststore replaces it.
+    # requests 2.32.2 hands this global to pools with verify=True: nobody's own wish; truststore
+    # replaces it.
     preloaded = getattr(requests.adapters, "_preloaded_ssl_context", None)
     own = (
         conn.ssl_context not in (None, preloaded),

@@ -24,6 +24,8 @@ from fake_clock import FakeClock, adapter_of, in_threads, mounted
 
 from resilient_requests import ResilientAdapter, RetryPolicy
 from resilient_requests.testing import FaultServer, respond
+from resilient_requests.transport import _generations
+from resilient_requests.transport.dial import TLSContexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,15 @@ if TYPE_CHECKING:
 
 # What verify=False brings up is the point of these tests.
 unverified = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+
+
+@pytest.fixture(autouse=True)
+def contexts(monkeypatch: pytest.MonkeyPatch) -> Iterator[TLSContexts]:
+    """Those of the adapters that a test makes, which share them with no other test."""
+    made = TLSContexts()
+    monkeypatch.setattr(_generations, "SHARED_CONTEXTS", made)
+    yield made
+    made._contexts.clear()  # one of them may hold a log of keys open
 
 
 @pytest.fixture
@@ -136,12 +147,51 @@ def test_threads_that_dial_together_share_one(
     assert len(loads.bundles) <= 8
 
 
-def test_adapters_share_nothing(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """A context for the whole process was tried in requests, and taken back."""
+def test_adapters_share_contexts(server: FaultServer, mount: Mount, loads: Loads) -> None:
+    """Each ``requests.get()`` makes a session, and so an adapter, of its own."""
     for session in (mount(), mount()):
-        session.get(server.url, verify=ca(server))
+        assert session.get(server.url, verify=ca(server)).content == b"ok"
 
-    assert len(loads.bundles) == 2
+    assert len(loads.bundles) == 1
+
+
+@unverified
+def test_adapters_share_no_context_of_another_verification(
+    server: FaultServer, mount: Mount, loads: Loads
+) -> None:
+    """What one of them accepts unseen, the other still refuses."""
+    assert mount().get(server.url, verify=False).content == b"ok"
+    with pytest.raises(requests.exceptions.SSLError):
+        mount().get(server.url, verify=True)
+    assert mount().get(server.url, verify=ca(server)).content == b"ok"
+    assert mount().get(server.url, verify=False).content == b"ok"
+
+    assert loads.contexts == 3
+
+
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_openssl_reads_makes_a_context_of_its_own(
+    server: FaultServer, mount: Mount, loads: Loads, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Somebody may set one after the first call of the process, as for plain requests."""
+    mount().get(server.url, verify=ca(server))
+    monkeypatch.setenv(variable, os.devnull)
+    mount().get(server.url, verify=ca(server))
+
+    assert loads.contexts == 2
+
+
+def test_a_replaced_class_makes_contexts_of_its_own(
+    server: FaultServer, mount: Mount, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truststore replaces it, and puts it back."""
+    mount().get(server.url, verify=ca(server))
+    with monkeypatch.context() as patch:
+        patch.setattr(urllib3.util.ssl_, "SSLContext", ssl.SSLContext)
+        mount().get(server.url, verify=ca(server))
+    mount().get(server.url, verify=ca(server))
+
+    assert loads.contexts == 1
 
 
 @unverified
