@@ -33,15 +33,15 @@ class TLSFiles(NamedTuple):
 
 
 class TLSContexts:
-    """One context per verification mode, files and surroundings, loaded again when a file has changed.
+    """One context per verification mode, files and surroundings, loaded again when a file changes.
 
     A file has changed when its mtime or size has. The surroundings are the class that contexts are
-    made from, which truststore replaces, and OpenSSL's variables in the environment. Loading the CA
-    bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3 loads it for each
-    connection that requests makes. Mutable state: the contexts by key, with the stamps of their
-    files, guarded by one lock; built outside it. The 64 made last are kept. Thread-safe. A forked
-    child keeps the contexts, which hold no connection: making one takes locks of OpenSSL that
-    another thread's handshake may have held at the fork.
+    made from, which truststore replaces, and OpenSSL's variables in the environment. Loading the
+    CA bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3 loads it for
+    each connection that requests makes. Mutable state: the contexts by key, with the stamps of
+    their files, guarded by one lock; built outside it. The 64 made last are kept. Thread-safe. A
+    forked child keeps the contexts, which hold no connection: making one takes locks of OpenSSL
+    that another thread's handshake may have held at the fork.
     """
 
     def __init__(self) -> None:
@@ -87,8 +87,9 @@ class TLSContexts:
     def settings(self, conn: Any) -> dict[str, Any]:
         """Return the attributes that a connection needs to dial with a shared context.
 
-        None where it must not. Left alone: plain connections, a context of the caller's own, and host name or fingerprint
-        checks, for which urllib3 changes the context. Raises as `get`.
+        There are none for a plain connection, for one with a context of the caller's own, and for
+        one that checks another host name or a fingerprint: urllib3 changes the context for these.
+        Raises as `get`.
         """
         config = getattr(conn, "proxy_config", None)
         if not hasattr(conn, "cert_reqs") or _has_own_context(conn, config):
@@ -113,7 +114,7 @@ class TLSContexts:
 
 
 SHARED_CONTEXTS = TLSContexts()
-"""Those of all adapters of the process: many live for one call only, as those of ``requests.get``."""
+"""Those of all adapters of a process. ``requests.get`` makes its adapters for one call."""
 
 
 def _stamp(name: str | None) -> tuple[int, int] | None:
