@@ -1,6 +1,7 @@
 """Calls through bad networks to slow streaming APIs: mount one adapter on a requests.Session."""
 
 from resilient_requests._adapter import ResilientAdapter
+from resilient_requests._install import install, uninstall
 from resilient_requests.call import (
     AttemptFailed,
     AttemptRecord,
@@ -100,8 +101,10 @@ __all__ = [
     "ToolCall",
     "Usage",
     "complete_chat",
+    "install",
     "is_transient",
     "iter_bytes",
     "iter_events",
     "stream_chat",
+    "uninstall",
 ]

@@ -303,7 +303,8 @@ class ResilientAdapter(TransportAdapter):
 
         Unlike requests', which closes no socket while any response is alive.
         """
-        self._state.process.ensure()
+        if not self._is_disabled:
+            self._state.process.ensure()
         super().close()
 
     def shutdown(self, grace: float = 0.0) -> None:

@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"transport", "otel"}),
     frozenset({"retry", "stream"}),
     frozenset({"_adapter", "chat"}),
+    frozenset({"_install"}),
     frozenset({"__init__", "cli", "web"}),
     frozenset({"__main__"}),
 )
