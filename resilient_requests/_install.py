@@ -107,8 +107,8 @@ class _AsRequests(ResilientAdapter):
             said["pool_connections"] = _size(pool_connections)
         if pool_maxsize != DEFAULT_POOLSIZE:
             said["pool_maxsize"] = _size(pool_maxsize)
-        if bool(pool_block) != DEFAULT_POOLBLOCK:
-            said["pool_block"] = bool(pool_block)
+        if pool_block:
+            said["pool_block"] = True
         if not _is_default(max_retries):
             said["max_retries"] = _retries(max_retries)
         super().__init__(**{**_INSTALLATION.arguments, **said})

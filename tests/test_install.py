@@ -247,10 +247,11 @@ def test_an_argument_that_is_given_wins(install: Install) -> None:
 )
 def test_the_default_of_requests_counts_as_not_given(install: Install, given: Any) -> None:
     """Classes pass it on, and copy it from other adapters: they do not ask for no recovery."""
-    install(max_retries=1)
+    install(pool_connections=3, pool_maxsize=4, max_retries=1, pool_block=True)
     adapter: Any = requests.adapters.HTTPAdapter(10, 10, given, False)
 
-    assert adapter.retry_policy == RetryPolicy(max_retries=1)
+    assert (adapter._pool_connections, adapter._pool_maxsize) == (3, 4)
+    assert (adapter.retry_policy, adapter._pool_block) == (RetryPolicy(max_retries=1), True)
 
 
 class Number:
