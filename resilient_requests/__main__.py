@@ -6,9 +6,9 @@ import sys
 
 try:
     from resilient_requests.cli import main
-
-    if __name__ == "__main__":
-        sys.exit(main())
 except KeyboardInterrupt:
     # Imports take a good part of a second, in which people notice what they have mistyped.
     sys.exit(130)
+
+if __name__ == "__main__":
+    sys.exit(main())

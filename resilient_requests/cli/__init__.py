@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resilient_requests.cli import chat, demo, probe
+from resilient_requests.cli import chat, demo, probe, run
 from resilient_requests.cli._output import in_words
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # Each has ``add_parser(commands)``, which sets the default ``run``: a callable that takes the
-# arguments and returns an exit code.
-_COMMANDS = (demo, chat, probe)
+# arguments and returns an exit code, or the program that is to be run.
+_COMMANDS = (demo, chat, probe, run)
 _UNWRITTEN, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
@@ -29,15 +29,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The code is 130 after Ctrl-C, 1 where the output cannot be written, and 2 for wrong usage, for
     which argparse raises SystemExit(2). ``argv``: the arguments without the program's name; None:
-    those of the process.
+    those of the process. With `run` it raises and returns what the program does.
     """
+    done = _run(argv)
+    # Its errors, its output and Ctrl-C are between the program and python.
+    return done.run() if isinstance(done, run.Program) else done
+
+
+def _run(argv: Sequence[str] | None) -> int | run.Program:
     # Where a shell has closed stderr, Python has None in its place, and print() writes to stdout.
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         redirect_stderr(sys.stderr or nowhere),
     ):
         try:
-            return _run(argv)
+            return _obey(argv)
         except KeyboardInterrupt:
             return _INTERRUPTED
         except OSError as error:
@@ -46,21 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _unwritten(error)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    if sys.stdout is None:
+def _obey(argv: Sequence[str] | None) -> int | run.Program:
+    words, following = run.split(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None and words[:1] != [run.NAME]:
         print("resilient-requests: stdout is closed", file=sys.stderr)
         return _USAGE
     parser = _parser()
     _complete(parser)
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(words, argparse.Namespace(following=following))
         if arguments.run is None:
             parser.exit(_USAGE, parser.format_help())
-        code: int = arguments.run(arguments)
+        done: int | run.Program = arguments.run(arguments)
     finally:
         # Here a failure is an OSError like any other; at exit Python would print a traceback.
-        sys.stdout.flush()
-    return code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    return done
 
 
 def _parser() -> argparse.ArgumentParser:

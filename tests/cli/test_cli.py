@@ -54,7 +54,7 @@ def test_a_bare_call_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None
 
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", text)
-    for command in ("demo", "chat", "probe"):
+    for command in ("demo", "chat", "probe", "run"):
         assert f"\n    {command} " in text
 
 
@@ -101,7 +101,7 @@ def completed(typed: str, answer: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("resilient-requests ", {"demo", "chat", "probe", "-h", "--help", "--version"}),
+        ("resilient-requests ", {"demo", "chat", "probe", "run", "-h", "--help", "--version"}),
         ("resilient-requests pr", {"probe"}),
         ("resilient-requests probe --me", {"--method"}),
         ("resilient-requests probe --method O", {"OPTIONS"}),
@@ -120,6 +120,16 @@ def test_a_url_is_not_completed_with_names_of_files(tmp_path: Path) -> None:
 
     assert "--max-idle" in words
     assert {word for word in words if not word.startswith("-")} == set()
+
+
+def test_a_program_is_completed_with_names_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one, mostly."""
+    (tmp_path / "program.py").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert "program.py" in completed("resilient-requests run pro", tmp_path / "answer")
 
 
 def test_without_argcomplete_a_shell_gets_no_answer() -> None:
