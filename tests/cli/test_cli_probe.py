@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from clients import in_time
 from lab.network import Lab, why_not
+from listeners import info, refusing, resolving, swallowing
 from proxies import HTTPProxy, SOCKS5Proxy
 from terminal import terminal
 
@@ -307,7 +308,8 @@ def test_each_idle_time_has_a_connection_of_its_own(
     probe(fault_server.url, "--rungs", "0.02,0.04", "--json")
 
     counts = sorted(each.requests for each in fault_server.connections)
-    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two, and four between them
+    # The dial that is timed, the fresh one, two, and four between them.
+    assert counts == [0, 1, 2, 2, 2, 2, 2, 2]
     assert {each.method for each in fault_server.requests} == {"GET"}
 
 
@@ -383,6 +385,90 @@ def test_a_server_that_fails_altogether_is_not_blamed_on_idleness(
     assert set(told.results().values()) == {"control failed"}
     assert told.code == 3  # nothing could be judged
     assert told.json["recommended_keepalive"] is None
+
+
+@pytest.mark.slow
+def test_each_address_is_dialled(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer
+) -> None:
+    """One that is dead, or slow, costs every dial of plain requests, and shows nowhere else."""
+    good = info("127.0.0.1", fault_server.port)
+    with swallowing("::1") as dead, refusing("127.0.0.2") as shut:
+        resolving(monkeypatch, many=[dead.info, good, shut, good])
+        told = probe(f"http://many.test:{fault_server.port}", "--rungs", "0.02", "--json")
+        told_again = probe(f"http://many.test:{fault_server.port}", "--rungs", "0.02")
+    found = {each.pop("host"): each for each in told.json["addresses"]}
+
+    connect = found["127.0.0.1"].pop("connect")
+    assert found == {
+        "::1": {"family": "IPv6", "connect": None, "error": "timed out", "won": False},
+        "127.0.0.1": {"family": "IPv4", "error": None, "won": True},
+        "127.0.0.2": {
+            "family": "IPv4",
+            "connect": None,
+            "error": "Connection refused",
+            "won": False,
+        },
+    }
+    assert 0 < connect < 1
+    assert told.json["target"]["connect"] < 2  # not the limit of 10 s, which plain requests waits
+    lines = [line for line in told_again.out.splitlines() if "IPv" in line]
+    assert [line.split()[:2] for line in lines] == [
+        ["address", "IPv6"],
+        ["IPv4", "127.0.0.1"],
+        ["IPv4", "127.0.0.2"],
+    ]
+    assert [line.endswith("first") for line in lines] == [False, True, False]
+    assert "timed out" in lines[0]
+    assert re.search(r" \d+ ms ", lines[1])
+
+
+def test_an_address_that_has_lost_is_timed_too(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer
+) -> None:
+    """The adapter has no need to dial it; whoever looks for the slow one has."""
+    first, second = info("127.0.0.1", fault_server.port), info("::1", fault_server.port)
+    with socket.socket(socket.AF_INET6) as other:
+        other.bind(("::1", 0))
+        other.listen()
+        second = info("::1", other.getsockname()[1])
+        resolving(monkeypatch, two=[first, second])
+        told = probe(f"http://two.test:{fault_server.port}", "--rungs", "0.02", "--json")
+
+    assert [(each["family"], each["won"]) for each in told.json["addresses"]] == [
+        ("IPv4", True),
+        ("IPv6", False),
+    ]
+    assert all(each["connect"] < 1 for each in told.json["addresses"])
+
+
+def test_the_addresses_of_an_unreachable_host_are_shown(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is when somebody needs to know which of them is at fault."""
+    with refusing("127.0.0.1") as one, refusing("127.0.0.2") as other:
+        resolving(monkeypatch, shut=[one, other])
+        told = probe("http://shut.test:81", "--json")
+
+    assert told.code == 3
+    assert [each["error"] for each in told.json["addresses"]] == ["Connection refused"] * 2
+    assert "address  IPv4  127.0.0.1  Connection refused\n" in told.err
+    assert "         IPv4  127.0.0.2  Connection refused\n" in told.err
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.test:81", "proxy.test:81", "socks5://proxy.test"])
+def test_behind_a_proxy_the_addresses_are_the_proxys(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """The name of the server is resolved by the proxy."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with refusing("127.0.0.1") as one, refusing("127.0.0.2") as other:
+        asked = resolving(monkeypatch, proxy=[one, other])
+        told = probe("http://elsewhere.test:82")
+
+    assert told.code == 3
+    assert set(asked) == {"proxy.test"}
+    assert "proxy    IPv4  127.0.0.1  Connection refused\n" in told.err
 
 
 def test_a_host_that_is_not_there_is_unreachable(probe: Callable[..., Told]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.cli._arguments import UsageError, header, seconds
 from resilient_requests.cli._output import in_words, progress, show
 from resilient_requests.cli.probe._connection import BROKEN, ProbeConnection, Target
-from resilient_requests.cli.probe._report import Report, unreachable
+from resilient_requests.cli.probe._report import Report, address_lines, unreachable
 from resilient_requests.cli.probe._run import ProbeRun, idle_times, schedule
 
 if TYPE_CHECKING:
+    from resilient_requests.cli.probe._addresses import Address
     from resilient_requests.cli.probe._connection import Facts
 
 __all__ = ["add_parser", "run"]
@@ -28,10 +30,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "probe",
         help="find out for how long connections to a URL may lie idle",
-        description="Leaves connections to URL idle for 1, 2, 5, 10 ... seconds, all at the same "
-        "time, and uses each once more. Sends some forty small requests without a body; none is "
-        "paid for unless you say --method POST. Ctrl-C prints what is known so far. Exit code: 0 "
-        "idle connections survive, 1 a window is needed, 2 wrong usage, 3 unreachable, 130 Ctrl-C.",
+        description="Dials each address of the name. Then leaves connections to URL idle for 1, 2, "
+        "5, 10 ... seconds, all at the same time, and uses each once more. Sends some forty small "
+        "requests without a body; none is paid for unless you say --method POST. Ctrl-C prints "
+        "what is known so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
+        "usage, 3 unreachable, 130 Ctrl-C.",
     )
     add = parser.add_argument
     url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
@@ -62,20 +65,25 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"resilient-requests probe: {error}", file=sys.stderr)
         return _USAGE
     with target:
+        addresses: list[Address] = []
         try:
+            addresses = target.addresses()
             fresh = _fresh(target)
         except BROKEN as error:
             said = in_words(error)
             print(f"no connection to {target}: {said}", file=sys.stderr)
+            if len(addresses) > 1:  # of a single one the error tells
+                for line in address_lines(addresses, is_proxy=target.proxy is not None):
+                    print(line, file=sys.stderr)
             if arguments.json:
-                print(json.dumps(unreachable(target, said), indent=2))
+                print(json.dumps(unreachable(target, said, addresses), indent=2))
             return _UNREACHABLE
         except KeyboardInterrupt:
             if arguments.json:
                 nothing = unreachable(target, "interrupted", is_interrupted=True)
                 print(json.dumps(nothing, indent=2))
             raise
-        return _probe(target, fresh, arguments)
+        return _probe(target, fresh, addresses, arguments)
 
 
 def _fresh(target: Target) -> Facts:
@@ -86,7 +94,9 @@ def _fresh(target: Target) -> Facts:
         connection.close()
 
 
-def _probe(target: Target, fresh: Facts, arguments: argparse.Namespace) -> int:
+def _probe(
+    target: Target, fresh: Facts, addresses: list[Address], arguments: argparse.Namespace
+) -> int:
     plan = schedule(arguments.rungs or idle_times(arguments.max_idle), fresh.request)
     if target.method == "POST":
         print(
@@ -96,13 +106,14 @@ def _probe(target: Target, fresh: Facts, arguments: argparse.Namespace) -> int:
     takes = f"about {longest:g} s, at most {2 * longest:g} s"
     print(f"probing {target}: {takes}", file=sys.stderr, flush=True)
     run = ProbeRun(target, plan)
+    reported = partial(Report, target, fresh, keepalive=plan.keepalive, addresses=addresses)
     try:
         with progress() as shown:
             run.run(shown)
     except KeyboardInterrupt:
-        _print(Report(target, fresh, run.samples(), plan.keepalive, is_interrupted=True), arguments)
+        _print(reported(samples=run.samples(), is_interrupted=True), arguments)
         raise
-    report = Report(target, fresh, run.samples(), plan.keepalive)
+    report = reported(samples=run.samples())
     _print(report, arguments)
     if not report.verdict.is_conclusive:
         return _UNREACHABLE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.cli.probe._connection import Result
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from resilient_requests.cli._output import Line
+    from resilient_requests.cli.probe._addresses import Address
     from resilient_requests.cli.probe._connection import Facts, Target
     from resilient_requests.cli.probe._run import Sample
     from resilient_requests.transport import TCPKeepAlive
 
-__all__ = ["Report", "Verdict", "judge", "keepalive_helps", "unreachable"]
+__all__ = ["Report", "Verdict", "address_lines", "judge", "keepalive_helps", "unreachable"]
 
 _BAR = 30
 _TAILS = {Result.REUSED: "", Result.BLACK_HOLE: "?"}
@@ -127,9 +128,11 @@ class Report:
         samples: Sequence[Sample],
         keepalive: TCPKeepAlive,
         *,
+        addresses: Sequence[Address] = (),
         is_interrupted: bool = False,
     ) -> None:
         self._target = target
+        self._addresses = addresses
         self._fresh = fresh
         self._keepalive = keepalive
         self._is_interrupted = is_interrupted
@@ -143,6 +146,7 @@ class Report:
         fresh, verdict = self._fresh, self.verdict
         return {
             "target": {**_address(self._target), **_facts_as_json(fresh)},
+            "addresses": [asdict(each) for each in self._addresses],
             "server_hint": fresh.hint,
             "proxy": self._target.proxy,
             "rungs": [_as_json(each) for each in self._plain],
@@ -183,6 +187,7 @@ class Report:
         yield "target   " + "   ".join(facts)
         took = f"fresh connect {_ms(fresh.connect)}, request {_ms(fresh.request)}"
         yield f"{_MARGIN}{took}, status {fresh.status}"
+        yield from address_lines(self._addresses, is_proxy=target.proxy is not None)
         hint = "none" if fresh.hint is None else f"{fresh.hint:g} s"
         trust = f"   CA: {target.trust}" if fresh.tls else ""
         yield f"server   Keep-Alive hint: {hint}   proxies: {target.proxy or 'none'}{trust}"
@@ -233,10 +238,23 @@ class Report:
             yield f"No window is needed: {verdict.reason}."
 
 
-def unreachable(target: Target, error: str, *, is_interrupted: bool = False) -> dict[str, Any]:
+def address_lines(addresses: Sequence[Address], *, is_proxy: bool) -> Iterator[str]:
+    """Yield a line per address: its family, how long it took to connect, and which was first."""
+    width = max((len(each.host) for each in addresses), default=0)
+    for number, each in enumerate(addresses):
+        subject = "" if number else "proxy" if is_proxy else "address"
+        took = each.error if each.connect is None else _ms(each.connect)
+        first = "   first" if each.won and len(addresses) > 1 else ""
+        yield f"{subject:<9}{each.family}  {each.host:<{width}}  {took}{first}"
+
+
+def unreachable(
+    target: Target, error: str, addresses: Sequence[Address] = (), *, is_interrupted: bool = False
+) -> dict[str, Any]:
     """Return what ``--json`` prints where there was no connection to probe."""
     return {
         "target": _address(target),
+        "addresses": [asdict(each) for each in addresses],
         "rungs": [],
         "server_hint": None,
         "recommended_keepalive": None,
