@@ -7,6 +7,8 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from requests.adapters import HTTPAdapter
+
 from packages.faults import Fault
 from packages.server import Reply, Request
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import requests
-    from requests.adapters import HTTPAdapter
 
 LIMIT = 0.6
 """Seconds that a client with a knob for it waits for an answer."""
@@ -54,6 +55,8 @@ class Client:
     """Seconds after which a call counts as hung: more than `LIMIT` and its own retries take."""
     tls: ClassVar[bool] = False
     """Whether it insists on https."""
+    has_tls: ClassVar[bool] = True
+    """Whether it can be played over https: not where it trusts a bundle of its own, for one."""
     unix: ClassVar[bool] = False
     """Whether it is played over a UNIX socket; ``url`` is then the path of the socket."""
     unsaved: ClassVar[Mapping[Fault, str]] = MappingProxyType({})
@@ -88,8 +91,14 @@ class Client:
         return json_reply({"name": request.name})
 
 
+class Stay(HTTPAdapter):
+    """In place of a class: the adapters of a session stay as they are."""
+
+
 def mount(session: requests.Session, adapter: type[HTTPAdapter]) -> requests.Session:
     """Replace each adapter of the session by one of that class with the same retries."""
+    if adapter is Stay:
+        return session
     for prefix, old in list(session.adapters.items()):
         retries = getattr(old, "max_retries")  # noqa: B009  # typed as a BaseAdapter
         asked_for = {"max_retries": retries} if retries.total else {}

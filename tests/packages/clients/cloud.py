@@ -218,6 +218,7 @@ class Hvac(Client):
 class Etcd(Client):
     package = "etcd3gw"
     modules = ("etcd3gw",)
+    has_tls = False  # by another argument
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
         host, port = url.removeprefix("http://").split(":")

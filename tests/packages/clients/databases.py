@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Trino(Client):
     package = "trino"
     modules = ("trino", "trino.dbapi")
+    has_tls = False  # by another argument
     bound = 6.0  # three attempts
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
@@ -53,6 +54,7 @@ class Trino(Client):
 class Influx(Client):
     package = "influxdb"
     modules = ("influxdb",)
+    has_tls = False  # by another argument
     bound = 6.0  # three attempts
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:

@@ -140,6 +140,7 @@ class NotExported(Exception):
 class Stripe(Client):
     package = "stripe"
     modules = ("stripe",)
+    has_tls = False  # it brings a CA bundle
     honours_keys = True
 
     def make(self, url: str, adapter: type[HTTPAdapter]) -> Any:
