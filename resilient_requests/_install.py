@@ -139,7 +139,7 @@ def _by_name(name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(_AsRequests, name))
     def method(self: HTTPAdapter, *args: Any, **kwargs: Any) -> Any:
         if type.__instancecheck__(InstalledAdapter, self):
-            return getattr(super(InstalledAdapter, self), name)(*args, **kwargs)
+            return getattr(_AsRequests, name)(self, *args, **kwargs)
         return getattr(HTTPAdapter, name)(self, *args, **kwargs)
 
     return method
