@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import resource
+import ssl
 import statistics
 import sys
 import threading
@@ -40,6 +41,7 @@ _READERS = (
     "openai",
     "niquests",
 )
+_FUNCTION_CALLS = 20
 _FRAMINGS = {
     "chunked": "chunks of 64 KiB",
     "each": "one chunk per event",
@@ -134,6 +136,41 @@ class Calls(Measure):
                 contender.post(self._path)
 
         return _timed(work, self._calls)
+
+
+class Functions(Measure):
+    """Calls by ``requests.post``, which makes a session for each, and how often a bundle is loaded."""
+
+    needs = "function"
+    unit = "µs of CPU per call"
+    contenders = ("plain", "ours_installed")
+
+    def __init__(self, name: str, title: str, path: str, *, goal: float, hard: float) -> None:
+        self.name, self.title = name, title
+        cpu = Goal("CPU / without install()", goal, hard, ours="ours_installed", against="plain")
+        loads = Goal("bundles loaded per call", 0.05, 0.0, of="loads", ours="ours_installed")
+        self.is_tls = path.startswith("tls:")
+        self.goals = (cpu, loads) if self.is_tls else (cpu,)
+        self._path = path
+
+    def run(self, contender: Contender) -> Sample:
+        loads, stock = 0, ssl.SSLContext.load_verify_locations
+
+        def load(*args: Any, **kwargs: Any) -> None:
+            nonlocal loads
+            loads += 1
+            stock(*args, **kwargs)
+
+        def work() -> None:
+            for _ in range(_FUNCTION_CALLS):
+                contender.function(self._path)
+
+        ssl.SSLContext.load_verify_locations = load  # type: ignore[method-assign]
+        try:
+            found = _timed(work, _FUNCTION_CALLS)
+        finally:
+            ssl.SSLContext.load_verify_locations = stock  # type: ignore[method-assign]
+        return {**found, "loads": loads / _FUNCTION_CALLS}
 
 
 class Layers(Measure):
@@ -523,6 +560,12 @@ _LONG_LINE_GOALS = (
 _ALL: tuple[Measure, ...] = (
     Calls("post", "POST on a kept-alive connection", "/post", 400, goal=1.05, hard=1.00),
     Calls("tls", "request on a fresh TLS connection", "tls:/fresh", 10, goal=0.10, hard=0.07),
+    Functions(
+        "functions", "requests.post() in a loop, without a session", "/post", goal=1.6, hard=1.3
+    ),
+    Functions(
+        "functions-tls", "requests.post() in a loop, over TLS", "tls:/post", goal=0.3, hard=0.2
+    ),
     Layers(),
     *(Burst(framing, 1.20 if framing == "each" else 1.10) for framing in _FRAMINGS),
     ChatBurst(),

@@ -28,6 +28,7 @@ _NAMES = {
     "ours_lazy": "resilient_requests, no json",
     "ours_lines": "resilient_requests, iter_lines",
     "ours_chat": "resilient_requests, stream_chat",
+    "ours_installed": "requests after install()",
     "sseclient": "requests + sseclient-py",
     "requests_sse": "requests + requests-sse",
     "httpx": "httpx + httpx-sse",

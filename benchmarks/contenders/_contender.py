@@ -30,7 +30,10 @@ class Upstream:
 
     @property
     def verify(self) -> str | bool:
-        """What requests is to verify with: a path costs each plain request a look at the file system, too."""
+        """What requests is to verify with.
+
+        A path costs each plain request a look at the file system, too.
+        """
         return self.bundle if self.https else True
 
     def url(self, path: str) -> str:
@@ -41,7 +44,10 @@ class Upstream:
 
 
 class Contender:
-    """A client that is made once and then kept; it overrides what it can do, and measures skip the rest."""
+    """A client that is made once and then kept.
+
+    It overrides what it can do, and measures skip the rest.
+    """
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -53,6 +59,10 @@ class Contender:
 
     def post(self, path: str) -> None:
         """Post `BODY` and read the whole answer."""
+        raise NotImplementedError(path)
+
+    def function(self, path: str) -> None:
+        """As `post`, by a function that makes a session for this one call."""
         raise NotImplementedError(path)
 
     def events(self, path: str) -> Iterator[Any]:

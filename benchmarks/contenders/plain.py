@@ -32,6 +32,10 @@ class Contender(_Contender):
         response = self.session.post(self.upstream.url(path), json=BODY, headers=HEADERS)
         assert response.content
 
+    def function(self, path: str) -> None:
+        url, verify = self.upstream.url(path), self.upstream.verify
+        assert requests.post(url, json=BODY, headers=HEADERS, verify=verify).content
+
     def events(self, path: str) -> Iterator[Any]:
         for line in self.lines(path):
             if line.startswith(b"data: ") and line[6:] != DONE.encode():
