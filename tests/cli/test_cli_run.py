@@ -334,7 +334,8 @@ def test_a_command_of_another_interpreter_is_wrong_usage(
 def test_no_program_is_wrong_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """Said in the last line, by name."""
+    """Said in the last line, by name; the directory that has none is not meant."""
+    (tmp_path / "__main__.py").write_text("raise SystemExit('never')")
     monkeypatch.chdir(tmp_path)
     try:
         code: Any = cli.main(["run", *arguments])

@@ -136,10 +136,7 @@ def _hide_ours(error: BaseException) -> None:
         below = below.tb_next
     hook = sys.excepthook
 
-    def show(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
-        if value is error:
-            traceback = below
-            value = value.with_traceback(below)
-        hook(kind, value, traceback)
+    def show(kind: type[BaseException], value: BaseException, _: object) -> None:
+        hook(kind, value.with_traceback(below), below)
 
     sys.excepthook = show
