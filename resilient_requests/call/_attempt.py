@@ -131,7 +131,7 @@ class Attempt:
         self.events_received = 0
         self.is_handed_out = False
         self._has_stalled = False
-        self._place: bool | None = None  # in a blocking pool; None if the attempt asked for none
+        self._place: bool | None = None  # False: waits for one in a pool; None: never did
         self._is_ours = False  # True if a pool of ours sends the request
         self._roots: frozenset[str] = frozenset()
 
