@@ -236,7 +236,7 @@ class ResilientAdapter(TransportAdapter):
             _checks.count("generation", generation)
             if generation > self.generation:
                 raise ValueError(
-                    f"generation must be one that was seen: "
+                    "generation must be one that was seen: "
                     f"{generation} is ahead of {self.generation}"
                 )
         self._state.process.ensure()
