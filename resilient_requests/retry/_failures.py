@@ -227,11 +227,8 @@ def is_transient(exc: BaseException) -> bool:
     each `StreamError`, `Cancelled` and `DeadlineExceeded`. If the error carries ``attempts``, the
     last of them decides. Takes any exception, raises nothing; thread-safe.
     """
-    answers = (
-        StreamError,
-        DeadlineExceeded,
-        requests.exceptions.RetryError,
-    )  # RetryError stands for a status
+    # RetryError stands for a status.
+    answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)
     if not isinstance(exc, requests.RequestException) or isinstance(exc, answers):
         return False
     attempts = getattr(exc, "attempts", None)

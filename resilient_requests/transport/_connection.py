@@ -263,9 +263,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             response = super().getresponse()
         except BaseException as error:
-            if (
-                not attempt.send_failed
-            ):  # else this was a last look, and the failure remains that of the send
+            # After a failed send this was only a last look: the fault remains that of the send.
+            if not attempt.send_failed:
                 attempt.failed(error)
             raise
         self.hint = (
