@@ -170,6 +170,7 @@ class LoopIdle(StreamIdle, requests.ConnectionError):
         return _restore_loop_idle, (args, state)
 
 
+# Texts show the public name. Pickle finds no class under it: hence `_restore_loop_idle`.
 LoopIdle.__name__ = LoopIdle.__qualname__ = StreamIdle.__name__
 
 
@@ -178,7 +179,10 @@ def _restore_loop_idle(args: tuple[Any, ...], state: dict[str, Any]) -> BaseExce
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):
-    """The connection was lost inside a response, or ended before the length that was promised."""
+    """The connection was lost inside a response, or ended before the length that was promised.
+
+    The class is also requests' own for a cut body, so that existing handlers catch it.
+    """
 
 
 class StreamTruncated(StreamError):

@@ -213,6 +213,7 @@ class Attempt:
     def received(self, size: int) -> None:
         """``size`` bytes of the response came."""
         self.bytes_received += size
+        # In SEND too: a server may answer before it has read the whole request (RFC 9112 9.5).
         if size and (self.phase is Phase.WAIT or self.phase is Phase.SEND):
             self.phase = Phase.HEAD
 

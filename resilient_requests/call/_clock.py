@@ -32,6 +32,7 @@ class Instant(NamedTuple):
 
 Clock = Callable[[], Instant]
 
+# Linux has this clock (clock_gettime(2)); elsewhere the monotonic one stands in.
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 

@@ -41,6 +41,11 @@ class Timeouts:
     body. ``total`` bounds one send as a whole: retries, waits and response. A call's own
     ``timeout=(c, r)`` sets connect to c, response and idle to r.
 
+    The defaults: 10 s allow for three retransmissions of the first packet of a connection. 30 s is
+    also `TCPKeepAlive`'s limit for unacknowledged data. 600 s is the response limit of the large
+    providers' clients. 300 s is below the 350 s after which common gateways forget a flow, and
+    above the pauses that models make.
+
     Raises TypeError or ValueError naming the parameter.
     """
 

@@ -34,6 +34,8 @@ def repeat(
         return (upcoming.pop() if len(upcoming) > 1 else attempt)()
 
     loop = tenacity.Retrying(
+        # `is_due` alone stops the loop. tenacity asks `stop` before the wait, so a call that is
+        # cancelled in the wait would make one more attempt.
         stop=tenacity.stop.stop_never,
         retry=is_due,
         wait=lambda _: wait(),

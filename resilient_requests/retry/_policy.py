@@ -36,6 +36,7 @@ class FullJitter(tenacity.wait.wait_base):
         self._random = random
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        # The exponent is bounded, because 2.0 ** 1024 overflows.
         return self._random() * min(0.15 * 2.0 ** min(retry_state.attempt_number - 1, 10), 2.0)
 
 

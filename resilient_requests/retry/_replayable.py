@@ -71,6 +71,7 @@ def can_be_rewound(request: requests.PreparedRequest, attempt: Attempt) -> bool:
     """
     if isinstance(request.body, _IN_MEMORY) or not attempt.body_touched:
         return True
+    # requests sets a bare object() if tell() failed.
     return isinstance(getattr(request, "_body_position", None), int)
 
 

@@ -65,10 +65,13 @@ _RULES = {
         Rule(Failure.HANDSHAKE_CUT, When.ALWAYS, 1, retires=True),  # 3
         Rule(Failure.PROXY_BUSY, When.ALWAYS, 1),  # 3b
         Rule(Failure.PROXY_REFUSAL, When.NEVER),  # 3b
+        # The kernel never had the tail of the request, so the server cannot have applied it.
         Rule(Failure.SEND_FAILED, When.ALWAYS, 1, retires=True),  # 7
+        # The server may have applied it (RFC 9110 9.2.2).
         Rule(Failure.DIED, When.IDEMPOTENT, 1, retires=True),  # 9, 10
         Rule(Failure.HEAD_CUT, When.IDEMPOTENT, 1, retires=True),  # 11
         Rule(Failure.UNREADABLE, When.NEVER),  # 11b
+        # The server may be at work: each repetition would have it do the work once more.
         Rule(Failure.RESPONSE_TIMEOUT, When.CONFIGURED, 2, retires=True),  # 12
         Rule(Failure.BODY_CUT, When.IDEMPOTENT, 2, retires=True),  # 14
         Rule(Failure.BODY_STALLED, When.CONFIGURED, 2, retires=True),  # 15
@@ -82,6 +85,8 @@ _STALE_RULES = {
     rule.failure: rule
     for rule in (
         Rule(Failure.SEND_FAILED, When.ALWAYS, 1, retires=True, at_once=True, teaches=True),  # 5, 6
+        # NATs and servers that drop idle connections are the usual cause, and they apply nothing
+        # (measured): browsers repeat all methods here.
         Rule(Failure.DIED, When.ALWAYS, 1, retires=True, at_once=True, teaches=True),  # 8
     )
 }

@@ -172,6 +172,7 @@ class SSEDecoder:
         """
         if self._at_start:
             self._at_start = False
+            # One byte order mark may begin the stream.
             if bytes(line[:3]) == b"\xef\xbb\xbf":
                 line = line[3:]
         if not line:
@@ -192,6 +193,8 @@ class SSEDecoder:
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
         elif name == b"id":
+            # WHATWG HTML 9.2.6: an id with a NUL is ignored; so is a retry with anything but
+            # digits.
             if b"\0" not in value:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < _MOST_DIGITS:
@@ -203,6 +206,7 @@ class SSEDecoder:
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._id is not None:
             self.last_event_id = self._id
+        # A block without data gives no event, but its id counts.
         if self._data:
             data = self._data[0] if len(self._data) == 1 else "\n".join(self._data)
             events.append(

@@ -39,6 +39,7 @@ __all__ = ["ConnectionKeeper", "RecyclingConnection"]
 _SHORT = 8 * 1024
 # Seconds to look for an answer after a failed send: it is under way already, or never comes.
 _LAST_LOOK = 1.0
+# An end without close_notify, with it, and an error of the TCP socket below.
 _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
@@ -106,6 +107,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if sock is None:
             return False
         try:
+            # A poll sees a FIN or a reset that has arrived. A flow that a NAT has forgotten looks
+            # alive: only its age tells, in `PoolState.reason_to_close`.
             return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)
         except (OSError, ValueError) as error:
             if foreign_in(error) is not None:
@@ -122,6 +125,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             return "request not sent whole"  # the server would take the next request for its rest
         if response is not None and not response.is_at_boundary:
             return "response not at its end, or bytes behind it"
+        # TLS may hold decrypted bytes that no poll of the descriptor shows.
         return "bytes behind the response" if getattr(self.sock, "pending", int)() else None
 
     # -- dialling ---------------------------------------------------------------------------------
@@ -151,6 +155,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             raise
         finally:
             if self._twin is not None:
+                # Closed at once: as long as a duplicate is open, close() sends no FIN.
                 self._twin.close()
                 self._twin = None
         attempt.trusts(type(self.sock))
@@ -279,6 +284,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt = self._attempt or Attempt.unobserved(sock.gettimeout())
         limit = attempt.limits.response
         if attempt.phase is Phase.HANDSHAKE:
+            # The answer to CONNECT is a response to http.client, but a part of the dial.
             return RawResponse(SocketReader(sock, attempt, attempt.limits.connect), *args, **kwargs)
         if attempt.send_failed:
             limit = _LAST_LOOK if limit is None else min(limit, _LAST_LOOK)

@@ -98,6 +98,7 @@ class PoolState:
         self.tls.after_fork()
         for ref, num_pools in self._managers:
             if (manager := ref()) is not None:
+                # A new container, since a thread of the parent may hold the lock of the old one.
                 manager.pools = type(manager.pools)(num_pools, manager.pools.dispose_func)
         for pool in pools:
             pool.after_fork()

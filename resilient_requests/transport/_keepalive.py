@@ -42,7 +42,8 @@ class KeepAlivePolicy:
     each NAT and load balancer that we know, except for a few routers that forget after 10 s.
     ``max_age`` replaces a connection that long after it was opened, however busy it is; None is no
     limit. A server's ``Keep-Alive: timeout=`` less ``hint_margin`` may shorten the window, but
-    never widens it; a hint not above the margin means no reuse. ``adaptive`` narrows the window of
+    never widens it; a hint not above the margin means no reuse. The margin covers
+    the way to the server and back, and clocks that differ. ``adaptive`` narrows the window of
     an origin below the idle ages at which its connections were dead.
 
     Raises TypeError or ValueError naming the parameter.

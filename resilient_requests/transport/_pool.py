@@ -62,6 +62,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             conn = super()._get_conn(timeout=timeout)
         else:
             conn = self._take_place(attempt, timeout)
+        # Other packages, and tests, pool objects of their own classes.
         if not isinstance(conn, RecyclingConnection):
             return conn
         idle_for = None
@@ -103,6 +104,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         state, now = self.state, self.state.clock()
         reason = state.reason_to_close(conn, now)
         if reason is None and attempt is not None and attempt.must_dial:
+            # The queue is last in, first out: the next connection may be as dead as the one that
+            # failed.
             reason = "a retry dials"
         taken = self.idle.pop(conn, self) is None
         self._sweep(now, attempt)
@@ -170,6 +173,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             # made anew: a thread of the parent may have held it at the fork.
             size = self.pool.maxsize
             type(self.pool).__init__(self.pool, size)
+            # As urllib3's constructor does: an empty place per connection.
             for _ in range(size):
                 self.pool.put(None)
         for conn in idle:

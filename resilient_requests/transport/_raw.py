@@ -37,6 +37,7 @@ class RawResponse(http.client.HTTPResponse):
         if 102 <= status < 200:
             # http.client skips 100 only, and takes 102 and 103 for the final answer. RFC 9110 15.2:
             # any number of 1xx answers may precede it.
+            # 101 stays: another protocol follows it (RFC 9110 15.2.2).
             status = http.client.CONTINUE
         if status == http.client.CONTINUE:
             attempt.interim()
@@ -44,6 +45,7 @@ class RawResponse(http.client.HTTPResponse):
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """Read the head. Raises IncompleteRead if the peer leaves inside it."""
+        # With a debuglevel http.client prints each head that it reads.
         head = None if args or kwargs or self.debuglevel or _is_replaced() else self._short_head()
         if head is None:
             super().begin(*args, **kwargs)

@@ -101,6 +101,7 @@ class SocketReader(io.RawIOBase):
             if not is_armed or is_bounded or is_inherited or self.theirs is not UNSET:
                 self._arm()
             try:
+                # In this order: `wake` finds the read waiting, or its flag is found here.
                 self._is_waiting = True
                 if self._is_closing:
                     token.cancel()
@@ -109,6 +110,7 @@ class SocketReader(io.RawIOBase):
                 # urllib3's TLS inside TLS returns 0 if the peer leaves without close_notify.
                 data = sock.recv(size) or b""
             except BaseException as error:
+                # A socket that was shut down fails with any error: the end of the call goes first.
                 if isinstance(error, (OSError, ValueError)):
                     token.check()
                 attempt.failed(error)
@@ -116,6 +118,8 @@ class SocketReader(io.RawIOBase):
             finally:
                 self._is_waiting = False
             attempt.received(len(data))
+        # After each read: a shutdown ends a close-delimited body without an error, and bytes that
+        # had arrived still come out after it.
         if token.end is not None:
             token.check()
         if not data:

@@ -39,8 +39,10 @@ class Upload:
         attempt, sock = self._attempt, self._sock
         size = len(data) if isinstance(data, (bytes, bytearray, str)) else memoryview(data).nbytes
         attempt.sending()
+        # Not before the head is out: there is nothing to answer yet.
         if attempt.sends > 1 and self._listens:
             self._listen()
+        # sendall() takes the timeout for all of its data, so only one slice is left to it.
         if size <= _SLICE or not self._slices:
             sock.sendall(data)
             attempt.sent(size)
@@ -112,6 +114,7 @@ class Upload:
         """
         early = self._attempt.early
         while (status := _STATUS.match(early, self._at)) is not None:
+            # 101 is final: another protocol follows it (RFC 9110 15.2.2).
             if not 100 <= int(status[1]) < 200 or status[1] == b"101":
                 return int(status[1])
             end = _BLANK_LINE.search(early, self._at)

@@ -32,8 +32,10 @@ def resolve(host: str, port: int) -> Sequence[AddressInfo]:
     Raises socket.gaierror, also if the resolver returns nothing; another OSError at a limit of the
     machine; urllib3's LocationParseError if the host can be no name.
     """
+    # urllib3 keeps the brackets of an IPv6 literal, and getaddrinfo() knows none.
     host = host.strip("[]")
     try:
+        # As urllib3 does: getaddrinfo() would raise UnicodeError, which is no OSError.
         host.encode("idna")
     except UnicodeError:
         raise urllib3.exceptions.LocationParseError(f"'{host}', label empty or too long") from None

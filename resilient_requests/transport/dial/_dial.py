@@ -27,6 +27,7 @@ __all__ = ["Dial", "Reached", "Token"]
 # RFC 8305, section 5: "Connection Attempt Delay", recommended 250 milliseconds.
 _DELAY = 0.25
 
+# A non-blocking connect() has begun: EINPROGRESS (connect(2)), or EWOULDBLOCK on Windows.
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN})
 
 
@@ -226,6 +227,7 @@ class Dial:
         """Wait for the connecting sockets; return one that has connected, None if none has."""
         ready = _ready([each.sock for each in self._pending], seconds)
         for each in [each for each in self._pending if each.sock in ready]:
+            # The outcome of a non-blocking connect() (connect(2)).
             number = each.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
                 self._drop(each, OSError(number, os.strerror(number)))
@@ -271,6 +273,7 @@ def _ready(socks: Sequence[socket.socket], seconds: float) -> list[socket.socket
         poll = select.poll()
         for sock in socks:
             poll.register(sock.fileno(), select.POLLOUT)
+        # Rounded up: poll() takes whole milliseconds, and 0 would spin.
         found = {fd for fd, _ in poll.poll(math.ceil(seconds * 1000))}
         return [sock for sock in socks if sock.fileno() in found]
     # Windows reports a failed connect in the third list.

@@ -115,6 +115,7 @@ def _stamp(name: str | None) -> tuple[int, int] | None:
 
 
 def _build(mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
+    # One per mode: a context that checks host names refuses CERT_NONE with a ValueError.
     # urllib3's factory, because truststore replaces the class that it instantiates.
     context = create_urllib3_context(cert_reqs=mode)
     if files.ca_certs or files.ca_cert_dir:
