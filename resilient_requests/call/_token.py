@@ -192,7 +192,7 @@ class CancelToken:
 
     def disown(self) -> None:
         """Forget the parent's connection, in a forked child: a read here would take its bytes."""
-        # A thread of the parent may hold the old lock, and it does not exist here.
+        # The old lock may be held by a thread of the parent, which does not exist here.
         self._lock = threading.RLock()
         self._sock = None
         self.end = self.end or End.FORKED
