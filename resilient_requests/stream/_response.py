@@ -51,12 +51,12 @@ class ResilientResponse(requests.Response):
     _body: Body | None = None
     _has_looped = False
 
-    def begin_loop(self) -> bool:
+    def _begin_loop(self) -> bool:
         """A loop over the body begins; return True for the first one."""
         is_first, self._has_looped = not self._has_looped, True
         return is_first
 
-    def end_loops(self) -> None:
+    def _end_loops(self) -> None:
         """A loop has come to the end of the body, which counts as consumed from here on."""
         self._content_consumed = True
 
@@ -85,7 +85,7 @@ class ResilientResponse(requests.Response):
         Blocks of one size would only be joined again.
         """
         reader = Reader(self, legacy=True)
-        reader.body.refuse_used_up(is_first=self.begin_loop())
+        reader.body.refuse_used_up(is_first=self._begin_loop())
         while data := reader.read():
             assert isinstance(data, bytes)  # no heartbeat was asked for
             yield data
