@@ -225,7 +225,7 @@ class ResilientAdapter(TransportAdapter):
     def rotate(self, generation: int | None = None) -> Rotation:
         """Retire all pooled connections and TLS contexts; calls in flight finish.
 
-        The connections of those calls close when they return. ``generation`` is the `generation` at
+        Connections in use close when they return to the pool. ``generation`` is the `generation` at
         which you saw a failure: if all connections were retired since, by this or by `close`,
         nothing happens (``ALREADY_ROTATED``). None retires at once, but two calls within 1 s count
         as one (``COALESCED``). After `shutdown` the outcome is ``CLOSED``. TLS contexts whose files

@@ -29,8 +29,8 @@ __all__ = [
     "timeouts_from",
 ]
 
-# The environment counts only if the caller gave nothing, that is one of these very objects: they
-# are the defaults in the signature.
+# The environment counts only if the caller gave no value. The test is identity: these objects are
+# the defaults in the signature.
 DEFAULT_POLICY = RetryPolicy()
 DEFAULT_KEEPALIVE = KeepAlivePolicy()
 DEFAULT_TIMEOUTS = Timeouts()

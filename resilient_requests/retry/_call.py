@@ -222,7 +222,7 @@ class RetryingCall:
     def _first_look(
         self, error: BaseException | None, response: requests.Response | None
     ) -> Decision:
-        """Return the decision before the wait strategy is asked, which may be the caller's code."""
+        """Return a first decision, before the wait strategy is asked."""
         assert self._rule is not None
         if self._translated is not None and not self._rule.at_once:
             decision = self._translated.decide(error, response, self._facts())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "Facts", "decide"]
 
-# By these a server says that it did not handle the request (RFC 6585 4, RFC 9110 15.6.4), so any
+# A server says by these that it did not handle the request (RFC 6585 4, RFC 9110 15.6.4), so any
 # request may be sent again.
 _NOT_HANDLED = frozenset({429, 503})
 

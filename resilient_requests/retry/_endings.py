@@ -78,8 +78,8 @@ def as_requests_would(error: StreamIdle, attempt: Attempt) -> requests.Connectio
 def let_go(error: BaseException | None) -> None:
     """Drop the traceback of an error that is retried, and of its causes.
 
-    Frames of urllib3 refer to the error that holds them in its traceback. Without this, the garbage
-    collector alone could free the later response.
+    A frame of urllib3 refers to the error, and the error's traceback to the frame. The garbage
+    collector alone would free that circle, and with it the later response.
     """
     for each in () if error is None else causes(error):
         each.__traceback__ = None

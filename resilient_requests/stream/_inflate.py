@@ -1,4 +1,4 @@
-"""gzip and deflate, with their headers and trailers, which zlib reads without telling where."""
+"""gzip and deflate: headers and trailers are read here, since zlib hides its position in them."""
 
 from __future__ import annotations
 
