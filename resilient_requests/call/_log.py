@@ -150,4 +150,5 @@ def _rounded(value: Any) -> Any:
 
 
 def _extra(values: dict[str, Any]) -> dict[str, Any]:
+    # With a prefix: logging raises KeyError for an extra with the name of a LogRecord's field.
     return {f"{_ROOT.name}.{key}": value for key, value in values.items()}

@@ -119,6 +119,7 @@ class CancelToken:
     def id(self) -> str:
         """The name of the call in events; made when it is first asked for."""
         if self._id is None:
+            # 48 random bits tell the calls of a log apart, also in forked workers.
             self._id = uuid.uuid4().hex[:12]
         return self._id
 

@@ -98,6 +98,7 @@ class OriginBudgets:
     def bucket(self, origin: Hashable, budget: RetryBudget, now: float) -> TokenBucket:
         """Return the bucket of an origin at boot time ``now``; a new bucket is full."""
         if origin not in self._buckets and len(self._buckets) >= _MOST_ORIGINS:
+            # A full bucket equals a new one, so it can go.
             kept = [pair for pair in list(self._buckets.items()) if not pair[1].is_full(now)]
             self._buckets = dict(kept[-_MOST_ORIGINS + 1 :])
         return self._buckets.setdefault(origin, TokenBucket(budget, now))

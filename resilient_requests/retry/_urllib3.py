@@ -28,7 +28,8 @@ class TranslatedPolicy(RetryPolicy):
 class PolicyCarrier(urllib3.Retry):
     """The Retry that ``adapter.max_retries`` returns; it makes urllib3 itself never retry.
 
-    ``policy`` is the adapter's own, for another adapter that is given this object.
+    It is a Retry, because the package `responses` calls its methods. ``policy`` is the adapter's
+    own, for another adapter that is given this object.
     """
 
     policy: RetryPolicy | None = None
@@ -36,6 +37,7 @@ class PolicyCarrier(urllib3.Retry):
     @classmethod
     def of(cls, policy: RetryPolicy) -> PolicyCarrier:
         """Return a Retry that carries a policy."""
+        # As requests' default: urllib3 repeats nothing, and leaves read errors unwrapped.
         carrier = cls(0, read=False)
         carrier.policy = policy
         return carrier
@@ -48,6 +50,7 @@ def policy_of(retry: urllib3.Retry) -> RetryPolicy:
     """
     if isinstance(retry, PolicyCarrier) and retry.policy is not None:
         return retry.policy
+    # urllib3 has no budget, so a translated policy has none.
     return TranslatedPolicy(max_retries=_most_of(retry), budget=None, retry=retry)
 
 

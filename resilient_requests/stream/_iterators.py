@@ -173,6 +173,7 @@ class EventStream(_Stream, Generic[Event_co]):
                 self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
                 reader.hand_out_event()
                 return event  # type: ignore[return-value]  # a heartbeat comes only if asked for
+            # The events before the oversized one were handed out first.
             if self._is_too_large and reader.body.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))

@@ -80,6 +80,7 @@ class Reader:
         self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
         # The first timeout is a shorter one, after which the silence is reported.
         self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
+        # These need a clock reading per read. The idle limit alone is the socket's timeout.
         self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
 
     # -- reading ----------------------------------------------------------------------------------

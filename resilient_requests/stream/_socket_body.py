@@ -112,6 +112,7 @@ class SocketBody(Body):
         self.state = BodyState.ENDED
         if framing.surplus:
             self.socket.leave(framing.surplus)
+        # urllib3 has not read this body, so it does not notice the end itself.
         self._exchange.close()
         self.socket.close()
         if self.socket.has_surplus:
@@ -121,6 +122,7 @@ class SocketBody(Body):
 
     def _give_up(self) -> None:
         self._pieces.clear()
+        # Closed first: release_conn() alone would pool a connection in mid-body.
         self._raw.close()
         self.socket.close()
         self._raw.release_conn()

@@ -104,6 +104,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         """
         manager = getattr(self, "poolmanager", None)  # a subclass, or a mock of one, may have none
         if not self._is_disabled and isinstance(manager, urllib3.PoolManager):
+            # In this order, so that the subclass's own options win.
             manager.connection_pool_kw = {**self._with_options({}), **manager.connection_pool_kw}
             recycle(manager, self._state, self._pool_connections)
 
@@ -183,6 +184,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
                 f"the connections to {Origin.of(request.url or '')} are pooled by somebody else",
                 request=request,
             )
+        # requests calls this in send(): it puts the certificate files on the pool.
         self.cert_verify(pool, request.url or "", verify, cert)
         return pool
 

@@ -158,6 +158,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 # Closed at once: as long as a duplicate is open, close() sends no FIN.
                 self._twin.close()
                 self._twin = None
+        # The TLS socket may be another package's, such as pyOpenSSL's.
         attempt.trusts(type(self.sock))
         attempt.connected()
         keeper.opened(self, attempt)
@@ -205,12 +206,15 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         """Begin a request; the write limit applies from here on."""
         if (attempt := self._attempt) is not None:
             attempt.begin(Phase.SEND)
+            # Without a socket http.client dials in send(), and the upload begins there.
             if self.sock is not None:
                 self._begin_upload(attempt)
         super().putrequest(*args, **kwargs)
 
     def _begin_upload(self, attempt: Attempt) -> None:
         attempt.token.watch(self.sock)
+        # urllib3 leaves the connect limit on the socket, and sendall() takes it for the whole body:
+        # 8 MB at 3 MB/s fail under a limit of 0.5 s (measured).
         limit = attempt.token.clip(attempt.limits.write)
         if limit != self.sock.gettimeout():  # settimeout() is a system call
             self.sock.settimeout(limit)

@@ -170,6 +170,7 @@ class PoolState:
     def reason_to_close(self, conn: RecyclingConnection, now: Instant) -> str | None:
         """Return the reason why an idle connection must not be used again; None if it may be."""
         if conn.sock is None:
+            # urllib3 closes a readable connection at checkout.
             return "closed by the peer, or unread bytes"
         if self.is_shut_down:
             return "shut down"

@@ -187,6 +187,7 @@ def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> N
         return
     # A new dict, because the attribute is urllib3's module-global one.
     manager.pool_classes_by_scheme = {
+        # Under the base's name, which messages and reprs show.
         scheme: type(
             base.__name__, (RecyclingPool, base), {"state": state, "__module__": base.__module__}
         )
@@ -226,4 +227,5 @@ def _derive(base: type) -> type:
         base, RecyclingConnection
     ):
         return base
+    # Under the base's name, which messages and reprs show.
     return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

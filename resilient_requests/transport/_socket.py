@@ -42,6 +42,7 @@ class SocketReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
         self.attempt = attempt
         self.limit = limit
+        # A total, unlike requests' read timeout: a head that drips byte by byte must end.
         self.until = None if limit is None else attempt.token.boot() + limit
         self.has_surplus = False  # True: bytes were read that belong to no response
         self.has_ended = False  # True: the peer sends nothing more

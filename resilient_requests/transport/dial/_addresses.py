@@ -42,6 +42,7 @@ def resolve(host: str, port: int) -> Sequence[AddressInfo]:
     family = urllib3.util.connection.allowed_gai_family()
     try:
         addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    # An OSError as well, but never a limit of the machine.
     except socket.gaierror:
         raise
     except OSError as error:

@@ -94,6 +94,7 @@ class TLSContexts:
         found = {"ssl_context": context, "cert_reqs": context.verify_mode, **cleared}
         if config is not None and config.ssl_context is None:
             # The proxy's TLS has the same settings, which are cleared on the connection here.
+            # urllib3 shows no client certificate to a proxy.
             proxys = self.get(mode, files._replace(cert_file=None, key_file=None))
             found["proxy_config"] = config._replace(ssl_context=proxys)
         return found

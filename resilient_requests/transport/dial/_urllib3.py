@@ -40,6 +40,7 @@ def dial_directly(
             token=attempt.token,
         )
         reached = dial.connect()
+    # In this order: gaierror and TimeoutError are OSErrors.
     except socket.gaierror as error:
         raise urllib3.exceptions.NameResolutionError(conn.host, conn, error) from error
     except TimeoutError as error:
@@ -48,6 +49,7 @@ def dial_directly(
     except OSError as error:
         message = f"Failed to establish a new connection: {error}"
         raise urllib3.exceptions.NewConnectionError(conn, message) from error
+    # The event of http.client's own dial, which urllib3 raises as well.
     sys.audit("http.client.connect", conn, conn.host, conn.port)
     return reached
 
