@@ -136,8 +136,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         # The generation at the start of the dial: a rotation during it may mean that this dial
         # still went into the old network.
         self.generation, self.born, self.dialled = keeper.generation, keeper.clock(), None
-        # Attributes are cleared here, else urllib3 would load the files into the context at each
-        # dial.
+        # It clears file names, which urllib3 would load into the context at each dial.
         vars(self).update(keeper.tls.settings(self))
         if attempt is None:
             super().connect()
@@ -158,8 +157,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 # Closed at once: as long as a duplicate is open, close() sends no FIN.
                 self._twin.close()
                 self._twin = None
-        # The TLS socket may be another package's, such as pyOpenSSL's.
-        attempt.trusts(type(self.sock))
+        attempt.trusts(type(self.sock))  # another package's perhaps, such as pyOpenSSL's
         attempt.connected()
         keeper.opened(self, attempt)
 

@@ -41,10 +41,7 @@ def is_chunked(transfer_encoding: str) -> bool:
 
 
 def parse_head(data: bytes) -> Head | None:
-    """Return the head at the start of ``data``.
-
-    None means that http.client must read it: it is not whole, or its framing is in doubt.
-    """
+    """Return the head that begins ``data``; None if it is incomplete or its framing in doubt."""
     match = _HEAD.match(data)
     if match is None:
         return None

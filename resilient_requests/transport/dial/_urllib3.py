@@ -40,17 +40,15 @@ def dial_directly(
             token=attempt.token,
         )
         reached = dial.connect()
-    # In this order: gaierror and TimeoutError are OSErrors.
     except socket.gaierror as error:
         raise urllib3.exceptions.NameResolutionError(conn.host, conn, error) from error
     except TimeoutError as error:
         message = f"Connection to {conn.host} timed out. (connect timeout={conn.timeout})"
         raise urllib3.exceptions.ConnectTimeoutError(conn, message) from error
-    except OSError as error:
+    except OSError as error:  # last: the two above are OSErrors as well
         message = f"Failed to establish a new connection: {error}"
         raise urllib3.exceptions.NewConnectionError(conn, message) from error
-    # The event of http.client's own dial, which urllib3 raises as well.
-    sys.audit("http.client.connect", conn, conn.host, conn.port)
+    sys.audit("http.client.connect", conn, conn.host, conn.port)  # as urllib3 and http.client do
     return reached
 
 
