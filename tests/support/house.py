@@ -1,4 +1,4 @@
-"""The plan of the house, and what is read from its files: imports, circles, sizes."""
+"""The plan of the house, and the facts read from its files: imports, circles, sizes."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def upward_imports(modules: Iterable[Module]) -> Iterator[str]:
 
 
 def private_imports(modules: Iterable[Module]) -> Iterator[str]:
-    """Yield each import of a private module of another room: a room's ``__init__`` says what it shows."""
+    """Yield each import of a private module of another room; public is a room's ``__init__``."""
     modules = list(modules)
     names = [each.name for each in modules]
     for module in modules:
@@ -143,7 +143,7 @@ def folders(modules: Iterable[Module]) -> dict[str, int]:
 
 
 def graph_of(modules: Iterable[Module]) -> dict[str, set[str]]:
-    """Return what each module imports."""
+    """Return the imports of each module."""
     modules = list(modules)
     names = {each.name for each in modules}
     return {
