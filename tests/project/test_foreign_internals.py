@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import requests.adapters
-import socks
 import urllib3
 import urllib3.connection
 import urllib3.util.connection
@@ -69,7 +68,7 @@ class HeadOnly:
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the file."""
         assert mode == "rb"
-        return io.BufferedReader(io.BytesIO(self._data))  # type: ignore[type-var]  # typeshed asks for a raw one
+        return io.BufferedReader(io.BytesIO(self._data))
 
 
 def parsed(data: bytes, kind: Any = http.client.HTTPResponse) -> Any:
@@ -175,9 +174,9 @@ def is_a_queue_of_places(name: str, server: FaultServer) -> bool:
 def is_what_the_pool_was_given(name: str, server: FaultServer) -> bool:
     """An attribute as the argument; the second comes from the manager of a proxy."""
     given = object()
-    known = {name: given} if name == "block" else {f"_{name}": given}
+    known: dict[str, Any] = {name if name == "block" else f"_{name}": given}
 
-    return getattr(urllib3.HTTPConnectionPool("127.0.0.1", **known), name) is given  # type: ignore[arg-type]
+    return getattr(urllib3.HTTPConnectionPool("127.0.0.1", **known), name) is given
 
 
 @canary("urllib3", "transport/_pool.py", "PoolManager.pool_classes_by_scheme")
@@ -252,7 +251,7 @@ def is_asked_of_a_connection(name: str, server: FaultServer) -> bool:
             return http.client.HTTPResponse(sock, **kwargs)
 
     class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection  # type: ignore[assignment]
+        ConnectionCls = Connection
 
     with answer(server, Pool) as response:
         response.read()
@@ -286,10 +285,14 @@ def is_what_the_connection_was_given(name: str, server: FaultServer) -> bool:
 def is_what_dials(name: str, server: FaultServer) -> bool:
     """Looked up when it is needed; written where we look for those who have replaced it."""
     home: Any = urllib3.util.connection
-    dialled = []
+    dialled, real = [], getattr(home, name)
+
+    def dial_instead(*given: Any, **more: Any) -> Any:
+        dialled.append(1)
+        return real(*given, **more)
+
     with pytest.MonkeyPatch.context() as patch:
-        real = getattr(home, name)
-        patch.setattr(home, name, lambda *given, **more: dialled.append(1) or real(*given, **more))
+        patch.setattr(home, name, dial_instead)
         with answer(server):
             pass
     dial: Any = urllib3.connection.HTTPConnection._new_conn
@@ -545,10 +548,14 @@ def is_the_method_of_the_request(name: str, server: FaultServer) -> bool:
 @canary("http.client", "transport/_raw.py", "parse_headers")
 def is_looked_up_for_each_head(name: str, server: FaultServer) -> bool:
     """So those that replace it see all heads; a plain function of this module."""
-    real = getattr(http.client, name)
-    seen = []
+    seen, real = [], getattr(http.client, name)
+
+    def parse(file: Any) -> Any:
+        seen.append(1)
+        return real(file)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http.client, name, lambda file: seen.append(1) or real(file))
+        patch.setattr(http.client, name, parse)
         parsed(b"HTTP/1.1 200 OK\r\n\r\n")
 
     return seen == [1] and real.__globals__ is vars(http.client)
@@ -567,13 +574,13 @@ def is_none_after_the_end(name: str, server: FaultServer) -> bool:
 @canary("http.client", "transport/_raw.py", "HTTPResponse.debuglevel")
 def is_zero_unless_somebody_looks(name: str, server: FaultServer) -> bool:
     """Then http.client prints what it reads."""
-    return getattr(parsed(b"HTTP/1.1 200 OK\r\n\r\n"), name) == 0
+    return bool(getattr(parsed(b"HTTP/1.1 200 OK\r\n\r\n"), name) == 0)
 
 
 @canary("email.message", "transport/_head.py", "Message.set_raw")
 def adds_a_field_unparsed(name: str, server: FaultServer) -> bool:
     """As the parser of the email package does."""
-    fields = http.client.HTTPMessage()
+    fields: Any = http.client.HTTPMessage()
     getattr(fields, name)("A", "1")
 
     return isinstance(fields, email.message.Message) and fields.items() == [("A", "1")]
@@ -606,7 +613,7 @@ def leaves_the_tcp_connection_below_in_reach(name: str, server: FaultServer) -> 
     with tls_socket(lenient()) as (tls, theirs):
         theirs.sendall(b"12")
 
-        return getattr(socket.socket, name)(tls, 1, socket.MSG_PEEK) == b"1"
+        return bool(getattr(socket.socket, name)(tls, 1, socket.MSG_PEEK) == b"1")
 
 
 @canary("socket", "transport/dial/_replaced.py", "socket.connect")
@@ -621,7 +628,7 @@ def wakes_a_tls_reader(name: str, server: FaultServer) -> bool:
     with tls_socket(lenient()) as (tls, _):
         getattr(_socket.socket, name)(tls, socket.SHUT_RDWR)
 
-        return isinstance(tls, _socket.socket) and tls._sslobj is not None  # type: ignore[attr-defined]
+        return getattr(tls, "_sslobj", None) is not None
 
 
 @canary("socket", "stream/_socket_body.py", "SocketIO._sock")
@@ -629,7 +636,7 @@ def is_the_socket_of_a_file(name: str, server: FaultServer) -> bool:
     """Below the buffer that http.client reads through."""
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as file:
-        return getattr(file.raw, name) is ours  # type: ignore[attr-defined]
+        return getattr(file.raw, name) is ours
 
 
 @canary("queue", "transport/_pool.py", "Queue.__init__")
@@ -660,6 +667,7 @@ def is_the_callers_frame(name: str, server: FaultServer) -> bool:
 @canary("socks", "call/_causes.py", "ProxyError.socket_err")
 def is_the_error_of_the_socket(name: str, server: FaultServer) -> bool:
     """PySocks links the two in no other way."""
+    socks = pytest.importorskip("socks")
     error = OSError()
 
     return getattr(socks.ProxyError("", error), name) is error

@@ -77,7 +77,7 @@ class _Way:
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(self._before)
-        threading.setprofile(None)  # type: ignore[arg-type]  # typeshed knows no None here
+        threading.setprofile(None)
 
 
 @contextlib.contextmanager
