@@ -1,4 +1,4 @@
-"""What the page on architecture tells is so: its rooms, its picture, its journeys, its names."""
+"""The page on architecture is true: its rooms, its picture, its journeys, its names."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def test_the_page_tells_the_plan() -> None:
 
 
 def test_the_picture_is_drawn_from_the_imports() -> None:
-    """After a change of them, ``python tests/support/drawing.py`` draws it again."""
-    assert PICTURE.read_text("utf-8") == draw(read())
+    """A picture that is out of date hides the arrow that somebody has just added."""
+    is_current = PICTURE.read_text("utf-8") == draw(read())
+
+    assert is_current, "draw it again: python tests/support/drawing.py"
 
 
 def test_the_picture_has_a_place_for_each_room() -> None:

@@ -1,4 +1,4 @@
-"""What we use of other libraries beside their documentation: a new release that changes it is named here."""
+"""Names of other libraries that no documentation promises: a release that changes one fails here."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def is_what_the_connection_was_given(name: str, server: FaultServer) -> bool:
 
 @canary("urllib3", "transport/dial/_replaced.py", "util.connection.create_connection")
 def is_what_dials(name: str, server: FaultServer) -> bool:
-    """Looked up when it is needed; written where we look for those who have replaced it."""
+    """Looked up when it is needed; written in the module by which we know it."""
     home: Any = urllib3.util.connection
     dialled, real = [], getattr(home, name)
 
@@ -304,7 +304,7 @@ def is_what_dials(name: str, server: FaultServer) -> bool:
 
 @canary("urllib3", "transport/dial/_addresses.py", "util.connection.allowed_gai_family")
 def is_a_family(name: str, server: FaultServer) -> bool:
-    """Those who want IPv4 alone replace it."""
+    """Users who want IPv4 alone replace it."""
     return getattr(urllib3.util.connection, name)() in (socket.AF_UNSPEC, socket.AF_INET)
 
 
@@ -696,7 +696,7 @@ def test_a_name_of_another_library_is_as_we_use_it(used: Canary, fault_server: F
 
 
 def test_the_page_on_architecture_lists_what_we_use() -> None:
-    """Whoever updates a library reads the page, not the tests."""
+    """An update of a library begins with the page, not with the tests."""
     told = []
     for library, names, file in ROW.findall(PAGE.read_text("utf-8")):
         owner = ""
@@ -725,7 +725,7 @@ def test_no_other_private_name_is_used() -> None:
 def test_a_complaint_names_the_library_and_our_file(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an error says in the log of an update is all that its reader knows."""
+    """The reader of a failed update knows nothing else."""
     (used,) = (each for each in CANARIES if each.name == "Message.set_raw")
     monkeypatch.delattr(email.message.Message, "set_raw")
 

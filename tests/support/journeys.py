@@ -58,7 +58,7 @@ _FUNCTIONS = functions()
 
 
 class _Way:
-    """What this thread, and those that it starts, pass through in the ``with`` block."""
+    """The functions that this thread and its new threads pass through in the ``with`` block."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
