@@ -85,6 +85,7 @@ def test_the_page_tells_all_journeys() -> None:
     assert [heading for heading, _ in JOURNEY.findall(PAGE)] == list(JOURNEYS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of the fork
 @pytest.mark.parametrize("heading", JOURNEYS)
 def test_a_journey_passes_what_the_page_tells(heading: str, tmp_path: Path) -> None:

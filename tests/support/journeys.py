@@ -109,7 +109,7 @@ def reset_on_reuse(_: Path) -> list[str]:
 
 def stalled_lines(_: Path) -> list[str]:
     """A loop over lines, of which the second never ends."""
-    limits = Timeouts(idle=0.1)
+    limits = Timeouts(idle=0.5)
     with (
         FaultServer(stream([b"one\ntw"], ending="silence")) as server,
         _session(timeouts=limits) as session,
