@@ -184,12 +184,17 @@ def _body_of(raw: Any) -> Body:
     ):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
-        # urllib3 may hold content that it has decoded and not yet returned.
-        return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
+        return ForeignBody(raw, is_closed=exchange.isclosed() and not _holds_content(raw))
     if isinstance(exchange, RawResponse):
         return SocketBody(raw, exchange, exchange.reader)
     sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)
     return ForeignBody(raw) if sock is None else SocketBody(raw, exchange, _adopt(sock))
+
+
+def _holds_content(raw: Any) -> bool:
+    """Return True if urllib3 holds content that it has not returned; since 2.6 still coded."""
+    decoder = getattr(raw, "_decoder", None)
+    return bool(raw._decoded_buffer) or getattr(decoder, "has_unconsumed_tail", False)
 
 
 def _adopt(sock: Any) -> SocketReader:

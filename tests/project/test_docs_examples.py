@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import requests
-from house import FLOORS
 
 import resilient_requests
 from resilient_requests.chat._registry import DIALECTS
@@ -183,14 +182,3 @@ def test_a_block_that_is_not_run_gives_its_reason() -> None:
         ("b\n", 7, False),
         ("c\n", 11, True),
     ]
-
-
-FLOOR_ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
-
-
-def test_the_page_on_architecture_tells_the_plan() -> None:
-    """The plan is what the code is held to; the page is what people read."""
-    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    told = {unit: int(floor) for floor, unit in FLOOR_ROW.findall(text)}
-
-    assert told == {unit: floor for floor, units in enumerate(FLOORS, 1) for unit in units}

@@ -125,10 +125,13 @@ def upward_imports(modules: Iterable[Module]) -> Iterator[str]:
                 yield f"{module.name}:{line}: {module.room} must not import {room}"
 
 
-def private_imports(modules: Iterable[Module]) -> Iterator[str]:
-    """Yield each import of a private module of another room; public is a room's ``__init__``."""
+def private_imports(modules: Iterable[Module], others: Iterable[Module] = ()) -> Iterator[str]:
+    """Yield each import of another room's private module: a room's ``__init__`` says what it shows.
+
+    ``others``: modules that may be imported, and are not looked at.
+    """
     modules = list(modules)
-    names = [each.name for each in modules]
+    names = [each.name for each in (*modules, *others)]
     for module in modules:
         for line, target in module.imports(names):
             room, _, inside = target.partition(".")
