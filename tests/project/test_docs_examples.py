@@ -163,9 +163,11 @@ def test_the_readme_shows_what_the_demonstration_plays() -> None:
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *ROOT.glob("[!R]*.md")], ids=lambda page: f"{page.parent.name}/{page.name}"
+)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    """Sphinx checks the links of its own pages; nobody else checks those of the README."""
+    """Sphinx checks the links of its own pages; nobody else checks those beside the README."""
     targets = [
         target for target in LINK.findall(page.read_text("utf-8")) if not target.startswith("{")
     ]
