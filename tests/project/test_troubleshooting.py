@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -54,11 +55,11 @@ def lines(session: requests.Session, url: str) -> object:
     return list(session.get(url, stream=True).iter_content(None))
 
 
-def events(**limits: float) -> Call:
+def events(**limits: Any) -> Call:
     """Return a call that reads events within limits."""
 
     def read(session: requests.Session, url: str) -> object:
-        with iter_events(session.get(url, stream=True), **limits) as found:  # type: ignore[arg-type]
+        with iter_events(session.get(url, stream=True), **limits) as found:
             return list(found)
 
     return read
@@ -107,7 +108,7 @@ def secure(session: requests.Session, url: str) -> object:
 
 
 POOR = RetryPolicy(budget=RetryBudget(capacity=0, deposit=0, trickle=0))
-CASES: dict[str, tuple[Call, list[Reply], dict[str, object]]] = {
+CASES: dict[str, tuple[Call, list[Reply], dict[str, Any]]] = {
     "Connection reset by peer": (post, [reset()], {}),
     "Remote end closed connection without response": (post, [fin()], {}),
     "Read timed out. (read timeout=": (get, [silence()], {}),
@@ -151,7 +152,7 @@ def test_the_words_of_a_failure_are_on_the_page(words: str) -> None:
     call, replies, options = CASES[words]
     with FaultServer(*replies) as server, requests.Session() as session:
         for prefix in ("http://", "https://"):
-            adapter = ResilientAdapter(timeouts=Timeouts(idle=5.0), **options)  # type: ignore[arg-type]
+            adapter = ResilientAdapter(timeouts=Timeouts(idle=5.0), **options)
             session.mount(prefix, adapter)
         with pytest.raises(Exception) as caught:  # noqa: PT011  # of any class: its words count
             call(session, server.url)
