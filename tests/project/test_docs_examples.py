@@ -187,6 +187,14 @@ def test_a_block_that_is_not_run_gives_its_reason() -> None:
     ]
 
 
+def test_the_reference_has_each_public_name() -> None:
+    """Its groups are written by hand: a new name needs a place in one of them."""
+    text = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    told = re.findall(r"^\.\. (?:auto|py:)\w+:: (\w+)$", text, re.MULTILINE)
+
+    assert sorted(told) == sorted(resilient_requests.__all__)
+
+
 FLOOR_ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
 
 
