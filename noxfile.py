@@ -14,6 +14,7 @@ OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
 BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
+PAGES = ("tests/web/browser", "tests/docs")
 SUPPORT = Path("tests", "support").resolve()
 HOSTED = {  # schemas that check-jsonschema brings along
     "github-workflows": ".github/workflows/*.yml",
@@ -91,13 +92,15 @@ def requests(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Drive the chat page in Chromium; needs the system packages chromium and chromium-driver.
+    """Drive the chat page, and measure the documentation, in Chromium.
+
+    Needs the system packages chromium and chromium-driver.
 
     ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the docs.
     """
-    install(session, "test")
+    install(session, "test,docs")
     session.install("--upgrade", *BROWSER)
-    session.run("pytest", "-m", "browser", "-n", "2", "tests/web/browser", *session.posargs)
+    session.run("pytest", "-m", "browser", "-n", "2", *PAGES, *session.posargs)
 
 
 @nox.session

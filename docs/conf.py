@@ -24,7 +24,8 @@ html_theme = "furo"
 html_title = f"resilient_requests {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_js_files = ["copy.js"]
+html_js_files = ["pages.js"]
+html_use_index = False  # the reference is grouped by task, and the search knows each name
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
