@@ -175,6 +175,30 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+FRAGMENT = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)#([^)]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as code hosts and Sphinx make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(text)]
+    return {each.replace(" ", "-") for each in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    """A heading is renamed sooner than a file."""
+    found = FRAGMENT.findall(page.read_text("utf-8"))
+    lost = [
+        (target, anchor)
+        for target, anchor in found
+        if anchor not in anchors_of(page.parent / target if target else page)
+    ]
+
+    assert lost == []
+
+
 def test_a_block_that_is_not_run_gives_its_reason() -> None:
     """The comment is for readers of the source, too."""
     text = "```python\na\n```\n\n<!-- not run: needs Celery -->\n```python\nb\n```\n"
