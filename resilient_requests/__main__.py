@@ -7,7 +7,7 @@ import sys
 try:
     from resilient_requests.cli import main
 except KeyboardInterrupt:
-    # Imports take a good part of a second, in which people notice what they have mistyped.
+    # Imports take a good part of a second: long enough for a typing error to be noticed.
     sys.exit(130)
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """One response as it arrives: framing, coding, clocks, events, and the loops of requests.
 
-`iter_bytes` and `iter_events` read any streamed response; `ResilientResponse` is what the adapter
-returns, whose old loops are prompt and honest.
+`iter_bytes` and `iter_events` read any streamed response. `ResilientResponse` is the response that
+the adapter returns; requests' own loops over it are prompt, and report each cut.
 """
 
+from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat
 from resilient_requests.stream._iterators import (
     EVENT_STREAM,
     NDJSON,
@@ -14,7 +15,7 @@ from resilient_requests.stream._iterators import (
     iter_events,
     media_type,
 )
-from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._reader import Reader
 from resilient_requests.stream._response import ResilientResponse, resilient
 from resilient_requests.stream._sse import (
     MAX_EVENT_BYTES,

@@ -1,15 +1,16 @@
-"""Connections that are recycled: how they are dialled, pooled, retired and read.
+"""Connections that are recycled: they are dialled, pooled, judged and retired here.
 
-`TransportAdapter` is an ``HTTPAdapter`` over pools whose idle connections are stamped, judged at
-checkout and retired by generation; `PoolState` is what one adapter knows of them.
+`TransportAdapter` is an ``HTTPAdapter`` over recycling pools. Such a pool stamps each idle
+connection, judges it at checkout, and retires connections by generation. `PoolState` is the state
+of all pools of one adapter.
 """
 
 from resilient_requests.transport._adapter import TransportAdapter, verification
-from resilient_requests.transport._generations import PoolState, Rotation
+from resilient_requests.transport._generations import PoolState
 from resilient_requests.transport._keepalive import KeepAlivePolicy, parse_hint
 from resilient_requests.transport._raw import RawResponse, is_bodiless
 from resilient_requests.transport._socket import UNSET, SocketReader
-from resilient_requests.transport._stats import AdapterStats, OriginStats
+from resilient_requests.transport._stats import AdapterStats, OriginStats, Rotation
 from resilient_requests.transport._warm import WARM_FAILURES, as_requests, warm
 from resilient_requests.transport.dial import (
     Dial,
