@@ -12,6 +12,7 @@ import io
 import json
 import queue
 import re
+import runpy
 import socket
 import ssl
 import sys
@@ -474,6 +475,12 @@ def is_no_wish_of_the_callers(name: str, server: FaultServer) -> bool:
         context = pool.conn_kw.get("ssl_context")
 
     return context is None or context is getattr(requests.adapters, name)
+
+
+@canary("runpy", "cli/run/_program.py", "_run_module_as_main")
+def runs_what_python_runs(name: str, server: FaultServer) -> bool:
+    """A module by name, and without a change of the arguments what a directory holds."""
+    return list(inspect.signature(getattr(runpy, name)).parameters) == ["mod_name", "alter_argv"]
 
 
 @canary("requests", "retry/_replayable.py", "PreparedRequest._body_position")

@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from requests.utils import prepend_scheme_if_needed
 from urllib3.connection import HTTPConnection
+from urllib3.util import parse_url
 
 from resilient_requests.call import CancelToken
 from resilient_requests.transport import Dial, Outcome, in_order, resolve
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 
     from resilient_requests.transport import Try
 
-__all__ = ["Address", "Dialled", "measured"]
+__all__ = ["Address", "Dialled", "measured", "place_of"]
 
 _LIMIT = 3.0
 """Seconds for one address: two retransmissions of the first packet."""
 _AT_ONCE = 16
+_PROXY_PORTS = {"http": 80, "https": 443}
 _UNDECIDED = (Outcome.OVERTAKEN, Outcome.UNTRIED)
 
 
@@ -39,6 +42,12 @@ class Address:
     connect: float | None
     error: str | None
     won: bool
+
+
+def place_of(proxy: str) -> tuple[str, int]:
+    """Return the host and the port of a proxy's URL, of which requests needs no scheme."""
+    url = parse_url(prepend_scheme_if_needed(proxy, "http"))
+    return url.host or "", url.port or _PROXY_PORTS.get(url.scheme or "", 1080)
 
 
 def measured(host: str, port: int) -> list[Address]:

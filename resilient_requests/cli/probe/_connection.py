@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.util.wait import wait_for_read
 
 from resilient_requests.call import now
 from resilient_requests.cli._arguments import UsageError, web_url
 from resilient_requests.cli._output import describe, in_words
-from resilient_requests.cli.probe._addresses import Dialled, measured
+from resilient_requests.cli.probe._addresses import Dialled, measured, place_of
 from resilient_requests.transport import TLSContexts, parse_hint, socket_options
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["BROKEN", "Facts", "Finding", "ProbeConnection", "Result", "Target"]
 
 BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-_PROXY_PORTS = {"http": 80, "https": 443}
 _CONNECT = 10.0
 _FIRST_ANSWER = 15.0
 _MOST = 1 << 20  # of a body that has to be read before the connection can be used again
@@ -144,13 +142,9 @@ class Target:
 
         There are none of a name that cannot be resolved; a dial says why.
         """
-        host, port = self.host, self.port
-        if self._proxy is not None:
-            proxy = urllib3.util.parse_url(prepend_scheme_if_needed(self._proxy, "http"))
-            host = proxy.host or ""
-            port = proxy.port or _PROXY_PORTS.get(proxy.scheme or "", 1080)
+        place = (self.host, self.port) if self._proxy is None else place_of(self._proxy)
         try:
-            return measured(host, port)
+            return measured(*place)
         except BROKEN:
             return []
 
