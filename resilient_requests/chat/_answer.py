@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import requests
 
 from resilient_requests.call import _clock
-from resilient_requests.chat._assembly import Assembly
-from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, is_transient
-from resilient_requests.chat._wire import ChunkStream
+from resilient_requests.chat._chunks import ChunkStream
+from resilient_requests.chat._completion import CompletionBuilder
+from resilient_requests.chat.dialects._errors import (
+    BadChunkError,
+    ProviderError,
+    error_of,
+    is_transient,
+)
 from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
 from resilient_requests.stream._stream import Heartbeat, Reader
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
     from resilient_requests.stream._sse import ServerSentEvent
 
-__all__ = ["Answer"]
+__all__ = ["ChatResponse"]
 
 _DONE = "[DONE]"
 _MOST_AFTER = 64 * 1024
@@ -28,14 +33,14 @@ _DRAIN = 0.1
 _USAGE_WAIT = 2.0
 
 
-class Answer:
+class ChatResponse:
     """Reads one response; belongs to the thread that reads, but for ``cancel``."""
 
     def __init__(self, request: ChatRequest, response: requests.Response) -> None:
         self._request = request
         self._dialect = request.dialect
         self._parser = request.dialect.parser()
-        self._assembly = Assembly()
+        self._assembly = CompletionBuilder()
         self._asked = request.choices
         self._has_marker = False
         self._is_accepted = False

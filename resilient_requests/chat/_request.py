@@ -11,11 +11,11 @@ import requests
 from resilient_requests import _checks
 from resilient_requests.chat._censor import Censor
 from resilient_requests.chat._refusal import http_error
-from resilient_requests.chat._registry import dialect_of
+from resilient_requests.chat.dialects import dialect_of
 from resilient_requests.stream._stream import EVENT_STREAM
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._dialect import Dialect
+    from resilient_requests.chat.dialects._dialect import Dialect
 
 __all__ = ["ChatRequest", "build"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-from resilient_requests.chat._assembly import is_payload
-from resilient_requests.chat._text import TextStream
+from resilient_requests.chat._completion import is_payload, joined
+from resilient_requests.chat._types import ChatDelta
 from resilient_requests.exceptions import StreamBroken
 from resilient_requests.stream._stream import Heartbeat
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import requests
     from typing_extensions import Self, TypeVar
 
-    from resilient_requests.chat._answer import Answer
-    from resilient_requests.chat._opener import Opener
-    from resilient_requests.chat._types import ChatCompletion, ChatDelta
+    from resilient_requests.chat._answer import ChatResponse
+    from resilient_requests.chat._call import ChatCall
+    from resilient_requests.chat._types import ChatCompletion
 
     # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
     Item_co = TypeVar(
@@ -30,7 +30,7 @@ else:
 
     Item_co = TypeVar("Item_co", covariant=True)
 
-__all__ = ["ChatStream"]
+__all__ = ["ChatStream", "TextStream"]
 
 _MOST_HELD = 64
 
@@ -43,9 +43,9 @@ class ChatStream(Generic[Item_co]):
     the same error, which carries the answer so far as ``partial``.
     """
 
-    def __init__(self, opener: Opener) -> None:
-        self._opener = opener
-        self._answer: Answer = opener.open()
+    def __init__(self, call: ChatCall) -> None:
+        self._call = call
+        self._answer: ChatResponse = call.open()
         self._ready: deque[ChatDelta] = deque()
         self._held: (
             list[ChatDelta] | None
@@ -56,7 +56,7 @@ class ChatStream(Generic[Item_co]):
 
     def __repr__(self) -> str:
         state = "failed" if self._error is not None else "over" if self._is_over else "open"
-        return f"<ChatStream {state} dialect={self._opener.request.dialect.name}>"
+        return f"<ChatStream {state} dialect={self._call.request.dialect.name}>"
 
     @property
     def response(self) -> requests.Response:
@@ -66,7 +66,7 @@ class ChatStream(Generic[Item_co]):
     @property
     def completion(self) -> ChatCompletion:
         """The answer so far; whole once the stream has ended."""
-        attempts = tuple(self._opener.operation.records)
+        attempts = tuple(self._call.operation.records)
         return self._answer.completion(
             attempts=attempts, is_over=self._is_over or self._error is not None
         )
@@ -95,7 +95,7 @@ class ChatStream(Generic[Item_co]):
 
     def cancel(self) -> None:
         """End the stream from any thread: its reader raises `Cancelled` at once. Never blocks."""
-        self._opener.operation.cancel()
+        self._call.operation.cancel()
         self._answer.events.cancel()
 
     def close(self) -> None:
@@ -126,13 +126,13 @@ class ChatStream(Generic[Item_co]):
         try:
             return self._answer.read()
         except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
-            self._opener.lost(self._answer, error)
+            self._call.lost(self._answer, error)
             failure = error
         # Outside the handlers: an error of the replay is no consequence of the first.
         if isinstance(failure, StreamBroken) and self._held is not None and not self._has_replayed:
             self._has_replayed = True
             try:
-                self._answer = self._opener.reopen(failure)
+                self._answer = self._call.reopen(failure)
             except BaseException as error:  # noqa: BLE001  # raised again
                 failure = error
             else:
@@ -152,3 +152,34 @@ class ChatStream(Generic[Item_co]):
         if deltas is None or len(self._held) > _MOST_HELD or any(map(is_payload, deltas)):
             self._ready.extend(self._held)
             self._held = None
+
+
+class TextStream:
+    """Iterates over the texts of the first choice; see `ChatStream.iter_text`.
+
+    An object and no generator: after an error every further step raises it again, and ``close()`` closes the stream.
+    """
+
+    def __init__(self, stream: ChatStream[Any]) -> None:
+        self._stream = stream
+        self._half = ""  # of a character, whose other half has not come yet
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        for delta in self._stream:
+            if isinstance(delta, ChatDelta) and delta.content and delta.index == 0:
+                text = joined((self._half, delta.content)) if self._half else delta.content
+                self._half = text[-1] if "\ud800" <= text[-1] < "\udc00" else ""
+                if text := text.removesuffix(self._half):
+                    return text
+        last, self._half = self._half, ""
+        if last:
+            return last
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the stream; harmless when repeated."""
+        self._half = ""
+        self._stream.close()

@@ -31,7 +31,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests.chat._wire import JSONDocument
+from resilient_requests.chat._chunks import JSONDocument
 from resilient_requests.testing import FaultServer, stream
 
 each_wire = pytest.mark.parametrize("name", sorted(EXPECTED))

@@ -35,8 +35,8 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.chat.dialects import DIALECTS
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
 from resilient_requests.stream._reader import Reader
 from resilient_requests.testing import (
     FaultServer,

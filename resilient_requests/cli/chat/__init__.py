@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_requests._adapter import ResilientAdapter
 from resilient_requests.call._timeouts import Timeouts
-from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.chat.dialects import DIALECTS
 from resilient_requests.cli._seconds import up_to
 from resilient_requests.cli.chat import _answer, _question
 from resilient_requests.cli.chat._embedded import Embedded

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._members import count, items, position, table, text
 
 __all__ = ["ANTHROPIC"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_requests.chat._anthropic import ANTHROPIC
-from resilient_requests.chat._gemini import GEMINI
-from resilient_requests.chat._ollama import OLLAMA
-from resilient_requests.chat._openai import OPENAI
-from resilient_requests.chat._openai_responses import OPENAI_RESPONSES
+from resilient_requests.chat.dialects._anthropic import ANTHROPIC
+from resilient_requests.chat.dialects._gemini import GEMINI
+from resilient_requests.chat.dialects._ollama import OLLAMA
+from resilient_requests.chat.dialects._openai import OPENAI
+from resilient_requests.chat.dialects._openai_responses import OPENAI_RESPONSES
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._dialect import Dialect
+    from resilient_requests.chat.dialects._dialect import Dialect
 
 __all__ = ["DIALECTS", "dialect_of"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests.chat._answer import Answer
+from resilient_requests.chat._answer import ChatResponse
 from resilient_requests.exceptions import Cancelled
 from resilient_requests.retry._operation import Operation
 from resilient_requests.retry._send import IDEMPOTENCY_KEY
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion
 
-__all__ = ["Opener"]
+__all__ = ["ChatCall"]
 
 
-class Opener:
+class ChatCall:
     """Sends one chat request as often as its operation has it; belongs to the thread that reads the answers."""
 
     def __init__(self, request: ChatRequest) -> None:
@@ -27,18 +27,18 @@ class Opener:
         self.operation = Operation()
         self._key: dict[str, str | bytes] = {}
 
-    def open(self) -> Answer:
+    def open(self) -> ChatResponse:
         """Send the request, and return its answer once status and content type are good."""
         try:
             with self.operation:
                 response = self.request.send(self._key)
             self._keep_key(response)
-            return Answer(self.request, response)
+            return ChatResponse(self.request, response)
         except (requests.RequestException, Cancelled) as error:
             self.mark(error)
             raise
 
-    def reopen(self, failure: Exception) -> Answer:
+    def reopen(self, failure: Exception) -> ChatResponse:
         """Open the answer once more after ``failure``, which is raised where the rules forbid it."""
         try:
             return self.operation.replay(failure, self.open, lambda error: error is failure)
@@ -54,7 +54,7 @@ class Opener:
         """Let the next attempt be an operation of its own to the server, which would else repeat a bad answer."""
         self._key = {}
 
-    def lost(self, answer: Answer, error: BaseException) -> None:
+    def lost(self, answer: ChatResponse, error: BaseException) -> None:
         """Note that an answer came to nothing, and write on its error how far it came."""
         answer.events.close()  # also where the error is none of the stream's own
         self.operation.note(error, answer.attempt)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import as_json, count, error_of, items, position, table, text
-from resilient_requests.chat._openai import usage_of
 from resilient_requests.chat._types import ChatDelta, ToolCall
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._errors import error_of
+from resilient_requests.chat.dialects._members import as_json, count, items, position, table, text
+from resilient_requests.chat.dialects._openai import usage_of
 
 __all__ = ["OPENAI_RESPONSES"]
 

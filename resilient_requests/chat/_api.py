@@ -1,10 +1,11 @@
-"""Begins a chat stream."""
+"""The two chat calls: streamed and buffered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from resilient_requests.chat._opener import Opener
+from resilient_requests.chat._call import ChatCall
+from resilient_requests.chat._complete import Completer
 from resilient_requests.chat._request import build
 from resilient_requests.chat._stream import ChatStream
 
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
     import requests
 
-    from resilient_requests.chat._types import ChatDelta
+    from resilient_requests.chat._types import ChatCompletion, ChatDelta
     from resilient_requests.stream._stream import Heartbeat
 
-__all__ = ["stream_chat"]
+__all__ = ["complete_chat", "stream_chat"]
 
 
 @overload
@@ -94,4 +95,48 @@ def stream_chat(
         heartbeat=heartbeat,
         accept_bare_eof=accept_bare_eof,
     )
-    return ChatStream(Opener(request))
+    return ChatStream(ChatCall(request))
+
+
+def complete_chat(
+    session: requests.Session,
+    url: str,
+    *,
+    model: str,
+    messages: Any,
+    dialect: str = "openai",
+    idle_timeout: float | None = None,
+    event_timeout: float | None = None,
+    accept_bare_eof: bool = False,
+    headers: Mapping[str, str] | None = None,
+    timeout: Any = None,
+    **body: Any,
+) -> ChatCompletion:
+    """Send a chat request, and return its whole answer; it streams on the wire, so that silence is noticed.
+
+    An answer that breaks off, ends without its terminal marker, stalls, reports a transient error, or brings
+    a tool call whose arguments are no JSON, is thrown away and asked for anew: through a `ResilientAdapter`, within
+    its ``max_retries``, budget and deadlines, which the retries before a response share. On other adapters nothing
+    is repeated. Where no attempt is left, arguments that are no JSON are handed over as text, with
+    ``truncated`` set.
+
+    Parameters, but for ``heartbeat``, and errors are those of `stream_chat`. An error carries ``attempts``, what all
+    attempts did, and ``partial``, the longest answer that any of them brought.
+    """
+    if "heartbeat" in body:
+        raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")
+    request = build(
+        session,
+        url,
+        model=model,
+        messages=messages,
+        dialect=dialect,
+        more=body,
+        headers=headers,
+        timeout=timeout,
+        idle_timeout=idle_timeout,
+        event_timeout=event_timeout,
+        heartbeat=None,
+        accept_bare_eof=accept_bare_eof,
+    )
+    return Completer(ChatCall(request)).run()

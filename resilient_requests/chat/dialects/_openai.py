@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import as_json, count, error_of, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._errors import error_of
+from resilient_requests.chat.dialects._members import as_json, count, items, position, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

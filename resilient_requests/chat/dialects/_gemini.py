@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._members import count, items, position, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

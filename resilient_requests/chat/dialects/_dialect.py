@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.chat._faults import BadChunkError
+from resilient_requests.chat.dialects._errors import BadChunkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

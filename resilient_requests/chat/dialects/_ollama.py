@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilient_requests.chat._dialect import Dialect, Parser
-from resilient_requests.chat._faults import as_json, count, items, position, table, text
 from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._members import as_json, count, items, position, table, text
 
 __all__ = ["OLLAMA"]
 

@@ -6,13 +6,12 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.chat._text import joined
 from resilient_requests.chat._types import ChatCompletion, ChatDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["Assembly", "has_broken_calls", "is_payload", "weight"]
+__all__ = ["CompletionBuilder", "has_broken_calls", "is_payload", "joined", "weight"]
 
 _AT_LIMIT = frozenset(
     {
@@ -24,6 +23,16 @@ _AT_LIMIT = frozenset(
         "MAX_TOKENS",
     }
 )
+
+
+def joined(pieces: Iterable[str]) -> str:
+    """Return one text; a character whose halves (UTF-16 surrogates) came in two pieces is one again."""
+    text = "".join(pieces)
+    return (
+        text
+        if text.isascii()
+        else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    )
 
 
 def is_payload(delta: ChatDelta) -> bool:
@@ -61,7 +70,7 @@ class _Choice:
         )
 
 
-class Assembly:
+class CompletionBuilder:
     """Puts the deltas of one answer together; belongs to one thread."""
 
     def __init__(self) -> None:
