@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 from resilient_requests.chat._call import ChatCall
-from resilient_requests.chat._complete import Completer
+from resilient_requests.chat._completion import has_broken_calls, weight
 from resilient_requests.chat._request import build
 from resilient_requests.chat._stream import ChatStream
+from resilient_requests.exceptions import (
+    ChatAPIError,
+    StreamIdle,
+    StreamProtocolError,
+    StreamTruncated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import requests
 
+    from resilient_requests.chat._answer import ChatResponse
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
     from resilient_requests.stream._stream import Heartbeat
 
 __all__ = ["complete_chat", "stream_chat"]
+
+_MAX_EVENT_BYTES = 64 * 1024 * 1024  # an image or a piece of audio is one event
 
 
 @overload
@@ -30,7 +40,9 @@ def stream_chat(
     dialect: str = ...,
     idle_timeout: float | None = ...,
     event_timeout: float | None = ...,
+    first_token_timeout: float | None = ...,
     heartbeat: None = ...,
+    max_event_bytes: int = ...,
     accept_bare_eof: bool = ...,
     headers: Mapping[str, str] | None = ...,
     timeout: Any = ...,
@@ -46,7 +58,9 @@ def stream_chat(
     dialect: str = ...,
     idle_timeout: float | None = ...,
     event_timeout: float | None = ...,
+    first_token_timeout: float | None = ...,
     heartbeat: float | None,
+    max_event_bytes: int = ...,
     accept_bare_eof: bool = ...,
     headers: Mapping[str, str] | None = ...,
     timeout: Any = ...,
@@ -61,7 +75,9 @@ def stream_chat(
     dialect: str = "openai",
     idle_timeout: float | None = None,
     event_timeout: float | None = None,
+    first_token_timeout: float | None = None,
     heartbeat: float | None = None,
+    max_event_bytes: int = _MAX_EVENT_BYTES,
     accept_bare_eof: bool = False,
     headers: Mapping[str, str] | None = None,
     timeout: Any = None,
@@ -92,10 +108,67 @@ def stream_chat(
         timeout=timeout,
         idle_timeout=idle_timeout,
         event_timeout=event_timeout,
+        first_token_timeout=first_token_timeout,
         heartbeat=heartbeat,
+        max_event_bytes=max_event_bytes,
         accept_bare_eof=accept_bare_eof,
     )
     return ChatStream(ChatCall(request))
+
+
+class _Completer:
+    """Reads answers until one is good; used once."""
+
+    def __init__(self, call: ChatCall) -> None:
+        self._call = call
+        self._operation = call.operation
+        self._best: ChatCompletion | None = None
+        self._unusable: StreamProtocolError | None = None  # of an answer that came to its end
+
+    def run(self) -> ChatCompletion:
+        try:
+            completion = self._run()
+        except Exception as error:
+            if error is not self._unusable:
+                self._call.mark(error, self._best)
+                raise
+            completion = error.partial  # handed over as it is: the caller may know better
+        return replace(completion, attempts=tuple(self._operation.records))
+
+    def _run(self) -> ChatCompletion:
+        try:
+            return self._once()
+        except Exception as error:  # noqa: BLE001  # replay() raises it again
+            first = error
+        return self._operation.replay(first, self._once, self._is_worth_replaying)
+
+    def _once(self) -> ChatCompletion:
+        answer = self._call.open()
+        try:
+            while answer.read() is not None:
+                pass
+        except BaseException as error:
+            self._lost(answer, error)
+            raise
+        completion = answer.completion(attempts=(), is_over=True)
+        what = "the arguments of a tool call are no JSON" if has_broken_calls(completion) else None
+        if (reason := what or answer.contradiction) is not None:
+            self._unusable = StreamProtocolError(reason, **answer.reader.facts())
+            self._lost(answer, self._unusable)
+            raise self._unusable
+        return completion
+
+    def _lost(self, answer: ChatResponse, error: BaseException) -> None:
+        self._call.lost(answer, error)
+        partial = getattr(error, "partial", None)
+        if partial is not None and weight(partial) > weight(self._best):
+            self._best = partial
+        if error is self._unusable or isinstance(error, ChatAPIError):
+            self._call.renew_key()
+
+    def _is_worth_replaying(self, error: BaseException) -> bool:
+        is_bad = error is self._unusable or isinstance(error, (StreamIdle, StreamTruncated))
+        return is_bad or self._call.may_repeat(error)
 
 
 def complete_chat(
@@ -107,6 +180,8 @@ def complete_chat(
     dialect: str = "openai",
     idle_timeout: float | None = None,
     event_timeout: float | None = None,
+    first_token_timeout: float | None = None,
+    max_event_bytes: int = _MAX_EVENT_BYTES,
     accept_bare_eof: bool = False,
     headers: Mapping[str, str] | None = None,
     timeout: Any = None,
@@ -136,7 +211,9 @@ def complete_chat(
         timeout=timeout,
         idle_timeout=idle_timeout,
         event_timeout=event_timeout,
+        first_token_timeout=first_token_timeout,
         heartbeat=None,
+        max_event_bytes=max_event_bytes,
         accept_bare_eof=accept_bare_eof,
     )
-    return Completer(ChatCall(request)).run()
+    return _Completer(ChatCall(request)).run()

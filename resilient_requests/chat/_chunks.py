@@ -1,4 +1,4 @@
-"""The chunks of a response, whatever form they come in."""
+"""The chunks of a response, read under its clocks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from resilient_requests.call import _clock
+from resilient_requests.chat._forms import PAGE, Chunks
 from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._sse import (
-    MAX_EVENT_BYTES,
-    EventTooLarge,
-    ServerSentEvent,
-    SSEDecoder,
-)
+from resilient_requests.stream._sniff import Form, form_of
+from resilient_requests.stream._sse import EventTooLarge, ServerSentEvent
 from resilient_requests.stream._stream import (
     EVENT_STREAM,
     NDJSON,
@@ -25,157 +23,81 @@ from resilient_requests.stream._stream import (
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest
 
-__all__ = ["ChunkStream", "EventsOrDocument", "JSONDocument", "JSONLines"]
+__all__ = ["ChunkStream", "no_answer"]
 
 _EXCERPT = 120
-_EXCERPT_WAIT = 1.0
-_JSON_BEGINS = (
-    b"",
-    b"{",
-    b"[",
-)  # as no event stream does, whose lines begin with the names of fields
+_FIRST_BYTES = 1.0  # seconds for which a body may keep what it is to itself, where its type does
+_PAGES = ("text/html", "image/")
+_HINTS = {
+    EVENT_STREAM: Form.EVENTS,
+    "application/json": Form.JSON,
+    **dict.fromkeys(NDJSON, Form.JSON),
+}
 
 
-class JSONDocument:
-    """A body that is one JSON document: one event at its end, whatever white space was sent to keep it alive."""
-
-    is_document = True
-
-    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
-        self._held = bytearray()
-        self._most = most
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether anything but white space is held."""
-        return bool(self._held)
-
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Take bytes. Raises `EventTooLarge`."""
-        self._held += data if self._held else data.lstrip()
-        if len(self._held) > self._most:
-            raise EventTooLarge
-        return []
-
-    def flush(self) -> list[ServerSentEvent]:
-        """Return the document."""
-        held, self._held = self._held, bytearray()
-        return [ServerSentEvent(data=_text(held))]
-
-
-class JSONLines:
-    """A body of JSON documents, one per line; blank lines are skipped."""
-
-    is_document = False
-
-    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
-        self._held = bytearray()
-        self._most = most
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether an unfinished line is held."""
-        return bool(self._held.strip())
-
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the lines that ``data`` completes. Raises `EventTooLarge`."""
-        first, *lines = data.split(b"\n")
-        self._held += first
-        if len(self._held) > self._most:
-            raise EventTooLarge
-        if not lines:
-            return []
-        found = [bytes(self._held), *lines[:-1]]
-        self._held = bytearray(lines[-1])
-        return [ServerSentEvent(data=_text(line)) for line in found if line.strip()]
-
-    def flush(self) -> list[ServerSentEvent]:
-        """Return the unfinished line."""
-        return self.feed(b"\n")
-
-
-class EventsOrDocument:
-    """A body of server-sent events; or, where it holds none, the JSON document that it begins as."""
-
-    def __init__(self) -> None:
-        self.is_document = False
-        self._events = SSEDecoder(MAX_EVENT_BYTES, error_field=True)
-        self._document: JSONDocument | None = JSONDocument()
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether an unfinished event, or a document, is held."""
-        return self._events.is_pending or (self._document is not None and self._document.is_pending)
-
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the events that ``data`` completes. Raises `EventTooLarge`."""
-        events = self._events.feed(data)
-        if self._document is not None:
-            if events or not (self._document.is_pending or data.lstrip()[:1] in _JSON_BEGINS):
-                self._document = None
-            else:
-                self._document.feed(data)
-        return events
-
-    def flush(self) -> list[ServerSentEvent]:
-        """Return the event of an unfinished block, or the document."""
-        events = self._events.flush()
-        document, self._document = self._document, None
-        self.is_document = not events and document is not None and document.is_pending
-        return document.flush() if document is not None and self.is_document else events
-
-
-def _text(data: bytes | bytearray) -> str:
-    return data.decode("utf-8", "replace").removeprefix("\ufeff")
-
-
-class ChunkStream(EventStream):
-    """The events of a chat response; owned by one thread.
+class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
+    """The chunks of a chat response, as events; owned by one thread.
 
     Raises `StreamProtocolError` for a response that can be no answer.
     """
 
     def __init__(self, reader: Reader, request: ChatRequest) -> None:
-        kind = media_type(reader.response)
-        decoder: JSONDocument | JSONLines | EventsOrDocument
-        if kind == "application/json":
-            decoder = JSONDocument()
-        elif request.dialect.is_ndjson and kind in NDJSON:
-            decoder = JSONLines()
-        elif not request.dialect.is_ndjson and kind == EVENT_STREAM:
-            decoder = EventsOrDocument()
-        else:
-            reader.fail(_no_answer(reader, request))
-        self._form = decoder
-        super().__init__(reader, MAX_EVENT_BYTES, decoder)
+        kind, is_ndjson = media_type(reader.response), request.dialect.is_ndjson
+        chunks = Chunks(
+            request.max_event_bytes, _HINTS.get(kind), is_lines=is_ndjson or kind in NDJSON
+        )
+        super().__init__(reader, request.max_event_bytes, chunks)
+        expected = NDJSON if is_ndjson else (EVENT_STREAM,)
+        if kind != "application/json" and kind not in expected:
+            found = self._peek(chunks)
+            page = next((event.data for event in found if event.event == PAGE), None)
+            is_slow_page = not chunks.is_told and kind.startswith(_PAGES)
+            if page is not None or is_slow_page or (reader.is_done and not found):
+                reader.fail(no_answer(reader, request, page or ""))
+            self._events = iter(found)
 
-    @property
-    def is_document(self) -> bool:
-        """Whether the body is one JSON document, that of a server which does not stream."""
-        return self._form.is_document
+    def _peek(self, chunks: Chunks) -> list[ServerSentEvent]:
+        """Return what the first bytes bring, where they come soon and tell what the body is."""
+        until = _clock.boot() + _FIRST_BYTES
+        try:
+            while (left := until - _clock.boot()) > 0:
+                with self._reader.waiting_only(left):
+                    data = self._reader.read()
+                if isinstance(data, Heartbeat):
+                    break
+                found = chunks.feed(data) if data else chunks.flush()
+                if found or not data or chunks.is_told:
+                    return found
+        except EventTooLarge:
+            limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
+            self._reader.fail(StreamProtocolError(limit, **self._reader.facts()))
+        except requests.RequestException:
+            pass  # the first read raises it again
+        return []
 
     def next_within(self, seconds: float) -> ServerSentEvent | Heartbeat:
-        """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits of the stream."""
+        """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits."""
         with self._reader.waiting_only(seconds):
             return next(self)
+
+    def expect(self, event_timeout: float | None) -> None:
+        """Set the seconds without a part of the answer until `StreamIdle`; None: no limit."""
+        self._reader._event_timeout = event_timeout
 
     def disregard(self) -> None:
         """The last event was no progress: the clocks go on as if it had not come."""
         self._reader.eventless, self._reader.unyielded = self._clocks
 
 
-def _no_answer(reader: Reader, request: ChatRequest) -> StreamProtocolError:
-    try:
-        with reader.waiting_only(_EXCERPT_WAIT):
-            data = reader.read()
-    except requests.RequestException:
-        data = b""
+def no_answer(reader: Reader, request: ChatRequest, page: str) -> StreamProtocolError:
+    """Return the error for a body that begins so, and is no answer."""
     censor = request.censor(reader.response)
-    start = censor.line(
-        "" if isinstance(data, Heartbeat) else data.decode("utf-8", "replace"), _EXCERPT
-    )
-    given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT)
-    message = (
-        f"Content-Type is {given or 'missing'!r}, which is no answer; the body begins {start!r}"
-    )
+    given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT) or "missing"
+    start = censor.line(page, _EXCERPT)
+    is_page = form_of(page.encode("utf-8", "replace")) is Form.MARKUP
+    if is_page and media_type(reader.response) in _HINTS:
+        what = f"the body is HTML, though its Content-Type is {given!r}"
+        message = f"{what}; the body begins {start!r}"
+    else:
+        message = f"Content-Type is {given!r}, which is no answer; the body begins {start!r}"
     return StreamProtocolError(message, **reader.facts())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatCompletion, ChatDelta, ToolCall, Usage
+from resilient_requests.chat.kinds import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
-__all__ = ["CompletionBuilder", "has_broken_calls", "is_payload", "joined", "weight"]
+    from resilient_requests.chat.dialects import Parser
+
+__all__ = ["CompletionBuilder", "Finish", "has_broken_calls", "weight"]
 
 _AT_LIMIT = frozenset(
     {
@@ -23,21 +27,17 @@ _AT_LIMIT = frozenset(
         "MAX_TOKENS",
     }
 )
+# Numbers of more digits than int() takes are JSON all the same.
+_decode = json.JSONDecoder(parse_int=float).decode
 
 
-def joined(pieces: Iterable[str]) -> str:
-    """Return one text; a character whose halves (UTF-16 surrogates) came in two pieces is one again."""
-    text = "".join(pieces)
-    return (
-        text
-        if text.isascii()
-        else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    )
+class Finish(enum.IntEnum):
+    """How far a choice has come; of several that have not come as far as others, the lowest counts."""
 
-
-def is_payload(delta: ChatDelta) -> bool:
-    """Whether a delta carries a part of the answer: a role, usage or nothing at all is none."""
-    return bool(delta.content or delta.reasoning or delta.tool_calls or delta.finish_reason)
+    OPEN = 0  # it has no finish reason
+    EARLY = 1  # it has one, but nothing before it, or a part of the answer behind it
+    AT_ONCE = 2  # all that it said came with its finish reason, as a beginning might
+    LAST = 3  # it has one, behind what it said
 
 
 class _Choice:
@@ -47,6 +47,20 @@ class _Choice:
         self.calls: dict[int, ToolCall] = {}
         self.arguments: dict[int, list[str]] = {}
         self.finish_reason: str | None = None
+        self.finish = Finish.OPEN
+
+    @property
+    def has_payload(self) -> bool:
+        return bool(self.content or self.reasoning or self.calls)
+
+    def follow(self, reason: str | None, *, was_begun: bool, is_part: bool) -> None:
+        """Take what a chunk means for the end; ``was_begun``: a part had come in an earlier one."""
+        if self.finish is not Finish.OPEN:
+            if is_part:
+                self.finish = Finish.EARLY
+        elif reason:
+            self.finish = Finish.LAST if was_begun else Finish.AT_ONCE if is_part else Finish.EARLY
+        self.finish_reason = reason or self.finish_reason
 
     def add_call(self, fragment: ToolCall) -> None:
         index = fragment.index
@@ -57,15 +71,12 @@ class _Choice:
             return
         self.arguments[index].append(fragment.arguments)
         if (fragment.id and not known.id) or (fragment.name and not known.name):
-            self.calls[index] = ToolCall(
-                index, known.id or fragment.id, known.name or fragment.name
-            )
+            call_id, name = known.id or fragment.id, known.name or fragment.name
+            self.calls[index] = ToolCall(index, call_id, name, kind=fragment.kind)
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(
-            ToolCall(
-                index, self.calls[index].id, self.calls[index].name, joined(self.arguments[index])
-            )
+            replace(self.calls[index], arguments=joined(self.arguments[index]))
             for index in sorted(self.calls)
         )
 
@@ -76,65 +87,75 @@ class CompletionBuilder:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._choices: dict[int, _Choice] = {}
-        self._unfinished = 0
 
     def add(self, delta: ChatDelta) -> bool:
         """Take one delta in, and return whether it carries a part of the answer."""
-        if delta.usage is not None:
-            self.usage = delta.usage
-        if not is_payload(delta):
-            return False
-        choice = self._choices.get(delta.index)
+        content, reasoning, calls, finish_reason, usage, index, _ = delta
+        if usage is not None:
+            self.usage = usage
+        choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[delta.index] = _Choice()
-            self._unfinished += 1
+            if not (content or reasoning or calls or finish_reason):
+                return False  # a role, usage, or nothing at all
+            choice = self._choices[index] = _Choice()
+        if content and not (reasoning or calls or finish_reason) and choice.finish is Finish.OPEN:
+            choice.content.append(content)  # nearly always
+            return True
+        return self._add(choice, delta)
+
+    @staticmethod
+    def _add(choice: _Choice, delta: ChatDelta) -> bool:
+        was_begun = choice.has_payload
         if delta.content:
             choice.content.append(delta.content)
         if delta.reasoning:
             choice.reasoning.append(delta.reasoning)
         for fragment in delta.tool_calls:
             choice.add_call(fragment)
-        if delta.finish_reason:
-            self._unfinished -= choice.finish_reason is None
-            choice.finish_reason = delta.finish_reason
-        return True
+        is_part = bool(delta.content or delta.reasoning or delta.tool_calls)
+        choice.follow(delta.finish_reason, was_begun=was_begun, is_part=is_part)
+        return is_part
 
-    @property
-    def has_payload(self) -> bool:
-        """Whether a part of the answer has come."""
-        return bool(self._choices)
+    def finish(self, choices: int) -> Finish:
+        """Return how far the answer has come, of which so many choices are to come at least."""
+        if len(self._choices) < choices:
+            return Finish.OPEN
+        return min((choice.finish for choice in self._choices.values()), default=Finish.OPEN)
 
-    def is_finished(self, choices: int) -> bool:
-        """Whether every choice that was seen has its finish reason, and at least so many were."""
-        return not self._unfinished and len(self._choices) >= choices
+    def settle(self) -> None:
+        """Take finish reasons that came at once for the last word: what follows is no answer."""
+        for choice in self._choices.values():
+            if choice.finish is Finish.AT_ONCE:
+                choice.finish = Finish.LAST
 
     def completion(
-        self, *, is_final: bool, truncated: bool, refused: Collection[int] = (), **facts: Any
+        self, parser: Parser, *, is_final: bool, truncated: bool, attempts: tuple[Any, ...]
     ) -> ChatCompletion:
-        """Return the answer so far; tool calls only where it ``is_final``, and of no ``refused`` choice."""
+        """Return the answer so far; calls and message only where it ``is_final``."""
         found = []
         for index in sorted(self._choices) or [0]:
             choice = self._choices.get(index) or _Choice()
-            calls = choice.tool_calls() if is_final and index not in refused else ()
-            content, reasoning = joined(choice.content), joined(choice.reasoning)
-            is_cut = truncated or not _are_json(calls)
-            found.append(
-                ChatCompletion(
-                    content,
-                    reasoning,
-                    calls,
-                    choice.finish_reason,
-                    self.usage,
-                    truncated=is_cut,
-                    **facts,
-                )
+            calls = choice.tool_calls() if is_final and index not in parser.refused else ()
+            completion = ChatCompletion(
+                joined(choice.content),
+                joined(choice.reasoning),
+                calls,
+                choice.finish_reason,
+                self.usage,
+                parser.model,
+                parser.id,
+                truncated or parser.contradiction is not None or not _are_json(calls),
+                attempts,
+                unknown=dict(parser.unknown),
             )
+            message = parser.message(index, completion) if is_final else None
+            found.append(replace(completion, message=message))
         first, *others = found
         return replace(first, alternatives=tuple(others)) if others else first
 
 
 def has_broken_calls(completion: ChatCompletion) -> bool:
-    """Whether the arguments of a tool call are no JSON, which another attempt may mend."""
+    """Whether the arguments of a call are no JSON, which another attempt may mend."""
     choices = (completion, *completion.alternatives)
     # Cut by the caller's own limit they would be so again, at the same price.
     return any(
@@ -143,10 +164,11 @@ def has_broken_calls(completion: ChatCompletion) -> bool:
 
 
 def _are_json(calls: Iterable[ToolCall]) -> bool:
-    """Whether the arguments of all calls are JSON, or none at all."""
+    """Whether the arguments of all functions are JSON, or none at all."""
     try:
         for call in calls:
-            json.loads(call.arguments.strip() or "null")
+            if call.kind == "function" and (written := call.arguments.strip()):
+                _decode(written)
     except (ValueError, RecursionError):
         return False
     return True

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic
 
-from resilient_requests.chat._completion import is_payload, joined
+import requests
+
 from resilient_requests.chat._types import ChatDelta
-from resilient_requests.exceptions import StreamBroken
+from resilient_requests.chat.kinds import joined
 from resilient_requests.stream._stream import Heartbeat
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import requests
     from typing_extensions import Self, TypeVar
 
     from resilient_requests.chat._answer import ChatResponse
@@ -35,27 +36,38 @@ __all__ = ["ChatStream", "TextStream"]
 _MOST_HELD = 64
 
 
+class _State(enum.Enum):
+    """How far a stream has come, and what its ``repr`` calls that."""
+
+    UNSEEN = "unseen"  # nothing was shown: an attempt that fails can be replayed
+    REPLAYED = "replayed"  # nothing was shown, and one attempt has failed: once is enough
+    SHOWN = "shown"
+    OVER = "over"
+    FAILED = "failed"
+
+    @property
+    def is_open(self) -> bool:
+        return self not in (_State.OVER, _State.FAILED)
+
+
 class ChatStream(Generic[Item_co]):
     """Iterates over the `ChatDelta` objects of an answer; see `stream_chat`.
 
     To type checkers a ``ChatStream[ChatDelta]`` is one without heartbeats, a ``ChatStream`` any.
-    One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every further step raises
-    the same error, which carries the answer so far as ``partial``.
+    One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every
+    further step raises the same error, which carries the answer so far as ``partial``.
     """
 
     def __init__(self, call: ChatCall) -> None:
         self._call = call
-        self._answer: ChatResponse = call.open()
+        self._state = _State.UNSEEN
         self._ready: deque[ChatDelta] = deque()
-        self._held: (
-            list[ChatDelta] | None
-        ) = []  # what says nothing yet; None once something was shown
-        self._has_replayed = False
+        self._held: list[ChatDelta] = []  # what is no part of the answer, before its first part
         self._error: BaseException | None = None
-        self._is_over = False
+        self._answer: ChatResponse = self._open()
 
     def __repr__(self) -> str:
-        state = "failed" if self._error is not None else "over" if self._is_over else "open"
+        state = "open" if self._state.is_open else self._state.value
         return f"<ChatStream {state} dialect={self._call.request.dialect.name}>"
 
     @property
@@ -67,24 +79,33 @@ class ChatStream(Generic[Item_co]):
     def completion(self) -> ChatCompletion:
         """The answer so far; whole once the stream has ended."""
         attempts = tuple(self._call.operation.records)
-        return self._answer.completion(
-            attempts=attempts, is_over=self._is_over or self._error is not None
-        )
+        return self._answer.completion(attempts=attempts, is_over=not self._state.is_open)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Item_co:
-        while not self._ready:
+        ready = self._ready
+        while not ready:
             if self._error is not None:
                 raise self._error
-            if self._is_over:
+            if self._state is _State.OVER:
                 raise StopIteration
-            found = self._read()
-            if isinstance(found, Heartbeat):
-                return found  # type: ignore[return-value]  # `stream_chat` promises it to no one else
-            self._take(found)
-        return self._ready.popleft()  # type: ignore[return-value]
+            try:
+                found = self._answer.read()
+            except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
+                failure = error
+            else:
+                if isinstance(found, Heartbeat):
+                    return found  # type: ignore[return-value]  # nobody else gets one
+                if found is not None and self._state is _State.SHOWN:
+                    ready.extend(found)
+                else:
+                    self._hold(found)
+                continue
+            # Outside the handlers: an error of the replay is no consequence of the first.
+            self._replay(failure)
+        return ready.popleft()  # type: ignore[return-value]
 
     def iter_text(self) -> TextStream:
         """Iterate over the texts of the first choice, as they arrive; heartbeats are left out.
@@ -100,8 +121,8 @@ class ChatStream(Generic[Item_co]):
 
     def close(self) -> None:
         """Give the connection back, or close it where the answer is not complete; harmless when repeated."""
-        if not self._is_over and self._error is None:
-            self._is_over = True
+        if self._state.is_open:
+            self._state = _State.OVER
             self._ready.clear()
             self._answer.close()
 
@@ -118,46 +139,47 @@ class ChatStream(Generic[Item_co]):
 
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
-        if answer is not None and not self._is_over and self._error is None:
+        if answer is not None and self._state.is_open:
             answer.reader.abandon()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
-    def _read(self) -> list[ChatDelta] | Heartbeat | None:
+    def _open(self) -> ChatResponse:
         try:
-            return self._answer.read()
-        except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
-            self._call.lost(self._answer, error)
+            return self._call.open()
+        except requests.ReadTimeout as error:
             failure = error
-        # Outside the handlers: an error of the replay is no consequence of the first.
-        if isinstance(failure, StreamBroken) and self._held is not None and not self._has_replayed:
-            self._has_replayed = True
+        self._state = _State.REPLAYED
+        return self._call.reopen(failure)
+
+    def _replay(self, failure: BaseException) -> None:
+        """Go on with another attempt where nothing was shown yet; else raise the failure."""
+        self._call.lost(self._answer, failure)
+        if self._state is _State.UNSEEN and isinstance(failure, requests.RequestException):
+            self._state = _State.REPLAYED
             try:
                 self._answer = self._call.reopen(failure)
-            except BaseException as error:  # noqa: BLE001  # raised again
+            except BaseException as error:  # noqa: BLE001  # raised below
                 failure = error
             else:
                 self._held.clear()
-                return []
-        self._error = failure
+                return
+        self._state, self._error = _State.FAILED, failure
         raise failure
 
-    def _take(self, deltas: list[ChatDelta] | None) -> None:
-        if deltas is None:
-            self._is_over = True
-        if self._held is None:
-            self._ready.extend(deltas or ())
-            return
-        # Until a part of the answer comes nothing is shown: then a broken attempt can be replayed unseen.
+    def _hold(self, deltas: list[ChatDelta] | None) -> None:
+        """Show nothing until a part of the answer comes: till then it can be replayed unseen."""
         self._held.extend(deltas or ())
-        if deltas is None or len(self._held) > _MOST_HELD or any(map(is_payload, deltas)):
+        if deltas is None or len(self._held) > _MOST_HELD or self._answer.has_output:
             self._ready.extend(self._held)
-            self._held = None
+            self._held.clear()
+            self._state = _State.OVER if deltas is None else _State.SHOWN
 
 
 class TextStream:
     """Iterates over the texts of the first choice; see `ChatStream.iter_text`.
 
-    An object and no generator: after an error every further step raises it again, and ``close()`` closes the stream.
+    An object and no generator: after an error every further step raises it again, and ``close()``
+    closes the stream.
     """
 
     def __init__(self, stream: ChatStream[Any]) -> None:

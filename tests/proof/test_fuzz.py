@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sse_vectors import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
-from resilient_requests.chat._chunks import JSONLines
+from resilient_requests.chat._forms import JSONLines
 from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
 from resilient_requests.stream._loops import lines, split
 from resilient_requests.stream._response import ResilientResponse

@@ -13,7 +13,7 @@ from coded_bodies import until_error
 from sse_vectors import Vector, cut, decoded, vectors
 
 from resilient_requests import ServerSentEvent
-from resilient_requests.chat._chunks import JSONDocument, JSONLines
+from resilient_requests.chat._forms import JSONDocument, JSONLines
 from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 
 MIB = 1 << 20

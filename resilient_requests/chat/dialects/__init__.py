@@ -1,22 +1,20 @@
-"""The dialects there are."""
+"""The dialects that providers speak, a file each, and how one is found by its name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resilient_requests.chat.dialects._anthropic import ANTHROPIC
+from resilient_requests.chat.dialects._cohere import COHERE
+from resilient_requests.chat.dialects._dialect import Dialect, Parser
 from resilient_requests.chat.dialects._gemini import GEMINI
 from resilient_requests.chat.dialects._ollama import OLLAMA
 from resilient_requests.chat.dialects._openai import OPENAI
 from resilient_requests.chat.dialects._openai_responses import OPENAI_RESPONSES
 
-if TYPE_CHECKING:
-    from resilient_requests.chat.dialects._dialect import Dialect
-
-__all__ = ["DIALECTS", "dialect_of"]
+__all__ = ["DIALECTS", "Dialect", "Parser", "dialect_of"]
 
 DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (ANTHROPIC, GEMINI, OLLAMA, OPENAI, OPENAI_RESPONSES)
+    dialect.name: dialect
+    for dialect in (ANTHROPIC, COHERE, GEMINI, OLLAMA, OPENAI, OPENAI_RESPONSES)
 }
 
 

@@ -3,97 +3,150 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from resilient_requests.chat._types import ChatDelta, ToolCall, Usage
+from resilient_requests.chat._types import ChatDelta, ToolCall
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
-from resilient_requests.chat.dialects._members import count, items, position, table, text
+from resilient_requests.chat.kinds import Tokens, grow, items, position, reason, table, text, whole
+
+if TYPE_CHECKING:
+    from resilient_requests.chat._types import ChatCompletion
 
 __all__ = ["ANTHROPIC"]
 
+_CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
+_BLOCKS = ("text", "thinking", "redacted_thinking", "compaction", "container_upload")
+_BLOCK_ENDS = ("tool_use", "tool_result")
+_TEXTS = ("text_delta", "thinking_delta")
+_DELTAS = ("citations_delta", "compaction_delta", "input_json_delta", "signature_delta", *_TEXTS)
+
+
+class _Block:
+    """A block of content; ``call`` is its number where the caller has to answer it."""
+
+    def __init__(self, raw: dict[str, Any], call: int | None = None) -> None:
+        self.raw = {**raw, "citations": [*(raw.get("citations") or ())]}
+        self.call = call
+        # A whole input may stand at the start, and then come in pieces as well: those replace it.
+        self.given = json.dumps(raw["input"]) if raw.get("input") and call is not None else ""
+
+    def take(self, delta: dict[str, Any]) -> None:
+        if "citation" in delta:
+            self.raw["citations"].append(delta["citation"])
+        else:
+            grow(self.raw, {name: each for name, each in delta.items() if name != "type"})
+
+    def rest(self) -> tuple[ToolCall, ...]:
+        """Return the input of a call that no pieces have replaced, once."""
+        given, self.given = self.given, ""
+        return (ToolCall(self.call or 0, arguments=given),) if given else ()
+
+    def built(self) -> dict[str, Any]:
+        raw = {name: each for name, each in whole(self.raw).items() if name != "citations" or each}
+        if (written := raw.pop("partial_json", "")).strip():
+            try:
+                raw["input"] = json.loads(written)
+            except (ValueError, RecursionError):
+                raw["input"] = {"INVALID_JSON": written}  # the API's documentation wants it so
+        return raw
+
 
 class _AnthropicParser(Parser):
-    """Reads the events of a message; ``type`` in the data decides, since some gateways name the events otherwise."""
+    """Reads the events of a message; ``type`` in the data decides, since gateways rename events."""
+
+    tokens: ClassVar[Tokens] = Tokens(("input_tokens", *_CACHED), ("output_tokens",))
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: dict[str, Any] = {}
-        self._calls: dict[int, int] = {}  # index of the content block -> number of the call
+        self._blocks: list[_Block] = []
+        self._by_index: dict[int, _Block] = {}
 
-    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
-        kind = text(data.get("type")) or event
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:
+        kind, found = text(data.get("type")) or event, ChatDelta(raw=data)
         if kind == "content_block_delta":
-            return [self._delta(data)]
-        if kind == "content_block_start":
-            return [self._start(data)]
-        if kind == "message_start":
+            found = self._delta(table(data.get("delta")), data)
+        elif kind == "content_block_start":
+            found = self._start(table(data.get("content_block")), data)
+        elif kind == "message_start":
             self._begin(table(data.get("message")))
         elif kind == "message_delta":
-            return [
-                self._finish(table(data.get("delta")).get("stop_reason"), data.get("usage"), data)
-            ]
-        elif kind == "message_stop":
-            self.is_done = True
-        elif kind != "content_block_stop":
-            return []
-        return [ChatDelta(raw=data)]
+            ending = table(data.get("delta")).get("stop_reason")
+            return self._finish(ending, data.get("usage"), data)
+        elif kind in ("content_block_stop", "message_stop"):
+            self.is_done = kind == "message_stop"
+            found = self._rest(data)
+        elif kind != "ping":
+            return None
+        return [found]
 
-    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         if not isinstance(data.get("content"), list):
-            return super().whole(data)
+            return None
         self._begin(data)
-        blocks = [
-            self._block(number, block, data) for number, block in enumerate(items(data["content"]))
-        ]
+        places = enumerate(items(data["content"]))
+        found = [self._start(each, {"index": index})._replace(raw=data) for index, each in places]
         self.is_done = True
-        return [*blocks, self._finish(data.get("stop_reason"), data.get("usage"), data)]
+        return [*found, *self._finish(data.get("stop_reason"), None, data)]
+
+    def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
+        content = [block.built() for block in self._blocks]
+        # The API refuses a text that is empty, as each of its own texts is when it begins.
+        content = [each for each in content if each.get("type") != "text" or each.get("text")]
+        return {"role": "assistant", "content": content} if content else None
 
     def _begin(self, message: dict[str, Any]) -> None:
-        self.id, self.model = text(message.get("id")) or None, text(message.get("model")) or None
-        self._usage = table(message.get("usage"))
+        self.begin(message)
+        self.usage(message.get("usage"))
 
-    def _finish(self, reason: object, usage: object, raw: dict[str, Any]) -> ChatDelta:
-        if reason == "refusal":
+    def _finish(self, ending: object, usage: object, raw: dict[str, Any]) -> list[ChatDelta]:
+        if ending == "refusal":
             self.refused.add(0)
-        # The last counts are cumulative, but need not repeat those of the start.
-        self._usage = {**self._usage, **table(usage)}
-        known = self._usage
-        read, written = count(known.get("input_tokens")), count(known.get("output_tokens"))
-        total = None if read is None or written is None else read + written
-        return ChatDelta(
-            finish_reason=text(reason) or None,
-            usage=Usage(read, written, total, known) if known else None,
-            raw=raw,
-        )
+        self.usage(usage)  # these counts replace those of the start, but need not repeat them
+        last = ChatDelta(finish_reason=reason(ending), usage=self.known_usage, raw=raw)
+        return [self._rest(raw), last]
 
-    def _start(self, data: dict[str, Any]) -> ChatDelta:
-        return self._block(
-            position(data.get("index", 0), "content block"), table(data.get("content_block")), data
-        )
+    def _rest(self, raw: dict[str, Any]) -> ChatDelta:
+        calls = tuple(call for block in self._blocks for call in block.rest())
+        return ChatDelta(tool_calls=calls, raw=raw)
 
-    def _block(self, index: int, block: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
-        if block.get("type") == "tool_use":
-            number = self._calls.setdefault(index, len(self._calls))
-            given = block.get("input")
-            arguments = json.dumps(given) if given else ""
-            call = ToolCall(
-                number, text(block.get("id")) or None, text(block.get("name")) or None, arguments
-            )
-            return ChatDelta(tool_calls=(call,), raw=raw)
+    def _start(self, block: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
+        kind, call_id = text(block.get("type")), text(block.get("id")) or None
+        calls = [each.raw.get("id") for each in self._blocks if each.call is not None]
+        if call_id is not None and call_id in calls:
+            return ChatDelta(raw=raw)  # it was told before
+        call = position(len(calls), "tool call") if kind == "tool_use" else None
+        self._blocks.append(_Block(block, call))
+        self._by_index[_index(raw)] = self._blocks[-1]  # in the place of another
+        if call is not None:
+            head = ToolCall(call, call_id, text(block.get("name")) or None)
+            return ChatDelta(tool_calls=(head,), raw=raw)
+        if kind not in _BLOCKS and not kind.endswith(_BLOCK_ENDS):
+            self.note_unknown(f"content_block.{kind}")
+        self.other_output += kind not in ("text", "thinking")
         return ChatDelta(text(block.get("text")), text(block.get("thinking")), raw=raw)
 
-    def _delta(self, data: dict[str, Any]) -> ChatDelta:
-        delta = table(data.get("delta"))
-        index = position(data.get("index", 0), "content block")
-        if delta.get("type") == "input_json_delta":
-            # Tools that the provider runs itself have arguments too, but are no calls of the caller's.
-            number = self._calls.get(index)
-            if number is None:
-                return ChatDelta(raw=data)
-            return ChatDelta(
-                tool_calls=(ToolCall(number, arguments=text(delta.get("partial_json"))),), raw=data
-            )
-        return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=data)
+    def _delta(self, delta: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
+        kind, piece = text(delta.get("type")), text(delta.get("partial_json"))
+        block = self._by_index.get(_index(raw))
+        if block is None:
+            self._start({"type": kind.removesuffix("_delta")}, raw)
+            block = self._blocks[-1]
+            if piece:
+                self.contradiction = "a call has arguments, and no beginning"
+        block.take(delta)
+        if kind in _TEXTS:
+            return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=raw)
+        if kind not in _DELTAS:
+            self.note_unknown(f"delta.{kind}")
+        if block.call is None or not piece:
+            self.other_output += kind != "input_json_delta" or bool(piece)
+            return ChatDelta(raw=raw)
+        block.given = ""
+        return ChatDelta(tool_calls=(ToolCall(block.call, arguments=piece),), raw=raw)
+
+
+def _index(raw: dict[str, Any]) -> int:
+    return position(raw.get("index", 0), "content block")
 
 
 ANTHROPIC = Dialect(

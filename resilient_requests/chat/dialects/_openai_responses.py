@@ -1,120 +1,137 @@
-"""OpenAI responses."""
+"""OpenAI responses, and what vLLM, gateways and others make of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from resilient_requests.chat._types import ChatDelta, ToolCall
+from resilient_requests.chat._types import ChatDelta
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
-from resilient_requests.chat.dialects._errors import error_of
-from resilient_requests.chat.dialects._members import as_json, count, items, position, table, text
-from resilient_requests.chat.dialects._openai import usage_of
+from resilient_requests.chat.kinds import (
+    Added,
+    Items,
+    Tokens,
+    as_json,
+    error_of,
+    items,
+    said,
+    table,
+    text,
+)
+
+if TYPE_CHECKING:
+    from resilient_requests.chat._types import ChatCompletion
 
 __all__ = ["OPENAI_RESPONSES"]
 
-# What the events of these names hold, piece by piece (".delta") and whole (".done").
-_PIECES = {
-    "response.output_text": "text",
-    "response.refusal": "refusal",
-    "response.reasoning_text": "reasoning",
-    "response.reasoning_summary_text": "reasoning",
+# The events that bring a text, piece by piece (".delta") and whole (".done"): the family of their
+# item, and the kind of the text.
+_TEXTS = {
+    "response.output_text": ("message", "text"),
+    "response.refusal": ("message", "refusal"),
+    "response.reasoning": ("reasoning", "reasoning"),
+    "response.reasoning_text": ("reasoning", "reasoning"),
+    "response.reasoning_summary": ("reasoning", "summary"),
+    "response.reasoning_summary_text": ("reasoning", "summary"),
+    "response.function_call_arguments": ("call", "input"),
+    "response.custom_tool_call_input": ("call", "input"),
 }
+_WHOLE = ("text", "refusal", "arguments", "input")  # the member that holds a text as a whole
+_PARTS = ("response.content_part", "response.reasoning_summary_part")
 _OPENING = ("response.created", "response.queued", "response.in_progress")
-_UNFINISHED = ("queued", "in_progress")
-_CLOSING = ("response.completed", "response.incomplete", "response.failed")
+_CLOSING = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_SILENT = ("keepalive", "ping", "response.rate_limits.updated")
+# What else is output: audio, images, and the tools that the provider runs itself.
+_OTHERS = (
+    "response.apply_patch_call",
+    "response.audio",
+    "response.code_interpreter_call",
+    "response.compaction",
+    "response.computer_call",
+    "response.file_search_call",
+    "response.image_generation_call",
+    "response.mcp_",
+    "response.output_text.annotation",
+    "response.shell_call",
+    "response.web_search_call",
+)
 
 
 class _ResponsesParser(Parser):
     """Reads the events of a response; the event's name equals ``type`` in the data."""
 
+    tokens: ClassVar[Tokens] = Tokens(("input_tokens",), ("output_tokens",))
+
     def __init__(self) -> None:
         super().__init__()
-        self._calls: dict[int, int] = {}  # output index -> number of the call
-        self._begun: set[int] = set()  # calls that some of their arguments have come of
-        self._shown: set[tuple[str, int, int]] = (
-            set()
-        )  # kind, output and part of what was handed out
+        self._items = Items()
 
-    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
+    def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:
         kind = text(data.get("type")) or event
         name, _, step = kind.rpartition(".")
-        if name in _PIECES:
-            return [self._piece(_PIECES[name], step, data)]
-        if kind.startswith("response.function_call_arguments."):
-            return [self._arguments(data)]
-        if kind in ("response.output_item.added", "response.output_item.done"):
-            return [self._item(table(data.get("item")), data)]
+        if name in _TEXTS:
+            return [self._text(*_TEXTS[name], step, data)]
+        if name == "response.output_item":
+            return self._item(table(data.get("item")), step, data)
         if kind in _CLOSING:
-            return self._close(table(data.get("response")), data, kind.removeprefix("response."))
+            return self._close(table(data.get("response")), step, data)
+        if name in _PARTS and step == "done":
+            return [self._part(table(data.get("part")), data)]
         if kind in _OPENING:
-            self._begin(table(data.get("response")))
-            return [ChatDelta(raw=data)]
-        return []
+            self.begin(table(data.get("response")))
+        elif name not in _PARTS and kind not in _SILENT:
+            is_known = kind.startswith(_OTHERS)
+            self.other_output += is_known or step == "delta"
+            return [ChatDelta(raw=data)] if is_known else None
+        return [ChatDelta(raw=data)]
 
-    def whole(self, data: dict[str, Any]) -> list[ChatDelta]:
+    def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         if not isinstance(data.get("output"), list):
-            return super().whole(data)
-        if data.get("status") in _UNFINISHED:
-            self._begin(data)
-            return self._output(data, data)
-        return self._close(data, data)
+            return None
+        if data.get("status") not in ("queued", "in_progress"):
+            return self._close(data, "completed", data)
+        self.begin(data)
+        return self._output(data, data)
 
-    def _piece(self, what: str, step: str, data: dict[str, Any]) -> ChatDelta:
-        part = count(data.get("content_index")) or count(data.get("summary_index")) or 0
-        place = what, count(data.get("output_index")) or 0, part
-        added = text(data.get("delta"))
-        # ".done" repeats the whole, which counts only where there were no deltas.
-        if step == "done" and place not in self._shown:
-            added = text(data.get("text")) or text(data.get("refusal"))
-        if added:
-            self._shown.add(place)
-        return self._said(what, added, data)
+    def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
+        return self._items.built() or None
 
-    def _said(self, what: str, added: str, raw: dict[str, Any]) -> ChatDelta:
-        if what == "refusal":
+    def _text(self, family: str, kind: str, step: str, data: dict[str, Any]) -> ChatDelta:
+        if step == "delta":
+            return self._delta(self._items.add(data, family, kind, text(data.get("delta"))), data)
+        whole = next((found for name in _WHOLE if (found := as_json(data.get(name)))), "")
+        return self._delta(self._items.add_part(data, family, kind, "text", whole), data)
+
+    def _part(self, part: dict[str, Any], data: dict[str, Any]) -> ChatDelta:
+        spoken, place = said(part), ("message", "text")
+        if spoken.reasoning:
+            is_summary = text(part.get("type")).startswith("summary")
+            place = ("reasoning", "summary" if is_summary else "reasoning")
+        elif spoken.refusal:
+            place = ("message", "refusal")
+        whole = spoken.content or spoken.reasoning or spoken.refusal
+        return self._delta(self._items.add_part(data, *place, "part", whole), data)
+
+    def _item(self, raw: dict[str, Any], step: str, data: dict[str, Any]) -> list[ChatDelta]:
+        added = self._items.add_item(raw, data, is_done=step == "done")
+        self.other_output += raw.get("type") not in ("message", "reasoning")
+        return [self._delta(each, data) for each in added] or [ChatDelta(raw=data)]
+
+    def _output(self, response: dict[str, Any], raw: dict[str, Any]) -> list[ChatDelta]:
+        added = self._items.add_output(items(response.get("output")))
+        return [self._delta(each, raw) for each in added]
+
+    def _delta(self, added: Added, raw: dict[str, Any]) -> ChatDelta:
+        self.contradiction = self.contradiction or self._items.contradiction
+        if added.call is not None:
+            return ChatDelta(tool_calls=(added.call,), raw=raw)
+        if added.kind in ("reasoning", "summary"):
+            return ChatDelta(reasoning=added.text, raw=raw)
+        if added.kind == "refusal" and added.text:
             self.refused.add(0)
-        return (
-            ChatDelta(reasoning=added, raw=raw)
-            if what == "reasoning"
-            else ChatDelta(added, raw=raw)
-        )
+        return ChatDelta(added.text, raw=raw)
 
-    def _begin(self, response: dict[str, Any]) -> None:
-        self.id = text(response.get("id")) or self.id
-        self.model = text(response.get("model")) or self.model
-
-    def _arguments(self, data: dict[str, Any]) -> ChatDelta:
-        index = position(data.get("output_index", 0), "output")
-        number = self._calls.setdefault(index, len(self._calls))
-        # ".done" repeats the whole, which counts only where there were no deltas.
-        added = text(data.get("delta")) or (
-            as_json(data.get("arguments")) if number not in self._begun else ""
-        )
-        if not added:
-            return ChatDelta(raw=data)
-        self._begun.add(number)
-        return ChatDelta(tool_calls=(ToolCall(number, arguments=added),), raw=data)
-
-    def _item(self, item: dict[str, Any], raw: dict[str, Any], index: object = None) -> ChatDelta:
-        if item.get("type") != "function_call":
-            return ChatDelta(raw=raw)
-        place = position(raw.get("output_index", 0) if index is None else index, "output")
-        is_new = place not in self._calls
-        number = self._calls.setdefault(place, len(self._calls))
-        arguments = as_json(item.get("arguments")) if number not in self._begun else ""
-        if not is_new and not arguments:
-            return ChatDelta(raw=raw)
-        if arguments:
-            self._begun.add(number)
-        call = ToolCall(
-            number, text(item.get("call_id")) or None, text(item.get("name")) or None, arguments
-        )
-        return ChatDelta(tool_calls=(call,), raw=raw)
-
-    def _close(
-        self, response: dict[str, Any], raw: dict[str, Any], end: str = "completed"
-    ) -> list[ChatDelta]:
-        self._begin(response)
+    def _close(self, response: dict[str, Any], end: str, raw: dict[str, Any]) -> list[ChatDelta]:
+        self.begin(response)
         status = text(response.get("status")) or end
         if response.get("error") or status == "failed":
             raise error_of(response.get("error") or {})
@@ -123,35 +140,15 @@ class _ResponsesParser(Parser):
         if reason == "content_filter":
             self.refused.add(0)
         self.is_done = True
-        return [*output, ChatDelta(finish_reason=reason, usage=_usage(response), raw=raw)]
-
-    def _output(self, response: dict[str, Any], raw: dict[str, Any]) -> list[ChatDelta]:
-        """Return what a response holds of the kinds that did not come before: not all servers count its parts alike."""
-        shown = {what for what, *_ in self._shown}
-        has_calls = bool(self._calls)
-        found = []
-        for index, item in enumerate(items(response.get("output"))):
-            if item.get("type") == "function_call" and (index in self._calls or not has_calls):
-                found.append(self._item(item, raw, index))
-            of_content = "reasoning" if item.get("type") == "reasoning" else "text"
-            parts = [
-                ("refusal" if part.get("refusal") else of_content, part)
-                for part in items(item.get("content"))
-            ]
-            parts += [("reasoning", part) for part in items(item.get("summary"))]
-            for what, part in parts:
-                if what not in shown:
-                    found.append(
-                        self._said(what, text(part.get("text")) or text(part.get("refusal")), raw)
-                    )
-        return found
-
-
-def _usage(response: dict[str, Any]) -> Any:
-    return usage_of(response.get("usage"), "input_tokens", "output_tokens")
+        usage = self.usage(response.get("usage"))
+        return [*output, ChatDelta(finish_reason=reason, usage=usage, raw=raw)]
 
 
 def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """Return the body; an answer's own ``message`` is a list of items, and may stand among them."""
+    if isinstance(messages, (list, tuple)) and any(isinstance(each, list) for each in messages):
+        lists = [each if isinstance(each, list) else [each] for each in messages]
+        messages = [item for items_of_it in lists for item in items_of_it]
     return {"model": model, "input": messages, **more, "stream": True}
 
 
