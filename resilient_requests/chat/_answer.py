@@ -76,7 +76,7 @@ class ChatResponse:
         self._first_left = None if first is None else max(first - waited, 0.001)
         self.reader = Reader(
             response,
-            idle_timeout=request.idle_limit,
+            idle_timeout=request.idle_timeout,
             event_timeout=_least(request.event_timeout, self._first_left),
             heartbeat=request.heartbeat,
         )

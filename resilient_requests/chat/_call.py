@@ -25,7 +25,7 @@ class ChatCall:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.operation = Operation()
+        self.operation = Operation(request.first_token_timeout)
         self._key: dict[str, str | bytes] = {}
 
     def open(self) -> ChatResponse:
@@ -46,7 +46,7 @@ class ChatCall:
     def may_repeat(self, failure: BaseException) -> bool:
         """Whether a failure is one that another attempt may mend, while nothing was shown."""
         if isinstance(failure, requests.ReadTimeout):
-            return self.request.bounds_head  # else the adapter's own rule has decided on it
+            return self.operation.bounds_head  # else the adapter's own rule has decided on it
         if isinstance(failure, ChatAPIError):
             return failure.transient
         if isinstance(failure, StreamIdle) and failure.clock == "events":

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import requests
 
 from resilient_requests import _checks
-from resilient_requests.call._timeouts import Timeouts
 from resilient_requests.chat._censor import Censor
 from resilient_requests.chat._refusal import http_error
 from resilient_requests.chat.dialects import dialect_of
 from resilient_requests.stream._stream import EVENT_STREAM
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Limits
     from resilient_requests.chat.dialects import Dialect
 
 __all__ = ["ChatRequest", "build"]
@@ -48,40 +45,6 @@ class ChatRequest:
         """How many choices the body asks for."""
         return self.dialect.choices(self.body)
 
-    @property
-    def idle_limit(self) -> float | None:
-        """The seconds without a byte of the body; None: the limit of the call."""
-        limits = self._limits_of_head
-        return self.idle_timeout if self.idle_timeout is not None or not limits else limits.idle
-
-    @property
-    def bounds_head(self) -> bool:
-        """Whether the wait for the head of a response ends by ``first_token_timeout``."""
-        return self._limits_of_head is not None
-
-    @cached_property
-    def _limits_of_head(self) -> Limits | None:
-        """The limits of the call where the first part of the answer is due before its head is.
-
-        None on other adapters than ours, where one timeout holds for head and body alike.
-        """
-        first = self.first_token_timeout
-        if first is None:
-            return None
-        try:
-            timeouts = getattr(self.session.get_adapter(self.url), "timeouts", None)
-        except requests.exceptions.InvalidSchema:  # the session completes the URL itself
-            return None
-        if not isinstance(timeouts, Timeouts):
-            return None
-        limits = timeouts.limits(self.timeout)
-        return limits if limits.response is None or first < limits.response else None
-
-    @property
-    def _timeout(self) -> Any:
-        limits = self._limits_of_head
-        return self.timeout if limits is None else (limits.connect, self.first_token_timeout)
-
     def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
         """Send it once, and return a response with a good status. Raises HTTPError, and what requests raises."""
         response = self.session.request(
@@ -89,7 +52,7 @@ class ChatRequest:
             self.url,
             json=self.body,
             headers={**self.headers, **more},
-            timeout=self._timeout,
+            timeout=self.timeout,
             stream=True,
         )
         if response.status_code >= 400:

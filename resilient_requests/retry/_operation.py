@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from resilient_requests.call import _causes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import requests
     import tenacity
 
-    from resilient_requests.call._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._attempt import Attempt, AttemptRecord, Limits
     from resilient_requests.call._events import Emitter
     from resilient_requests.retry._budget import TokenBucket
     from resilient_requests.retry._retry import RetryPolicy
@@ -49,21 +50,28 @@ class Operation:
 
     A context manager: what this thread sends inside belongs to it. Without an adapter of ours beneath, nothing
     joins, and nothing is repeated. Belongs to one thread at a time, but for ``cancel``.
+
+    ``head_timeout``: seconds for the head of each response, where the limits of a send allow more. ``bounds_head``
+    says whether they have.
     """
 
     __slots__ = (
         "_begun",
         "_call",
+        "_head_timeout",
         "_is_replay",
         "_origin",
         "_outer",
         "_pause",
         "_sender",
+        "bounds_head",
         "records",
         "repeated",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, head_timeout: float | None = None) -> None:
+        self.bounds_head = False
+        self._head_timeout = head_timeout
         self.records: list[AttemptRecord] = []
         self.repeated: list[Failure] = []
         self._begun = 0  # sends that repeat nothing: the first one, and one per redirect
@@ -101,6 +109,12 @@ class Operation:
         self._is_replay = False
         self._sender, self._origin = sender, origin
         self._follow(call)
+
+    def limits(self, given: Limits) -> Limits:
+        """Return the limits of a send, which adapter and caller gave, with the head's of this operation."""
+        head, response = self._head_timeout, given.response
+        self.bounds_head = head is not None and (response is None or head < response)
+        return replace(given, response=head) if self.bounds_head else given
 
     def _follow(self, call: Call) -> None:
         # In this order, so that a cancel in between is seen either by the new call or in the earlier one.

@@ -61,10 +61,12 @@ class Send:
         self._request = request
         self._call = call
         self._origin = origin
-        self._limits = limits
         self._stream = stream
-        self._kwargs = kwargs
         self._operation = _operation.join(sender, call, origin)
+        self._limits = self._operation.limits(limits)
+        self._kwargs = kwargs
+        if self._limits is not limits:  # urllib3 names the limit in its errors
+            self._kwargs = {**kwargs, "timeout": (limits.write, self._limits.response)}
         self._records: list[AttemptRecord] = self._operation.records
         self._attempt: Attempt | None = None
         self._verdict: Verdict | None = None
