@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._forms import BARE, DOCUMENT, PAGE
+from resilient_requests.chat._types import ChatDelta
 from resilient_requests.chat.kinds import (
     BadChunkError,
     ProviderError,
@@ -14,7 +15,6 @@ from resilient_requests.chat.kinds import (
 )
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._types import ChatDelta
     from resilient_requests.chat.dialects import Parser
     from resilient_requests.stream._sse import ServerSentEvent
 
@@ -99,7 +99,7 @@ class ChunkReader:
         raise BadChunkError(f"a JSON object is expected, not {type(chunk).__name__}")
 
     def _unknown(self, name: str, chunk: Any, *, is_alone: bool) -> list[ChatDelta]:
-        """Return nothing for a chunk that the dialect does not know, or raise what it may well be.
+        """Return a chunk that the dialect does not know as it is, or raise what it may well be.
 
         ``is_alone``: it is the whole body.
         """
@@ -112,7 +112,7 @@ class ChunkReader:
         names = (facts.get("type"), event, facts.get("object"), ",".join(facts))
         known = (each for each in names if each and isinstance(each, str))
         self.parser.note_unknown(next(known, "chunk"))
-        return []
+        return [ChatDelta(raw=facts)]
 
     def _without_json(
         self, event: ServerSentEvent, at: int | None, *, is_flushed: bool

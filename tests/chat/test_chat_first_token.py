@@ -63,7 +63,7 @@ def dripping(item: Any) -> Reply:
     return sse(*[each for _ in range(200) for each in (item, 0.02)], done=False)
 
 
-STALLS: dict[str, tuple[Reply, dict[str, float]]] = {
+STALLS: dict[str, tuple[Reply, dict[str, Any]]] = {
     "nothing": (sse(threading.Event(), done=False), {"first_token_timeout": 0.2}),
     "a role": (sse(ROLE, threading.Event(), done=False), {"first_token_timeout": 0.2}),
     "comments": (dripping(b": keep-alive\n\n"), {"first_token_timeout": 0.2}),

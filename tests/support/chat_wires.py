@@ -46,7 +46,7 @@ def mounted(server: FaultServer | None = None, **options: Any) -> requests.Sessi
     return session
 
 
-def chunk(content: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
+def chunk(content: Any = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
     """A chunk of the openai dialect."""
     if content is not None:
         delta["content"] = content

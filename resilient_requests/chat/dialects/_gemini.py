@@ -119,13 +119,14 @@ class _GeminiParser(Parser):
             self.other_output += 1
             if name not in _OTHER_OUTPUT:
                 self.note_unknown(f"part.{name}")
-        last = ours.parts[-1] if ours.parts else part
-        is_plain = (each.keys() <= {"text", "thought"} for each in (part, last))
-        if not (all(is_plain) and bool(part.get("thought")) == bool(last.get("thought"))):
+        is_plain = part.keys() <= {"text", "thought"}
+        last = ours.parts[-1] if ours.parts else {}
+        goes_on = last.keys() <= {"text", "thought"} and last.get("thought") == part.get("thought")
+        if is_plain and last and goes_on:
+            add_part(ours.parts, part)
+        elif part.get("text") or not is_plain:
             ours.parts.append({**part})
             self.other_output += "thoughtSignature" in part
-        elif part.get("text"):
-            add_part(ours.parts, part)
 
     def _call(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
         """Return what a part says of a call: its name at first, its arguments when it is whole."""

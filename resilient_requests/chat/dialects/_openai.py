@@ -123,7 +123,7 @@ class _OpenAIParser(Parser):
             if not value or name in _READ_ELSEWHERE:
                 continue
             message.take_member(name, value)
-            self.other_output += name in _OTHER_OUTPUT
+            self.other_output += name in _OTHER_OUTPUT or name not in _KNOWN
             if name not in _KNOWN:
                 self.note_unknown(f"delta.{name}")
         calls = items(delta.get("tool_calls"))

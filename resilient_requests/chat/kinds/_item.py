@@ -27,6 +27,10 @@ _CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+# What an item goes by: not all servers repeat that when it is done.
+_NAMES = ("type", "id", "call_id", "name")
+
+
 def family_of(raw: dict[str, Any]) -> str:
     """Return "message", "reasoning", "call" for what the caller has to answer, or "other"."""
     kind = raw.get("type")
@@ -68,6 +72,11 @@ class Item:
         self.shown: dict[str, Shown] = {}
         self._number: int | None = None  # of the call that it is
         self._head: tuple[str | None, str | None] = (None, None)  # id and name, as they were told
+
+    def take(self, raw: dict[str, Any]) -> None:
+        """Take the object that the provider sent, in the place of an earlier one."""
+        kept = {name: self.raw[name] for name in _NAMES if name in self.raw}
+        self.raw = {**kept, **raw}
 
     def of(self, kind: str) -> Shown:
         """Return what was shown of one kind of its texts."""

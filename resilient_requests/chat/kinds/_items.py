@@ -106,7 +106,8 @@ class Items:
             added += self._complete(item, raw, texts)
         # A call that the end does not name has the input that it began with.
         for item in left:
-            added += self._complete(item, {}, texts_of(item.raw) if item.family == "call" else {})
+            texts = texts_of(item.raw) if item.family == "call" else {}
+            added += self._complete(item, item.raw, texts)
         return added
 
     def _known_texts(self, output: list[dict[str, Any]]) -> set[str]:
@@ -164,7 +165,7 @@ class Items:
     # -- what it adds ---------------------------------------------------------------------------
 
     def _complete(self, item: Item, raw: dict[str, Any], texts: Mapping[str, str]) -> list[Added]:
-        item.raw = {**item.raw, **raw}
+        item.take(raw)
         whole = texts or ({"input": ""} if item.family == "call" else {})
         return [
             self._told(item, kind, self._new_of(item.of(kind).of_item, said))
