@@ -119,20 +119,30 @@ class ChatResponse:
         Raises the stream's errors and ChatAPIError.
         """
         if self._phase is _Phase.ENDED:
-            self.close()
-            return None
+            return self._close()
         try:
             event = next(self.events) if self._phase is _Phase.OPEN else self._next()
         except StopIteration:
-            self._end(is_cut=False)
-            return None
+            return self._end(is_cut=False)
         except requests.RequestException as error:
             if self._finish is Finish.LAST:
                 return None  # what was awaited after the end is lost, the answer is not
             raise self._named(error)  # noqa: B904  # the same, or one in its place
         if isinstance(event, Heartbeat) or event is None:
             return event
-        return self._read(event)
+        why: Sign | BadChunkError | ProviderError
+        try:
+            found = self._chunks.read(event, is_flushed=self.events.is_flushed)
+        except (BadChunkError, ProviderError) as error:
+            why = error
+        else:
+            if not isinstance(found, Sign):
+                self._add(found)
+                return found
+            why = found
+        # Not within the handler: the error that it caught holds the provider's words uncensored,
+        # and as the context of ours would be in every traceback.
+        return self._stop(why, event)
 
     def close(self) -> None:
         """Give the connection back where the answer is complete, else close it."""
@@ -143,22 +153,6 @@ class ChatResponse:
             self.events.close()
 
     # -- one chunk ------------------------------------------------------------------------------
-
-    def _read(self, event: ServerSentEvent) -> list[ChatDelta] | None:
-        try:
-            found = self._chunks.read(event, is_flushed=self.events.is_flushed)
-        except (BadChunkError, ProviderError) as error:
-            fault = error
-        else:
-            if not isinstance(found, Sign):
-                self._add(found)
-                return found
-            self._end_at(found, event)
-            return None
-        # Raised when the handler has ended: the error that it caught holds the provider's words
-        # uncensored, and as the context of ours would be in every traceback.
-        self._end_by(fault, event)
-        return None
 
     def _add(self, deltas: list[ChatDelta]) -> None:
         is_part, has_end = self._parser.other_output != self._others, self._parser.is_done
@@ -191,31 +185,27 @@ class ChatResponse:
         if self._parser.is_done:
             self._phase = _Phase.ENDED
 
-    def _end_at(self, sign: Sign, event: ServerSentEvent) -> None:
-        if sign is Sign.CUT:
-            self._end(is_cut=True)
-            return
-        if sign is Sign.PAGE:
+    def _stop(
+        self, why: Sign | BadChunkError | ProviderError, event: ServerSentEvent
+    ) -> list[ChatDelta] | None:
+        """End at a chunk that adds nothing, well or not."""
+        if why is Sign.CUT:
+            return self._end(is_cut=True)
+        if why is Sign.PAGE:
             self.reader.fail(no_answer(self.reader, self._request, event.data))
-        if not self._chunks.has_understood:
+        if isinstance(why, ProviderError):
+            self._fail_by(why)
+        if why is Sign.MARKER and not self._chunks.has_understood:
             what = "the end is marked, but nothing before it was understood"
             name = self._request.dialect.name
             self._fail(f"{what}: does this server speak dialect={name!r}?")
-        self._phase = _Phase.ENDED
-        self.close()
-
-    def _end_by(self, fault: BadChunkError | ProviderError, event: ServerSentEvent) -> None:
-        """End at a failure; what only cannot be read ends a finished answer, and is no failure."""
-        if isinstance(fault, ProviderError):
-            self._fail_by(fault)
-        if self._finish < Finish.AT_ONCE:
+        if isinstance(why, BadChunkError) and self._finish < Finish.AT_ONCE:
             number = self.reader.events_received
-            if isinstance(fault, NoJSONError):
-                excerpt = self._censor.around(event.data, fault.at)
-                self._fail(f"event {number} is not JSON at position {fault.at}: {excerpt!r}")
-            self._fail(f"event {number}: {fault}")
-        self._phase = _Phase.ENDED
-        self.close()
+            if isinstance(why, NoJSONError):
+                excerpt = self._censor.around(event.data, why.at)
+                self._fail(f"event {number} is not JSON at position {why.at}: {excerpt!r}")
+            self._fail(f"event {number}: {why}")
+        return self._close()  # what cannot be read behind a finished answer only ends it
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -244,11 +234,17 @@ class ChatResponse:
             self._until = min(self._until, now + _LINGER)
         return self._until - now
 
-    def _end(self, *, is_cut: bool) -> None:
+    def _close(self) -> list[ChatDelta] | None:
+        """End: nothing follows."""
+        self._phase = _Phase.ENDED
+        self.close()
+        return None
+
+    def _end(self, *, is_cut: bool) -> list[ChatDelta] | None:
         """The body has ended; ``is_cut``: in the middle of a chunk."""
         self._log_unknown()
         if self.is_complete:
-            return
+            return None
         if self._phase is _Phase.FINISHED and not is_cut:
             self._phase = _Phase.ENDED
         elif self._request.accept_bare_eof and self.has_output:
@@ -257,6 +253,7 @@ class ChatResponse:
             knob = "accept_bare_eof=True takes such an end for a good one"
             what = "the stream ended cleanly, but without the sign that the answer is complete"
             raise StreamTruncated(f"{what} ({knob})", **self.reader.facts())
+        return None
 
     # -- failures -------------------------------------------------------------------------------
 

@@ -55,33 +55,28 @@ class ChunkReader:
 
     def read(self, event: ServerSentEvent, *, is_flushed: bool) -> list[ChatDelta] | Sign:
         """Return what a chunk adds; ``is_flushed``: it had no end of its own, and may be cut."""
+        name, at = event.event, None
         try:
             chunk = event.json()
         except (ValueError, RecursionError) as error:
-            at: int | None = getattr(error, "pos", None)
+            at = getattr(error, "pos", None)
         else:
-            return self._read(event, chunk, is_flushed=is_flushed)
+            if (
+                chunk.__class__ is dict
+                and name not in _NAMES
+                and _SIGNS.isdisjoint(chunk)
+                and chunk.get("type") != "error" != chunk.get("object")
+            ):
+                deltas = self.parser.chunk(name, chunk)
+            elif event.data.strip() in _MARKERS:
+                return Sign.MARKER
+            else:
+                deltas = self._of_any_form(name, chunk)
+            if deltas is None:
+                return self._unknown(name, chunk, is_alone=name == DOCUMENT and is_flushed)
+            self.has_understood = True
+            return deltas
         return self._without_json(event, at, is_flushed=is_flushed)
-
-    def _read(
-        self, event: ServerSentEvent, chunk: Any, *, is_flushed: bool
-    ) -> list[ChatDelta] | Sign:
-        name = event.event
-        if (
-            chunk.__class__ is dict
-            and name not in _NAMES
-            and _SIGNS.isdisjoint(chunk)
-            and chunk.get("type") != "error" != chunk.get("object")
-        ):
-            deltas = self.parser.chunk(name, chunk)
-        elif event.data.strip() in _MARKERS:
-            return Sign.MARKER
-        else:
-            deltas = self._of_any_form(name, chunk)
-        if deltas is None:
-            return self._unknown(name, chunk, is_alone=name == DOCUMENT and is_flushed)
-        self.has_understood = True
-        return deltas
 
     def _of_any_form(self, name: str, chunk: Any) -> list[ChatDelta] | None:
         """Return what a chunk says that may be an error, a document, or no chunk at all."""
