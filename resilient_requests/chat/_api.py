@@ -151,8 +151,10 @@ class _Completer:
             self._lost(answer, error)
             raise
         completion = answer.completion(attempts=(), is_over=True)
-        what = "the arguments of a tool call are no JSON" if has_broken_calls(completion) else None
-        if (reason := what or answer.contradiction) is not None:
+        reason = answer.contradiction
+        if has_broken_calls(completion):
+            reason = "a tool call has no name, or arguments that are no JSON"
+        if reason is not None:
             self._unusable = StreamProtocolError(reason, **answer.reader.facts())
             self._lost(answer, self._unusable)
             raise self._unusable

@@ -27,6 +27,7 @@ _AT_LIMIT = frozenset(
         "MAX_TOKENS",
     }
 )
+_NAMED = ("custom", "function")
 # Numbers of more digits than int() takes are JSON all the same.
 _decode = json.JSONDecoder(parse_int=float).decode
 
@@ -144,7 +145,7 @@ class CompletionBuilder:
                 self.usage,
                 parser.model,
                 parser.id,
-                truncated or parser.contradiction is not None or not _are_json(calls),
+                truncated or parser.contradiction is not None or not _are_whole(calls),
                 attempts,
                 unknown=dict(parser.unknown),
             )
@@ -155,18 +156,20 @@ class CompletionBuilder:
 
 
 def has_broken_calls(completion: ChatCompletion) -> bool:
-    """Whether the arguments of a call are no JSON, which another attempt may mend."""
+    """Whether a call has no name or arguments that are no JSON, which another attempt may mend."""
     choices = (completion, *completion.alternatives)
     # Cut by the caller's own limit they would be so again, at the same price.
     return any(
-        each.finish_reason not in _AT_LIMIT and not _are_json(each.tool_calls) for each in choices
+        each.finish_reason not in _AT_LIMIT and not _are_whole(each.tool_calls) for each in choices
     )
 
 
-def _are_json(calls: Iterable[ToolCall]) -> bool:
-    """Whether the arguments of all functions are JSON, or none at all."""
+def _are_whole(calls: Iterable[ToolCall]) -> bool:
+    """Whether all calls can be made: each tool has a name, and a function JSON for its arguments."""
     try:
         for call in calls:
+            if call.kind in _NAMED and call.name is None:
+                return False
             if call.kind == "function" and (written := call.arguments.strip()):
                 _decode(written)
     except (ValueError, RecursionError):

@@ -131,7 +131,7 @@ class _AnthropicParser(Parser):
         if block is None:
             self._start({"type": kind.removesuffix("_delta")}, raw)
             block = self._blocks[-1]
-            if piece:
+            if kind == "input_json_delta":
                 self.contradiction = "a call has arguments, and no beginning"
         block.take(delta)
         if kind in _TEXTS:
