@@ -312,6 +312,8 @@ def test_each_item_that_the_caller_must_answer_is_a_call(
 ) -> None:
     """With its kind, and the input that the provider gave it."""
     item = {"type": kind, "id": "i1", "call_id": "c1", member: given, "execution": "client"}
+    if kind == "custom_tool_call":
+        item["name"] = "code"
     if kind == "mcp_approval_request":
         del item["call_id"]
     begun = told("output_item.added", output_index=0, item={"type": kind, "id": "i1"})

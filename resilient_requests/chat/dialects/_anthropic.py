@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatDelta, ToolCall
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ANTHROPIC"]
 
-_CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
 _BLOCKS = ("text", "thinking", "redacted_thinking", "compaction", "container_upload")
-_BLOCK_ENDS = ("tool_use", "tool_result")
 _TEXTS = ("text_delta", "thinking_delta")
 _DELTAS = ("citations_delta", "compaction_delta", "input_json_delta", "signature_delta", *_TEXTS)
 
@@ -31,10 +29,8 @@ class _Block:
         self.given = json.dumps(raw["input"]) if raw.get("input") and call is not None else ""
 
     def take(self, delta: dict[str, Any]) -> None:
-        if "citation" in delta:
-            self.raw["citations"].append(delta["citation"])
-        else:
-            grow(self.raw, {name: each for name, each in delta.items() if name != "type"})
+        self.raw["citations"] += [delta["citation"]] if "citation" in delta else []
+        grow(self.raw, {n: each for n, each in delta.items() if n not in ("type", "citation")})
 
     def rest(self) -> tuple[ToolCall, ...]:
         """Return the input of a call that no pieces have replaced, once."""
@@ -54,7 +50,10 @@ class _Block:
 class _AnthropicParser(Parser):
     """Reads the events of a message; ``type`` in the data decides, since gateways rename events."""
 
-    tokens: ClassVar[Tokens] = Tokens(("input_tokens", *_CACHED), ("output_tokens",))
+    tokens = Tokens(
+        ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+        ("output_tokens",),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +67,8 @@ class _AnthropicParser(Parser):
         elif kind == "content_block_start":
             found = self._start(table(data.get("content_block")), data)
         elif kind == "message_start":
-            self._begin(table(data.get("message")))
+            self.begin(table(data.get("message")))
+            self.usage(table(data.get("message")).get("usage"))
         elif kind == "message_delta":
             ending = table(data.get("delta")).get("stop_reason")
             return self._finish(ending, data.get("usage"), data)
@@ -82,21 +82,17 @@ class _AnthropicParser(Parser):
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         if not isinstance(data.get("content"), list):
             return None
-        self._begin(data)
+        self.begin(data)
         places = enumerate(items(data["content"]))
         found = [self._start(each, {"index": index})._replace(raw=data) for index, each in places]
         self.is_done = True
-        return [*found, *self._finish(data.get("stop_reason"), None, data)]
+        return [*found, *self._finish(data.get("stop_reason"), data.get("usage"), data)]
 
     def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
         content = [block.built() for block in self._blocks]
         # The API refuses a text that is empty, as each of its own texts is when it begins.
         content = [each for each in content if each.get("type") != "text" or each.get("text")]
         return {"role": "assistant", "content": content} if content else None
-
-    def _begin(self, message: dict[str, Any]) -> None:
-        self.begin(message)
-        self.usage(message.get("usage"))
 
     def _finish(self, ending: object, usage: object, raw: dict[str, Any]) -> list[ChatDelta]:
         if ending == "refusal":
@@ -120,7 +116,7 @@ class _AnthropicParser(Parser):
         if call is not None:
             head = ToolCall(call, call_id, text(block.get("name")) or None)
             return ChatDelta(tool_calls=(head,), raw=raw)
-        if kind not in _BLOCKS and not kind.endswith(_BLOCK_ENDS):
+        if kind not in _BLOCKS and not kind.endswith(("tool_use", "tool_result")):
             self.note_unknown(f"content_block.{kind}")
         self.other_output += kind not in ("text", "thinking")
         return ChatDelta(text(block.get("text")), text(block.get("thinking")), raw=raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatDelta, ToolCall
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
@@ -38,7 +38,7 @@ _TALKING = frozenset(
 class _CohereParser(Parser):
     """Reads the events of a message, each of which holds a piece of it in its place."""
 
-    tokens: ClassVar[Tokens] = Tokens(("input_tokens",), ("output_tokens",))
+    tokens = Tokens(("input_tokens",), ("output_tokens",))
 
     def __init__(self) -> None:
         super().__init__()

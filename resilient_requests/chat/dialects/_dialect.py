@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from resilient_requests.chat.kinds import Tokens, text
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.chat._types import ChatCompletion, ChatDelta, Usage
 
-__all__ = ["Dialect", "Parser"]
+__all__ = ["Dialect", "Parser", "with_query"]
 
 _MOST_UNKNOWN = 32
 _NAME = re.compile(r"[\w./:-]{1,64}")
@@ -56,9 +57,9 @@ class Parser:
         return None
 
     def begin(self, facts: dict[str, Any], id_name: str = "id", model_name: str = "model") -> None:
-        """Take the answer's id and model, where an object has them."""
-        self.id = text(facts.get(id_name)) or self.id
-        self.model = text(facts.get(model_name)) or self.model
+        """Take the answer's id and model, where an object has them and none had before."""
+        self.id = self.id or text(facts.get(id_name)) or None
+        self.model = self.model or text(facts.get(model_name)) or None
 
     def usage(self, raw: object) -> Usage | None:
         """Return the usage with what an object adds to it, None where it adds nothing.
@@ -89,6 +90,15 @@ def _as_given(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]
 
 def _same_url(url: str, model: str) -> str:  # noqa: ARG001  # other dialects need it
     return url
+
+
+def with_query(url: str, name: str, value: str) -> str:
+    """Return a URL with a member of its query, unless it has one of that name."""
+    parts = urlsplit(url)
+    if name in parse_qs(parts.query):
+        return url
+    query = "&".join(each for each in (parts.query, f"{name}={value}") if each)
+    return urlunsplit(parts._replace(query=query))
 
 
 @dataclass(frozen=True, kw_only=True)

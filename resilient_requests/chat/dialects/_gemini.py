@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from resilient_requests.chat._types import ChatDelta, ToolCall
-from resilient_requests.chat.dialects._dialect import Dialect, Parser
+from resilient_requests.chat.dialects._dialect import Dialect, Parser, with_query
 from resilient_requests.chat.kinds import (
+    Calls,
     Tokens,
     add_part,
     count,
@@ -16,6 +17,7 @@ from resilient_requests.chat.kinds import (
     items,
     position,
     reason,
+    said,
     table,
     text,
     whole,
@@ -23,43 +25,37 @@ from resilient_requests.chat.kinds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from resilient_requests.chat._types import ChatCompletion
 
 __all__ = ["GEMINI"]
 
 _BLOCKED = words(
-    """
-    SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT
-    IMAGE_RECITATION MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED
-    """
+    "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
+    "IMAGE_RECITATION MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED"
 )
-_TOLD = frozenset({"text", "thought", "thoughtSignature", "functionCall"})
+_PLAIN = frozenset({"text", "thought"})
+_TOLD = _PLAIN | {"functionCall", "thoughtSignature"}
 _OTHER_OUTPUT = words(
-    """
-    codeExecutionResult executableCode fileData inlineData mediaResolution partMetadata toolCall
-    toolResponse videoMetadata
-    """
+    "codeExecutionResult executableCode fileData inlineData mediaResolution partMetadata toolCall "
+    "toolResponse videoMetadata"
 )
 _ANSWERS = frozenset({"candidates", "promptFeedback", "usageMetadata"})
-_VALUES = ("stringValue", "numberValue", "boolValue")  # a fourth, nullValue, has one value only
+_GOES_ON = "a call was to go on, and did not"
 
 
 class _Candidate:
-    """What has come of one candidate."""
+    """What has come of one candidate; ``open`` is a call whose arguments go on."""
 
     def __init__(self) -> None:
         self.parts: list[dict[str, Any]] = []
-        self.calls = 0
-        self.ended: set[str | None] = set()  # ids of the calls that are whole
-        self.open: dict[str, Any] | None = None  # a call whose arguments go on in the next chunk
+        self.calls = Calls()
+        self.open: dict[str, Any] | None = None
 
 
 class _GeminiParser(Parser):
     """Reads ``GenerateContentResponse`` objects; only the end of the stream follows the last."""
 
-    tokens: ClassVar[Tokens] = Tokens(
+    tokens = Tokens(
         ("promptTokenCount", "toolUsePromptTokenCount"),
         ("candidatesTokenCount", "thoughtsTokenCount"),
         "totalTokenCount",
@@ -76,12 +72,11 @@ class _GeminiParser(Parser):
         if candidates:
             found = [self._candidate(each, data) for each in candidates]
             return [*found[:-1], found[-1]._replace(usage=usage)]
-        blocked = text(table(data.get("promptFeedback")).get("blockReason")) or None
-        if blocked:
-            self.refused.add(0)
-            self.is_done = True  # no candidate will come
-        is_known = not _ANSWERS.isdisjoint(data)
-        return [ChatDelta(finish_reason=blocked, usage=usage, raw=data)] if is_known else None
+        blocked = reason(table(data.get("promptFeedback")).get("blockReason"))
+        self.is_done = blocked is not None  # no candidate will come
+        self.refused |= {0} if blocked else set()
+        delta = ChatDelta(finish_reason=blocked, usage=usage, raw=data)
+        return None if _ANSWERS.isdisjoint(data) else [delta]
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         deltas = self.chunk("message", data)
@@ -96,83 +91,60 @@ class _GeminiParser(Parser):
         index = position(candidate.get("index") or 0, "candidate")
         self.choices.add(index)
         ours = self._found.setdefault(index, _Candidate())
-        spoken: list[str] = []
-        thought: list[str] = []
-        calls: list[ToolCall] = []
-        for part in items(table(candidate.get("content")).get("parts")):
-            (thought if part.get("thought") else spoken).append(text(part.get("text")))
-            if isinstance(part.get("functionCall"), dict):
-                calls += self._call(ours, part)
-            else:
-                self._take(ours, part)
+        parts = items(table(candidate.get("content")).get("parts"))
+        spoken, calls = said(parts), [call for part in parts for call in self._take(ours, part)]
         finish = reason(candidate.get("finishReason"))
-        finish = None if finish == "FINISH_REASON_UNSPECIFIED" else finish
         if finish in _BLOCKED:
             self.refused.add(index)
         if finish and ours.open is not None:
-            self.contradiction = "a call was to go on, and did not"
-        return ChatDelta("".join(spoken), "".join(thought), tuple(calls), finish, None, index, raw)
+            self.contradiction = _GOES_ON
+        return ChatDelta(spoken.content, spoken.reasoning, tuple(calls), finish, None, index, raw)
 
-    def _take(self, ours: _Candidate, part: dict[str, Any]) -> None:
-        """Keep a part for the message: as it is, but for a text that goes on with the last one."""
+    def _take(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
+        """Keep a part for the message as it is, or add it to the text before; return its calls."""
+        if isinstance(part.get("functionCall"), dict):
+            return self._call(ours, part)
         for name in part.keys() - _TOLD:
             self.other_output += 1
             if name not in _OTHER_OUTPUT:
                 self.note_unknown(f"part.{name}")
-        is_plain = part.keys() <= {"text", "thought"}
         last = ours.parts[-1] if ours.parts else {}
-        goes_on = last.keys() <= {"text", "thought"} and last.get("thought") == part.get("thought")
-        if is_plain and last and goes_on:
+        is_one_text = bool(last) and last.keys() | part.keys() <= _PLAIN
+        if is_one_text and last.get("thought") == part.get("thought"):
             add_part(ours.parts, part)
-        elif part.get("text") or not is_plain:
+        elif part.get("text") or not part.keys() <= _PLAIN:
             ours.parts.append({**part})
             self.other_output += "thoughtSignature" in part
+        return []
 
     def _call(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
         """Return what a part says of a call: its name at first, its arguments when it is whole."""
-        given = part["functionCall"]
+        given, call = part["functionCall"], ours.open
         call_id, name = text(given.get("id")) or None, text(given.get("name")) or None
-        if call_id is not None and call_id in ours.ended:
+        if call is None and ours.calls.knows(call_id):
             return []  # it was told before
-        is_new = ours.open is None or (
-            name is not None and (call_id, name) != (ours.open.get("id"), ours.open.get("name"))
-        )
-        if is_new:
-            ours.open = {"name": name, "args": {}} | ({"id": call_id} if call_id else {})
-            ours.parts.append({**part, "functionCall": ours.open})
-            ours.calls = position(ours.calls, "tool call") + 1
-        call: dict[str, Any] = ours.open or {}
+        if call is None or (name and (call_id, name) != (call.get("id"), call["name"])):
+            self.contradiction = self.contradiction if call is None else _GOES_ON
+            call = {"name": name, "args": {}} | ({"id": call_id} if call_id else {})
+            ours.parts.append({**part, "functionCall": call})
+        else:
+            call_id = name = None  # they are known
+        ours.open = call if given.get("willContinue") is True else None
         call["args"].update(table(given.get("args")))
         for piece in items(given.get("partialArgs")):
-            value = next((piece[each] for each in _VALUES if each in piece), None)
-            grow_at(call["args"], text(piece.get("jsonPath")), value)
-        written = ""
-        if given.get("willContinue") is not True:
-            written = json.dumps(whole(call["args"]))
-            ours.open = None
-            ours.ended.add(call.get("id"))
-        number = ours.calls - 1
-        return [
-            ToolCall(number, call_id, name, written)
-            if is_new
-            else ToolCall(number, arguments=written)
-        ]
+            values = (
+                piece[each] for each in piece if each.endswith("Value") and each != "nullValue"
+            )
+            grow_at(call["args"], text(piece.get("jsonPath")), next(values, None))
+        written = json.dumps(whole(call["args"])) if ours.open is None else ""
+        return [ours.calls.fragment(None, call_id, name, written)]
 
 
-def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-    return {"contents": messages, **more}
-
-
-def _url(url: str, model: str) -> str:
-    """Return the URL with ``{model}`` filled in, and ``alt=sse``: without it comes one array."""
-    parts = urlsplit(url.replace("{model}", quote(model)))
-    if "alt" in parse_qs(parts.query):
-        return urlunsplit(parts)
-    return urlunsplit(parts._replace(query=f"{parts.query}&alt=sse" if parts.query else "alt=sse"))
-
-
-def _choices(body: Mapping[str, Any]) -> int:
-    return count(table(body.get("generationConfig")).get("candidateCount")) or 1
-
-
-GEMINI = Dialect(name="gemini", body=_body, parser=_GeminiParser, url=_url, choices=_choices)
+GEMINI = Dialect(
+    name="gemini",
+    body=lambda model, messages, more: {"contents": messages, **more},  # noqa: ARG005
+    parser=_GeminiParser,
+    # Without ``alt=sse`` the answer comes as one array.
+    url=lambda url, model: with_query(url.replace("{model}", quote(model)), "alt", "sse"),
+    choices=lambda body: count(table(body.get("generationConfig")).get("candidateCount")) or 1,
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatDelta, ToolCall
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
@@ -19,7 +19,7 @@ _KNOWN = frozenset({"content", "images", "role", "thinking", "tool_calls", "tool
 class _OllamaParser(Parser):
     """Reads the lines of ``/api/chat`` and ``/api/generate``."""
 
-    tokens: ClassVar[Tokens] = Tokens(("prompt_eval_count",), ("eval_count",))
+    tokens = Tokens(("prompt_eval_count",), ("eval_count",))
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from resilient_requests.chat._types import ChatDelta, ToolCall
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
 from resilient_requests.chat.kinds import (
-    Contradiction,
     Message,
     Said,
     as_json,
@@ -19,22 +18,20 @@ from resilient_requests.chat.kinds import (
     said,
     table,
     text,
+    words,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from resilient_requests.chat._types import ChatCompletion
 
 __all__ = ["OPENAI"]
 
-_VOID = ("refusal", "content_filter")
 # Each provider has a name of its own, and several send the same text under two of them.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details")
-_OTHER_OUTPUT = frozenset({"annotations", "audio", "images", "reasoning_opaque"})
-_READ_ELSEWHERE = frozenset({"content", "function_call", "tool_calls"})
-_KNOWN = frozenset({"refusal", "role", *_REASONING}) | _OTHER_OUTPUT | _READ_ELSEWHERE
-_OF_A_CALL = frozenset({"custom", "function", "id", "index", "type"})
+_READ_ELSEWHERE = words("content function_call tool_calls")
+_KNOWN = words("annotations audio images reasoning_opaque refusal role") | {*_REASONING}
+_NO_OUTPUT = frozenset({"refusal", "role", *_REASONING})
+_OF_A_CALL = words("custom function id index type")
 
 
 class _OpenAIParser(Parser):
@@ -67,18 +64,15 @@ class _OpenAIParser(Parser):
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         choices = items(data.get("choices"))
-        if not any(isinstance(each.get("message"), dict) for each in choices):
-            return None
-        self.is_done = True
-        return self._deltas(data)
+        self.is_done = any(isinstance(each.get("message"), dict) for each in choices)
+        return self._deltas(data) if self.is_done else None
 
     def message(self, index: int, completion: ChatCompletion) -> Any:
-        message = self._messages.get(index)
-        return None if message is None else message.built(completion.tool_calls)
+        found = self._messages.get(index)
+        return found and found.built(completion.tool_calls)
 
     def _deltas(self, data: dict[str, Any]) -> list[ChatDelta] | None:
-        self.id = self.id or text(data.get("id")) or None
-        self.model = self.model or text(data.get("model")) or None
+        self.begin(data)
         choices = items(data.get("choices"))
         places = (data, table(data.get("x_groq")), *choices)
         usage = self.usage(next((each["usage"] for each in places if each.get("usage")), None))
@@ -97,11 +91,12 @@ class _OpenAIParser(Parser):
             raise error_of(choice["error"])
         delta = table(choice.get("delta"))
         if not delta and choice.get("message"):
-            delta = self._missing(message, table(choice["message"]))
+            delta = message.missing(table(choice["message"]))
+            self.contradiction = self.contradiction or message.contradiction
         spoken = message.take_content(delta.get("content") or "")
         thought = _reasoning(delta)
         refusal = text(delta.get("refusal")) or spoken.refusal
-        if refusal or finish in _VOID:
+        if refusal or finish in ("refusal", "content_filter"):
             self.refused.add(index)
         self.other_output += bool(spoken.others or thought.others)
         calls = self._others(message, delta) if len(delta) > 1 or "content" not in delta else ()
@@ -110,20 +105,13 @@ class _OpenAIParser(Parser):
         content, reasoning = spoken.content + refusal, spoken.reasoning or thought.reasoning
         return ChatDelta(content, reasoning, calls, finish, None, index, raw)
 
-    def _missing(self, message: Message, told: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return message.missing(told)
-        except Contradiction:
-            self.contradiction = "the whole message has another text than its deltas"
-            return {}
-
     def _others(self, message: Message, delta: dict[str, Any]) -> tuple[ToolCall, ...]:
         """Take what a delta holds beside its text, and return its calls."""
         for name, value in delta.items():
             if not value or name in _READ_ELSEWHERE:
                 continue
             message.take_member(name, value)
-            self.other_output += name in _OTHER_OUTPUT or name not in _KNOWN
+            self.other_output += name not in _NO_OUTPUT
             if name not in _KNOWN:
                 self.note_unknown(f"delta.{name}")
         calls = items(delta.get("tool_calls"))
@@ -154,12 +142,9 @@ def _reasoning(delta: dict[str, Any]) -> Said:
     return Said()
 
 
-def _asks_usage(body: Mapping[str, Any]) -> bool:
-    return bool(table(body.get("stream_options")).get("include_usage"))
-
-
-def _choices(body: Mapping[str, Any]) -> int:
-    return count(body.get("n")) or 1
-
-
-OPENAI = Dialect(name="openai", parser=_OpenAIParser, asks_usage=_asks_usage, choices=_choices)
+OPENAI = Dialect(
+    name="openai",
+    parser=_OpenAIParser,
+    asks_usage=lambda body: bool(table(body.get("stream_options")).get("include_usage")),
+    choices=lambda body: count(body.get("n")) or 1,
+)

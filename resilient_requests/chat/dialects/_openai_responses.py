@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatDelta
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
@@ -16,6 +16,7 @@ from resilient_requests.chat.kinds import (
     said,
     table,
     text,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -37,29 +38,24 @@ _TEXTS = {
 }
 _WHOLE = ("text", "refusal", "arguments", "input")  # the member that holds a text as a whole
 _PARTS = ("response.content_part", "response.reasoning_summary_part")
-_OPENING = ("response.created", "response.queued", "response.in_progress")
 _CLOSING = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-_SILENT = ("keepalive", "ping", "response.rate_limits.updated")
+_SILENT = words("keepalive ping response.created response.in_progress response.queued")
 # What else is output: audio, images, and the tools that the provider runs itself.
-_OTHERS = (
-    "response.apply_patch_call",
-    "response.audio",
-    "response.code_interpreter_call",
-    "response.compaction",
-    "response.computer_call",
-    "response.file_search_call",
-    "response.image_generation_call",
-    "response.mcp_",
-    "response.output_text.annotation",
-    "response.shell_call",
-    "response.web_search_call",
+_OTHERS = tuple(
+    words(
+        """
+        response.apply_patch_call response.audio response.code_interpreter_call response.compaction
+        response.computer_call response.file_search_call response.image_generation_call
+        response.mcp_ response.output_text.annotation response.shell_call response.web_search_call
+        """
+    )
 )
 
 
 class _ResponsesParser(Parser):
     """Reads the events of a response; the event's name equals ``type`` in the data."""
 
-    tokens: ClassVar[Tokens] = Tokens(("input_tokens",), ("output_tokens",))
+    tokens = Tokens(("input_tokens",), ("output_tokens",))
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,21 +72,17 @@ class _ResponsesParser(Parser):
             return self._close(table(data.get("response")), step, data)
         if name in _PARTS and step == "done":
             return [self._part(table(data.get("part")), data)]
-        if kind in _OPENING:
-            self.begin(table(data.get("response")))
-        elif name not in _PARTS and kind not in _SILENT:
-            is_known = kind.startswith(_OTHERS)
-            self.other_output += is_known or step == "delta"
-            return [ChatDelta(raw=data)] if is_known else None
-        return [ChatDelta(raw=data)]
+        self.begin(table(data.get("response")))
+        is_silent, is_other = name in _PARTS or kind in _SILENT, kind.startswith(_OTHERS)
+        self.other_output += is_other or (step == "delta" and not is_silent)
+        return [ChatDelta(raw=data)] if is_silent or is_other else None
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         if not isinstance(data.get("output"), list):
             return None
-        if data.get("status") not in ("queued", "in_progress"):
-            return self._close(data, "completed", data)
+        is_over = data.get("status") not in ("queued", "in_progress")
         self.begin(data)
-        return self._output(data, data)
+        return self._close(data, "completed", data) if is_over else self._output(data, data)
 
     def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
         return self._items.built() or None
@@ -146,9 +138,9 @@ class _ResponsesParser(Parser):
 
 def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
     """Return the body; an answer's own ``message`` is a list of items, and may stand among them."""
-    if isinstance(messages, (list, tuple)) and any(isinstance(each, list) for each in messages):
-        lists = [each if isinstance(each, list) else [each] for each in messages]
-        messages = [item for items_of_it in lists for item in items_of_it]
+    if any(isinstance(each, list) for each in messages):
+        nested = [each if isinstance(each, list) else [each] for each in messages]
+        messages = [item for each in nested for item in each]
     return {"model": model, "input": messages, **more, "stream": True}
 
 

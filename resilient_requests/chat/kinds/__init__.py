@@ -33,13 +33,11 @@ from resilient_requests.chat.kinds._parts import (
     said,
     whole,
 )
-from resilient_requests.chat.kinds._shown import Contradiction
 
 __all__ = [
     "Added",
     "BadChunkError",
     "Calls",
-    "Contradiction",
     "Items",
     "Message",
     "ProviderError",

@@ -17,6 +17,8 @@ __all__ = ["Tokens", "as_json", "count", "items", "position", "reason", "table",
 _MOST = 1024
 """Choices, and calls of one choice: an answer must not decide how long our tables get."""
 
+_NO_REASON = ("", "null", "FINISH_REASON_UNSPECIFIED")
+
 
 def text(value: object) -> str:
     """Return a text, "" for anything else."""
@@ -24,8 +26,8 @@ def text(value: object) -> str:
 
 
 def reason(value: object) -> str | None:
-    """Return a finish reason; None for what is none, the text "null" included."""
-    return value if isinstance(value, str) and value not in ("", "null") else None
+    """Return a finish reason; None for what is none, whatever the text for that is."""
+    return value if isinstance(value, str) and value not in _NO_REASON else None
 
 
 def as_json(value: object) -> str:

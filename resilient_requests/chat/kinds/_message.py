@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat.kinds._calls import Calls
 from resilient_requests.chat.kinds._parts import Said, add_part, grow, joined, said, whole
-from resilient_requests.chat.kinds._shown import Contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +23,7 @@ class Message:
 
     def __init__(self) -> None:
         self.calls = Calls()
+        self.contradiction: str | None = None
         self.content: list[str] = []
         self.members: dict[str, Any] = {"role": "assistant"}
         self._parts: list[Any] = []  # the content, where any of it came as a list of parts
@@ -57,15 +57,13 @@ class Message:
             grow(self._of_calls.setdefault(index, {}), members)
 
     def missing(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return what a whole message says that deltas did not: all, or how its text goes on.
-
-        Raises `Contradiction` where it has another text.
-        """
+        """Return what a whole message says that deltas did not: all, or how its text goes on."""
         shown, told = joined(self.content), said(message.get("content")).content
         if not shown and not self.calls:
             return message
         if told.strip() and not told.startswith(shown.rstrip()):
-            raise Contradiction
+            self.contradiction = "the whole message has another text than its deltas"
+            return {}
         rest: dict[str, Any] = {"content": told[len(shown) :]}
         return rest if self.calls else {**rest, "tool_calls": message.get("tool_calls")}
 

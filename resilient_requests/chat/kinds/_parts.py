@@ -62,7 +62,7 @@ class _Reader:
 
     def _read_part(self, part: dict[str, Any], into: list[str], depth: int) -> None:
         kind = part.get("type")
-        if isinstance(kind, str) and kind.startswith(_KINDS_OF_REASONING):
+        if part.get("thought") is True or str(kind).startswith(_KINDS_OF_REASONING):
             into = self.reasoning
         names = [name for name in _TEXTS if part.get(name)]
         if not names and not any(name in part for name in _TEXTS):
