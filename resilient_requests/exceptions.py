@@ -162,8 +162,10 @@ class StreamProtocolError(StreamError):
 class ChatAPIError(requests.RequestException):
     """The provider reported an error inside a stream whose status was 200.
 
-    Attributes: ``type``, ``code``, ``message`` as the provider gave them (None where it did not), ``transient``
-    (a repetition may succeed), ``partial`` (the completion so far). Pickles, without ``response``.
+    So it does with a finish reason that means that it gave up: that is the ``type`` then.
+    Attributes: ``type``, ``code``, ``message`` as the provider gave them (None where it did not),
+    ``transient`` (a repetition may succeed), ``partial`` (the completion so far). Pickles, without
+    ``response``.
     """
 
     def __init__(

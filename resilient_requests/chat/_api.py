@@ -83,19 +83,25 @@ def stream_chat(
     timeout: Any = None,
     **body: Any,
 ) -> ChatStream[Any]:
-    """Send a chat request, and return its answer as it arrives, once status and content type are good.
+    """Send a chat request, and return its answer as it arrives, once status and type are good.
 
-    ``dialect``: "openai" (and all who speak it), "openai-responses", "anthropic", "gemini" or "ollama"; ``model``,
-    ``messages`` and further keyword arguments become the body as they are, with ``stream`` set. ``idle_timeout``:
-    seconds without a byte until `StreamIdle` (None: the read timeout that the call gives, else ``Timeouts.idle``);
-    ``event_timeout``: seconds without a part of the answer, which comments, pings, roles and usage are not (None: no
-    limit). ``heartbeat``: yield `HEARTBEAT` after so many silent seconds. ``accept_bare_eof``: take an end without a
-    terminal marker for a good one, for servers that send none. ``headers`` and ``timeout`` as in requests.
+    ``dialect``: "openai" (and all who speak it), "openai-responses", "anthropic", "cohere",
+    "gemini" or "ollama". ``model``, ``messages`` and further keyword arguments become the body as
+    they are, with ``stream`` set. ``idle_timeout``: seconds without a byte until `StreamIdle`
+    (None: the read timeout that the call gives, else ``Timeouts.idle``). ``event_timeout``: seconds
+    without a part of the answer; comments, pings, roles and usage are none (None: no limit).
+    ``first_token_timeout``: seconds until the first part of the answer (None: no limit of its own).
+    ``heartbeat``: yield `HEARTBEAT` after so many silent seconds. ``max_event_bytes``: a larger
+    event is a `StreamProtocolError`. ``accept_bare_eof``: take an end without a terminal marker for
+    a good one, for servers that send none. ``headers`` and ``timeout`` as in requests.
 
-    A stream that breaks before the first part of the answer is replayed once, unseen, through a
-    `ResilientAdapter`. Raises requests.HTTPError with the provider's reason, `ChatAPIError` for an error inside the
-    stream, `StreamTruncated` for an end without a terminal marker, the errors of `iter_events` (``partial`` on each
-    is the answer so far), and TypeError or ValueError naming the parameter, before anything is sent.
+    Before the first part of the answer nothing is shown. A stream that breaks till then, stalls
+    (``first_token_timeout``, ``idle_timeout``) or reports a transient error is replayed once,
+    unseen, through a `ResilientAdapter`. Raises requests.HTTPError with the provider's reason,
+    `ChatAPIError` for an error inside the stream or a finish reason that means that there is no
+    answer, `StreamTruncated` for an end without a terminal marker, the errors of `iter_events`
+    (``partial`` on each is the answer so far), and TypeError or ValueError naming the parameter,
+    before anything is sent.
     """
     request = build(
         session,
@@ -189,16 +195,17 @@ def complete_chat(
     timeout: Any = None,
     **body: Any,
 ) -> ChatCompletion:
-    """Send a chat request, and return its whole answer; it streams on the wire, so that silence is noticed.
+    """Send a chat request, and return its whole answer.
 
-    An answer that breaks off, ends without its terminal marker, stalls, reports a transient error, or brings
-    a tool call whose arguments are no JSON, is thrown away and asked for anew: through a `ResilientAdapter`, within
-    its ``max_retries``, budget and deadlines, which the retries before a response share. On other adapters nothing
-    is repeated. Where no attempt is left, arguments that are no JSON are handed over as text, with
-    ``truncated`` set.
+    It streams on the wire, so that silence is noticed. An answer that breaks off, ends without its
+    terminal marker, stalls, reports a transient error, contradicts itself, or brings a tool call
+    whose arguments are no JSON, is thrown away and asked for anew: through a `ResilientAdapter`,
+    within its ``max_retries``, budget and deadlines, which the retries before a response share. On
+    other adapters nothing is repeated. Where no attempt is left, a whole answer with such a call,
+    or such a contradiction, is handed over with ``truncated`` set.
 
-    Parameters, but for ``heartbeat``, and errors are those of `stream_chat`. An error carries ``attempts``, what all
-    attempts did, and ``partial``, the longest answer that any of them brought.
+    Parameters, but for ``heartbeat``, and errors are those of `stream_chat`. An error carries
+    ``attempts``, what all attempts did, and ``partial``, the longest answer that any brought.
     """
     if "heartbeat" in body:
         raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")

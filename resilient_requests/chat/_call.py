@@ -21,7 +21,10 @@ __all__ = ["ChatCall"]
 
 
 class ChatCall:
-    """Sends one chat request as often as its operation has it; belongs to the thread that reads the answers."""
+    """Sends one chat request as often as its operation has it.
+
+    Belongs to the thread that reads the answers.
+    """
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
@@ -74,7 +77,7 @@ class ChatCall:
         self._key = {} if key is None else {IDEMPOTENCY_KEY: key}
 
     def renew_key(self) -> None:
-        """Let the next attempt be another operation to the server, which else repeats the answer."""
+        """Let the next attempt be another operation: the server would repeat its answer to this."""
         self._key = {}
 
     def lost(self, answer: ChatResponse, error: BaseException) -> None:

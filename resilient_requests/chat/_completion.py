@@ -33,7 +33,7 @@ _decode = json.JSONDecoder(parse_int=float).decode
 
 
 class Finish(enum.IntEnum):
-    """How far a choice has come; of several that have not come as far as others, the lowest counts."""
+    """How far a choice has come; of several choices the lowest counts."""
 
     OPEN = 0  # it has no finish reason
     EARLY = 1  # it has one, but nothing before it, or a part of the answer behind it
@@ -165,7 +165,7 @@ def has_broken_calls(completion: ChatCompletion) -> bool:
 
 
 def _are_whole(calls: Iterable[ToolCall]) -> bool:
-    """Whether all calls can be made: each tool has a name, and a function JSON for its arguments."""
+    """Whether all calls can be made: a tool has a name, and a function JSON for its arguments."""
     try:
         for call in calls:
             if call.kind in _NAMED and call.name is None:

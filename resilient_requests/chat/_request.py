@@ -46,7 +46,10 @@ class ChatRequest:
         return self.dialect.choices(self.body)
 
     def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
-        """Send it once, and return a response with a good status. Raises HTTPError, and what requests raises."""
+        """Send it once, and return a response with a good status.
+
+        Raises HTTPError, and what requests raises.
+        """
         response = self.session.request(
             "POST",
             self.url,
@@ -60,7 +63,7 @@ class ChatRequest:
         return response
 
     def censor(self, response: requests.Response) -> Censor:
-        """Return what keeps the secrets and the prompt of this request out of what its response says."""
+        """Return what keeps this request's secrets and prompt out of what its response says."""
         sent = [each.request for each in (*response.history, response)]
         settings = self.session.merge_environment_settings(self.url, {}, None, None, None)
         return Censor(sent, filter(None, settings["proxies"].values()), self.body)
@@ -77,40 +80,45 @@ def build(
     headers: Mapping[str, str] | None,
     **options: Any,
 ) -> ChatRequest:
-    """Return the request for a call's arguments. Raises TypeError or ValueError naming the parameter."""
+    """Return the request for a call's arguments.
+
+    Raises TypeError or ValueError naming the parameter.
+    """
     way = dialect_of(dialect)
     _checks.instance("session", session, requests.Session)
     _checks.instance("url", url, str)
-    _checks.instance("model", model, str)
-    if not model:
-        raise ValueError("model must not be empty")
-    if messages is not None and not isinstance(
-        messages, (list, tuple, str) if way.takes_text else (list, tuple)
-    ):
-        raise TypeError(f"messages must be a list, not {type(messages).__name__}")
-    if not messages:
-        raise ValueError("messages must not be empty")
-    if more.get("stream", True) is not True:
-        raise ValueError("stream must not be given: a chat call always streams on the wire")
+    _check_body(way, model, messages, more)
     for name in ("idle_timeout", "event_timeout", "first_token_timeout", "heartbeat"):
         _checks.duration(name, options[name])
     _checks.count("max_event_bytes", options["max_event_bytes"], least=1)
     _checks.flag("accept_bare_eof", options["accept_bare_eof"])
     _checks.instance("headers", headers, Mapping, optional=True)
-    given = dict(headers or {})
-    known = {name.lower() for name in given}
-    accept = "application/x-ndjson" if way.is_ndjson else EVENT_STREAM
-    added = {"Accept": accept, **way.headers}
     return ChatRequest(
         session=session,
         url=way.url(url, model),
         dialect=way,
-        body=way.body(
-            model, messages, {name: each for name, each in more.items() if name != "stream"}
-        ),
-        headers={
-            **{name: each for name, each in added.items() if name.lower() not in known},
-            **given,
-        },
+        body=way.body(model, messages, {n: each for n, each in more.items() if n != "stream"}),
+        headers=_headers(way, headers or {}),
         **options,
     )
+
+
+def _check_body(way: Dialect, model: object, messages: object, more: Mapping[str, Any]) -> None:
+    _checks.instance("model", model, str)
+    if not model:
+        raise ValueError("model must not be empty")
+    kinds = (list, tuple, str) if way.takes_text else (list, tuple)
+    if messages is not None and not isinstance(messages, kinds):
+        raise TypeError(f"messages must be a list, not {type(messages).__name__}")
+    if not messages:
+        raise ValueError("messages must not be empty")
+    if more.get("stream", True) is not True:
+        raise ValueError("stream must not be given: a chat call always streams on the wire")
+
+
+def _headers(way: Dialect, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the caller's headers, and those of the dialect that they do not name."""
+    accept = "application/x-ndjson" if way.is_ndjson else EVENT_STREAM
+    known = {name.lower() for name in given}
+    added = {"Accept": accept, **way.headers}
+    return {**{n: each for n, each in added.items() if n.lower() not in known}, **given}

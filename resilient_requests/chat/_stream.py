@@ -120,7 +120,10 @@ class ChatStream(Generic[Item_co]):
         self._answer.events.cancel()
 
     def close(self) -> None:
-        """Give the connection back, or close it where the answer is not complete; harmless when repeated."""
+        """Give the connection back, or close it where the answer is not complete.
+
+        Harmless when repeated.
+        """
         if self._state.is_open:
             self._state = _State.OVER
             self._ready.clear()

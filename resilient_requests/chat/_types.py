@@ -16,9 +16,9 @@ class ToolCall:
     """A call that the caller has to answer, or in a `ChatDelta` a fragment of one.
 
     Fragments of the same ``index`` belong together. ``id`` and ``name`` are None where the provider
-    gave none; a fragment has what came with it. ``arguments`` is text, "" is valid; of a function it
-    is JSON once the answer is complete. ``kind`` is "function", or what else a provider lets a model
-    call: "custom" (its ``arguments`` are free text), and from OpenAI responses "shell",
+    gave none; a fragment has what came with it. ``arguments`` is text, "" is valid; of a function
+    it is JSON once the answer is complete. ``kind`` is "function", or what else a provider lets a
+    model call: "custom" (its ``arguments`` are free text), and from OpenAI responses "shell",
     "local_shell", "apply_patch", "computer", "mcp_approval" and "tool_search", whose ``arguments``
     are the provider's own input as JSON.
     """
@@ -47,9 +47,10 @@ class Usage:
 class ChatDelta(NamedTuple):
     """What one chunk added to one choice of the answer (``index``); immutable.
 
-    ``content`` and ``reasoning`` are "" where the chunk had none; the text of a refusal is content. ``raw`` is the
-    chunk as the provider sent it, with whatever else it says. A tuple, because making a frozen dataclass would take
-    a third of the time that a chunk takes.
+    ``content`` and ``reasoning`` are "" where the chunk had none; the text of a refusal is content.
+    ``raw`` is the chunk as the provider sent it, with whatever else it says: images, audio,
+    citations, the provider's own tools. A tuple, because making a frozen dataclass would take a
+    third of the time that a chunk takes.
     """
 
     content: str = ""
@@ -61,7 +62,8 @@ class ChatDelta(NamedTuple):
     raw: Mapping[str, Any] = {}  # shared, but a Mapping: nobody writes to it
 
     def __repr__(self) -> str:
-        # Without ``raw``: some providers repeat the instructions in their chunks, and a repr ends up in logs.
+        # Without ``raw``: some providers repeat the instructions in their chunks, and a repr ends
+        # up in logs.
         shown = zip(self._fields[:-1], self, strict=False)
         return f"ChatDelta({', '.join(f'{name}={value!r}' for name, value in shown)})"
 

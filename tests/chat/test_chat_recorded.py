@@ -222,3 +222,55 @@ def test_a_call_of_which_all_is_lost_but_its_end_is_told() -> None:
     """The two outcomes are the only ones."""
     with pytest.raises(StreamTruncated):
         read([b"data: {}\n\n"], "openai-responses")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all that a chunk holds."""
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [path, *(each for key, part in inner for each in places(part, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A chunk with something else at a path."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@given(form, json_values, st.data())
+def test_a_member_of_another_type_is_no_crash(
+    chosen: tuple[str, Answer, Style], new: Any, data: st.DataObject
+) -> None:
+    """Whatever stands in its place: the outcome is an answer, or an error of ours."""
+    dialect, answer, style = chosen
+    write, _ = DIALECTS[dialect]
+    chunks = style.chunks(write(answer))
+    number = data.draw(st.integers(0, len(chunks) - 1))
+    path = data.draw(st.sampled_from(places(chunks[number])))
+    chunks[number] = replaced(chunks[number], path, new)
+    lines = [json.dumps(each) for each in chunks]
+    pieces = (
+        [f"{each}\n".encode() for each in lines]
+        if dialect == "ollama"
+        else [f"data: {each}\n\n".encode() for each in [*lines, "[DONE]"]]
+    )
+    found, _ = outcome(dialect, pieces)
+
+    assert isinstance(found, ChatCompletion)

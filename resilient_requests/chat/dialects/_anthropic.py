@@ -39,7 +39,7 @@ class _Block:
 
     def built(self) -> dict[str, Any]:
         raw = {name: each for name, each in whole(self.raw).items() if name != "citations" or each}
-        if (written := raw.pop("partial_json", "")).strip():
+        if (written := text(raw.pop("partial_json", ""))).strip():
             try:
                 raw["input"] = json.loads(written)
             except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from resilient_requests.chat.kinds import (
     Message,
     Tokens,
     as_json,
+    count,
     error_of,
     items,
     reason,
@@ -43,7 +44,7 @@ class _CohereParser(Parser):
     def __init__(self) -> None:
         super().__init__()
         self._message = Message()
-        self._kinds: dict[object, str] = {}  # the types of parts, by their indices
+        self._kinds: dict[int | None, str] = {}  # the types of parts, by their indices
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:
         kind, delta = text(data.get("type")) or event, table(data.get("delta"))
@@ -70,7 +71,8 @@ class _CohereParser(Parser):
     def _take(self, message: dict[str, Any], index: object, raw: dict[str, Any]) -> ChatDelta:
         content = message.get("content")
         if isinstance(content, dict):  # one part, whose type came with its start
-            kind = self._kinds[index] = text(content.get("type")) or self._kinds.get(index, "text")
+            part = count(index)
+            kind = self._kinds[part] = text(content.get("type")) or self._kinds.get(part, "text")
             content = [{**content, "type": kind}]
         spoken = self._message.take_content(content)
         plan = text(message.get("tool_plan"))

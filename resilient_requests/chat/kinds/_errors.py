@@ -25,7 +25,7 @@ def words(text: str) -> frozenset[str]:
 
 
 def _stem(name: str) -> str:
-    """Return a name without the ways of spelling it: ``RateLimitError`` and ``rate_limit`` alike."""
+    """Return what ``RateLimitError``, ``rate_limit`` and their kin have in common."""
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"(error|exception)$", "", letters)
 
@@ -104,7 +104,7 @@ class ProviderError(Exception):
 
 
 def is_transient(kind: str | None, code: str | int | None) -> bool:
-    """Whether a repetition may succeed: by the error's type, where that is not known by its code."""
+    """Whether a repetition may succeed: by the error's type, and if that is unknown by its code."""
     for name in (kind, code):
         if isinstance(name, str) and not name.isdecimal():
             stem = _stem(name)
@@ -173,7 +173,7 @@ def likely_error(chunk: dict[str, Any], *, is_alone: bool) -> ProviderError | No
 
 
 def error_of(error: object, around: dict[str, Any] | None = None) -> ProviderError:
-    """Return what an error says, whatever its form; ``around``: the chunk that it is a member of."""
+    """Return what an error says, whatever its form; ``around``: the chunk that holds it."""
     around = around or {}
     inner = _parsed(error)
     if isinstance(inner, list):

@@ -33,9 +33,9 @@ _NAMES = ("type", "id", "call_id", "name")
 
 def family_of(raw: dict[str, Any]) -> str:
     """Return "message", "reasoning", "call" for what the caller has to answer, or "other"."""
-    kind = raw.get("type")
+    kind = text(raw.get("type"))
     if kind in ("message", "reasoning"):
-        return str(kind)
+        return kind
     # What runs in the provider's own house is nobody's call.
     is_hosted = raw.get("execution") == "server" or text(
         table(raw.get("environment")).get("type")

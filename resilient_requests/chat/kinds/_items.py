@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resilient_requests.chat.kinds._item import Item, family_of, texts_of
-from resilient_requests.chat.kinds._members import position, text
+from resilient_requests.chat.kinds._members import count, position, text
 from resilient_requests.chat.kinds._parts import BETWEEN
 from resilient_requests.chat.kinds._shown import Contradiction
 
@@ -59,9 +59,9 @@ class Items:
     def add_part(
         self, data: Mapping[str, Any], family: str, kind: str, level: str, whole: str
     ) -> Added:
-        """Take a text that is told as a whole: of one part of an item; ``level``: by which event."""
+        """Take the text of one part of an item, as a whole; ``level``: which event tells it."""
         item = self._of_event(data, family, {kind: whole})
-        part = (data.get("content_index"), data.get("summary_index"))
+        part = (count(data.get("content_index")), count(data.get("summary_index")))
         between = BETWEEN if kind == "summary" else ""
         show = item.of(kind).of_part
         return self._told(item, kind, self._new_of(show, level, part, whole, between))
