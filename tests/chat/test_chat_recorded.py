@@ -14,13 +14,11 @@ from hypothesis import strategies as st
 
 from resilient_requests import ChatCompletion, StreamTruncated, stream_chat
 
-FORMS = [
-    pytest.param(dialect, answer, style, id=f"{dialect}, {answer.name}, {style.name}")
-    for dialect in DIALECTS
-    for answer, style in forms(dialect)
+STYLES = [
+    pytest.param(dialect, style, id=f"{dialect}, {style.name}")
+    for dialect, (_, styles) in DIALECTS.items()
+    for style in styles
 ]
-
-
 # Usage is then waited for, however slow the machine is that runs this.
 ASKS: dict[str, dict[str, Any]] = {dialect: {} for dialect in DIALECTS}
 ASKS["openai"] = {"stream_options": {"include_usage": True}}
@@ -58,38 +56,39 @@ def test_there_are_forty_forms_of_each_dialect() -> None:
     assert min(len(forms(dialect)) for dialect in DIALECTS) >= 40
 
 
-@pytest.mark.parametrize(("dialect", "answer", "style"), FORMS)
-def test_a_recorded_form_gives_its_answer(dialect: str, answer: Answer, style: Style) -> None:
+@pytest.mark.parametrize(("dialect", "style"), STYLES)
+def test_a_recorded_form_gives_its_answer(dialect: str, style: Style) -> None:
     """Also as it comes, event by event, and a byte at a time."""
-    pieces = pieces_of(dialect, answer, style)
-    body = b"".join(pieces)
-    for each in (pieces, [body], cut(body, 1), cut(body, 7)):
-        found = read(each, dialect, content_type(dialect), **ASKS[dialect])
+    for answer in ANSWERS:
+        pieces = pieces_of(dialect, answer, style)
+        body = b"".join(pieces)
+        for each in (pieces, [body], cut(body, 1), cut(body, 7)):
+            found = read(each, dialect, content_type(dialect), **ASKS[dialect])
 
-        assert said(found) == wanted(answer)
-        assert found.finish_reason
-        assert (found.id, found.model) == (
-            None if dialect == "ollama" else found.id,
-            None if dialect == "cohere" else "m-1",
-        )
-        assert found.unknown == {}
-        assert found.message
+            assert said(found) == wanted(answer)
+            assert found.finish_reason
+            assert (found.id is None) is (dialect == "ollama")
+            assert found.model == (None if dialect == "cohere" else "m-1")
+            assert found.unknown == {}
+            assert found.message
 
 
-@pytest.mark.parametrize(("dialect", "answer", "style"), FORMS)
-def test_the_deltas_of_a_recorded_form_add_up(dialect: str, answer: Answer, style: Style) -> None:
+@pytest.mark.parametrize(("dialect", "style"), STYLES)
+def test_the_deltas_of_a_recorded_form_add_up(dialect: str, style: Style) -> None:
     """A consumer that only adds up sees what the completion says."""
-    session = Canned(pieces_of(dialect, answer, style), content_type(dialect))
-    with stream_chat(session, "http://x/", dialect=dialect, **ASK) as stream:
-        deltas = deltas_of(stream)
+    for answer in ANSWERS:
+        session = Canned(pieces_of(dialect, answer, style), content_type(dialect))
+        with stream_chat(session, "http://x/", dialect=dialect, **ASK) as stream:
+            deltas = deltas_of(stream)
 
-    assert "".join(each.content for each in deltas) == "".join(answer.content)
-    assert "".join(each.reasoning for each in deltas) == "".join(answer.reasoning)
-    for made, call in zip(stream.completion.tool_calls, answer.calls, strict=True):
-        pieces = [each for delta in deltas for each in delta.tool_calls if each.index == made.index]
-        assert [each.id for each in pieces if each.id] == [call.id]
-        assert [each.name for each in pieces if each.name] == [call.name]
-        assert json.loads("".join(each.arguments for each in pieces)) == json.loads(call.arguments)
+        assert "".join(each.content for each in deltas) == "".join(answer.content)
+        assert "".join(each.reasoning for each in deltas) == "".join(answer.reasoning)
+        for made, call in zip(stream.completion.tool_calls, answer.calls, strict=True):
+            pieces = [f for delta in deltas for f in delta.tool_calls if f.index == made.index]
+            assert [each.id for each in pieces if each.id] == [call.id]
+            assert [each.name for each in pieces if each.name] == [call.name]
+            written = "".join(each.arguments for each in pieces)
+            assert json.loads(written) == json.loads(call.arguments)
 
 
 # -- what happens on the way ----------------------------------------------------------------------------------------
