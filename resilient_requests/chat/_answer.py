@@ -25,6 +25,7 @@ from resilient_requests.exceptions import (
     StreamProtocolError,
     StreamTruncated,
 )
+from resilient_requests.stream._sse import ServerSentEvent
 from resilient_requests.stream._stream import Heartbeat, Reader
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from resilient_requests.chat._censor import Censor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
-    from resilient_requests.stream._sse import ServerSentEvent
 
 __all__ = ["ChatResponse"]
 
@@ -128,7 +128,7 @@ class ChatResponse:
             if self._finish is Finish.LAST:
                 return None  # what was awaited after the end is lost, the answer is not
             raise self._named(error)  # noqa: B904  # the same, or one in its place
-        if isinstance(event, Heartbeat) or event is None:
+        if not isinstance(event, ServerSentEvent):
             return event
         why: Sign | BadChunkError | ProviderError
         try:
@@ -136,7 +136,7 @@ class ChatResponse:
         except (BadChunkError, ProviderError) as error:
             why = error
         else:
-            if not isinstance(found, Sign):
+            if isinstance(found, list):
                 self._add(found)
                 return found
             why = found

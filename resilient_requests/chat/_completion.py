@@ -99,10 +99,13 @@ class CompletionBuilder:
             if not (content or reasoning or calls or finish_reason):
                 return False  # a role, usage, or nothing at all
             choice = self._choices[index] = _Choice()
-        if content and not (reasoning or calls or finish_reason) and choice.finish is Finish.OPEN:
-            choice.content.append(content)  # nearly always
-            return True
-        return self._add(choice, delta)
+        if choice.finish is not Finish.OPEN or calls or finish_reason:
+            return self._add(choice, delta)
+        if content:  # nearly always
+            choice.content.append(content)
+        if reasoning:
+            choice.reasoning.append(reasoning)
+        return bool(content or reasoning)
 
     @staticmethod
     def _add(choice: _Choice, delta: ChatDelta) -> bool:

@@ -96,10 +96,10 @@ class ChatStream(Generic[Item_co]):
             except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
                 failure = error
             else:
-                if isinstance(found, Heartbeat):
+                if isinstance(found, list) and self._state is _State.SHOWN:
+                    ready.extend(found)  # nearly always
+                elif isinstance(found, Heartbeat):
                     return found  # type: ignore[return-value]  # nobody else gets one
-                if found is not None and self._state is _State.SHOWN:
-                    ready.extend(found)
                 else:
                     self._hold(found)
                 continue

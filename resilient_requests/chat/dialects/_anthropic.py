@@ -30,7 +30,7 @@ class _Block:
 
     def take(self, delta: dict[str, Any]) -> None:
         self.raw["citations"] += [delta["citation"]] if "citation" in delta else []
-        grow(self.raw, {n: each for n, each in delta.items() if n not in ("type", "citation")})
+        grow(self.raw, delta, but=("type", "citation"))
 
     def rest(self) -> tuple[ToolCall, ...]:
         """Return the input of a call that no pieces have replaced, once."""

@@ -68,8 +68,10 @@ class Parser:
         """
         if not isinstance(raw, dict) or not raw:
             return None
-        known = {name: value for name, value in raw.items() if value is not None}
-        self._usage = {**self._usage, **known}
+        if None in raw.values() or not self._usage.keys() <= raw.keys():
+            known = {name: value for name, value in raw.items() if value is not None}
+            raw = {**self._usage, **known}
+        self._usage = raw
         return self.known_usage
 
     @property

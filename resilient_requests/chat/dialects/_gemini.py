@@ -11,13 +11,12 @@ from resilient_requests.chat.dialects._dialect import Dialect, Parser, with_quer
 from resilient_requests.chat.kinds import (
     Calls,
     Tokens,
-    add_part,
     count,
     grow_at,
+    grow_text,
     items,
     position,
     reason,
-    said,
     table,
     text,
     whole,
@@ -34,10 +33,9 @@ _BLOCKED = words(
     "IMAGE_RECITATION MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED"
 )
 _PLAIN = frozenset({"text", "thought"})
-_TOLD = _PLAIN | {"functionCall", "thoughtSignature"}
-_OTHER_OUTPUT = words(
-    "codeExecutionResult executableCode fileData inlineData mediaResolution partMetadata toolCall "
-    "toolResponse videoMetadata"
+_KNOWN = words(
+    "codeExecutionResult executableCode fileData functionCall inlineData mediaResolution "
+    "partMetadata text thought thoughtSignature toolCall toolResponse videoMetadata"
 )
 _ANSWERS = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 _GOES_ON = "a call was to go on, and did not"
@@ -75,8 +73,8 @@ class _GeminiParser(Parser):
         blocked = reason(table(data.get("promptFeedback")).get("blockReason"))
         self.is_done = blocked is not None  # no candidate will come
         self.refused |= {0} if blocked else set()
-        delta = ChatDelta(finish_reason=blocked, usage=usage, raw=data)
-        return None if _ANSWERS.isdisjoint(data) else [delta]
+        found = [ChatDelta(finish_reason=blocked, usage=usage, raw=data)]
+        return None if _ANSWERS.isdisjoint(data) else found
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         deltas = self.chunk("message", data)
@@ -90,31 +88,33 @@ class _GeminiParser(Parser):
     def _candidate(self, candidate: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
         index = position(candidate.get("index") or 0, "candidate")
         self.choices.add(index)
-        ours = self._found.setdefault(index, _Candidate())
+        ours = self._found.get(index) or self._found.setdefault(index, _Candidate())
         parts = items(table(candidate.get("content")).get("parts"))
-        spoken, calls = said(parts), [call for part in parts for call in self._take(ours, part)]
+        spoken, calls = {False: "", True: ""}, list[ToolCall]()
+        for part in parts:
+            spoken[bool(part.get("thought"))] += text(part.get("text"))
+            calls += self._take(ours, part)
         finish = reason(candidate.get("finishReason"))
-        if finish in _BLOCKED:
-            self.refused.add(index)
+        self.refused |= {index} if finish in _BLOCKED else set()
         if finish and ours.open is not None:
             self.contradiction = _GOES_ON
-        return ChatDelta(spoken.content, spoken.reasoning, tuple(calls), finish, None, index, raw)
+        return ChatDelta(spoken[False], spoken[True], tuple(calls), finish, None, index, raw)
 
     def _take(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
         """Keep a part for the message as it is, or add it to the text before; return its calls."""
+        if part.keys() <= _PLAIN:
+            last = ours.parts[-1] if ours.parts else {"functionCall": None}
+            if last.keys() <= _PLAIN and last.get("thought") == part.get("thought"):
+                grow_text(last, "text", text(part.get("text")))
+            elif part.get("text"):
+                ours.parts.append({**part})
+            return []
         if isinstance(part.get("functionCall"), dict):
             return self._call(ours, part)
-        for name in part.keys() - _TOLD:
-            self.other_output += 1
-            if name not in _OTHER_OUTPUT:
-                self.note_unknown(f"part.{name}")
-        last = ours.parts[-1] if ours.parts else {}
-        is_one_text = bool(last) and last.keys() | part.keys() <= _PLAIN
-        if is_one_text and last.get("thought") == part.get("thought"):
-            add_part(ours.parts, part)
-        elif part.get("text") or not part.keys() <= _PLAIN:
-            ours.parts.append({**part})
-            self.other_output += "thoughtSignature" in part
+        self.other_output += 1
+        for name in part.keys() - _KNOWN:
+            self.note_unknown(f"part.{name}")
+        ours.parts.append({**part})
         return []
 
     def _call(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:

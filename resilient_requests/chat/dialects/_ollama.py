@@ -37,15 +37,15 @@ class _OllamaParser(Parser):
         calls = tuple(
             call for each in items(message.get("tool_calls")) if (call := self._call(each))
         )
-        self._take_members({**message, "thinking": thought.reasoning})
-        counts = {n: each for n, each in data.items() if n.endswith(("_count", "_duration"))}
+        if message.keys() != {"role", "content"} or thought.reasoning:
+            self._take_members({**message, "thinking": thought.reasoning})
         return [
             ChatDelta(
                 spoken.content,
                 spoken.reasoning or thought.reasoning,
                 calls,
                 (reason(data.get("done_reason")) or "stop") if self.is_done else None,
-                self.usage(counts) if self.is_done else None,
+                self.usage(_counts(data)) if self.is_done else None,
                 raw=data,
             )
         ]
@@ -82,6 +82,10 @@ class _OllamaParser(Parser):
             text(function.get("name")),
             "{}" if given is None else as_json(given),
         )
+
+
+def _counts(data: dict[str, Any]) -> dict[str, Any]:
+    return {n: each for n, each in data.items() if n.endswith(("_count", "_duration"))}
 
 
 OLLAMA = Dialect(name="ollama", parser=_OllamaParser, is_ndjson=True)

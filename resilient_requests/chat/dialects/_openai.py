@@ -12,6 +12,7 @@ from resilient_requests.chat.kinds import (
     as_json,
     count,
     error_of,
+    grow_text,
     items,
     position,
     reason,
@@ -28,9 +29,9 @@ __all__ = ["OPENAI"]
 
 # Each provider has a name of its own, and several send the same text under two of them.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details")
-_READ_ELSEWHERE = words("content function_call tool_calls")
-_KNOWN = words("annotations audio images reasoning_opaque refusal role") | {*_REASONING}
-_NO_OUTPUT = frozenset({"refusal", "role", *_REASONING})
+_READ_ELSEWHERE = words("content function_call role tool_calls")
+_KNOWN = words("annotations audio images reasoning_opaque refusal") | {*_REASONING}
+_NO_OUTPUT = frozenset({"refusal", *_REASONING})
 _OF_A_CALL = words("custom function id index type")
 
 
@@ -40,24 +41,23 @@ class _OpenAIParser(Parser):
     def __init__(self) -> None:
         super().__init__()
         self._messages: dict[int, Message] = {}
-        self._first: list[str] | None = None  # the text of choice 0, while it has no parts
+        self._first: Message | None = None  # of choice 0, while its content has no parts
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:  # noqa: ARG002
         # Nearly all chunks are a piece of text for choice 0: these lines are all that one costs.
         try:
             (choice,) = data["choices"]
-            delta = choice["delta"]
-            if (
-                self._first is not None
-                and len(delta) - ("role" in delta) == 1
-                and (content := delta["content"]).__class__ is str
-                and choice.get("finish_reason") is None
-                and choice["index"] == 0
-                and "error" not in choice
-                and not data.get("usage")
-            ):
-                self._first.append(content)
-                return [ChatDelta(content, raw=data)]
+            delta, first = choice["delta"], self._first
+            is_plain = choice.get("finish_reason") is None and "error" not in choice
+            if first is not None and is_plain and choice["index"] == 0 and not data.get("usage"):
+                content, members = delta.get("content"), len(delta) - ("role" in delta)
+                if members == 1 and content.__class__ is str:
+                    first.content.append(content)
+                    return [ChatDelta(content, raw=data)]
+                thought = delta.get("reasoning_content")
+                if members == 1 + ("content" in delta) and not content and thought.__class__ is str:
+                    grow_text(first.members, "reasoning_content", thought)
+                    return [ChatDelta("", thought, raw=data)]
         except (AttributeError, KeyError, TypeError, ValueError):
             pass
         return self._deltas(data)
@@ -74,8 +74,7 @@ class _OpenAIParser(Parser):
     def _deltas(self, data: dict[str, Any]) -> list[ChatDelta] | None:
         self.begin(data)
         choices = items(data.get("choices"))
-        places = (data, table(data.get("x_groq")), *choices)
-        usage = self.usage(next((each["usage"] for each in places if each.get("usage")), None))
+        usage = self.usage(data.get("usage") or table(data.get("x_groq")).get("usage"))
         if not choices:
             is_known = usage is not None or "choices" in data
             return [ChatDelta(usage=usage, raw=data)] if is_known else None
@@ -85,7 +84,7 @@ class _OpenAIParser(Parser):
     def _choice(self, choice: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
         index = position(choice.get("index") or 0, "choice")
         self.choices.add(index)
-        message = self._messages.setdefault(index, Message())
+        message = self._messages.get(index) or self._messages.setdefault(index, Message())
         finish = reason(choice.get("finish_reason"))
         if choice.get("error"):
             raise error_of(choice["error"])
@@ -93,7 +92,7 @@ class _OpenAIParser(Parser):
         if not delta and choice.get("message"):
             delta = message.missing(table(choice["message"]))
             self.contradiction = self.contradiction or message.contradiction
-        spoken = message.take_content(delta.get("content") or "")
+        spoken = message.take_content(delta.get("content"))
         thought = _reasoning(delta)
         refusal = text(delta.get("refusal")) or spoken.refusal
         if refusal or finish in ("refusal", "content_filter"):
@@ -101,12 +100,14 @@ class _OpenAIParser(Parser):
         self.other_output += bool(spoken.others or thought.others)
         calls = self._others(message, delta) if len(delta) > 1 or "content" not in delta else ()
         if index == 0:
-            self._first = message.content if message.is_plain else None
+            self._first = message if message.is_plain else None
         content, reasoning = spoken.content + refusal, spoken.reasoning or thought.reasoning
-        return ChatDelta(content, reasoning, calls, finish, None, index, raw)
+        usage = self.usage(choice.get("usage"))  # Kimi's place for it
+        return ChatDelta(content, reasoning, calls, finish, usage, index, raw)
 
     def _others(self, message: Message, delta: dict[str, Any]) -> tuple[ToolCall, ...]:
         """Take what a delta holds beside its text, and return its calls."""
+        message.members["role"] = text(delta.get("role")) or message.members["role"]
         for name, value in delta.items():
             if not value or name in _READ_ELSEWHERE:
                 continue
@@ -115,10 +116,9 @@ class _OpenAIParser(Parser):
             if name not in _KNOWN:
                 self.note_unknown(f"delta.{name}")
         calls = items(delta.get("tool_calls"))
-        old = delta.get("function_call")
-        if old and not calls:  # of the time before a model could make several calls
+        if delta.get("function_call") and not calls:  # of the time before there could be several
             message.members["function_call"] = None
-            calls = [{"index": 0, "function": old}]
+            calls = [{"index": 0, "function": delta["function_call"]}]
         return tuple(self._call(message, each) for each in calls)
 
     def _call(self, message: Message, fragment: dict[str, Any]) -> ToolCall:

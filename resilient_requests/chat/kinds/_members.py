@@ -49,13 +49,17 @@ def items(value: object) -> list[dict[str, Any]]:
 
 def count(value: object) -> int | None:
     """Return a number of tokens, None for anything else."""
+    if value.__class__ is int:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return None
 
 
 def position(value: object, what: str) -> int:
     """Return an index, which may be the text of one. Raises `BadChunkError` for anything else."""
+    if value.__class__ is int and 0 <= value < _MOST:  # nearly always
+        return value
     number = count(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 5:
         number = int(value)
@@ -85,5 +89,8 @@ class Tokens:
 
 
 def _sum(raw: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    known = [number for name in names if (number := count(raw.get(name))) is not None]
-    return sum(known) if known else None
+    total = None
+    for name in names:
+        if (number := count(raw.get(name))) is not None:
+            total = number + (total or 0)
+    return total

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat.kinds._calls import Calls
-from resilient_requests.chat.kinds._parts import Said, add_part, grow, joined, said, whole
+from resilient_requests.chat.kinds._parts import (
+    FIXED,
+    Said,
+    add_part,
+    grow,
+    grow_text,
+    joined,
+    said,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +22,8 @@ if TYPE_CHECKING:
     from resilient_requests.chat._types import ToolCall
 
 __all__ = ["Message"]
+
+_NOTHING = Said()
 
 
 class Message:
@@ -36,7 +47,9 @@ class Message:
 
     def take_content(self, value: object) -> Said:
         """Take a text, or parts of one, and return what they say."""
-        found = Said(value) if isinstance(value, str) else said(value)
+        if not value:
+            return _NOTHING
+        found = said(value)
         is_list = isinstance(value, list)
         if is_list and not self._parts and self.content:
             self._parts.append({"type": "text", "text": joined(self.content)})
@@ -49,7 +62,10 @@ class Message:
 
     def take_member(self, name: str, value: Any) -> None:
         """Take a piece of another member."""
-        grow(self.members, {name: value})
+        if value.__class__ is str and name not in FIXED:
+            grow_text(self.members, name, value)
+        else:
+            grow(self.members, {name: value})
 
     def take_of_call(self, index: int, members: dict[str, Any]) -> None:
         """Take what came with a call, beside its id, name and arguments."""

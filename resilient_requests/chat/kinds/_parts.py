@@ -12,7 +12,19 @@ from resilient_requests.chat.kinds._members import position
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BETWEEN", "Pieces", "Said", "add_part", "grow", "grow_at", "joined", "said", "whole"]
+__all__ = [
+    "BETWEEN",
+    "FIXED",
+    "Pieces",
+    "Said",
+    "add_part",
+    "grow",
+    "grow_at",
+    "grow_text",
+    "joined",
+    "said",
+    "whole",
+]
 
 BETWEEN = "\n\n"
 """What stands between two parts of a summary: each is a paragraph of its own."""
@@ -21,8 +33,8 @@ BETWEEN = "\n\n"
 _TEXTS = ("text", "content", "refusal", "thinking", "reasoning", "summary")
 _REASONING = frozenset({"thinking", "reasoning", "summary"})
 _KINDS_OF_REASONING = ("thinking", "reasoning", "thought", "summary")
-# Members that a later piece of an object repeats, and does not continue.
-_FIXED = frozenset({"format", "id", "index", "model", "name", "role", "signature", "type"})
+FIXED = frozenset({"format", "id", "index", "model", "name", "role", "signature", "type"})
+"""Members that a later piece of an object repeats, and does not continue."""
 _MOST_DEPTH = 8
 _STEP = re.compile(r"\.?([^.\[\]'$]+)|\[(\d+)\]|\['([^']*)'\]")
 
@@ -85,6 +97,8 @@ class _Reader:
 
 def said(value: object, *, is_reasoning: bool = False) -> Said:
     """Return what a text says: a string, or a list of parts in the form of any provider."""
+    if value.__class__ is str or not value:  # nearly always
+        return Said("", value or "") if is_reasoning else Said(value or "")  # type: ignore[arg-type]
     reader = _Reader()
     reader.read(value, reader.reasoning if is_reasoning else reader.content)
     return Said(
@@ -99,17 +113,25 @@ class Pieces(list[str]):
     """A text that grows: joined once, at its end, since each addition to a string copies it."""
 
 
-def grow(into: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Add a piece of an object to what has come of it.
+def grow_text(into: dict[str, Any], name: str, piece: str) -> None:
+    """Add a piece to a text that is a member of an object."""
+    before = into.get(name)
+    if before.__class__ is not Pieces:
+        into[name] = before = Pieces([before] if isinstance(before, str) else [])
+    before.append(piece)
+
+
+def grow(into: dict[str, Any], piece: dict[str, Any], but: tuple[str, ...] = ()) -> None:
+    """Add a piece of an object, ``but`` for these members, to what has come of it.
 
     Texts go on, lists get longer, objects grow; None adds nothing, and the rest is replaced.
     """
     for name, value in piece.items():
+        if name in but:
+            continue
         before = into.get(name)
-        if isinstance(value, str) and name not in _FIXED:
-            if not isinstance(before, Pieces):
-                into[name] = before = Pieces([before] if isinstance(before, str) else [])
-            before.append(value)
+        if isinstance(value, str) and name not in FIXED:
+            grow_text(into, name, value)
         elif isinstance(value, list):
             if before.__class__ is not list:
                 into[name] = before = []
