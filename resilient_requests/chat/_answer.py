@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.chat._chunks import ChunkStream, no_answer
 from resilient_requests.chat._completion import CompletionBuilder, Finish
 from resilient_requests.chat._reading import ChunkReader, NoJSONError, Sign
@@ -25,12 +25,11 @@ from resilient_requests.exceptions import (
     StreamProtocolError,
     StreamTruncated,
 )
-from resilient_requests.stream._sse import ServerSentEvent
-from resilient_requests.stream._stream import Heartbeat, Reader
+from resilient_requests.stream import Heartbeat, Reader, ServerSentEvent
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Attempt
-    from resilient_requests.chat._censor import Censor
+    from resilient_requests.call import Attempt
+    from resilient_requests.chat._redact import Redactor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
 
@@ -102,8 +101,7 @@ class ChatResponse:
     @property
     def attempt(self) -> Attempt | None:
         """The attempt that brought the response; None where no adapter of ours did."""
-        tap = self.reader.source.tap
-        return None if tap is None else tap.attempt
+        return self.reader.attempt
 
     def completion(self, *, attempts: tuple[Any, ...], is_over: bool) -> ChatCompletion:
         """Return the answer so far."""
@@ -135,6 +133,8 @@ class ChatResponse:
             found = self._chunks.read(event, is_flushed=self.events.is_flushed)
         except (BadChunkError, ProviderError) as error:
             why = error
+        except RecursionError:
+            why = BadChunkError("the JSON is nested too deeply")
         else:
             if isinstance(found, list):
                 self._add(found)
@@ -224,7 +224,7 @@ class ChatResponse:
 
     def _left(self) -> float:
         """Return the seconds for which more is awaited after the finish reason."""
-        now, has_usage = _clock.now().boot, self._builder.usage is not None
+        now, has_usage = boot(), self._builder.usage is not None
         is_last = self._finish is Finish.LAST
         if self._until is None:
             asks = self._request.dialect.asks_usage(self._request.body) and not has_usage
@@ -274,7 +274,7 @@ class ChatResponse:
             _log.debug("%s: not understood: %s", self._request.dialect.name, name)
 
     @property
-    def _censor(self) -> Censor:
+    def _censor(self) -> Redactor:
         return self._request.censor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:

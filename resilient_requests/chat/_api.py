@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.chat._answer import ChatResponse
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
-    from resilient_requests.stream._stream import Heartbeat
+    from resilient_requests.stream import Heartbeat
 
 __all__ = ["complete_chat", "stream_chat"]
 

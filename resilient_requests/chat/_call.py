@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.chat._answer import ChatResponse
 from resilient_requests.exceptions import Cancelled, ChatAPIError, StreamBroken, StreamIdle
-from resilient_requests.retry._operation import Operation
-from resilient_requests.retry._send import IDEMPOTENCY_KEY
+from resilient_requests.retry import IDEMPOTENCY_KEY, RetryCount
 
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest
@@ -28,19 +27,19 @@ class ChatCall:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.operation = Operation(request.first_token_timeout)
+        self.operation = RetryCount(request.first_token_timeout)
         self._key: dict[str, str | bytes] = {}
 
     def open(self) -> ChatResponse:
         """Send the request, and return its answer once status and content type are good."""
-        began = _clock.boot()
+        began = boot()
         try:
             with self.operation:
                 response = self.request.send(self._key)
             self._keep_key(response)
             # What earlier attempts took of the same send is no wait for this response.
             records = self.operation.records
-            waited = records[-1].elapsed if records else _clock.boot() - began
+            waited = records[-1].elapsed if records else boot() - began
             return ChatResponse(self.request, response, waited=waited)
         except (requests.RequestException, Cancelled) as error:
             self.mark(error)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import requests
-
-from resilient_requests.call import _clock
 from resilient_requests.chat._forms import PAGE, Chunks
 from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._sniff import Form, form_of
-from resilient_requests.stream._sse import EventTooLarge, ServerSentEvent
-from resilient_requests.stream._stream import (
+from resilient_requests.stream import (
     EVENT_STREAM,
     NDJSON,
     EventStream,
+    Form,
     Heartbeat,
     Reader,
+    ServerSentEvent,
+    form_of,
     media_type,
 )
 
@@ -49,31 +47,12 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
         super().__init__(reader, request.max_event_bytes, chunks)
         expected = NDJSON if is_ndjson else (EVENT_STREAM,)
         if kind != "application/json" and kind not in expected:
-            found = self._peek(chunks)
-            page = next((event.data for event in found if event.event == PAGE), None)
-            is_slow_page = not chunks.is_told and kind.startswith(_PAGES)
-            if page is not None or is_slow_page or (reader.is_done and not found):
+            found = self._peek(chunks, _FIRST_BYTES)
+            page = next((event.data for event in found or () if event.event == PAGE), None)
+            is_empty = found is not None and not chunks.is_told
+            is_slow_page = kind.startswith(_PAGES) and not chunks.is_told
+            if reader.body.error is None and (page is not None or is_empty or is_slow_page):
                 reader.fail(no_answer(reader, request, page or ""))
-            self._events = iter(found)
-
-    def _peek(self, chunks: Chunks) -> list[ServerSentEvent]:
-        """Return what the first bytes bring, where they come soon and tell what the body is."""
-        until = _clock.boot() + _FIRST_BYTES
-        try:
-            while (left := until - _clock.boot()) > 0:
-                with self._reader.waiting_only(left):
-                    data = self._reader.read()
-                if isinstance(data, Heartbeat):
-                    break
-                found = chunks.feed(data) if data else chunks.flush()
-                if found or not data or chunks.is_told:
-                    return found
-        except EventTooLarge:
-            limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
-            self._reader.fail(StreamProtocolError(limit, **self._reader.facts()))
-        except requests.RequestException:
-            pass  # the first read raises it again
-        return []
 
     def next_within(self, seconds: float) -> ServerSentEvent | Heartbeat:
         """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits."""
@@ -82,11 +61,11 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
 
     def expect(self, event_timeout: float | None) -> None:
         """Set the seconds without a part of the answer until `StreamIdle`; None: no limit."""
-        self._reader._event_timeout = event_timeout
+        self._reader.clocks.expect(event_timeout)
 
     def disregard(self) -> None:
         """The last event was no progress: the clocks go on as if it had not come."""
-        self._reader.eventless, self._reader.unyielded = self._clocks
+        self._reader.clocks.restore(*self._clocks)
 
 
 def no_answer(reader: Reader, request: ChatRequest, page: str) -> StreamProtocolError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._types import ChatCompletion, ChatDelta, ToolCall, Usage
-from resilient_requests.chat.kinds import joined
+from resilient_requests.chat.kinds import is_json, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +27,6 @@ _AT_LIMIT = frozenset(
     }
 )
 _NAMED = ("custom", "function")
-# Numbers of more digits than int() takes are JSON all the same.
-_decode = json.JSONDecoder(parse_int=float).decode
 
 
 class Finish(enum.IntEnum):
@@ -152,10 +149,18 @@ class CompletionBuilder:
                 attempts,
                 unknown=dict(parser.unknown),
             )
-            message = parser.message(index, completion) if is_final else None
+            message = _message(parser, index, completion) if is_final else None
             found.append(replace(completion, message=message))
         first, *others = found
         return replace(first, alternatives=tuple(others)) if others else first
+
+
+def _message(parser: Parser, index: int, completion: ChatCompletion) -> Any:
+    """Return the message of a choice, None where it is nested too deeply to be put together."""
+    try:
+        return parser.message(index, completion)
+    except RecursionError:
+        return None
 
 
 def has_broken_calls(completion: ChatCompletion) -> bool:
@@ -169,14 +174,12 @@ def has_broken_calls(completion: ChatCompletion) -> bool:
 
 def _are_whole(calls: Iterable[ToolCall]) -> bool:
     """Whether all calls can be made: a tool has a name, and a function JSON for its arguments."""
-    try:
-        for call in calls:
-            if call.kind in _NAMED and call.name is None:
-                return False
-            if call.kind == "function" and (written := call.arguments.strip()):
-                _decode(written)
-    except (ValueError, RecursionError):
-        return False
+    for call in calls:
+        if call.kind in _NAMED and call.name is None:
+            return False
+        written = call.arguments.strip() if call.kind == "function" else ""
+        if written and not is_json(written):
+            return False
     return True
 
 

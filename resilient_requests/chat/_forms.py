@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from resilient_requests.stream._sniff import Form, form_of
-from resilient_requests.stream._sse import (
+from resilient_requests.chat.kinds import is_json
+from resilient_requests.stream import (
     MAX_EVENT_BYTES,
     EventTooLarge,
+    Form,
     ServerSentEvent,
     SSEDecoder,
+    form_of,
+    significant,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ PAGE = "\npage"
 _FIELD = re.compile(rb"^(?:data|event):", re.MULTILINE)
 _OVERLAP = len(b"\nevent:")
 _EXCERPT = 1000
+_MOST_TRIES = 8  # each looks at all lines of an object: one per line would be quadratic
 
 
 class _Form(Protocol):
@@ -51,6 +54,7 @@ class Events(SSEDecoder):
     def __init__(self, most: int) -> None:
         super().__init__(most, error_field=True)
         self._bare: list[bytes] = []
+        self._bare_size = self._tries = 0
 
     @property
     def is_pending(self) -> bool:
@@ -67,15 +71,19 @@ class Events(SSEDecoder):
             super()._take(line, events)
             return
         self._bare.append(text)
-        if sum(map(len, self._bare)) > self._max:
+        self._bare_size += len(text) + 1
+        if self._bare_size > self._max:
             raise EventTooLarge(events)
         # What may be the last line of the object ends it at once: the connection may stay open.
-        if (len(self._bare) == 1 or text.startswith(b"}")) and _is_json(b"\n".join(self._bare)):
-            self._end_bare(events)
+        may_end = len(self._bare) == 1 or text.startswith(b"}")
+        if may_end and self._tries < _MOST_TRIES:
+            self._tries += 1
+            if is_json(_text(b"\n".join(self._bare))):
+                self._end_bare(events)
 
     def _end_bare(self, events: list[ServerSentEvent]) -> None:
         events.append(ServerSentEvent(BARE, _text(b"\n".join(self._bare))))
-        self._bare = []
+        self._bare, self._bare_size, self._tries = [], 0, 0
 
 
 class JSONLines:
@@ -163,7 +171,7 @@ class _FirstLine:
         if not end:
             return []
         line, rest = bytes(self._held[:end]), bytes(self._held[end:])
-        if not _is_json(line):
+        if not is_json(_text(line)):
             self.next = JSONDocument(self._most), bytes(self._held)
         elif self._is_lines:
             self.next = JSONLines(self._most), rest
@@ -250,7 +258,7 @@ class Chunks:
         return [*found, *self._form.flush()]
 
     def _sniff(self, data: bytes) -> list[ServerSentEvent]:
-        self._start = (self._start + data).lstrip()
+        self._start = significant(self._start + data)
         form = form_of(self._start)
         return [] if form is None else self._begin(form)
 
@@ -286,11 +294,3 @@ def _chunk(data: bytes | bytearray, name: str = "message") -> ServerSentEvent:
 
 def _text(data: bytes | bytearray) -> str:
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True

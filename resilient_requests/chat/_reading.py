@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.chat._forms import BARE, DOCUMENT, PAGE
@@ -11,12 +12,13 @@ from resilient_requests.chat.kinds import (
     BadChunkError,
     ProviderError,
     likely_error,
+    loads,
     reported_error,
 )
 
 if TYPE_CHECKING:
     from resilient_requests.chat.dialects import Parser
-    from resilient_requests.stream._sse import ServerSentEvent
+    from resilient_requests.stream import ServerSentEvent
 
 __all__ = ["ChunkReader", "NoJSONError", "Sign"]
 
@@ -46,7 +48,8 @@ class NoJSONError(BadChunkError):
 class ChunkReader:
     """Reads the chunks of one answer, in any form; owned by one thread.
 
-    ``has_understood``: some of it was an answer's. Raises `BadChunkError` and `ProviderError`.
+    ``has_understood``: some of it was an answer's. Raises `BadChunkError` and `ProviderError`, and
+    RecursionError for what is nested too deeply.
     """
 
     def __init__(self, parser: Parser) -> None:
@@ -58,25 +61,25 @@ class ChunkReader:
         name, at = event.event, None
         try:
             chunk = event.json()
-        except (ValueError, RecursionError) as error:
-            at = getattr(error, "pos", None)
+        except ValueError:
+            chunk, at = _parsed(event.data)
+        if at is not None:
+            return self._without_json(event, at, is_flushed=is_flushed)
+        if (
+            chunk.__class__ is dict
+            and name not in _NAMES
+            and _SIGNS.isdisjoint(chunk)
+            and chunk.get("type") != "error" != chunk.get("object")
+        ):
+            deltas = self.parser.chunk(name, chunk)
+        elif event.data.strip() in _MARKERS:
+            return Sign.MARKER
         else:
-            if (
-                chunk.__class__ is dict
-                and name not in _NAMES
-                and _SIGNS.isdisjoint(chunk)
-                and chunk.get("type") != "error" != chunk.get("object")
-            ):
-                deltas = self.parser.chunk(name, chunk)
-            elif event.data.strip() in _MARKERS:
-                return Sign.MARKER
-            else:
-                deltas = self._of_any_form(name, chunk)
-            if deltas is None:
-                return self._unknown(name, chunk, is_alone=name == DOCUMENT and is_flushed)
-            self.has_understood = True
-            return deltas
-        return self._without_json(event, at, is_flushed=is_flushed)
+            deltas = self._of_any_form(name, chunk)
+        if deltas is None:
+            return self._unknown(name, chunk, is_alone=name == DOCUMENT and is_flushed)
+        self.has_understood = True
+        return deltas
 
     def _of_any_form(self, name: str, chunk: Any) -> list[ChatDelta] | None:
         """Return what a chunk says that may be an error, a document, or no chunk at all."""
@@ -110,12 +113,9 @@ class ChunkReader:
         return [ChatDelta(raw=facts)]
 
     def _without_json(
-        self, event: ServerSentEvent, at: int | None, *, is_flushed: bool
+        self, event: ServerSentEvent, at: int, *, is_flushed: bool
     ) -> list[ChatDelta] | Sign:
-        """Read what is no JSON: the marker, which may stick to a chunk, and nothing at all.
-
-        ``at`` is None where it is JSON that Python cannot hold: a number too long, or too deep.
-        """
+        """Read what is no JSON: the marker, which may stick to a chunk, and nothing at all."""
         text, name = event.data.strip(), event.event
         if name == PAGE:
             return Sign.PAGE
@@ -123,13 +123,29 @@ class ChunkReader:
             return Sign.MARKER
         if not text or name == BARE:
             return []
-        *lines, last = text.split("\n")
-        if lines and last.strip() in _MARKERS:
-            deltas = self.read(event._replace(data="\n".join(lines)), is_flushed=is_flushed)
+        chunk = _before_markers(text)
+        if chunk != text:
+            found = self.read(event._replace(data=chunk), is_flushed=is_flushed)
             self.parser.is_done = True
-            return deltas
-        if is_flushed and at is not None and (name != DOCUMENT or text[0] in "[{"):
+            return found if chunk else Sign.MARKER
+        if is_flushed and (name != DOCUMENT or text[0] in "[{"):
             return Sign.CUT
         if name in _ERRORS:
             raise ProviderError(message=text)
-        raise NoJSONError(at or 0)
+        raise NoJSONError(at)
+
+
+def _parsed(text: str) -> tuple[Any, int | None]:
+    """Return the value of a text that ``json.loads`` refuses, or where it is no JSON."""
+    try:
+        return loads(text), None
+    except json.JSONDecodeError as error:
+        return None, error.pos
+
+
+def _before_markers(text: str) -> str:
+    """Return what stands before the markers in the last lines of a text."""
+    lines = text.split("\n")
+    while lines and lines[-1].strip() in _MARKERS | {""}:
+        lines.pop()
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ import requests
 
 from resilient_requests.chat._types import ChatDelta
 from resilient_requests.chat.kinds import joined
-from resilient_requests.stream._stream import Heartbeat
+from resilient_requests.stream import Heartbeat
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -143,7 +143,7 @@ class ChatStream(Generic[Item_co]):
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
         if answer is not None and self._state.is_open:
-            answer.reader.abandon()
+            answer.reader.drop()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
     def _open(self) -> ChatResponse:

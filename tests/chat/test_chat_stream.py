@@ -863,7 +863,7 @@ def test_the_end_is_not_waited_for_where_it_is_there(
     )
     server.script(Reply((Send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)),)), good())
     with stream_chat(session, server.url, **ASK) as deltas:
-        tap: Any = deltas._answer.reader._tap
+        tap: Any = deltas._answer.reader.body.socket
         recv, reads = tap.recv, []
 
         def counted(size: int) -> bytes:
@@ -902,7 +902,7 @@ def test_a_wait_before_the_end_costs_no_connection(
     """The time for the rest of a body begins with the draining, however long nothing was handed out before."""
     server.script(stream([b"a", 0.02, b"b"]), good())
     reader = Reader(session.get(server.url, stream=True))
-    reader.unyielded = 60.0
+    reader.clocks.unyielded = 60.0
     reader.drain(1024, 5.0)
     session.get(server.url)
 

@@ -205,10 +205,11 @@ def _readable(wires: Iterable[Wire], stop: socket.socket, seconds: float) -> Ite
 class HTTPProxy(_Proxy):
     """Forwards requests in absolute form one by one, keeping the client's connection; tunnels after CONNECT.
 
-    ``connect_status`` are the HTTP statuses to refuse CONNECT with.
+    ``connect_status`` are the HTTP statuses to refuse CONNECT with; ``connected`` is how it is granted.
     """
 
     scheme = "http"
+    connected = "200 Connection established"
 
     def _serve(self, client: Wire) -> None:
         used_at = time.monotonic()
@@ -241,7 +242,7 @@ class HTTPProxy(_Proxy):
         except OSError:
             return _answer(client, 502)
         with server.sock:
-            client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            client.send(f"HTTP/1.1 {self.connected}\r\n\r\n".encode())
             self._tunnel(client, server)
         raise Ended("fin", "server")
 

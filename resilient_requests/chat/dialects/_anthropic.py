@@ -57,7 +57,7 @@ class _AnthropicParser(Parser):
 
     def __init__(self) -> None:
         super().__init__()
-        self._blocks: list[_Block] = []
+        self._blocks, self._calls = list[_Block](), list[_Block]()
         self._by_index: dict[int, _Block] = {}
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:
@@ -102,18 +102,18 @@ class _AnthropicParser(Parser):
         return [self._rest(raw), last]
 
     def _rest(self, raw: dict[str, Any]) -> ChatDelta:
-        calls = tuple(call for block in self._blocks for call in block.rest())
+        calls = tuple(call for block in self._calls for call in block.rest())
         return ChatDelta(tool_calls=calls, raw=raw)
 
     def _start(self, block: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
         kind, call_id = text(block.get("type")), text(block.get("id")) or None
-        calls = [each.raw.get("id") for each in self._blocks if each.call is not None]
-        if call_id is not None and call_id in calls:
+        if call_id and any(each.raw.get("id") == call_id for each in self._calls):
             return ChatDelta(raw=raw)  # it was told before
-        call = position(len(calls), "tool call") if kind == "tool_use" else None
-        self._blocks.append(_Block(block, call))
-        self._by_index[_index(raw)] = self._blocks[-1]  # in the place of another
+        call = position(len(self._calls), "tool call") if kind == "tool_use" else None
+        begun = self._by_index[_index(raw)] = _Block(block, call)  # in the place of another
+        self._blocks.append(begun)
         if call is not None:
+            self._calls.append(begun)
             head = ToolCall(call, call_id, text(block.get("name")) or None)
             return ChatDelta(tool_calls=(head,), raw=raw)
         if kind not in _BLOCKS and not kind.endswith(("tool_use", "tool_result")):

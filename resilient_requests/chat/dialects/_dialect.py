@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Dialect", "Parser", "with_query"]
 
 _MOST_UNKNOWN = 32
+_MOST_MEMBERS = 64  # of a usage, which is copied with each chunk that has one
 _NAME = re.compile(r"[\w./:-]{1,64}")
 
 
@@ -70,7 +72,7 @@ class Parser:
             return None
         if None in raw.values() or not self._usage.keys() <= raw.keys():
             known = {name: value for name, value in raw.items() if value is not None}
-            raw = {**self._usage, **known}
+            raw = dict(itertools.islice({**self._usage, **known}.items(), _MOST_MEMBERS))
         self._usage = raw
         return self.known_usage
 

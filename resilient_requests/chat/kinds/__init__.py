@@ -13,6 +13,7 @@ from resilient_requests.chat.kinds._errors import (
     words,
 )
 from resilient_requests.chat.kinds._items import Added, Items
+from resilient_requests.chat.kinds._json import is_json, loads
 from resilient_requests.chat.kinds._members import (
     Tokens,
     as_json,
@@ -53,10 +54,12 @@ __all__ = [
     "grow_at",
     "grow_text",
     "has_given_up",
+    "is_json",
     "is_transient",
     "items",
     "joined",
     "likely_error",
+    "loads",
     "position",
     "reason",
     "reported_error",

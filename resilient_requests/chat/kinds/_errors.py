@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
+
+from resilient_requests.chat.kinds._json import loads
 
 __all__ = [
     "BadChunkError",
@@ -201,7 +202,7 @@ def _parsed(value: object) -> Any:
     """Return the object that a text holds as JSON, else the value itself."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            return loads(value)
         except (ValueError, RecursionError):
             pass
     return value

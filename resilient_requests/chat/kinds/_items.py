@@ -158,6 +158,7 @@ class Items:
         return item
 
     def _begin(self, family: str) -> Item:
+        position(len(self._items), "output item")
         item = Item(family)
         self._items.append(item)
         return item

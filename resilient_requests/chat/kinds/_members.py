@@ -48,12 +48,11 @@ def items(value: object) -> list[dict[str, Any]]:
 
 
 def count(value: object) -> int | None:
-    """Return a number of tokens, None for anything else."""
-    if value.__class__ is int:
-        return value
+    """Return a number of tokens, None for anything else, and for more than 64 bits hold."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return None
+        value = int(value)
+    # Python cannot write the sum of two numbers of 4,300 digits, which JSON may hold.
+    return value if value.__class__ is int and value.bit_length() < 64 else None
 
 
 def position(value: object, what: str) -> int:

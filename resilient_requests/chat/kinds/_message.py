@@ -74,13 +74,18 @@ class Message:
 
     def missing(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return what a whole message says that deltas did not: all, or how its text goes on."""
-        shown, told = joined(self.content), said(message.get("content")).content
-        if not shown and not self.calls:
+        told = said(message.get("content")).content
+        if not self.content and not self.calls:
             return message
-        if told.strip() and not told.startswith(shown.rstrip()):
-            self.contradiction = "the whole message has another text than its deltas"
+        if self.contradiction is not None:
             return {}
-        rest: dict[str, Any] = {"content": told[len(shown) :]}
+        rest: dict[str, Any] = {}
+        if told.strip():
+            shown = joined(self.content)
+            if not told.startswith(shown.rstrip()):
+                self.contradiction = "the whole message has another text than its deltas"
+                return {}
+            rest["content"] = told[len(shown) :]
         return rest if self.calls else {**rest, "tool_calls": message.get("tool_calls")}
 
     def built(self, calls: Iterable[ToolCall]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _KINDS_OF_REASONING = ("thinking", "reasoning", "thought", "summary")
 FIXED = frozenset({"format", "id", "index", "model", "name", "role", "signature", "type"})
 """Members that a later piece of an object repeats, and does not continue."""
 _MOST_DEPTH = 8
+_MOST_STEPS = 64
 _STEP = re.compile(r"\.?([^.\[\]'$]+)|\[(\d+)\]|\['([^']*)'\]")
 
 
@@ -168,12 +169,14 @@ def _continues(last: dict[str, Any], part: dict[str, Any]) -> bool:
 def grow_at(into: dict[str, Any], path: str, value: Any) -> None:
     """Set the value at a path such as ``$.rooms[0]['name']``; a text goes on with what is there.
 
-    Raises `BadChunkError` for an index that could not be one.
+    Raises `BadChunkError` for an index that could not be one, and for a path of too many steps.
     """
     steps: list[str | int] = [
         position(number, "argument") if number else name or quoted
         for name, number, quoted in _STEP.findall(path)
     ]
+    if len(steps) > _MOST_STEPS:
+        raise BadChunkError("a path of arguments is too long")
     place: Any = into
     for step, following in itertools.pairwise(steps):
         below: Any = [] if isinstance(following, int) else {}

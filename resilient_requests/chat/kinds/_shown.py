@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from resilient_requests.chat.kinds._json import loads
+from resilient_requests.chat.kinds._members import position
 from resilient_requests.chat.kinds._parts import joined
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class Shown:
     def of_part(self, level: str, part: Hashable, said: str, between: str = "") -> str:
         """Return, and show, what a part adds that is told as a whole; ``level``: by which event.
 
-        ``between`` stands between two parts. Raises `Contradiction` where the deltas were others.
+        ``between`` stands between two parts. Raises `Contradiction` where the deltas were others,
+        and `BadChunkError` for more parts than any answer has.
         """
         shown, settled = str(self), self._settled.get(level, 0)
         is_known = (level, part) in self._told
+        position(len(self._told), "part")
         self._told.add((level, part))
         if not said or (is_known and said in shown):
             return ""
@@ -77,6 +80,6 @@ def is_same_json(one: str, other: str) -> bool:
     if one[:1] not in ("{", "[") or other[:1] not in ("{", "["):
         return False
     try:
-        return bool(json.loads(one) == json.loads(other))
+        return bool(loads(one) == loads(other))
     except (ValueError, RecursionError):
         return False
