@@ -332,18 +332,56 @@ def test_a_finish_reason_is_matched_as_a_whole(reason: str) -> None:
 # -- what JSON cannot hold ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("form", ["event", "line", "document"])
-def test_a_number_of_5000_digits_is_a_protocol_error(dialect: str, form: str) -> None:
-    """Python refuses to read one, with a ValueError that says nothing of a stream."""
-    number = b'{"choices": [{"index": %s}]}' % (b"9" * 5000)
+def test_a_number_of_5000_digits_is_read(form: str) -> None:
+    """Python's int() refuses one, with a ValueError that says nothing of a stream."""
+    number = '"created": %s, ' % ("9" * 5000)
+    whole = {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
+    part, all_of_it = (
+        json.dumps(each).replace("{", f"{{{number}", 1).encode() for each in (chunk("a"), whole)
+    )
     wire, kind = {
-        "event": (b"data: %s\n\n" % number, "text/event-stream"),
-        "line": (b"%s\n%s\n" % (number, number), "application/x-ndjson"),
-        "document": (number, "application/json"),
+        "event": (b"data: %b\n\ndata: [DONE]\n\n" % part, "text/event-stream"),
+        "line": (b"%b\n%b\n" % (part, json.dumps(chunk(finish="stop")).encode()), "x/ndjson"),
+        "document": (all_of_it, "application/json"),
     }[form]
-    with pytest.raises(StreamProtocolError, match="not JSON"):
-        read([wire], dialect, kind)
+
+    assert read([wire], "openai", kind).content == "a"
+
+
+@pytest.mark.parametrize("data", ["[" * 100_000, '{"choices": ' + "[" * 100_000, '{"a":' * 100_000])
+def test_what_is_nested_too_deeply_is_a_protocol_error(data: str) -> None:
+    """No answer is, and Python gives up with a RecursionError."""
+    with pytest.raises(StreamProtocolError, match="event 2: the JSON is nested too deeply"):
+        read([*events(chunk("a"), done=False), f"data: {data}\n\n".encode()], "openai")
+
+
+@pytest.mark.parametrize("depth", [2, 63, 64, 65, 1_000])
+def test_arguments_come_to_any_depth(depth: int) -> None:
+    """A path of more than 64 steps is no argument, and would cost more than it says."""
+    pieces = [{"jsonPath": "$" + ".a" * depth, "stringValue": "x"}]
+    part = {"functionCall": {"name": "f", "partialArgs": pieces}}
+    wire = events(
+        {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}, done=False
+    )
+    if depth > 64:
+        with pytest.raises(StreamProtocolError, match="a path of arguments is too long"):
+            read(wire, "gemini")
+    else:
+        arguments = read(wire, "gemini").tool_calls[0].arguments
+
+        assert arguments == '{"a": ' * depth + '"x"' + "}" * depth
+
+
+@pytest.mark.parametrize("markers", ["[DONE]", "[DONE]\n[DONE]", "[DONE]\n\n DONE\n" * 5_000])
+@pytest.mark.parametrize("before", [True, False])
+def test_markers_that_stick_to_a_chunk_are_markers(markers: str, before: bool) -> None:
+    """However many: a proxy has lost the blank lines between the events."""
+    lines = ([json.dumps(chunk("a"))] if before else []) + markers.split("\n")
+    stuck = "".join(f"data: {line}\n" for line in lines) + "\n"
+    found = read([*events(chunk("b"), done=False), stuck.encode()], "openai")
+
+    assert (found.content, found.truncated) == ("ba" if before else "b", False)
 
 
 def test_arguments_with_a_number_of_5000_digits_are_json() -> None:

@@ -12,7 +12,6 @@ from chat_wires import ASK, DATA, EXPECTED, Canned, chunk, cut, events, mounted,
 from clients import in_time
 
 from resilient_requests import StreamProtocolError, complete_chat, stream_chat
-from resilient_requests.stream._sniff import Form, form_of
 from resilient_requests.testing import FaultServer, stream
 
 if TYPE_CHECKING:
@@ -158,40 +157,6 @@ def test_what_was_looked_at_first_is_not_lost(fault_server: FaultServer) -> None
     fault_server.script(stream(wire, content_type="text/plain"))
     with mounted() as session:
         assert complete_chat(session, fault_server.url, **ASK).content == "ab"
-
-
-@pytest.mark.parametrize(
-    ("start", "form"),
-    [
-        (b"", None),
-        (b" \r\n\t", None),
-        (b"\xef\xbb", None),
-        (b"\xef\xbb\xbf", None),
-        (b"da", None),
-        (b"even", None),
-        (b"data:", Form.EVENTS),
-        (b"\xef\xbb\xbfdata: x", Form.EVENTS),
-        (b": ping", Form.EVENTS),
-        (b":", Form.EVENTS),
-        (b"event: x", Form.EVENTS),
-        (b"id:1", Form.EVENTS),
-        (b"retry: 5", Form.EVENTS),
-        (b"error: x", Form.EVENTS),
-        (b"data\n", Form.EVENTS),
-        (b" {", Form.JSON),
-        (b"\xef\xbb\xbf[", Form.JSON),
-        (b"<", Form.MARKUP),
-        (b"\n<!doctype", Form.MARKUP),
-        (b"datum: x", Form.TEXT),
-        (b"upstream", Form.TEXT),
-        (b"5", Form.TEXT),
-        (b'"x"', Form.TEXT),
-        (b"\xff\xfe", Form.TEXT),
-    ],
-)
-def test_the_first_bytes_tell_the_form(start: bytes, form: Form | None) -> None:
-    """As soon as they can."""
-    assert form_of(start) is form
 
 
 def test_an_event_may_hold_an_image(fault_server: FaultServer) -> None:
