@@ -30,7 +30,16 @@ from resilient_requests import (
     stream_chat,
 )
 from resilient_requests.call import CancelToken
-from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
+from resilient_requests.testing import (
+    FaultServer,
+    Reply,
+    Send,
+    Silence,
+    reset,
+    respond,
+    silence,
+    sse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +75,15 @@ WORTH: dict[str, Reply] = {
     "FIN inside a chunk": sse(ROLE, chunk("old"), done=False, ending="fin"),
     "clean end": sse(ROLE, chunk("old"), done=False),
     "clean end, close-delimited": sse(ROLE, chunk("old"), done=False, framing="close"),
+    "malformed framing": Reply(
+        (
+            Send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+            ),
+            Silence(),
+        )
+    ),
     "stall before the first part": sse(ROLE, threading.Event(), done=False),
     "stall after a part": sse(chunk("old"), threading.Event(), done=False),
     "transient error": sse(

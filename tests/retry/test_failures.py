@@ -308,15 +308,13 @@ FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] =
         Failure.BODY_CUT,
         Phase.BODY,
         {},
-        [StreamBroken("cut"), caused(StreamBroken("cut"), ETIMEDOUT)],
+        [
+            StreamBroken("cut"),
+            caused(StreamBroken("cut"), ETIMEDOUT),
+            caused(StreamBroken("cut"), ChunkedError("a chunk has no size")),
+        ],
     ),
     (Failure.BODY_STALLED, Phase.BODY, {}, [caused(StreamIdle(), SILENCE)]),
-    (
-        Failure.UNREADABLE,
-        Phase.BODY,
-        {},
-        [caused(StreamBroken("cut"), ChunkedError("a chunk has no size"))],
-    ),
     (Failure.OTHER, Phase.BODY, {}, [requests.exceptions.ContentDecodingError()]),
     (Failure.OTHER, Phase.WAIT, {}, [KeyboardInterrupt(), GeneratorExit()]),
 ]
