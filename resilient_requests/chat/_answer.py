@@ -128,13 +128,11 @@ class ChatResponse:
             raise self._named(error)  # noqa: B904  # the same, or one in its place
         if not isinstance(event, ServerSentEvent):
             return event
-        why: Sign | BadChunkError | ProviderError
+        why: Sign | BadChunkError | ProviderError | RecursionError
         try:
             found = self._chunks.read(event, is_flushed=self.events.is_flushed)
-        except (BadChunkError, ProviderError) as error:
+        except (BadChunkError, ProviderError, RecursionError) as error:
             why = error
-        except RecursionError:
-            why = BadChunkError("the JSON is nested too deeply")
         else:
             if isinstance(found, list):
                 self._add(found)
@@ -186,9 +184,11 @@ class ChatResponse:
             self._phase = _Phase.ENDED
 
     def _stop(
-        self, why: Sign | BadChunkError | ProviderError, event: ServerSentEvent
+        self, why: Sign | BadChunkError | ProviderError | RecursionError, event: ServerSentEvent
     ) -> list[ChatDelta] | None:
         """End at a chunk that adds nothing, well or not."""
+        if isinstance(why, RecursionError):
+            why = BadChunkError("the JSON is nested too deeply")
         if why is Sign.CUT:
             return self._end(is_cut=True)
         if why is Sign.PAGE:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["ChunkStream", "no_answer"]
 
 _EXCERPT = 120
-_FIRST_BYTES = 1.0  # seconds for which a body may keep what it is to itself, where its type does
-_PAGES = ("text/html", "image/")
 _HINTS = {
     EVENT_STREAM: Form.EVENTS,
     "application/json": Form.JSON,
@@ -47,12 +45,11 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
         super().__init__(reader, request.max_event_bytes, chunks)
         expected = NDJSON if is_ndjson else (EVENT_STREAM,)
         if kind != "application/json" and kind not in expected:
-            found = self._peek(chunks, _FIRST_BYTES)
-            page = next((event.data for event in found or () if event.event == PAGE), None)
-            is_empty = found is not None and not chunks.is_told
-            is_slow_page = kind.startswith(_PAGES) and not chunks.is_told
-            if reader.body.error is None and (page is not None or is_empty or is_slow_page):
+            is_page, found = self._is_page(chunks), [*self._events]
+            page = next((event.data for event in found if event.event == PAGE), None)
+            if is_page or page is not None:
                 reader.fail(no_answer(reader, request, page or ""))
+            self._events = iter(found)
 
     def next_within(self, seconds: float) -> ServerSentEvent | Heartbeat:
         """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits."""

@@ -4,24 +4,27 @@
 returns, whose old loops are prompt and honest.
 """
 
+from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat
 from resilient_requests.stream._iterators import (
     EVENT_STREAM,
     NDJSON,
     ByteStream,
-    Decoder,
-    EventStream,
     iter_bytes,
-    iter_events,
     media_type,
 )
-from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._reader import Reader
 from resilient_requests.stream._response import ResilientResponse, resilient
-from resilient_requests.stream._sniff import Form, form_of, significant
-from resilient_requests.stream._sse import (
+from resilient_requests.stream.events import (
     MAX_EVENT_BYTES,
+    Decoder,
+    EventStream,
     EventTooLarge,
+    Form,
     ServerSentEvent,
     SSEDecoder,
+    form_of,
+    iter_events,
+    significant,
 )
 
 __all__ = [

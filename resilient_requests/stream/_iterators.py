@@ -1,57 +1,37 @@
-"""Streams over one response: objects that iterate over its bytes, or its events."""
+"""Streams over one response: what all share, and the one over its bytes."""
 
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import requests
 
 from resilient_requests import _checks
-from resilient_requests.call import boot
-from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._body import is_used
-from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
-from resilient_requests.stream._sniff import Form, NoEventsError, SniffedEvents
-from resilient_requests.stream._sse import (
-    MAX_EVENT_BYTES,
-    EventTooLarge,
-    ServerSentEvent,
-    SSEDecoder,
-)
+from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._socket_body import is_used
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self, TypeVar
 
-    # With a default, so that a plain ``EventStream`` in an annotation is one of either kind.
+    from resilient_requests.stream._clocks import Heartbeat
+
+    # With a default, so that a plain ``ByteStream`` in an annotation is one of either kind.
     Data_co = TypeVar("Data_co", bound=bytes | Heartbeat, default=bytes | Heartbeat, covariant=True)
-    Event_co = TypeVar(
-        "Event_co",
-        bound=ServerSentEvent | Heartbeat,
-        default=ServerSentEvent | Heartbeat,
-        covariant=True,
-    )
 else:
     from typing import TypeVar
 
     Data_co = TypeVar("Data_co", covariant=True)
-    Event_co = TypeVar("Event_co", covariant=True)
 
 __all__ = [
     "EVENT_STREAM",
-    "HEARTBEAT",
     "NDJSON",
     "ByteStream",
-    "Decoder",
-    "EventStream",
-    "Heartbeat",
-    "Reader",
+    "Stream",
+    "check_arguments",
     "iter_bytes",
-    "iter_events",
     "media_type",
 ]
 
@@ -59,11 +39,6 @@ EVENT_STREAM = "text/event-stream"
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
-_EXCERPT = 200  # bytes of a body that is refused
-# Seconds for which a body of another type may keep to itself what it is.
-_FIRST_BYTES = 1.0
-_PAGES = ("text/html", "image/")
-_FORMS = {Form.JSON: "JSON", Form.MARKUP: "HTML"}
 
 
 def media_type(response: requests.Response) -> str:
@@ -71,7 +46,7 @@ def media_type(response: requests.Response) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-class _Stream:
+class Stream:
     """What both kinds of stream share: an object, not a generator, whose every exit gives the connection back."""
 
     def __init__(self, reader: Reader) -> None:
@@ -112,7 +87,7 @@ class _Stream:
             )
 
 
-class ByteStream(_Stream, Generic[Data_co]):
+class ByteStream(Stream, Generic[Data_co]):
     """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`.
 
     To type checkers a ``ByteStream[bytes]`` is one without heartbeats, a ``ByteStream`` any.
@@ -124,102 +99,6 @@ class ByteStream(_Stream, Generic[Data_co]):
             raise StopIteration
         self._reader.clocks.yielded()
         return data  # type: ignore[return-value]  # a heartbeat comes to no one to whom `iter_bytes` promises none
-
-
-class Decoder(Protocol):
-    """Bytes in, events out, no I/O; raises EventTooLarge."""
-
-    @property
-    def is_pending(self) -> bool: ...
-    def feed(self, data: bytes) -> list[ServerSentEvent]: ...
-    def flush(self) -> list[ServerSentEvent]: ...
-
-
-class Sniffer(Decoder, Protocol):
-    """A decoder that finds out from the first bytes what it decodes."""
-
-    @property
-    def is_told(self) -> bool: ...
-
-
-class EventStream(_Stream, Generic[Event_co]):
-    """Iterates over the server-sent events of a body; see `iter_events`.
-
-    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an ``EventStream`` any.
-    """
-
-    def __init__(
-        self, reader: Reader, max_event_bytes: int, decoder: Decoder | None = None
-    ) -> None:
-        super().__init__(reader)
-        reader.tell_end_late()
-        self.is_flushed = False  # the last event had no end of its own: it may have been cut
-        self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
-        self._max_event_bytes = max_event_bytes
-        self._events: Iterator[ServerSentEvent] = iter(())
-        self._is_too_large = False
-        self._clocks = (0.0, 0.0)
-
-    def cancel(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
-        super().cancel()
-        self._events = iter(())
-
-    def close(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
-        super().close()
-        self._events, self._decoder = iter(()), SSEDecoder()
-
-    def __next__(self) -> Event_co:
-        reader = self._reader
-        while True:
-            for event in self._events:
-                self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
-                reader.hand_out_event()
-                return event  # type: ignore[return-value]  # a heartbeat comes only to who has asked for it
-            if self._is_too_large and reader.body.error is None:
-                limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
-                reader.fail(StreamProtocolError(limit, **reader.facts()))
-            data = reader.read()
-            if isinstance(data, Heartbeat):
-                return data  # type: ignore[return-value]
-            if not data:
-                if not self._decoder.is_pending:
-                    reader.close()
-                    raise StopIteration
-                self.is_flushed = True
-            try:
-                events = self._decoder.feed(data) if data else self._decoder.flush()
-            except EventTooLarge as error:
-                self._is_too_large, self._events = True, iter(error.events)
-                continue
-            except NoEventsError as error:
-                reader.fail(_refusal(reader, error), error)
-            if data and not events and (beat := reader.bytes_without_event()) is not None:
-                return beat  # type: ignore[return-value]
-            self._events = iter(events)
-
-    def _peek(self, sniffer: Sniffer, seconds: float) -> list[ServerSentEvent] | None:
-        """Read on until the body says what it is, and return what comes first then.
-
-        None where it does not say it in time. An error of the network waits for the first step.
-        """
-        reader, until = self._reader, boot() + seconds
-        found: list[ServerSentEvent] | None = None
-        with suppress(requests.RequestException):
-            while not sniffer.is_told and found is None and (left := until - boot()) > 0:
-                with reader.waiting_only(left):
-                    data = reader.read()
-                if isinstance(data, Heartbeat):
-                    break
-                try:
-                    events = sniffer.feed(data) if data else sniffer.flush()
-                except EventTooLarge as error:
-                    self._is_too_large, events = True, [*error.events]
-                if events or not data or sniffer.is_told:
-                    found = events
-        self._events = iter(found or ())
-        return found
 
 
 @overload
@@ -244,81 +123,12 @@ def iter_bytes(
     One thread iterates; ``cancel()`` may come from any. Raises TypeError or ValueError naming the parameter, and
     ValueError for a response whose body has been read.
     """
-    _check(response, idle_timeout, heartbeat)
+    check_arguments(response, idle_timeout, heartbeat)
     return ByteStream(Reader(response, idle_timeout=idle_timeout, heartbeat=heartbeat))
 
 
-@overload
-def iter_events(
-    response: requests.Response,
-    *,
-    idle_timeout: float | None = ...,
-    event_timeout: float | None = ...,
-    heartbeat: None = ...,
-    max_event_bytes: int = ...,
-) -> EventStream[ServerSentEvent]: ...
-@overload
-def iter_events(
-    response: requests.Response,
-    *,
-    idle_timeout: float | None = ...,
-    event_timeout: float | None = ...,
-    heartbeat: float | None,
-    max_event_bytes: int = ...,
-) -> EventStream[ServerSentEvent | Heartbeat]: ...
-def iter_events(
-    response: requests.Response,
-    *,
-    idle_timeout: float | None = None,
-    event_timeout: float | None = None,
-    heartbeat: float | None = None,
-    max_event_bytes: int = MAX_EVENT_BYTES,
-) -> EventStream[Any]:
-    """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
-
-    ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not count); None: no
-    limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest as in
-    `iter_bytes`. The first bytes of a body say whether it is events, whatever its Content-Type. One
-    that is none is a `StreamProtocolError`: raised here where the type is another and the body says
-    what it is within a second, else at the first step.
-    """
-    _check(response, idle_timeout, heartbeat)
-    _checks.duration("event_timeout", event_timeout)
-    _checks.count("max_event_bytes", max_event_bytes, least=1)
-    reader = Reader(
-        response, idle_timeout=idle_timeout, event_timeout=event_timeout, heartbeat=heartbeat
-    )
-    kind = media_type(response)
-    decoder = SniffedEvents(max_event_bytes, is_hinted=kind == EVENT_STREAM)
-    stream: EventStream[Any] = EventStream(reader, max_event_bytes, decoder)
-    if kind != EVENT_STREAM:
-        try:
-            found = stream._peek(decoder, _FIRST_BYTES)
-        except NoEventsError as error:
-            reader.fail(_refusal(reader, error), error)
-        is_empty = found is not None and not decoder.is_told
-        is_slow_page = kind.startswith(_PAGES) and not decoder.is_told
-        if reader.body.error is None and (is_empty or is_slow_page):
-            reader.fail(_refusal(reader, NoEventsError(b"", Form.TEXT)))
-    return stream
-
-
-def _refusal(reader: Reader, fault: NoEventsError) -> StreamProtocolError:
-    """Return the error for a body that is no stream of events."""
-    kind = reader.response.headers.get("Content-Type")
-    what = f"Content-Type is {kind!r}, not {EVENT_STREAM!r}"
-    if media_type(reader.response) == EVENT_STREAM:
-        what = f"Content-Type is {kind!r}, but the body is {_FORMS[fault.form]}"
-    elif not kind:
-        what = f"no Content-Type, so not {EVENT_STREAM!r}"
-    advice = "iter_bytes reads any body"
-    if fault.form is Form.TEXT:
-        advice += "; if these are events all the same, set response.headers['Content-Type'] first"
-    message = f"{what}; the body begins {fault.start[:_EXCERPT]!r} ({advice})"
-    return StreamProtocolError(message, **reader.facts())
-
-
-def _check(response: requests.Response, idle_timeout: object, heartbeat: object) -> None:
+def check_arguments(response: requests.Response, idle_timeout: object, heartbeat: object) -> None:
+    """Raise TypeError or ValueError naming the parameter that is none."""
     _checks.instance("response", response, requests.Response)
     _checks.duration("idle_timeout", idle_timeout)
     _checks.duration("heartbeat", heartbeat)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chat_wires import ASK, DATA, EXPECTED, Canned, chunk, cut, events, mounted, read, summary
 from clients import in_time
+from coded_bodies import until_error
 
 from resilient_requests import StreamProtocolError, complete_chat, stream_chat
+from resilient_requests.chat._forms import JSONDocument, JSONLines
+from resilient_requests.stream import EventTooLarge
 from resilient_requests.testing import FaultServer, stream
 
 if TYPE_CHECKING:
@@ -169,3 +172,38 @@ def test_an_event_may_hold_an_image(fault_server: FaultServer) -> None:
             complete_chat(session, fault_server.url, max_event_bytes=1_000_000, **ASK)
 
     assert found.message["images"] == [image]
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", []),
+        (b"{}\n", ["{}"]),
+        (b"{}\r\n[]\r\n", ["{}", "[]"]),
+        (b"\n\n{}\n \r\n[]", ["{}", "[]"]),
+        (b"{}", ["{}"]),
+        (b"\xef\xbb\xbf{}\n", ["{}"]),
+        (b'"\xff"\n', ['"\ufffd"']),
+        ('"\u2028\x85"\n'.encode(), ['"\u2028\x85"']),
+    ],
+)
+def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
+    """Whatever the cuts; blank lines are skipped, and the last one needs no end."""
+    for size in range(1, len(data) + 2):
+        decoder = JSONLines()
+        events = [event for piece in cut(data, size) for event in decoder.feed(piece)]
+        if decoder.is_pending:
+            events += decoder.flush()
+        assert [event.data.rstrip("\r") for event in events] == lines
+        assert not decoder.is_pending
+
+
+@pytest.mark.parametrize("decoder", [JSONLines, JSONDocument])
+def test_a_document_has_a_limit(decoder: Any) -> None:
+    """One without an end, whatever the cuts."""
+    for size in (1, 30, 200):
+        document = decoder(100)
+        document.feed(b"x" * 50)
+        document.feed(b"x" * 50)
+        fed, _ = until_error(EventTooLarge, map(document.feed, cut(b"x" * 100, size)))
+        assert not any(fed)

@@ -36,7 +36,7 @@ from resilient_requests import (
 )
 from resilient_requests.chat.dialects import DIALECTS
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
-from resilient_requests.stream._reader import Reader
+from resilient_requests.stream import Reader
 from resilient_requests.testing import (
     FaultServer,
     Reply,

@@ -37,7 +37,7 @@ from resilient_requests.stream import (
 )
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.stream._framing import ChunkFraming
-from resilient_requests.stream._sniff import NoEventsError, SniffedEvents
+from resilient_requests.stream.events._sniff import NoEventsError, SniffedEvents
 from resilient_requests.testing import FaultServer, Fin, Reply, Send
 from resilient_requests.transport import parse_hint
 from resilient_requests.transport._head import is_chunked, parse_head

@@ -27,8 +27,8 @@ from resilient_requests.chat._forms import JSONLines
 from resilient_requests.stream._framing import ChunkFraming
 from resilient_requests.stream._lines import lines
 from resilient_requests.stream._response import resilient
-from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 from resilient_requests.stream._unread import Unread
+from resilient_requests.stream.events._sse import EventTooLarge, SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

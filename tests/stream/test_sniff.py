@@ -15,8 +15,8 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.stream import _iterators
-from resilient_requests.stream._sniff import Form, NoEventsError, SniffedEvents, form_of
+from resilient_requests.stream.events import _stream
+from resilient_requests.stream.events._sniff import Form, NoEventsError, SniffedEvents, form_of
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def test_an_empty_body_of_another_type_is_an_error(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first bytes are awaited for a moment only."""
-    monkeypatch.setattr(_iterators, "_FIRST_BYTES", 0.05)
+    monkeypatch.setattr(_stream, "_FIRST_BYTES", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -82,6 +82,21 @@ class Items:
         It is known by its ids; where they are new by what it says, else as the first of its family
         that is left.
         """
+        found, left = self._matched(output)
+        known = self._known_texts(output)
+        added = []
+        for number, raw in enumerate(output):
+            item = found.get(number) or self._begin(family_of(raw))
+            texts = {kind: each for kind, each in texts_of(raw).items() if kind not in known}
+            added += self._complete(item, raw, texts)
+        # A call that the end does not name has the input that it began with.
+        for item in left:
+            texts = texts_of(item.raw) if item.family == "call" else {}
+            added += self._complete(item, item.raw, texts)
+        return added
+
+    def _matched(self, output: list[dict[str, Any]]) -> tuple[dict[int, Item], list[Item]]:
+        """Return the items that the final ones are, by the numbers of those, and what is left."""
         left = list(self._items)
         found: dict[int, Item] = {}
         tests: tuple[Callable[[Item, dict[str, Any]], bool], ...] = (
@@ -98,17 +113,7 @@ class Items:
                 if number not in found and item is not None:
                     left.remove(item)
                     found[number] = item
-        known = self._known_texts(output)
-        added = []
-        for number, raw in enumerate(output):
-            item = found.get(number) or self._begin(family_of(raw))
-            texts = {kind: each for kind, each in texts_of(raw).items() if kind not in known}
-            added += self._complete(item, raw, texts)
-        # A call that the end does not name has the input that it began with.
-        for item in left:
-            texts = texts_of(item.raw) if item.family == "call" else {}
-            added += self._complete(item, item.raw, texts)
-        return added
+        return found, left
 
     def _known_texts(self, output: list[dict[str, Any]]) -> set[str]:
         """Return the kinds of texts of which all was shown, in whatever items."""

@@ -6,7 +6,7 @@ import enum
 import re
 from typing import TYPE_CHECKING
 
-from resilient_requests.stream._sse import ServerSentEvent, SSEDecoder
+from resilient_requests.stream.events._sse import ServerSentEvent, SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
