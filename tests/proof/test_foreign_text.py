@@ -193,14 +193,41 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
             b"{}]}}]}\n\n",
         ),
         Text(b'data: {"error":{"message":"', b"\\u0000x", b'"}}\n\n'),
+        Text(b"", event('{"choices":[{"message":{"content":"x"}}]}')),
+        Text(
+            event('{"choices":[{"delta":{"content":[{}]}}]}'),
+            event('{"choices":[{"delta":{"content":"x"}}]}'),
+        ),
+        Text(b"", event('{"choices":[{"delta":{"x":"y"}}],"usage":{"%d":1}}')),
+        Text(b"", event('{"x%d":1}')),
+        Text(b"", b"data: [DONE]\n", b"\n"),
+        Text(b'data: {"choices":[]}\n', b"data: [DONE]\ndata:\n", b"\n"),
+        Text(b"data: x\n\n{\n", b"}\n"),
     ),
     "anthropic": (
         Text(b"", event('{"type":"content_block_start","content_block":{"type":"tool_use"}}')),
         Text(b"", event('{"type":"content_block_start"}') + event('{"type":"content_block_stop"}')),
         Text(b"", event('{"type":"message_delta","usage":{"%d":1}}')),
+        Text(b"", event('{"type":"content_block_start","index":0}') * 2),
+        Text(b"", event('{"type":"content_block_delta","delta":{"partial_json":"x"}}')),
+        Text(b"", event('{"type":"content_block_delta","delta":{"citation":1}}')),
+    ),
+    "cohere": (
+        Text(b"", event('{"type":"content-delta","delta":{"message":{"content":{"text":"x"}}}}')),
+        Text(b"", event('{"type":"citation-start","delta":{"message":{"citations":{"a":1}}}}')),
     ),
     "gemini": (
         Text(b'data: {"candidates":[{"content":{"parts":[', b'{"text":"xy"},', b"{}]}}]}\n\n"),
+        Text(
+            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","partialArgs":[',
+            b'{"jsonPath":"$.a","stringValue":"x"},',
+            b"{}]}}]}}]}\n\n",
+        ),
+        Text(
+            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"',
+            b"[9].a",
+            b'","stringValue":"x"}]}}]}}]}\n\n',
+        ),
     ),
     "openai-responses": (
         Text(b"", event('{"type":"response.output_text.delta","delta":"x"}')),
@@ -208,6 +235,15 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
             b'data: {"type":"response.completed","response":{"output":[',
             b'{"type":"message","content":[{"text":"x"}]},',
             b"{}]}}\n\n",
+        ),
+        Text(b"", event('{"type":"response.output_text.delta","item_id":"%d","delta":"x"}')),
+        Text(b"", event('{"type":"response.output_text.done","content_index":%d,"text":"x"}')),
+        Text(
+            b"", event('{"type":"response.output_item.done","item":{"type":"message","id":"%d"}}')
+        ),
+        Text(
+            event('{"type":"response.output_text.delta","delta":"x"}') * 600,
+            event('{"type":"response.content_part.done","part":{"text":"x"}}'),
         ),
     ),
 }
