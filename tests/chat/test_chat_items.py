@@ -417,3 +417,30 @@ def test_an_output_that_is_empty_is_no_end(status: str) -> None:
         read([body], DIALECT, "application/json")
 
     assert caught.value.partial.id == "r1"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [1024, 1025])
+def test_an_output_has_at_most_1024_items(number: int) -> None:
+    """More are no answer, and all are compared at the end."""
+    items = [message("a", item=f"m{each}") for each in range(number)]
+    wire = events(completed(*items), done=False)
+    if number == 1024:
+        assert read(wire, DIALECT).content == "a" * number
+    else:
+        with pytest.raises(StreamProtocolError, match="output item index 1024 is not one of"):
+            read(wire, DIALECT)
+
+
+@pytest.mark.parametrize("number", [1024, 1025])
+def test_a_text_has_at_most_1024_parts(number: int) -> None:
+    """Each is looked for in all that came before."""
+    parts = [
+        told("output_text.done", item_id="m", output_index=0, content_index=each, text="a")
+        for each in range(number)
+    ]
+    wire = events(*parts, completed(), done=False)
+    if number == 1024:
+        assert read(wire, DIALECT).content == "a" * number
+    else:
+        with pytest.raises(StreamProtocolError, match="part index 1024 is not one of"):
+            read(wire, DIALECT)

@@ -668,3 +668,20 @@ def test_a_document_has_a_message_too() -> None:
 
     assert found.message == message
     assert found.tool_calls == (ToolCall(0, "c1", "f", "{}"),)
+
+
+def test_a_message_that_is_nested_too_deeply_is_none() -> None:
+    """The answer is one all the same: only what is put together goes deeper than what was read."""
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    block = {"type": "redacted_thinking", "data": deep}
+    wire = events(
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "a"}},
+        {"type": "message_stop"},
+        done=False,
+    )
+    found = read(wire, "anthropic")
+
+    assert (found.content, found.message) == ("a", None)

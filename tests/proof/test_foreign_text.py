@@ -202,7 +202,11 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
         Text(b"", event('{"x%d":1}')),
         Text(b"", b"data: [DONE]\n", b"\n"),
         Text(b'data: {"choices":[]}\n', b"data: [DONE]\ndata:\n", b"\n"),
-        Text(b"data: x\n\n{\n", b"}\n"),
+        Text(
+            b'data: {"choices":[',
+            b'{"delta":{"content":"x"}},{"message":{"content":"y"}},',
+            b"{}]}\n\n",
+        ),
     ),
     "anthropic": (
         Text(b"", event('{"type":"content_block_start","content_block":{"type":"tool_use"}}')),
@@ -292,11 +296,15 @@ READERS: dict[str, Reader] = {
             ("document", JSONDocument, (b"{",)),
             ("chunks of any form", partial(Chunks, 1 << 24, None, is_lines=False), (b"", b"{")),
             ("lines of any form", partial(Chunks, 1 << 24, None, is_lines=True), (b"", b"{")),
-            ("bare lines", partial(Chunks, 1 << 24, Form.EVENTS, is_lines=False), (b"data:\n{\n",)),
             ("events of any type", partial(SniffedEvents, 1 << 24, is_hinted=True), (b"",)),
         )
         for rhythm, size in (("", 1 << 16), (" in drips", 64))
     },
+    "bare lines": Reader(
+        partial(fed, partial(Chunks, 1 << 24, Form.EVENTS, is_lines=False), 1 << 16),
+        (b"data:\n{\n",),
+        (Text(b"data:\n{\n", b"}\n"),),
+    ),
     **{
         f"{coding}": Reader(partial(uncoded, coding), (b"",), (Text(b"", member),))
         for coding, member in (
