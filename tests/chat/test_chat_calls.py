@@ -1,4 +1,4 @@
-"""Calls of tools: whose fragment is whose, in each dialect, whatever gateways make of indices and ids."""
+"""Calls of tools: whose fragment is whose, whatever gateways make of indices and ids."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made(completion: ChatCompletion) -> list[tuple[str | None, str | None, str]]
     return [(each.id, each.name, each.arguments) for each in completion.tool_calls]
 
 
-# -- chat completions -----------------------------------------------------------------------------------------------
+# -- chat completions ------------------------------------------------------------------------------
 
 
 def test_the_arguments_of_heads_at_one_index_find_their_call() -> None:
@@ -172,7 +172,7 @@ def test_what_else_comes_with_a_call_is_sent_back() -> None:
     ]
 
 
-# -- Anthropic ------------------------------------------------------------------------------------------------------
+# -- Anthropic -------------------------------------------------------------------------------------
 
 
 def block(index: int, kind: str, **members: Any) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def test_arguments_of_a_call_that_never_began_are_told() -> None:
     assert found.truncated
 
 
-# -- Gemini ---------------------------------------------------------------------------------------------------------
+# -- Gemini ----------------------------------------------------------------------------------------
 
 
 def parts(*given: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def test_a_path_that_leads_nowhere_is_a_protocol_error(path: str) -> None:
         read(wire, "gemini")
 
 
-# -- Ollama ---------------------------------------------------------------------------------------------------------
+# -- Ollama ----------------------------------------------------------------------------------------
 
 
 def test_ollama_gives_its_calls_ids() -> None:

@@ -90,7 +90,7 @@ def test_deltas_add_up_to_the_completion(name: str) -> None:
 @each_wire
 @pytest.mark.slow
 def test_cuts_between_reads_change_nothing(name: str) -> None:
-    """A chunk of a stream has no relation to a packet: any cut, even inside a character, is legal."""
+    """A chunk has no relation to a packet: any cut, even inside a character, is legal."""
     body = (DATA / name).read_bytes()
     expected = EXPECTED[name]
     for size in range(1, len(body) + 1):
@@ -123,7 +123,7 @@ def test_cuts_between_reads_change_nothing(name: str) -> None:
     ],
 )
 def test_an_error_inside_the_stream_is_the_providers(error: Any, transient: bool) -> None:
-    """Its type decides whether a repetition makes sense, else its code; what is not known is permanent."""
+    """Its type, else its code, says whether to repeat; an unknown error is permanent."""
     with pytest.raises(ChatAPIError) as caught:
         read(events(chunk("par"), {"error": error}), "openai")
 
@@ -172,7 +172,7 @@ def test_an_error_without_a_message_has_none() -> None:
     ],
 )
 def test_an_error_in_any_place_is_one(pieces: list[bytes]) -> None:
-    """Gateways put it beside the choices, into a choice, into the finish reason, or on a line of its own."""
+    """Gateways put it beside or into a choice, into the finish reason, or on a line of its own."""
     with pytest.raises(ChatAPIError):
         read(pieces, "openai")
 
@@ -394,7 +394,7 @@ def test_calls_without_index_are_told_apart_by_id_and_name() -> None:
 def test_a_call_keeps_the_index_of_its_provider(
     fragments: list[Any], calls: list[tuple[Any, ...]]
 ) -> None:
-    """Which is its place in the answer, whatever came first; a second call of the same index gets the next."""
+    """Its place in the answer, whatever came first; a second call of an index gets the next."""
     wire = events(*(chunk(tool_calls=[each]) for each in fragments), chunk(finish="tool_calls"))
     with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
         shown = {each.index for delta in deltas for each in delta.tool_calls}
@@ -633,7 +633,7 @@ LOOK = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 def test_what_comes_without_deltas_is_not_lost(
     told: list[Any], output: list[Any], content: str, reasoning: str, calls: int
 ) -> None:
-    """Text, reasoning or calls may come only when they are done, or with the end; and none of them twice."""
+    """Text, reasoning or calls may come only when done, or with the end; none comes twice."""
     end = {"type": "response.completed", "response": {"status": "completed", "output": output}}
     found = read(events(*told, end), "openai-responses")
 
@@ -799,7 +799,7 @@ def test_iter_text_is_the_first_choice() -> None:
     ],
 )
 def test_a_character_that_was_cut_is_joined(pieces: list[str], shown: list[str]) -> None:
-    """Providers cut between tokens, and JSON writes some characters in two halves; a lone half is kept as it is."""
+    """JSON writes some characters in two halves, and providers cut there; a lone half is kept."""
     wire = [*events(*map(chunk, pieces))[:-1], *events(chunk(finish="stop"))]
     with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
         found = list(deltas.iter_text())

@@ -1,4 +1,4 @@
-"""When an answer is at its end: by a marker, by the last word of each choice, or only it seems so."""
+"""When an answer is at its end: by a marker, or by the last word of each choice."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_a_chunk_that_says_that_all_is_well_is_no_error(told: dict[str, Any]) ->
     assert read(events(told, chunk(finish="stop")), "openai").content == "a"
 
 
-# -- finish reasons -------------------------------------------------------------------------------------------------
+# -- finish reasons --------------------------------------------------------------------------------
 
 GAVE_UP = [
     "abort",
@@ -278,7 +278,7 @@ def test_an_answer_that_was_given_up_for_a_passing_reason_is_asked_for_again(
         assert complete_chat(session, fault_server.url, **ASK).content == "new"
 
 
-# -- spellings ------------------------------------------------------------------------------------------------------
+# -- spellings -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_finish_reason_is_matched_as_a_whole(reason: str) -> None:
     assert not has_given_up(reason)
 
 
-# -- what JSON cannot hold ------------------------------------------------------------------------------------------
+# -- what JSON cannot hold -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["event", "line", "document"])

@@ -1,4 +1,4 @@
-"""Every answer in every style of every dialect is read right, however it is cut and whatever happens to one event."""
+"""Every answer in every style of every dialect is read right, whatever happens to one event."""
 
 from __future__ import annotations
 
@@ -91,15 +91,15 @@ def test_the_deltas_of_a_recorded_form_add_up(dialect: str, style: Style) -> Non
             assert json.loads(written) == json.loads(call.arguments)
 
 
-# -- what happens on the way ----------------------------------------------------------------------------------------
+# -- what happens on the way -----------------------------------------------------------------------
 
 form = st.sampled_from([(dialect, *each) for dialect in DIALECTS for each in forms(dialect)])
 ALWAYS_FINISHED = ("a finish with each",)
-"""Of these styles no reader can tell a beginning from the whole: each chunk says that it is the last."""
+"""No reader can tell a beginning of these from the whole: each chunk says that it is the last."""
 
 
 def outcome(dialect: str, pieces: list[bytes]) -> tuple[ChatCompletion, bool]:
-    """The completion, or the part that an error carries; and whether it was told as a whole answer."""
+    """The completion, or the part on an error; and whether it was told as a whole answer."""
     try:
         found = read(pieces, dialect, content_type(dialect))
     except requests.RequestException as error:
@@ -139,7 +139,7 @@ def test_every_cut_of_one_form_is_told(dialect: str) -> None:
     body = b"".join(pieces_of(dialect, answer, forms(dialect)[0][1]))
     cuts = range(0, len(body), len(body) // 500)
     wholes = [at for at in cuts if outcome(dialect, [body[:at]])[1]]
-    # Only behind the finish reason, of which the last chunk is: from there on nothing may be missing.
+    # Only behind the finish reason, in the last chunk: from there on nothing may be missing.
     assert all(
         said(outcome(dialect, [body[:at]])[0])["calls"] == wanted(answer)["calls"] for at in wholes
     )

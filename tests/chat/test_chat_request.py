@@ -1,4 +1,4 @@
-"""What a chat call refuses before anything is sent, and how it tells that a provider has refused it."""
+"""What a chat call refuses before anything is sent, and how it tells a provider's refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""stream_chat over real connections: its end, its errors, its clocks, and the connection it leaves behind."""
+"""stream_chat over real connections: its end, errors and clocks, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def texts(deltas: ChatStream) -> list[str]:
     return [each.content for each in deltas_of(deltas) if each.content]
 
 
-# -- complete or not -----------------------------------------------------------------------------------------------
+# -- complete or not -------------------------------------------------------------------------------
 
 
 def test_done_without_a_finish_reason_is_complete(
@@ -141,7 +141,7 @@ def of_gemini(text: str, **more: Any) -> dict[str, Any]:
 def test_a_finish_reason_may_come_with_every_chunk(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """Older Gemini models do that, and send usage with each, too: each further part of the answer is awaited anew."""
+    """Older Gemini models do that, and send usage with each: further parts are awaited anew."""
     parts = [of_gemini(text, finishReason="STOP") for text in "abc"]
     server.script(sse(parts[0], 0.4, parts[1], 0.4, parts[2], done=False))
 
@@ -330,7 +330,7 @@ def test_half_a_header_line_is_no_answer(server: FaultServer) -> None:
     assert isinstance(caught.value, (requests.ConnectionError, StreamTruncated))
 
 
-# -- the text alone ------------------------------------------------------------------------------------------------
+# -- the text alone --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_the_text_is_whole_where_the_stream_is(
         assert [*found, *found] == ["abc"]
 
 
-# -- tool calls ----------------------------------------------------------------------------------------------------
+# -- tool calls ------------------------------------------------------------------------------------
 
 
 def test_parallel_calls_interleave_and_are_final_only_at_the_end(
@@ -436,14 +436,14 @@ def test_a_refusal_voids_partial_calls(
     assert deltas.completion.content == "No."
 
 
-# -- errors of the provider ----------------------------------------------------------------------------------------
+# -- errors of the provider ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [[], [chunk("a")]], ids=["at once", "after a delta"])
 def test_an_error_inside_the_stream_ends_it_at_once(
     after: list[Any], server: FaultServer, session: requests.Session
 ) -> None:
-    """Also where the socket stays open: an idle timeout must not replace the provider's own words."""
+    """Also where the socket stays open: no idle timeout replaces the provider's own words."""
     error = {"error": {"type": "overloaded_error", "code": "x1", "message": "try later"}}
     server.default = sse(*after, error, threading.Event(), done=False)
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -491,7 +491,7 @@ def test_done_after_an_error_changes_nothing(
                 next(deltas)
 
 
-# -- clocks --------------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 def test_a_stall_after_the_first_part_is_never_replayed(
@@ -607,7 +607,7 @@ def test_the_time_of_the_consumer_counts_for_no_clock(
         assert texts(deltas) == ["b"]
 
 
-# -- replay before the first part ----------------------------------------------------------------------------------
+# -- replay before the first part ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", [[], [ROLE], [{"choices": [], "prompt_filter_results": []}]])
@@ -778,7 +778,7 @@ def test_a_scope_that_was_left_can_still_cancel_a_replay(fault_server: FaultServ
     assert len(fault_server.requests) == 2
 
 
-# -- cancelling, deadlines, closing --------------------------------------------------------------------------------
+# -- cancelling, deadlines, closing ----------------------------------------------------------------
 
 
 def test_a_cancelled_stream_carries_what_it_has(
@@ -841,7 +841,7 @@ def test_a_break_at_the_finish_reason_keeps_the_connection(
 def test_streams_that_end_in_done_leave_their_connection(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """With TLS a new one costs two round trips and 35 ms of CPU; most code throws it away at [DONE]."""
+    """With TLS a new one costs two round trips and 35 ms of CPU; most code throws it away."""
     for number in range(20):
         server.script(good(str(number)))
         with stream_chat(session, server.url, **ASK) as deltas:
@@ -899,7 +899,7 @@ def test_a_body_that_never_ends_after_done_is_closed(
 def test_a_wait_before_the_end_costs_no_connection(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """The time for the rest of a body begins with the draining, however long nothing was handed out before."""
+    """The time for the rest of a body begins with the draining, however long it was silent before."""
     server.script(stream([b"a", 0.02, b"b"]), good())
     reader = Reader(session.get(server.url, stream=True))
     reader.clocks.unyielded = 60.0
@@ -947,7 +947,7 @@ def test_a_stream_that_was_never_started_can_be_closed(
     assert server.wait_for_disconnects(1)
 
 
-# -- before the stream ---------------------------------------------------------------------------------------------
+# -- before the stream -----------------------------------------------------------------------------
 
 
 def test_a_status_is_raised_before_anything_is_streamed(
@@ -989,7 +989,7 @@ def test_a_page_that_does_not_come_is_not_awaited(
 def test_a_document_that_never_came_is_truncated(
     dialect: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """DeepSeek closes after some minutes of empty lines; a bare end accepted would invent an answer."""
+    """DeepSeek closes after minutes of empty lines; a bare end accepted would invent an answer."""
     server.script(stream([b"\n"] * 5, content_type="application/json", framing="close"))
     with pytest.raises(StreamTruncated):
         list(stream_chat(session, server.url, dialect=dialect, accept_bare_eof=True, **ASK))
@@ -1029,7 +1029,7 @@ def test_a_bug_in_a_dialect_leaves_no_connection_behind(
     assert server.wait_for_disconnects(1)
 
 
-# -- what type checkers see ----------------------------------------------------------------------------------------
+# -- what type checkers see ------------------------------------------------------------------------
 
 
 def test_only_who_asks_for_heartbeats_must_tell_them_apart(
@@ -1050,7 +1050,7 @@ def test_only_who_asks_for_heartbeats_must_tell_them_apart(
     assert text == again == "a"
 
 
-# -- on other adapters, pickling, secrets --------------------------------------------------------------------------
+# -- on other adapters, pickling, secrets ----------------------------------------------------------
 
 
 def test_a_plain_adapter_will_do(server: FaultServer) -> None:
@@ -1177,7 +1177,7 @@ def linked(error: BaseException | None) -> Iterator[BaseException]:
 def test_key_and_prompt_are_not_behind_an_error_either(
     run: Callable[..., Any], item: Any, server: FaultServer, session: requests.Session
 ) -> None:
-    """A traceback shows the errors before it, with their own words; so do services that collect errors."""
+    """A traceback shows the errors before it, in their own words, and so do error collectors."""
     server.default = sse(chunk("a"), item)
     ask: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
     with pytest.raises((ChatAPIError, StreamProtocolError)) as caught:

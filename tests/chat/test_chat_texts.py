@@ -1,4 +1,4 @@
-"""Texts that come whole, as lists of parts or under names of a provider's own, in deltas and documents."""
+"""Texts that come whole, as lists of parts, or under names of a provider's own."""
 
 from __future__ import annotations
 

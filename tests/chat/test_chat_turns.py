@@ -1,4 +1,4 @@
-"""The message of an answer goes back in the next turn as it is: a tool loop of three turns with each dialect."""
+"""The message of an answer goes back as it is: a tool loop of three turns in each dialect."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def sent_by_responses(number: int, arguments: str) -> Any:
 
 
 def of_anthropic(number: int, arguments: str) -> list[dict[str, Any]]:
-    """A turn with thinking that is signed or hidden, a tool of the provider's own, citations and a call."""
+    """A turn with signed and hidden thinking, the provider's own tool, citations and a call."""
 
     def start(index: int, **block: Any) -> dict[str, Any]:
         return {"type": "content_block_start", "index": index, "content_block": block}
@@ -427,7 +427,7 @@ class Provider:
 def test_a_tool_loop_of_three_turns_is_accepted(
     name: str, way: str, fault_server_factory: Any
 ) -> None:
-    """Signatures, encrypted reasoning, ids, images and citations are all there, as they were sent."""
+    """Signatures, encrypted reasoning, ids, images and citations are there, as they were sent."""
     provider = Provider(name)
     server: FaultServer = fault_server_factory(default=provider)
     dialect, _, sent, result = TURNS[name]

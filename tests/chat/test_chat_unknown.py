@@ -1,4 +1,4 @@
-"""What a dialect does not understand is counted, and logged once: a new form of the wire is noticed."""
+"""What a dialect does not understand is counted, and logged once."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ READERS: dict[str, Reader] = {
     "bare lines": Reader(
         partial(fed, partial(Chunks, 1 << 24, Form.EVENTS, is_lines=False), 1 << 16),
         (b"data:\n{\n",),
-        (Text(b"data:\n{\n", b"}\n"),),
+        (Text(b'data:\n{"a":\n', b"}\n"),),
     ),
     **{
         f"{coding}": Reader(partial(uncoded, coding), (b"",), (Text(b"", member),))

@@ -65,7 +65,8 @@ class Sniffer(Decoder, Protocol):
 class EventStream(Stream, Generic[Event_co]):
     """Iterates over the server-sent events of a body; see `iter_events`.
 
-    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an ``EventStream`` any.
+    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an
+    ``EventStream`` any.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class EventStream(Stream, Generic[Event_co]):
             for event in self._events:
                 self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
                 reader.hand_out_event()
-                return event  # type: ignore[return-value]  # a heartbeat comes only to who has asked for it
+                return event  # type: ignore[return-value]  # only callers who ask get heartbeats
             if self._is_too_large and reader.body.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
@@ -120,7 +121,7 @@ class EventStream(Stream, Generic[Event_co]):
             self._events = iter(events)
 
     def _is_page(self, sniffer: Sniffer) -> bool:
-        """Look at the first bytes; return whether the body says nothing, and its type that it is no stream."""
+        """Look at the first bytes; return whether the body has to be a page, as it says nothing."""
         found = self._peek(sniffer)
         is_page = found is not None or media_type(self.response).startswith(_PAGES)
         return is_page and not sniffer.is_told and self._reader.body.error is None
@@ -176,9 +177,9 @@ def iter_events(
 ) -> EventStream[Any]:
     """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
 
-    ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not count); None: no
-    limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest as in
-    `iter_bytes`. The first bytes of a body say whether it is events, whatever its Content-Type. One
+    ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not
+    count); None: no limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest
+    as in `iter_bytes`. The first bytes of a body say whether it is events, whatever its Content-Type. One
     that is none is a `StreamProtocolError`: raised here where the type is another and the body says
     what it is within a second, else at the first step.
     """
