@@ -179,7 +179,7 @@ def iter_events(
 
     ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not
     count); None: no limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest
-    as in `iter_bytes`. The first bytes of a body say whether it is events, whatever its Content-Type. One
+    as in `iter_bytes`. The first bytes of a body say whether it is events, whatever its type. One
     that is none is a `StreamProtocolError`: raised here where the type is another and the body says
     what it is within a second, else at the first step.
     """
