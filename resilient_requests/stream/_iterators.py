@@ -1,4 +1,4 @@
-"""Streams over one response: what all share, and the one over its bytes."""
+"""Streams over one response: the parts common to all, and the one over its bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.stream._clocks import Heartbeat
 
-    # With a default, so that a plain ``ByteStream`` in an annotation is one of either kind.
+    # The default makes a plain ``ByteStream`` in an annotation a stream of either kind.
     Data_co = TypeVar("Data_co", bound=bytes | Heartbeat, default=bytes | Heartbeat, covariant=True)
 else:
     from typing import TypeVar
@@ -42,12 +42,18 @@ NDJSON = frozenset(
 
 
 def media_type(response: requests.Response) -> str:
-    """Return what kind of body a response has, in lower case and without parameters; "" where it does not say."""
+    """Return the media type of a response, in lower case and without parameters.
+
+    "" if the response has none.
+    """
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 class Stream:
-    """What both kinds of stream share: an object, not a generator, whose every exit gives the connection back."""
+    """The parts common to both kinds of stream.
+
+    An object and no generator, so that each exit gives the connection back.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -62,7 +68,7 @@ class Stream:
         self._reader.cancel()
 
     def close(self) -> None:
-        """Give the connection back, or close it where the body has not ended; harmless when repeated."""
+        """Give the connection back, or close it if the body has not ended; harmless if repeated."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -80,7 +86,7 @@ class Stream:
         return self
 
     def __del__(self) -> None:
-        reader = getattr(self, "_reader", None)  # absent where the constructor has failed
+        reader = getattr(self, "_reader", None)  # absent if the constructor failed
         if reader is not None and reader.drop():
             warnings.warn(
                 f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2
@@ -90,7 +96,7 @@ class Stream:
 class ByteStream(Stream, Generic[Data_co]):
     """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`.
 
-    To type checkers a ``ByteStream[bytes]`` is one without heartbeats, a ``ByteStream`` any.
+    For type checkers, a ``ByteStream[bytes]`` has no heartbeats, a ``ByteStream`` may have some.
     """
 
     def __next__(self) -> Data_co:
@@ -98,7 +104,8 @@ class ByteStream(Stream, Generic[Data_co]):
         if data == b"":
             raise StopIteration
         self._reader.clocks.yielded()
-        return data  # type: ignore[return-value]  # a heartbeat comes to no one to whom `iter_bytes` promises none
+        # A heartbeat comes only if `iter_bytes` was given ``heartbeat``, as its overloads say.
+        return data  # type: ignore[return-value]
 
 
 @overload
@@ -115,13 +122,15 @@ def iter_bytes(
     idle_timeout: float | None = None,
     heartbeat: float | None = None,
 ) -> ByteStream[Any]:
-    """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded, in any framing.
+    """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded.
 
-    ``idle_timeout``: seconds without a byte until `StreamIdle`; None: the limit of the call that made the response.
-    ``heartbeat``: yield `HEARTBEAT` after so many silent seconds; None: never. Iterating raises `StreamIdle`,
-    `StreamBroken`, `StreamProtocolError`, `DeadlineExceeded` and `Cancelled`, the same again at every further step.
-    One thread iterates; ``cancel()`` may come from any. Raises TypeError or ValueError naming the parameter, and
-    ValueError for a response whose body has been read.
+    ``idle_timeout``: seconds without a byte until `StreamIdle`; None is the limit of the call that
+    made the response. ``heartbeat``: seconds of silence after which `HEARTBEAT` is yielded; None is
+    never. Iterating raises `StreamIdle`, `StreamBroken`, `StreamProtocolError`, `DeadlineExceeded`
+    and `Cancelled`, and the same error at each further step. One thread iterates; ``cancel()`` may
+    come from any.
+
+    Raises TypeError or ValueError naming the parameter; ValueError if the body has been read.
     """
     check_arguments(response, idle_timeout, heartbeat)
     return ByteStream(Reader(response, idle_timeout=idle_timeout, heartbeat=heartbeat))
@@ -134,5 +143,6 @@ def check_arguments(response: requests.Response, idle_timeout: object, heartbeat
     _checks.duration("heartbeat", heartbeat)
     if is_used(response):
         raise ValueError(
-            "response has been read or closed already: use response.content, or send with stream=True"
+            "response has been read or closed already: "
+            "use response.content, or send with stream=True"
         )

@@ -311,6 +311,7 @@ FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] =
             StreamBroken("cut"),
             caused(StreamBroken("cut"), ETIMEDOUT),
             caused(StreamBroken("cut"), urllib3.exceptions.ProtocolError("a chunk has no size")),
+            caused(StreamBroken("cut"), http.client.LineTooLong("chunk size")),
         ],
     ),
     (Failure.BODY_STALLED, Phase.BODY, {}, [caused(StreamIdle(), SILENCE)]),

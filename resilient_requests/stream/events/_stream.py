@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    # With a default, so that a plain ``EventStream`` in an annotation is one of either kind.
+    # The default makes a plain ``EventStream`` in an annotation a stream of either kind.
     Event_co = TypeVar(
         "Event_co",
         bound=ServerSentEvent | Heartbeat,
@@ -65,8 +65,8 @@ class Sniffer(Decoder, Protocol):
 class EventStream(Stream, Generic[Event_co]):
     """Iterates over the server-sent events of a body; see `iter_events`.
 
-    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an
-    ``EventStream`` any.
+    For type checkers, an ``EventStream[ServerSentEvent]`` has no heartbeats, an ``EventStream`` may
+    have some.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EventStream(Stream, Generic[Event_co]):
     ) -> None:
         super().__init__(reader)
         reader.tell_end_late()
-        self.is_flushed = False  # the last event had no end of its own: it may have been cut
+        self.is_flushed = False  # True: the last event lacked its blank line, and may have been cut
         self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._events: Iterator[ServerSentEvent] = iter(())
@@ -82,12 +82,12 @@ class EventStream(Stream, Generic[Event_co]):
         self._clocks = (0.0, 0.0)
 
     def cancel(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
+        """As for every stream; events that arrived and were not handed out are dropped."""
         super().cancel()
         self._events = iter(())
 
     def close(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
+        """As for every stream; events that arrived and were not handed out are dropped."""
         super().close()
         self._events, self._decoder = iter(()), SSEDecoder()
 
@@ -97,7 +97,8 @@ class EventStream(Stream, Generic[Event_co]):
             for event in self._events:
                 self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
                 reader.hand_out_event()
-                return event  # type: ignore[return-value]  # only callers who ask get heartbeats
+                return event  # type: ignore[return-value]  # a heartbeat comes only if asked for
+            # The events before the oversized one were handed out first.
             if self._is_too_large and reader.body.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
@@ -177,11 +178,13 @@ def iter_events(
 ) -> EventStream[Any]:
     """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
 
-    ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not
-    count); None: no limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest
-    as in `iter_bytes`. The first bytes of a body say whether it is events, whatever its type. One
-    that is none is a `StreamProtocolError`: raised here where the type is another and the body says
-    what it is within a second, else at the first step.
+    ``event_timeout``: seconds without an event until `StreamIdle`, where comments and pings do not
+    count; None is no limit. ``max_event_bytes``: a larger event raises `StreamProtocolError`. The
+    rest is as in `iter_bytes`.
+
+    The first bytes of a body say whether it is events; its type is only a hint. Raises
+    StreamProtocolError for another body: here if the type is another, too, and the bytes come
+    within a second, else at the first step. Raises TypeError or ValueError naming the parameter.
     """
     check_arguments(response, idle_timeout, heartbeat)
     _checks.duration("event_timeout", event_timeout)
