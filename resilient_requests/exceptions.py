@@ -196,6 +196,7 @@ class StreamProtocolError(StreamError):
 class ChatAPIError(requests.RequestException):
     """The provider reported an error inside a stream that began with status 200.
 
+    A finish reason that means that the provider gave up is such an error: it is the ``type`` then.
     ``type``, ``code`` and ``message`` are the provider's own (None if it gave none). ``transient``
     is True if the same request may succeed later. ``partial`` is the completion so far.
     ``attempts`` is a tuple of `AttemptRecord`. Errors pickle; ``response`` is None in the copy.

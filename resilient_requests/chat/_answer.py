@@ -1,50 +1,82 @@
-"""The answer of one attempt: its chunks, and whether its end is one."""
+"""The answer of one attempt, and whether its end is one."""
 
 from __future__ import annotations
 
+import enum
+import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
 from resilient_requests.call import boot
-from resilient_requests.chat._assembly import Assembly
-from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, is_transient
-from resilient_requests.chat._wire import ChunkStream
-from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
-from resilient_requests.stream import Heartbeat, Reader
+from resilient_requests.chat._chunks import ChunkStream, no_answer
+from resilient_requests.chat._completion import CompletionBuilder, Finish
+from resilient_requests.chat._reading import ChunkReader, NoJSONError, Sign
+from resilient_requests.chat.kinds import (
+    BadChunkError,
+    ProviderError,
+    gave_up,
+    has_given_up,
+    is_transient,
+)
+from resilient_requests.exceptions import (
+    ChatAPIError,
+    StreamIdle,
+    StreamProtocolError,
+    StreamTruncated,
+)
+from resilient_requests.stream import Heartbeat, Reader, ServerSentEvent
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt
     from resilient_requests.chat._redact import Redactor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
-    from resilient_requests.stream import ServerSentEvent
 
-__all__ = ["Answer"]
+__all__ = ["ChatResponse"]
 
-_DONE = "[DONE]"
+_log = logging.getLogger("resilient_requests.chat")
+
 _MOST_AFTER = 64 * 1024
 _DRAIN = 0.1
-_USAGE_WAIT = 2.0
+_LINGER = 0.1  # seconds for which more is awaited behind the last word
+_LONG_LINGER = 2.0  # where usage was asked for, and where a finish reason may not be the last word
 
 
-class Answer:
-    """Reads one response; belongs to the thread that reads, but for ``cancel``."""
+class _Phase(enum.Enum):
+    OPEN = "open"  # more is to come
+    FINISHED = "finished"  # every choice has a finish reason; usage may follow, or more after all
+    ENDED = "ended"  # nothing follows
+    ACCEPTED = "accepted"  # the body ended without a sign, which the caller takes for an end
+    FAILED = "failed"  # what came is no answer, if it looks like one
 
-    def __init__(self, request: ChatRequest, response: requests.Response) -> None:
+
+class ChatResponse:
+    """Reads one response; belongs to the thread that reads, but for ``cancel``.
+
+    ``waited``: seconds that the head of the response took. ``has_output``: a part of the answer
+    has come.
+    """
+
+    def __init__(
+        self, request: ChatRequest, response: requests.Response, *, waited: float = 0.0
+    ) -> None:
         self._request = request
-        self._dialect = request.dialect
         self._parser = request.dialect.parser()
-        self._assembly = Assembly()
-        self._asked = request.choices
-        self._has_marker = False
-        self._is_accepted = False
+        self._chunks = ChunkReader(self._parser)
+        self._builder = CompletionBuilder()
+        self._phase = _Phase.OPEN
         self._until: float | None = None  # boot time at which nothing more is awaited
         self._bytes_at_finish = 0
+        self._others = 0  # pieces of output that no delta holds
+        self._logged = 0  # names that nobody understood
+        self.has_output = False
+        first = request.first_token_timeout
+        self._first_left = None if first is None else max(first - waited, 0.001)
         self.reader = Reader(
             response,
             idle_timeout=request.idle_timeout,
-            event_timeout=request.event_timeout,
+            event_timeout=_least(request.event_timeout, self._first_left),
             heartbeat=request.heartbeat,
         )
         self.events = ChunkStream(self.reader, request)
@@ -52,182 +84,207 @@ class Answer:
     @property
     def is_complete(self) -> bool:
         """Whether the answer has the sign of its end, or an end without one was accepted."""
-        return self._has_marker or self._parser.is_done or self._is_finished or self._is_accepted
+        if self._phase in (_Phase.OPEN, _Phase.FINISHED):
+            return self._finish is Finish.LAST
+        return self._phase is not _Phase.FAILED
 
     @property
-    def _is_finished(self) -> bool:
-        """Whether every choice that was asked for, or announced, has its finish reason."""
-        return self._assembly.is_finished(max(self._asked, len(self._parser.choices)))
+    def contradiction(self) -> str | None:
+        """Why what came cannot be the whole answer, though it came to its end; else None."""
+        return self._parser.contradiction
+
+    @property
+    def _finish(self) -> Finish:
+        """How far all choices have come that were asked for, or announced."""
+        return self._builder.finish(max(self._request.choices, len(self._parser.choices)))
 
     @property
     def attempt(self) -> Attempt | None:
         """The attempt that brought the response; None where no adapter of ours did."""
         return self.reader.attempt
 
-    @property
-    def has_payload(self) -> bool:
-        """Whether a part of the answer has come."""
-        return self._assembly.has_payload
-
     def completion(self, *, attempts: tuple[Any, ...], is_over: bool) -> ChatCompletion:
         """Return the answer so far."""
-        return self._assembly.completion(
-            is_final=self.is_complete,
-            refused=self._parser.refused,
-            model=self._parser.model,
-            id=self._parser.id,
-            truncated=self._is_accepted or (is_over and not self.is_complete),
-            attempts=attempts,
+        is_complete = self.is_complete
+        is_cut = self._phase is _Phase.ACCEPTED or (is_over and not is_complete)
+        return self._builder.completion(
+            self._parser, is_final=is_complete, truncated=is_cut, attempts=attempts
         )
 
     def read(self) -> list[ChatDelta] | Heartbeat | None:
-        """Return what the next chunk adds, or None at a good end. Raises the stream's errors and ChatAPIError."""
-        if self._has_marker or self._parser.is_done:
-            self.close()
-            return None
+        """Return what the next chunk adds, None at a good end.
+
+        Raises the stream's errors and ChatAPIError.
+        """
+        if self._phase is _Phase.ENDED:
+            return self._close()
         try:
-            event = self._next()
+            event = next(self.events) if self._phase is _Phase.OPEN else self._next()
         except StopIteration:
-            self._end()
-            return None
-        except requests.RequestException:
-            if not self.is_complete:
-                raise
-            return None  # what was awaited after the end is lost, the answer is not
-        if event is None:
-            self.events.close()  # this server keeps the response open: waiting longer would not end it
-            return None
-        return event if isinstance(event, Heartbeat) else self._deltas(event)
+            return self._end(is_cut=False)
+        except requests.RequestException as error:
+            if self._finish is Finish.LAST:
+                return None  # what was awaited after the end is lost, the answer is not
+            raise self._named(error)  # noqa: B904  # the same, or one in its place
+        if not isinstance(event, ServerSentEvent):
+            return event
+        why: Sign | BadChunkError | ProviderError | RecursionError
+        try:
+            found = self._chunks.read(event, is_flushed=self.events.is_flushed)
+        except (BadChunkError, ProviderError, RecursionError) as error:
+            why = error
+        else:
+            if isinstance(found, list):
+                self._add(found)
+                return found
+            why = found
+        # Not within the handler: the error that it caught holds the provider's words uncensored,
+        # and as the context of ours would be in every traceback.
+        return self._stop(why, event)
 
     def close(self) -> None:
         """Give the connection back where the answer is complete, else close it."""
+        self._log_unknown()
         if self.is_complete:
             self.reader.drain(_MOST_AFTER, _DRAIN)
         else:
             self.events.close()
 
+    # -- one chunk ------------------------------------------------------------------------------
+
+    def _add(self, deltas: list[ChatDelta]) -> None:
+        is_part, has_end = self._parser.other_output != self._others, self._parser.is_done
+        for delta in deltas:
+            if self._builder.add(delta):
+                is_part = True
+            if delta.finish_reason is not None:
+                has_end = True
+        if has_end or not is_part or not self.has_output or self._phase is not _Phase.OPEN:
+            self._follow(deltas, is_part=is_part, has_end=has_end)
+
+    def _follow(self, deltas: list[ChatDelta], *, is_part: bool, has_end: bool) -> None:
+        """Draw the consequences of a chunk that is not just one part more."""
+        self._log_unknown()
+        self._others = self._parser.other_output
+        for delta in deltas:
+            if delta.finish_reason is not None and has_given_up(delta.finish_reason):
+                self._fail_by(gave_up(delta.finish_reason))
+        if is_part:
+            self._until = None
+            if not self.has_output:
+                self.has_output = True
+                self.events.expect(self._request.event_timeout)
+        elif not has_end:
+            self.events.disregard()
+            if any(delta.usage for delta in deltas):
+                self._builder.settle()  # usage alone follows the last word
+        is_open = self._finish is Finish.OPEN
+        self._phase = _Phase.OPEN if is_open else _Phase.FINISHED
+        if self._parser.is_done:
+            self._phase = _Phase.ENDED
+
+    def _stop(
+        self, why: Sign | BadChunkError | ProviderError | RecursionError, event: ServerSentEvent
+    ) -> list[ChatDelta] | None:
+        """End at a chunk that adds nothing, well or not."""
+        if isinstance(why, RecursionError):
+            why = BadChunkError("the JSON is nested too deeply")
+        if why is Sign.CUT:
+            return self._end(is_cut=True)
+        if why is Sign.PAGE:
+            self.reader.fail(no_answer(self.reader, self._request, event.data))
+        if isinstance(why, ProviderError):
+            self._fail_by(why)
+        if why is Sign.MARKER and not self._chunks.has_understood:
+            what = "the end is marked, but nothing before it was understood"
+            name = self._request.dialect.name
+            self._fail(f"{what}: does this server speak dialect={name!r}?")
+        if isinstance(why, BadChunkError) and self._finish < Finish.AT_ONCE:
+            number = self.reader.events_received
+            if isinstance(why, NoJSONError):
+                excerpt = self._censor.around(event.data, why.at)
+                self._fail(f"event {number} is not JSON at position {why.at}: {excerpt!r}")
+            self._fail(f"event {number}: {why}")
+        return self._close()  # what cannot be read behind a finished answer only ends it
+
+    # -- the end --------------------------------------------------------------------------------
+
     def _next(self) -> ServerSentEvent | Heartbeat | None:
         """Return the next event; None where the answer is finished and nothing follows in time."""
-        if not self._is_finished:
-            return next(self.events)
         left = self._left()
-        if self.reader.bytes_received - self._bytes_at_finish > _MOST_AFTER:
-            return None
-        wait = min(left, self._request.heartbeat or left)
-        event = self.events.next_within(max(wait, 0.001))
-        return None if isinstance(event, Heartbeat) and wait >= left else event
+        if self.reader.bytes_received - self._bytes_at_finish <= _MOST_AFTER:
+            wait = min(left, self._request.heartbeat or left)
+            event = self.events.next_within(max(wait, 0.001))
+            if not isinstance(event, Heartbeat) or wait < left:
+                return event
+        # This server keeps the response open: waiting longer would not end it.
+        self._phase = _Phase.ENDED
+        self.events.close()
+        return None
 
     def _left(self) -> float:
         """Return the seconds for which more is awaited after the finish reason."""
-        now, has_usage = boot(), self._assembly.usage is not None
+        now, has_usage = boot(), self._builder.usage is not None
+        is_last = self._finish is Finish.LAST
         if self._until is None:
-            asked = self._dialect.asks_usage(self._request.body) and not has_usage
-            self._until = now + (_USAGE_WAIT if asked else self._parser.linger)
+            asks = self._request.dialect.asks_usage(self._request.body) and not has_usage
+            self._until = now + (_LONG_LINGER if asks or not is_last else _LINGER)
             self._bytes_at_finish = self.reader.bytes_received
-        elif has_usage:
-            self._until = min(self._until, now + self._parser.linger)
+        elif has_usage and is_last:
+            self._until = min(self._until, now + _LINGER)
         return self._until - now
 
-    def _end(self) -> None:
-        """The body has ended."""
+    def _close(self) -> list[ChatDelta] | None:
+        """End: nothing follows."""
+        self._phase = _Phase.ENDED
+        self.close()
+        return None
+
+    def _end(self, *, is_cut: bool) -> list[ChatDelta] | None:
+        """The body has ended; ``is_cut``: in the middle of a chunk."""
+        self._log_unknown()
         if self.is_complete:
-            return
-        if self._request.accept_bare_eof and self.has_payload:
-            self._is_accepted = True
-            return
-        marker = "accept_bare_eof=True takes such an end for a good one"
-        message = (
-            f"the stream ended cleanly, but without the sign that the answer is complete ({marker})"
-        )
-        raise StreamTruncated(message, **self.reader.facts())
-
-    # -- one event ------------------------------------------------------------------------------------------------
-
-    # What fails here is raised when the handlers have ended: the errors that they caught hold the provider's words
-    # uncensored, and as the context of ours would be in every traceback.
-
-    def _deltas(self, event: ServerSentEvent) -> list[ChatDelta] | None:
-        try:
-            chunk = event.json()
-        except (ValueError, RecursionError) as error:
-            at: int = getattr(error, "pos", 0)
+            return None
+        if self._phase is _Phase.FINISHED and not is_cut:
+            self._phase = _Phase.ENDED
+        elif self._request.accept_bare_eof and self.has_output:
+            self._phase = _Phase.ACCEPTED
         else:
-            return self._read_chunk(event.event, chunk)
-        return self._without_json(event, at)
+            knob = "accept_bare_eof=True takes such an end for a good one"
+            what = "the stream ended cleanly, but without the sign that the answer is complete"
+            raise StreamTruncated(f"{what} ({knob})", **self.reader.facts())
+        return None
 
-    def _read_chunk(self, name: str, chunk: Any) -> list[ChatDelta]:
-        fault: BadChunkError | ProviderError | None = None
-        try:
-            deltas = self._parsed(name, chunk)
-        except (BadChunkError, ProviderError) as error:
-            fault = error
-        if isinstance(fault, ProviderError):
-            self._fail_api(fault)
-        if fault is not None:
-            self._fail(f"event {self.reader.events_received}: {fault}")
-        return self._added(deltas)
+    # -- failures -------------------------------------------------------------------------------
 
-    def _added(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
-        is_progress = False
-        for delta in deltas:
-            is_progress |= self._assembly.add(delta)
-        if not is_progress:
-            self.events.disregard()
-        elif self._until is not None:
-            self._until = None  # there was more to come after all
-        return deltas
+    def _named(self, error: requests.RequestException) -> requests.RequestException:
+        """Return the error itself, but for silence before the first part of the answer."""
+        first = self._request.first_token_timeout
+        if first is None or self.has_output or not isinstance(error, StreamIdle):
+            return error
+        if error.clock != "events" or error.idle_timeout != self._first_left:
+            return error
+        what = f"no part of the answer for {first:g} s (first_token_timeout= sets the limit)"
+        return StreamIdle(what, idle_timeout=first, clock="events", **self.reader.facts())
 
-    def _parsed(self, name: str, chunk: Any) -> list[ChatDelta]:
-        if isinstance(chunk, dict):
-            # Before all else: an error may come with choices.
-            if (error := chunk.get("error")) or name == "error" or chunk.get("type") == "error":
-                raise error_of(error or chunk)
-            return (
-                self._parser.whole(chunk)
-                if self.events.is_document
-                else self._parser.chunk(name, chunk)
-            )
-        if self.events.is_document and isinstance(chunk, list):
-            return [delta for each in chunk for delta in self._parsed(name, each)]
-        if name == "error":
-            raise ProviderError(message=str(chunk))
-        raise BadChunkError(f"a JSON object is expected, not {type(chunk).__name__}")
-
-    def _without_json(self, event: ServerSentEvent, at: int) -> list[ChatDelta] | None:
-        """Read what is no JSON: the terminal marker, which may stick to a chunk, and nothing at all."""
-        text = event.data.strip()
-        if text == _DONE:
-            self._has_marker = True
-            self.close()
-            return None
-        if not text:
-            self.events.disregard()
-            return []
-        if self.events.is_flushed and not (self.events.is_document and text[0] not in "[{"):
-            self._end()
-            return None
-        if event.event == "error":
-            self._fail_api(ProviderError(message=text))
-        *lines, last = text.split("\n")
-        if not lines or last.strip() != _DONE:
-            excerpt = self._censor.around(event.data, at)
-            self._fail(
-                f"event {self.reader.events_received} is not JSON at position {at}: {excerpt!r}"
-            )
-        self._has_marker = True
-        return self._deltas(event._replace(data="\n".join(lines)))
+    def _log_unknown(self) -> None:
+        names = [*self._parser.unknown][self._logged :]
+        self._logged += len(names)
+        for name in names:
+            _log.debug("%s: not understood: %s", self._request.dialect.name, name)
 
     @property
     def _censor(self) -> Redactor:
         return self._request.censor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:
+        self._log_unknown()
+        self._phase = _Phase.FAILED
         self.reader.fail(StreamProtocolError(self._censor.line(message), **self.reader.facts()))
 
-    def _fail_api(self, fault: ProviderError) -> NoReturn:
-        message = self._censor.line(str(fault))
+    def _fail_by(self, fault: ProviderError) -> NoReturn:
         error = ChatAPIError(
-            message,
+            self._censor.line(str(fault)),
             type=fault.type,
             code=fault.code,
             transient=is_transient(fault.type, fault.code),
@@ -235,4 +292,9 @@ class Answer:
         )
         if fault.message is None:
             error.message = None
+        self._phase = _Phase.FAILED
         self.reader.fail(error)
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)

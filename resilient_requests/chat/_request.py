@@ -11,18 +11,18 @@ import requests
 from resilient_requests import _checks
 from resilient_requests.chat._redact import Redactor
 from resilient_requests.chat._refusal import http_error
-from resilient_requests.chat._registry import dialect_of
+from resilient_requests.chat.dialects import dialect_of
 from resilient_requests.stream import EVENT_STREAM
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._dialect import Dialect
+    from resilient_requests.chat.dialects import Dialect
 
 __all__ = ["ChatRequest", "build"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """What is sent, on every attempt the same; ``repr`` shows nothing of it."""
+    """What is sent, the same on every attempt; ``repr`` shows nothing of it."""
 
     session: requests.Session
     url: str
@@ -32,7 +32,9 @@ class ChatRequest:
     timeout: Any
     idle_timeout: float | None
     event_timeout: float | None
+    first_token_timeout: float | None
     heartbeat: float | None
+    max_event_bytes: int
     accept_bare_eof: bool
 
     def __repr__(self) -> str:
@@ -44,7 +46,10 @@ class ChatRequest:
         return self.dialect.choices(self.body)
 
     def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
-        """Send it once, and return a response with a good status. Raises HTTPError, and what requests raises."""
+        """Send it once, and return a response with a good status.
+
+        Raises HTTPError, and what requests raises.
+        """
         response = self.session.request(
             "POST",
             self.url,
@@ -58,7 +63,7 @@ class ChatRequest:
         return response
 
     def censor(self, response: requests.Response) -> Redactor:
-        """Return what keeps the secrets and the prompt of this request out of what its response says."""
+        """Return what keeps this request's secrets and prompt out of what its response says."""
         sent = [each.request for each in (*response.history, response)]
         settings = self.session.merge_environment_settings(self.url, {}, None, None, None)
         return Redactor(sent, filter(None, settings["proxies"].values()), self.body)
@@ -75,39 +80,45 @@ def build(
     headers: Mapping[str, str] | None,
     **options: Any,
 ) -> ChatRequest:
-    """Return the request for a call's arguments. Raises TypeError or ValueError naming the parameter."""
+    """Return the request for a call's arguments.
+
+    Raises TypeError or ValueError naming the parameter.
+    """
     way = dialect_of(dialect)
     _checks.instance("session", session, requests.Session)
     _checks.instance("url", url, str)
+    _check_body(way, model, messages, more)
+    for name in ("idle_timeout", "event_timeout", "first_token_timeout", "heartbeat"):
+        _checks.duration(name, options[name])
+    _checks.count("max_event_bytes", options["max_event_bytes"], least=1)
+    _checks.flag("accept_bare_eof", options["accept_bare_eof"])
+    _checks.instance("headers", headers, Mapping, optional=True)
+    return ChatRequest(
+        session=session,
+        url=way.url(url, model),
+        dialect=way,
+        body=way.body(model, messages, {n: each for n, each in more.items() if n != "stream"}),
+        headers=_headers(way, headers or {}),
+        **options,
+    )
+
+
+def _check_body(way: Dialect, model: object, messages: object, more: Mapping[str, Any]) -> None:
     _checks.instance("model", model, str)
     if not model:
         raise ValueError("model must not be empty")
-    if messages is not None and not isinstance(
-        messages, (list, tuple, str) if way.takes_text else (list, tuple)
-    ):
+    kinds = (list, tuple, str) if way.takes_text else (list, tuple)
+    if messages is not None and not isinstance(messages, kinds):
         raise TypeError(f"messages must be a list, not {type(messages).__name__}")
     if not messages:
         raise ValueError("messages must not be empty")
     if more.get("stream", True) is not True:
         raise ValueError("stream must not be given: a chat call always streams on the wire")
-    for name in ("idle_timeout", "event_timeout", "heartbeat"):
-        _checks.duration(name, options[name])
-    _checks.flag("accept_bare_eof", options["accept_bare_eof"])
-    _checks.instance("headers", headers, Mapping, optional=True)
-    given = dict(headers or {})
-    known = {name.lower() for name in given}
+
+
+def _headers(way: Dialect, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the caller's headers, and those of the dialect that they do not name."""
     accept = "application/x-ndjson" if way.is_ndjson else EVENT_STREAM
+    known = {name.lower() for name in given}
     added = {"Accept": accept, **way.headers}
-    return ChatRequest(
-        session=session,
-        url=way.url(url, model),
-        dialect=way,
-        body=way.body(
-            model, messages, {name: each for name, each in more.items() if name != "stream"}
-        ),
-        headers={
-            **{name: each for name, each in added.items() if name.lower() not in known},
-            **given,
-        },
-        **options,
-    )
+    return {**{n: each for n, each in added.items() if n.lower() not in known}, **given}

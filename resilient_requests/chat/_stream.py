@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-from resilient_requests.chat._assembly import is_payload
-from resilient_requests.chat._text import TextStream
-from resilient_requests.exceptions import StreamBroken
+import requests
+
+from resilient_requests.chat._types import ChatDelta
+from resilient_requests.chat.kinds import joined
 from resilient_requests.stream import Heartbeat
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import requests
     from typing_extensions import Self, TypeVar
 
-    from resilient_requests.chat._answer import Answer
-    from resilient_requests.chat._opener import Opener
-    from resilient_requests.chat._types import ChatCompletion, ChatDelta
+    from resilient_requests.chat._answer import ChatResponse
+    from resilient_requests.chat._call import ChatCall
+    from resilient_requests.chat._types import ChatCompletion
 
     # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
     Item_co = TypeVar(
@@ -30,33 +31,44 @@ else:
 
     Item_co = TypeVar("Item_co", covariant=True)
 
-__all__ = ["ChatStream"]
+__all__ = ["ChatStream", "TextStream"]
 
 _MOST_HELD = 64
+
+
+class _State(enum.Enum):
+    """How far a stream has come, and what its ``repr`` calls that."""
+
+    UNSEEN = "unseen"  # nothing was shown: an attempt that fails can be replayed
+    REPLAYED = "replayed"  # nothing was shown, and one attempt has failed: once is enough
+    SHOWN = "shown"
+    OVER = "over"
+    FAILED = "failed"
+
+    @property
+    def is_open(self) -> bool:
+        return self not in (_State.OVER, _State.FAILED)
 
 
 class ChatStream(Generic[Item_co]):
     """Iterates over the `ChatDelta` objects of an answer; see `stream_chat`.
 
     To type checkers a ``ChatStream[ChatDelta]`` is one without heartbeats, a ``ChatStream`` any.
-    One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every further step raises
-    the same error, which carries the answer so far as ``partial``.
+    One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every
+    further step raises the same error, which carries the answer so far as ``partial``.
     """
 
-    def __init__(self, opener: Opener) -> None:
-        self._opener = opener
-        self._answer: Answer = opener.open()
+    def __init__(self, call: ChatCall) -> None:
+        self._call = call
+        self._state = _State.UNSEEN
         self._ready: deque[ChatDelta] = deque()
-        self._held: (
-            list[ChatDelta] | None
-        ) = []  # what says nothing yet; None once something was shown
-        self._has_replayed = False
+        self._held: list[ChatDelta] = []  # what is no part of the answer, before its first part
         self._error: BaseException | None = None
-        self._is_over = False
+        self._answer: ChatResponse = self._open()
 
     def __repr__(self) -> str:
-        state = "failed" if self._error is not None else "over" if self._is_over else "open"
-        return f"<ChatStream {state} dialect={self._opener.request.dialect.name}>"
+        state = "open" if self._state.is_open else self._state.value
+        return f"<ChatStream {state} dialect={self._call.request.dialect.name}>"
 
     @property
     def response(self) -> requests.Response:
@@ -66,25 +78,34 @@ class ChatStream(Generic[Item_co]):
     @property
     def completion(self) -> ChatCompletion:
         """The answer so far; whole once the stream has ended."""
-        attempts = tuple(self._opener.operation.records)
-        return self._answer.completion(
-            attempts=attempts, is_over=self._is_over or self._error is not None
-        )
+        attempts = tuple(self._call.operation.records)
+        return self._answer.completion(attempts=attempts, is_over=not self._state.is_open)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Item_co:
-        while not self._ready:
+        ready = self._ready
+        while not ready:
             if self._error is not None:
                 raise self._error
-            if self._is_over:
+            if self._state is _State.OVER:
                 raise StopIteration
-            found = self._read()
-            if isinstance(found, Heartbeat):
-                return found  # type: ignore[return-value]  # `stream_chat` promises it to no one else
-            self._take(found)
-        return self._ready.popleft()  # type: ignore[return-value]
+            try:
+                found = self._answer.read()
+            except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
+                failure = error
+            else:
+                if isinstance(found, list) and self._state is _State.SHOWN:
+                    ready.extend(found)  # nearly always
+                elif isinstance(found, Heartbeat):
+                    return found  # type: ignore[return-value]  # nobody else gets one
+                else:
+                    self._hold(found)
+                continue
+            # Outside the handlers: an error of the replay is no consequence of the first.
+            self._replay(failure)
+        return ready.popleft()  # type: ignore[return-value]
 
     def iter_text(self) -> TextStream:
         """Iterate over the texts of the first choice, as they arrive; heartbeats are left out.
@@ -95,13 +116,16 @@ class ChatStream(Generic[Item_co]):
 
     def cancel(self) -> None:
         """End the stream from any thread: its reader raises `Cancelled` at once. Never blocks."""
-        self._opener.operation.cancel()
+        self._call.operation.cancel()
         self._answer.events.cancel()
 
     def close(self) -> None:
-        """Give the connection back, or close it where the answer is not complete; harmless when repeated."""
-        if not self._is_over and self._error is None:
-            self._is_over = True
+        """Give the connection back, or close it where the answer is not complete.
+
+        Harmless when repeated.
+        """
+        if self._state.is_open:
+            self._state = _State.OVER
             self._ready.clear()
             self._answer.close()
 
@@ -118,37 +142,69 @@ class ChatStream(Generic[Item_co]):
 
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
-        if answer is not None and not self._is_over and self._error is None:
+        if answer is not None and self._state.is_open:
             answer.reader.drop()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
-    def _read(self) -> list[ChatDelta] | Heartbeat | None:
+    def _open(self) -> ChatResponse:
         try:
-            return self._answer.read()
-        except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
-            self._opener.lost(self._answer, error)
+            return self._call.open()
+        except requests.ReadTimeout as error:
             failure = error
-        # Outside the handlers: an error of the replay is no consequence of the first.
-        if isinstance(failure, StreamBroken) and self._held is not None and not self._has_replayed:
-            self._has_replayed = True
+        self._state = _State.REPLAYED
+        return self._call.reopen(failure)
+
+    def _replay(self, failure: BaseException) -> None:
+        """Go on with another attempt where nothing was shown yet; else raise the failure."""
+        self._call.lost(self._answer, failure)
+        if self._state is _State.UNSEEN and isinstance(failure, requests.RequestException):
+            self._state = _State.REPLAYED
             try:
-                self._answer = self._opener.reopen(failure)
-            except BaseException as error:  # noqa: BLE001  # raised again
+                self._answer = self._call.reopen(failure)
+            except BaseException as error:  # noqa: BLE001  # raised below
                 failure = error
             else:
                 self._held.clear()
-                return []
-        self._error = failure
+                return
+        self._state, self._error = _State.FAILED, failure
         raise failure
 
-    def _take(self, deltas: list[ChatDelta] | None) -> None:
-        if deltas is None:
-            self._is_over = True
-        if self._held is None:
-            self._ready.extend(deltas or ())
-            return
-        # Until a part of the answer comes nothing is shown: then a broken attempt can be replayed unseen.
+    def _hold(self, deltas: list[ChatDelta] | None) -> None:
+        """Show nothing until a part of the answer comes: till then it can be replayed unseen."""
         self._held.extend(deltas or ())
-        if deltas is None or len(self._held) > _MOST_HELD or any(map(is_payload, deltas)):
+        if deltas is None or len(self._held) > _MOST_HELD or self._answer.has_output:
             self._ready.extend(self._held)
-            self._held = None
+            self._held.clear()
+            self._state = _State.OVER if deltas is None else _State.SHOWN
+
+
+class TextStream:
+    """Iterates over the texts of the first choice; see `ChatStream.iter_text`.
+
+    An object and no generator: after an error every further step raises it again, and ``close()``
+    closes the stream.
+    """
+
+    def __init__(self, stream: ChatStream[Any]) -> None:
+        self._stream = stream
+        self._half = ""  # of a character, whose other half has not come yet
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        for delta in self._stream:
+            if isinstance(delta, ChatDelta) and delta.content and delta.index == 0:
+                text = joined((self._half, delta.content)) if self._half else delta.content
+                self._half = text[-1] if "\ud800" <= text[-1] < "\udc00" else ""
+                if text := text.removesuffix(self._half):
+                    return text
+        last, self._half = self._half, ""
+        if last:
+            return last
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the stream; harmless when repeated."""
+        self._half = ""
+        self._stream.close()

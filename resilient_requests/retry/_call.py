@@ -59,10 +59,12 @@ class RetryingCall:
         self._request = request
         self._token = token
         self._origin = origin
-        self._limits = limits
         self._stream = stream
-        self._kwargs = kwargs
         self._count = RetryCount.join(sender, token, self._trace, origin)
+        self._limits = self._count.limits(limits)
+        self._kwargs = kwargs
+        if self._limits is not limits:  # urllib3 names the limit in its errors
+            self._kwargs = {**kwargs, "timeout": (limits.write, self._limits.response)}
         self._translated: TranslatedRetries | None = None
         if isinstance(policy, TranslatedPolicy):
             self._translated = TranslatedRetries(policy, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests.call import (
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     import tenacity
 
-    from resilient_requests.call import Attempt, AttemptRecord
+    from resilient_requests.call import Attempt, AttemptRecord, Limits
     from resilient_requests.retry._sender import Sender
 
 __all__ = ["RetryCount"]
@@ -41,10 +42,15 @@ class RetryCount:
     As a context manager it takes in the sends of this thread. Sends of other adapters do not join,
     and are not repeated. Used by one thread at a time, except for ``cancel``. ``records`` holds an
     `AttemptRecord` per attempt.
+
+    ``head_timeout``: seconds for the head of each response, if the limits of a send allow more.
+    ``bounds_head`` says whether they did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, head_timeout: float | None = None) -> None:
         self.records: list[AttemptRecord] = []
+        self.bounds_head = False
+        self._head_timeout = head_timeout
         self.free_retries = 0
         self.timeout_retries = 0
         self._begun = 0  # sends that repeat nothing: the first, and one per redirect
@@ -92,6 +98,12 @@ class RetryCount:
         self._is_replay = False
         self._sender, self._trace, self._origin = sender, trace, origin
         self._follow(token)
+
+    def limits(self, given: Limits) -> Limits:
+        """Return the limits of a send, which adapter and caller gave, under the head's own one."""
+        head, response = self._head_timeout, given.response
+        self.bounds_head = head is not None and (response is None or head < response)
+        return replace(given, response=head) if self.bounds_head else given
 
     def _follow(self, token: CancelToken) -> None:
         # In this order: a cancel in between reaches the new token, or ended the earlier one.

@@ -204,8 +204,6 @@ def _is_unreadable(error: BaseException) -> bool:
 def _reading(chain: list[BaseException]) -> Failure:
     if _is_timeout(chain):
         return Failure.BODY_STALLED
-    if any(map(_is_unreadable, chain)):
-        return Failure.UNREADABLE
     return Failure.BODY_CUT if _has(chain, *_CUTS) else Failure.OTHER
 
 

@@ -9,19 +9,22 @@ from resilient_requests.stream._iterators import (
     EVENT_STREAM,
     NDJSON,
     ByteStream,
-    Decoder,
-    EventStream,
     iter_bytes,
-    iter_events,
     media_type,
 )
 from resilient_requests.stream._reader import Reader
 from resilient_requests.stream._response import ResilientResponse, resilient
-from resilient_requests.stream._sse import (
+from resilient_requests.stream.events import (
     MAX_EVENT_BYTES,
+    Decoder,
+    EventStream,
     EventTooLarge,
+    Form,
     ServerSentEvent,
     SSEDecoder,
+    form_of,
+    iter_events,
+    significant,
 )
 
 __all__ = [
@@ -33,13 +36,16 @@ __all__ = [
     "Decoder",
     "EventStream",
     "EventTooLarge",
+    "Form",
     "Heartbeat",
     "Reader",
     "ResilientResponse",
     "SSEDecoder",
     "ServerSentEvent",
+    "form_of",
     "iter_bytes",
     "iter_events",
     "media_type",
     "resilient",
+    "significant",
 ]

@@ -72,6 +72,10 @@ class Clocks:
         """Use another limit between bytes from now on."""
         self.idle = idle
 
+    def expect(self, event: float | None) -> None:
+        """Take another limit between events."""
+        self.event = event
+
     def waited(self, seconds: float) -> None:
         """The reader has waited ``seconds``."""
         self.silence += seconds

@@ -1,4 +1,4 @@
-"""complete_chat: one whole answer, replayed where an attempt came to nothing, within one count, budget and deadline."""
+"""complete_chat: a whole answer, replayed within one count, budget and deadline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ from resilient_requests import (
     stream_chat,
 )
 from resilient_requests.call import CancelToken
-from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
+from resilient_requests.testing import (
+    FaultServer,
+    Reply,
+    Send,
+    Silence,
+    reset,
+    respond,
+    silence,
+    sse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +75,15 @@ WORTH: dict[str, Reply] = {
     "FIN inside a chunk": sse(ROLE, chunk("old"), done=False, ending="fin"),
     "clean end": sse(ROLE, chunk("old"), done=False),
     "clean end, close-delimited": sse(ROLE, chunk("old"), done=False, framing="close"),
+    "malformed framing": Reply(
+        (
+            Send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+            ),
+            Silence(),
+        )
+    ),
     "stall before the first part": sse(ROLE, threading.Event(), done=False),
     "stall after a part": sse(chunk("old"), threading.Event(), done=False),
     "transient error": sse(
@@ -100,7 +118,7 @@ def test_an_attempt_that_came_to_nothing_is_replayed(
 def test_a_bad_answer_gets_a_new_key_and_a_break_keeps_the_old(
     name: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """A server that honours the key would repeat the bad answer; after a break it may have the good one ready."""
+    """A server that knows the key repeats a bad answer; after a break a good one may be ready."""
     server.script(WORTH[name], good())
     complete_chat(session, server.url, idle_timeout=0.15, **ASK)
     first, second = keys(server)
@@ -273,7 +291,7 @@ ENDS: dict[str, tuple[Callable[[list[Any]], Reply], type[StreamError]]] = {
 def test_an_answer_lacks_every_choice_that_has_not_finished(
     name: str, end: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """One choice of two is half an answer, whether the other was announced, begun, or only asked for."""
+    """One choice of two is half an answer: the other was announced, begun, or only asked for."""
     half, rest, options = TWO[name]
     reply, kind = ENDS[end]
     server.script(reply(half), reply(half), sse(*half, 0.15, *rest, done=False))
@@ -346,7 +364,7 @@ def test_a_stream_says_of_broken_arguments_that_they_are(
 def test_these_arguments_are_no_reason_to_ask_again(
     arguments: str, finish: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """None are valid; and what the caller's own limit has cut would be cut again, at the same price."""
+    """No arguments are valid; the caller's own limit would cut them again, at the same price."""
     server.script(
         sse(chunk(tool_calls=[call(0, arguments, call_id="a", name="f")]), chunk(finish=finish)),
         good(),
@@ -395,11 +413,11 @@ def test_the_connection_of_a_whole_answer_is_reused(
     assert server.accepted == 1
 
 
-# -- budget, waits, deadlines ---------------------------------------------------------------------------------------
+# -- budget, waits, deadlines ----------------------------------------------------------------------
 
 
 def test_a_replay_costs_two_tokens(fault_server: FaultServer) -> None:
-    """The server has worked for the first attempt; the budget is that of the adapter's own retries."""
+    """The server has worked for the first attempt; the adapter's own retries have this budget."""
     events: list[Any] = []
     policy = RetryPolicy(
         max_retries=9, wait=no_wait, budget=RetryBudget(capacity=5, deposit=0, trickle=0)
@@ -503,7 +521,7 @@ def test_a_cancel_between_two_attempts_is_seen_by_the_next() -> None:
     """The earlier call may be ended while the later one takes its place."""
     earlier, later = CancelToken(), CancelToken()
     earlier.cancel()
-    later.inherit(earlier)
+    later.succeed(earlier)
     with pytest.raises(Cancelled):
         later.check()
 
@@ -539,7 +557,7 @@ def test_a_redirect_costs_no_retry(fault_server: FaultServer) -> None:
 
 
 def test_a_stall_before_the_response_is_not_replayed(fault_server: FaultServer) -> None:
-    """That is the adapter's own rule: the server may be at work, and nothing has come that could be lost."""
+    """That is the adapter's own rule: the server may be at work, and nothing has come yet."""
     fault_server.script(silence(), good())
     with mounted(timeouts=Timeouts(response=0.1)) as session, pytest.raises(requests.ReadTimeout):
         complete_chat(session, fault_server.url, **ASK)

@@ -1,4 +1,4 @@
-"""What a chat call refuses before anything is sent, and how it tells that a provider has refused it."""
+"""What a chat call refuses before anything is sent, and how it tells a provider's refusal."""
 
 from __future__ import annotations
 
@@ -41,13 +41,21 @@ each_call = pytest.mark.parametrize("run", CALLS, ids=["stream", "complete"])
         ({"stream": False}, ValueError, "stream"),
         ({"stream": None}, ValueError, "stream"),
         ({"stream": 1}, ValueError, "stream"),
-        ({"dialect": "klingon"}, ValueError, "anthropic, gemini, ollama, openai, openai-responses"),
+        (
+            {"dialect": "klingon"},
+            ValueError,
+            "anthropic, cohere, gemini, ollama, openai, openai-responses",
+        ),
         ({"dialect": None}, TypeError, "dialect"),
         ({"model": None}, TypeError, "model"),
         ({"model": ""}, ValueError, "model"),
         ({"idle_timeout": 0}, ValueError, "idle_timeout"),
         ({"idle_timeout": "5"}, TypeError, "idle_timeout"),
         ({"event_timeout": -1}, ValueError, "event_timeout"),
+        ({"first_token_timeout": 0}, ValueError, "first_token_timeout"),
+        ({"first_token_timeout": "5"}, TypeError, "first_token_timeout"),
+        ({"max_event_bytes": 0}, ValueError, "max_event_bytes"),
+        ({"max_event_bytes": None}, TypeError, "max_event_bytes"),
         ({"accept_bare_eof": 1}, TypeError, "accept_bare_eof"),
         ({"headers": [("a", "b")]}, TypeError, "headers"),
     ],

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 import resilient_requests
-from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.chat.dialects import DIALECTS
 from resilient_requests.cli.demo._incidents import INCIDENTS
 from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, respond, sse
 

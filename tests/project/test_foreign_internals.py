@@ -670,7 +670,7 @@ def empties_a_queue_in_place(name: str, server: FaultServer) -> bool:
     return waiting.empty() and waiting.mutex is not lock and waiting.maxsize == 2
 
 
-@canary("json", "stream/_sse.py", "JSONDecoder.scan_once")
+@canary("json", "stream/events/_sse.py", "JSONDecoder.scan_once")
 def reads_one_value(name: str, server: FaultServer) -> bool:
     """From a place on; returns it, and where it ends."""
     scan = getattr(json.JSONDecoder(), name)

@@ -22,13 +22,14 @@ from growth import LARGE, MOST_SECONDS, Reader, Text, fault
 
 from resilient_requests import StreamProtocolError, iter_events, stream_chat
 from resilient_requests.call import Origin
+from resilient_requests.chat._forms import Chunks, JSONDocument, JSONLines
 from resilient_requests.chat._redact import Redactor
 from resilient_requests.chat._refusal import http_error
-from resilient_requests.chat._wire import EventsOrDocument, JSONDocument, JSONLines
 from resilient_requests.cli._output import in_words
 from resilient_requests.retry import retry_after
 from resilient_requests.stream import (
     EventTooLarge,
+    Form,
     ServerSentEvent,
     SSEDecoder,
     media_type,
@@ -36,6 +37,7 @@ from resilient_requests.stream import (
 )
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.stream._framing import ChunkFraming
+from resilient_requests.stream.events._sniff import NoEventsError, SniffedEvents
 from resilient_requests.testing import FaultServer, Fin, Reply, Send
 from resilient_requests.transport import parse_hint
 from resilient_requests.transport._head import is_chunked, parse_head
@@ -83,7 +85,7 @@ def of_text(read: Callable[[str], object], *errors: type[Exception]) -> Callable
 def fed(make: Callable[[], Any], size: int, data: bytes) -> None:
     """Feed a decoder with pieces of a size; nothing is read behind the last chunk."""
     decoder = make()
-    with contextlib.suppress(EventTooLarge):
+    with contextlib.suppress(EventTooLarge, NoEventsError):
         for piece in pieces_of(data, size):
             if not getattr(decoder, "is_over", False):
                 decoder.feed(piece)
@@ -191,14 +193,45 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
             b"{}]}}]}\n\n",
         ),
         Text(b'data: {"error":{"message":"', b"\\u0000x", b'"}}\n\n'),
+        Text(b"", event('{"choices":[{"message":{"content":"x"}}]}')),
+        Text(
+            event('{"choices":[{"delta":{"content":[{}]}}]}'),
+            event('{"choices":[{"delta":{"content":"x"}}]}'),
+        ),
+        Text(b"", event('{"choices":[{"delta":{"x":"y"}}],"usage":{"%d":1}}')),
+        Text(b"", event('{"x%d":1}')),
+        Text(b"", b"data: [DONE]\n", b"\n"),
+        Text(b'data: {"choices":[]}\n', b"data: [DONE]\ndata:\n", b"\n"),
+        Text(
+            b'data: {"choices":[',
+            b'{"delta":{"content":"x"}},{"message":{"content":"y"}},',
+            b"{}]}\n\n",
+        ),
     ),
-    # chat/_anthropic.py: usage in each of many events is quadratic,
-    #   Text(b"", event('{"type":"message_delta","usage":{"%d":1}}')), each with a name of its own.
     "anthropic": (
         Text(b"", event('{"type":"content_block_start","content_block":{"type":"tool_use"}}')),
+        Text(b"", event('{"type":"content_block_start"}') + event('{"type":"content_block_stop"}')),
+        Text(b"", event('{"type":"message_delta","usage":{"%d":1}}')),
+        Text(b"", event('{"type":"content_block_start","index":0}') * 2),
+        Text(b"", event('{"type":"content_block_delta","delta":{"partial_json":"x"}}')),
+        Text(b"", event('{"type":"content_block_delta","delta":{"citation":1}}')),
+    ),
+    "cohere": (
+        Text(b"", event('{"type":"content-delta","delta":{"message":{"content":{"text":"x"}}}}')),
+        Text(b"", event('{"type":"citation-start","delta":{"message":{"citations":{"a":1}}}}')),
     ),
     "gemini": (
         Text(b'data: {"candidates":[{"content":{"parts":[', b'{"text":"xy"},', b"{}]}}]}\n\n"),
+        Text(
+            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","partialArgs":[',
+            b'{"jsonPath":"$.a","stringValue":"x"},',
+            b"{}]}}]}}]}\n\n",
+        ),
+        Text(
+            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"',
+            b"[9].a",
+            b'","stringValue":"x"}]}}]}}]}\n\n',
+        ),
     ),
     "openai-responses": (
         Text(b"", event('{"type":"response.output_text.delta","delta":"x"}')),
@@ -207,13 +240,21 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
             b'{"type":"message","content":[{"text":"x"}]},',
             b"{}]}}\n\n",
         ),
+        Text(b"", event('{"type":"response.output_text.delta","item_id":"%d","delta":"x"}')),
+        Text(b"", event('{"type":"response.output_text.done","content_index":%d,"text":"x"}')),
+        Text(
+            b"", event('{"type":"response.output_item.done","item":{"type":"message","id":"%d"}}')
+        ),
+        Text(
+            event('{"type":"response.output_text.delta","delta":"x"}') * 600,
+            event('{"type":"response.content_part.done","part":{"text":"x"}}'),
+        ),
     ),
 }
 
 READERS: dict[str, Reader] = {
     # transport/_connection.py: what a server says while a body goes out is searched anew with each
     #   byte that comes: feed `attempt.early` byte by byte to what looks for a refusal.
-    # chat/_answer.py recurses for each line of b"[DONE]\n": it is no unit yet.
     "head": Reader(parse_head, (b"", OK, b"HTTP/1.1 200 ", OK + b"A:")),
     "transfer coding": Reader(of_text(is_chunked)),
     "keep-alive hint": Reader(of_text(parse_hint), (b"", b"timeout=1"), most=1 << 16),
@@ -253,10 +294,17 @@ READERS: dict[str, Reader] = {
             ("events", partial(SSEDecoder, 1 << 24, error_field=True), (b"", b"data: ")),
             ("documents", JSONLines, (b"",)),
             ("document", JSONDocument, (b"{",)),
-            ("events or document", EventsOrDocument, (b"", b"{")),
+            ("chunks of any form", partial(Chunks, 1 << 24, None, is_lines=False), (b"", b"{")),
+            ("lines of any form", partial(Chunks, 1 << 24, None, is_lines=True), (b"", b"{")),
+            ("events of any type", partial(SniffedEvents, 1 << 24, is_hinted=True), (b"",)),
         )
         for rhythm, size in (("", 1 << 16), (" in drips", 64))
     },
+    "bare lines": Reader(
+        partial(fed, partial(Chunks, 1 << 24, Form.EVENTS, is_lines=False), 1 << 16),
+        (b"data:\n{\n",),
+        (Text(b'data:\n{"a":\n', b"}\n"),),
+    ),
     **{
         f"{coding}": Reader(partial(uncoded, coding), (b"",), (Text(b"", member),))
         for coding, member in (

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from sse_vectors import cut, decoded, vectors
 
 from resilient_requests import Cancelled, StreamProtocolError, Timeouts, iter_bytes, iter_events
-from resilient_requests.chat._wire import JSONLines
+from resilient_requests.chat._forms import JSONLines
 from resilient_requests.stream._framing import ChunkFraming
 from resilient_requests.stream._lines import lines
 from resilient_requests.stream._response import resilient
-from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
 from resilient_requests.stream._unread import Unread
+from resilient_requests.stream.events._sse import EventTooLarge, SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -307,15 +307,14 @@ FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] =
         Failure.BODY_CUT,
         Phase.BODY,
         {},
-        [StreamBroken("cut"), caused(StreamBroken("cut"), ETIMEDOUT)],
+        [
+            StreamBroken("cut"),
+            caused(StreamBroken("cut"), ETIMEDOUT),
+            caused(StreamBroken("cut"), urllib3.exceptions.ProtocolError("a chunk has no size")),
+            caused(StreamBroken("cut"), http.client.LineTooLong("chunk size")),
+        ],
     ),
     (Failure.BODY_STALLED, Phase.BODY, {}, [caused(StreamIdle(), SILENCE)]),
-    (
-        Failure.UNREADABLE,
-        Phase.BODY,
-        {},
-        [caused(StreamBroken("cut"), http.client.LineTooLong("chunk size"))],
-    ),
     (Failure.OTHER, Phase.BODY, {}, [requests.exceptions.ContentDecodingError()]),
     (Failure.OTHER, Phase.WAIT, {}, [KeyboardInterrupt(), GeneratorExit()]),
 ]

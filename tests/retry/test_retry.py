@@ -21,6 +21,7 @@ from resilient_requests import (
     ResilientAdapter,
     RetryDenied,
     RetryPolicy,
+    StreamBroken,
     StreamIdle,
     Timeouts,
     is_transient,
@@ -247,7 +248,12 @@ UNREADABLE = {
     "an endless field": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
     "a status of four digits": b"HTTP/1.1 1000 OK\r\n\r\n",
     "another protocol": b"ICY 200 OK\r\n\r\n",
-    "a chunk without a size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsize\r\n",
+}
+MALFORMED = {
+    "no size": b"zz\r\n",
+    "a negative size": b"-5\r\nhello",
+    "too small a size": b"5\r\nhello!\r\n",
+    "no size behind a chunk": b"5\r\nhello\r\n\r\n",
 }
 
 
@@ -265,6 +271,25 @@ def test_an_answer_that_cannot_be_read_is_not_asked_for_again(
     assert [each.stopped_by for each in attempts_of(caught.value)] == ["policy"]
     assert client.told(PoolRotated) == []
     assert not is_transient(caught.value)
+
+
+@pytest.mark.parametrize("chunks", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_body_in_a_malformed_framing_counts_as_cut(
+    server: FaultServer, chunks: bytes, idempotent: bool
+) -> None:
+    """A proxy has lost bytes of it: another attempt may bring all, and the request was good."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.script(Reply((Send(head + chunks), *silence().steps)))
+    with Client(server, idempotency_keys=False) as client:
+        if idempotent:
+            assert client.get().content == b"ok"
+        else:
+            with pytest.raises(StreamBroken) as caught:
+                client.post()
+            assert [each.stopped_by for each in attempts_of(caught.value)] == ["policy"]
+
+    assert counts(server)[:2] == ((2, 2) if idempotent else (1, 1))
 
 
 @pytest.mark.parametrize("ending", [reset, fin])

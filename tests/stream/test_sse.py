@@ -13,8 +13,7 @@ from coded_bodies import until_error
 from sse_vectors import Vector, cut, decoded, vectors
 
 from resilient_requests import ServerSentEvent
-from resilient_requests.chat._wire import JSONDocument, JSONLines
-from resilient_requests.stream._sse import EventTooLarge, SSEDecoder
+from resilient_requests.stream.events._sse import EventTooLarge, SSEDecoder
 
 MIB = 1 << 20
 PIECE = 1024
@@ -244,15 +243,13 @@ def seconds(decoder: Any, count: int, end: bytes) -> float:
     return time.process_time() - begun
 
 
-@pytest.mark.parametrize(
-    ("decoder", "end"), [(SSEDecoder, b"\n\n"), (SSEDecoder, b"\r\r"), (JSONLines, b"\n")]
-)
-def test_a_long_line_takes_linear_time(decoder: Any, end: bytes) -> None:
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\r"])
+def test_a_long_line_takes_linear_time(end: bytes) -> None:
     """Ten times the line, some ten times the time; quadratic it would be a hundred."""
     most = 64 * MIB
-    short = min(seconds(decoder(most), 2000, end) for _ in range(3))
+    short = min(seconds(SSEDecoder(most), 2000, end) for _ in range(3))
 
-    assert min(seconds(decoder(most), 20000, end) for _ in range(3)) < 40 * max(short, 0.002)
+    assert min(seconds(SSEDecoder(most), 20000, end) for _ in range(3)) < 40 * max(short, 0.002)
 
 
 def test_a_long_line_is_held_little_more_than_once() -> None:
@@ -312,41 +309,3 @@ def test_an_event_is_a_value() -> None:
     assert hash(event) == hash(ServerSentEvent(data="a"))
     with pytest.raises(AttributeError):
         event.data = "b"  # type: ignore[misc]
-
-
-# -- a JSON document per line ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        (b"", []),
-        (b"{}\n", ["{}"]),
-        (b"{}\r\n[]\r\n", ["{}", "[]"]),
-        (b"\n\n{}\n \r\n[]", ["{}", "[]"]),
-        (b"{}", ["{}"]),
-        (b"\xef\xbb\xbf{}\n", ["{}"]),
-        (b'"\xff"\n', ['"\ufffd"']),
-        ('"\u2028\x85"\n'.encode(), ['"\u2028\x85"']),
-    ],
-)
-def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
-    """Whatever the cuts; blank lines are skipped, and the last one needs no end."""
-    for size in range(1, len(data) + 2):
-        decoder = JSONLines()
-        events = [event for piece in cut(data, size) for event in decoder.feed(piece)]
-        if decoder.is_pending:
-            events += decoder.flush()
-        assert [event.data.rstrip("\r") for event in events] == lines
-        assert not decoder.is_pending
-
-
-@pytest.mark.parametrize("decoder", [JSONLines, JSONDocument])
-def test_a_document_has_a_limit(decoder: Any) -> None:
-    """One without an end, whatever the cuts."""
-    for size in (1, 30, 200):
-        document = decoder(100)
-        document.feed(b"x" * 50)
-        document.feed(b"x" * 50)
-        fed, _ = until_error(EventTooLarge, map(document.feed, cut(b"x" * 100, size)))
-        assert not any(fed)

@@ -260,8 +260,9 @@ def test_malformed_chunks_are_broken_after_what_was_good(
         (b"\r\n", b""),
     ):
         response = opened(client, server, verbatim(head + b"5\r\nfirst\r\n" + bad))
-        pieces, _ = until_error(StreamBroken, iter_bytes(response))
+        pieces, error = until_error(StreamBroken, iter_bytes(response))
         assert b"".join(pieces) == b"first" + more
+        assert str(error).startswith(f"the framing of the body is malformed after {5 + len(more)} ")
 
 
 def test_an_oversized_event_names_its_limit(client: Client, server: FaultServer) -> None:

@@ -35,7 +35,6 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.stream import _iterators
 from resilient_requests.testing import FaultServer, respond, sse, stream
 
 if TYPE_CHECKING:
@@ -349,35 +348,6 @@ def test_anything_else_is_no_event_stream(client: Client, server: FaultServer, k
     )
     assert caught.value.bytes_received == 11
     assert server.wait_for_disconnects(1)
-    assert client.adapter.stats().in_flight == 0
-
-
-@pytest.mark.parametrize("kind", ["text/plain", None])
-def test_what_the_refusal_advises_works(
-    client: Client, server: FaultServer, kind: str | None
-) -> None:
-    """Servers forget the header, and somebody has to read their events."""
-    body = respond(b"".join(EVENTS), headers={"Content-Type": kind} if kind else {})
-    with pytest.raises(
-        StreamProtocolError, match=r"iter_bytes reads any body.*set response\.headers"
-    ):
-        iter_events(opened(client, server, body))
-    assert b"".join(iter_bytes(opened(client, server, body))) == b"".join(EVENTS)
-    response = opened(client, server, body)
-    response.headers["Content-Type"] = EVENT_STREAM
-
-    assert [event.data for event in iter_events(response)] == ["0", "1", "2"]
-
-
-def test_a_refusal_does_not_wait_for_a_body(
-    client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The type is wrong already: the first bytes would only have said more."""
-    monkeypatch.setattr(_iterators, "_EXCERPT_WAIT", 0.05)
-    response = opened(client, server, stream([], content_type="text/html", ending="silence"))
-
-    with pytest.raises(StreamProtocolError, match="text/html"):
-        iter_events(response)
     assert client.adapter.stats().in_flight == 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from resilient_requests import ChatDelta, ResilientAdapter, RetryPolicy
+from resilient_requests import ChatDelta, ResilientAdapter, RetryPolicy, complete_chat
 from resilient_requests.testing import sse
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def mounted(server: FaultServer | None = None, **options: Any) -> requests.Sessi
     return session
 
 
-def chunk(content: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
+def chunk(content: Any = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
     """A chunk of the openai dialect."""
     if content is not None:
         delta["content"] = content
@@ -154,6 +154,22 @@ def summary(completion: ChatCompletion) -> dict[str, Any]:
 def cut(data: bytes, size: int) -> list[bytes]:
     """Data in pieces of a size."""
     return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def read(
+    pieces: list[bytes], dialect: str, content_type: str = "text/event-stream", **options: Any
+) -> ChatCompletion:
+    """The completion of a body that arrives in pieces."""
+    return complete_chat(
+        Canned(pieces, content_type), "http://chat.invalid/", dialect=dialect, **ASK, **options
+    )
+
+
+def events(*chunks: object, name: str | None = None, done: bool = True) -> list[bytes]:
+    """A stream of events, ended by its marker unless it is not ``done``."""
+    head = "" if name is None else f"event: {name}\n"
+    found = [f"{head}data: {json.dumps(each)}\n\n".encode() for each in chunks]
+    return [*found, b"data: [DONE]\n\n"] if done else found
 
 
 def stall() -> Reply:

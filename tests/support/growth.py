@@ -25,7 +25,7 @@ MOST_SECONDS = 40 * max(LARGE >> 17, 1)
 
 
 class Text(NamedTuple):
-    """A text that can be made of any size."""
+    """A text that can be made of any size; a ``%d`` in its unit becomes the number of the unit."""
 
     begin: bytes
     unit: bytes
@@ -33,7 +33,11 @@ class Text(NamedTuple):
 
     def of(self, size: int) -> bytes:
         """The text with about so many bytes."""
-        return self.begin + self.unit * (size // len(self.unit)) + self.end
+        count = size // len(self.unit)
+        units = self.unit * count
+        if b"%d" in self.unit:
+            units = b"".join(self.unit % (number,) for number in range(count))
+        return self.begin + units + self.end
 
 
 @dataclass(frozen=True)

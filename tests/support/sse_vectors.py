@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from resilient_requests.stream._sse import SSEDecoder
+    from resilient_requests.stream.events._sse import SSEDecoder
 
 DATA = Path(__file__).resolve().parents[1] / "stream" / "data" / "sse_vectors.json"
 

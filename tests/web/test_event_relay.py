@@ -82,7 +82,7 @@ def test_a_delta_becomes_json_without_what_is_empty(
     ]
 
 
-TOOL = {"index": 0, "id": "c1", "name": "look", "arguments": '{"a": 1}'}
+TOOL = {"index": 0, "id": "c1", "name": "look", "arguments": '{"a": 1}', "kind": "function"}
 
 
 def test_the_index_of_a_choice_is_written_where_it_is_not_the_first(

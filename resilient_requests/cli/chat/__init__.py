@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_requests.adapter import ResilientAdapter
 from resilient_requests.call import Timeouts
-from resilient_requests.chat._registry import DIALECTS
+from resilient_requests.chat.dialects import DIALECTS
 from resilient_requests.cli._arguments import UsageError, seconds
 from resilient_requests.cli.chat._answer import Trace, show
 from resilient_requests.cli.chat._embedded import Embedded

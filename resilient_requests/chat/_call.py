@@ -7,38 +7,64 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resilient_requests.chat._answer import Answer
-from resilient_requests.exceptions import Cancelled
+from resilient_requests.call import boot
+from resilient_requests.chat._answer import ChatResponse
+from resilient_requests.exceptions import Cancelled, ChatAPIError, StreamBroken, StreamIdle
 from resilient_requests.retry import IDEMPOTENCY_KEY, RetryCount
 
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion
 
-__all__ = ["Opener"]
+__all__ = ["ChatCall"]
 
 
-class Opener:
-    """Sends one chat request as often as its operation has it; belongs to the thread that reads the answers."""
+class ChatCall:
+    """Sends one chat request as often as its operation has it.
+
+    Belongs to the thread that reads the answers.
+    """
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.operation = RetryCount()
+        self.operation = RetryCount(request.first_token_timeout)
         self._key: dict[str, str | bytes] = {}
 
-    def open(self) -> Answer:
+    def open(self) -> ChatResponse:
         """Send the request, and return its answer once status and content type are good."""
+        began = boot()
         try:
             with self.operation:
                 response = self.request.send(self._key)
             self._keep_key(response)
-            return Answer(self.request, response)
+            # What earlier attempts took of the same send is no wait for this response.
+            records = self.operation.records
+            waited = records[-1].elapsed if records else boot() - began
+            return ChatResponse(self.request, response, waited=waited)
         except (requests.RequestException, Cancelled) as error:
             self.mark(error)
             raise
 
-    def reopen(self, failure: Exception) -> Answer:
-        """Open the answer once more after ``failure``, which is raised where the rules forbid it."""
+    def may_repeat(self, failure: BaseException) -> bool:
+        """Whether a failure is one that another attempt may mend, while nothing was shown."""
+        if isinstance(failure, requests.ReadTimeout):
+            return self.operation.bounds_head  # else the adapter's own rule has decided on it
+        if isinstance(failure, ChatAPIError):
+            return failure.transient
+        if isinstance(failure, StreamIdle) and failure.clock == "events":
+            # Something did arrive. Only who sets a limit for the first part wants it asked again.
+            return failure.idle_timeout == self.request.first_token_timeout
+        return isinstance(failure, (StreamBroken, StreamIdle))
+
+    def reopen(self, failure: requests.RequestException) -> ChatResponse:
+        """Open the answer once more after a failure, which is raised where that would not mend it.
+
+        Raises it too where no attempt is left.
+        """
+        if not self.may_repeat(failure):
+            raise failure
+        if isinstance(failure, ChatAPIError):
+            self.renew_key()
         try:
             return self.operation.replay(failure, self.open, lambda error: error is failure)
         except BaseException as error:
@@ -50,10 +76,10 @@ class Opener:
         self._key = {} if key is None else {IDEMPOTENCY_KEY: key}
 
     def renew_key(self) -> None:
-        """Let the next attempt be an operation of its own to the server, which would else repeat a bad answer."""
+        """Let the next attempt be another operation: the server would repeat its answer to this."""
         self._key = {}
 
-    def lost(self, answer: Answer, error: BaseException) -> None:
+    def lost(self, answer: ChatResponse, error: BaseException) -> None:
         """Note that an answer came to nothing, and write on its error how far it came."""
         answer.events.close()  # also where the error is none of the stream's own
         self.operation.note(error, answer.attempt)
