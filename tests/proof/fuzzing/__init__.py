@@ -1,0 +1,1 @@
+"""A differential fuzzer: responses cut anywhere in time, read by ours, by plain requests and by the book."""

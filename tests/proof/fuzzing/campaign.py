@@ -1,0 +1,104 @@
+"""Runs random cases for some time, and tells what it found.
+
+``PYTHONPATH=tests/proof python -m fuzzing.campaign --seconds 60 --seed 7``; exits with 1 at a violation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trustme
+from fuzzing.cases import Entry, corpus, known_faults
+from fuzzing.grammar import Maker
+from fuzzing.judge import Judge, Violation
+from driven_network import Network
+from fuzzing.shrinking import shrink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+SHRINKING = 20.0  # seconds for each kind of violation
+
+
+@contextlib.contextmanager
+def judging() -> Iterator[Judge]:
+    """Open a network without and one with TLS, and a judge over both."""
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "ca.pem")
+        path.write_bytes(authority.cert_pem.bytes())
+        with Network() as plain, Network.secured(authority, str(path)) as secured:
+            yield Judge({False: plain, True: secured})
+
+
+def known_kinds(judge: Judge) -> frozenset[str]:
+    """Return the kinds of the faults that are known: random cases find them again and again."""
+    names = known_faults()
+    violations = [judge.violation(each.case) for each in corpus() if each.name in names]
+    return frozenset(each.kind for each in violations if each is not None)
+
+
+def run(seed: object, seconds: float, most: int | None = None) -> tuple[Counter[str], list[Violation]]:
+    """Check random cases for so many seconds, at most so many; return counts and violations.
+
+    Of each kind of violation there is one, shrunk.
+    """
+    found: dict[str, Violation] = {}
+    with judging() as judge:
+        known = known_kinds(judge)
+        judge.counts.clear()
+        maker, until = Maker(seed), time.monotonic() + seconds
+        while time.monotonic() < until and judge.counts["cases"] != most:
+            violation = judge.violation(maker.case())
+            if violation is not None and violation.kind in known:
+                judge.counts["of a known fault"] += 1
+            elif violation is not None:
+                found.setdefault(violation.kind, violation)
+        counts = judge.counts.copy()
+        shrunk = [_shrunk(judge, violation) for violation in found.values()]
+    return counts, shrunk
+
+
+def _shrunk(judge: Judge, violation: Violation) -> Violation:
+    def is_same(case: object) -> bool:
+        other = judge.violation(case)
+        return other is not None and other.kind == violation.kind
+
+    case = shrink(violation.case, is_same, SHRINKING)
+    return judge.violation(case) or violation
+
+
+def main() -> int:
+    """Run a campaign from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
+    options = parser.parse_args()
+    seeds = [(options.seed, job) for job in range(options.jobs)]
+    counts: Counter[str] = Counter()
+    found: dict[str, Violation] = {}
+    with ProcessPoolExecutor(options.jobs) as workers:
+        for part, violations in workers.map(run, seeds, [options.seconds] * options.jobs):
+            counts += part
+            found |= {each.kind: each for each in violations}
+    for name, count in sorted(counts.items()):
+        sys.stdout.write(f"{count:>9,}  {name}\n")
+    for kind, violation in found.items():
+        # Ready for the corpus: with a name of its own, one line of that file.
+        sys.stdout.write(f"\n{violation}\n{Entry(kind, violation.case).dumps()}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

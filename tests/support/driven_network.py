@@ -1,0 +1,375 @@
+"""A server on loopback that lives in the thread of its client: it acts when the client waits to read.
+
+So a client that is fed piece by piece never waits, no piece comes too early or too late, and silence
+costs no time: where nothing more will come, a read runs into its timeout at once. Sockets, TLS and the
+kernel between them are real.
+"""
+
+from __future__ import annotations
+
+import functools
+import select
+import socket
+import ssl
+import struct
+import weakref
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import trustme
+    from typing_extensions import Self
+
+
+Ending: TypeAlias = Literal["open", "fin", "notify", "reset"]
+
+NEVER = 5.0  # seconds for loopback to carry bytes that were sent
+
+
+@dataclass(frozen=True)
+class Script:
+    """What answers one request: pieces, and the end of the connection."""
+
+    pieces: tuple[bytes, ...]
+    ending: Ending = "open"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that came: the number of its connection, and its request line."""
+
+    connection: int
+    line: bytes
+    body: bytes
+
+
+class Network:
+    """A listening port, and the connections to it.
+
+    ``script`` answers the next requests, whichever connection they come on; then every request is
+    answered with its own path. A context manager: inside it the reads of all sockets of the process
+    that are connected to this port are driven. Not for threads.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, ca_path: str | None = None) -> None:
+        self.tls = tls
+        self.ca_path = ca_path
+        self.script: deque[Script] = deque()
+        self.requests: list[Request] = []
+        self.connections: list[Connection] = []
+        self.is_halved = False
+        self._by_port: dict[int, Connection] = {}
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self._listener.setblocking(False)
+        self._address = self._listener.getsockname()
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._address[1]}"
+        self._undo: list[tuple[Any, str, Any]] = []
+
+    @classmethod
+    def secured(cls, authority: trustme.CA, ca_path: str) -> Network:
+        """Return a network over TLS, with a certificate of that authority."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        return cls(context, ca_path)
+
+    def __enter__(self) -> Self:
+        # Methods of the classes, and not a class of our own: clients make their sockets themselves.
+        self._replace(socket.socket, "recv", self._driven)
+        self._replace(socket.socket, "recv_into", self._driven)
+        self._replace(ssl.SSLSocket, "read", self._driven_tls)
+        self._replace(ssl.SSLSocket, "do_handshake", self._driven_tls)
+        self._replace(select, "poll", lambda _: functools.partial(_Poll, self))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for owner, name, before in self._undo:
+            if before is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+        self._undo.clear()
+        self.forget()
+        self._listener.close()
+
+    def _replace(self, owner: Any, name: str, driven: Callable[[Any], Any]) -> None:
+        self._undo.append((owner, name, vars(owner).get(name)))
+        setattr(owner, name, driven(getattr(owner, name)))
+
+    def forget(self) -> None:
+        """Close all connections, and forget what came."""
+        for connection in self.connections:
+            connection.sock.close()
+        # A client may have dialled without ever reading.
+        with suppress(BlockingIOError):
+            while True:
+                self._listener.accept()[0].close()
+        self.script.clear()
+        self.requests.clear()
+        self.connections.clear()
+        self._by_port.clear()
+
+    def flush(self) -> None:
+        """Let all that is still to be sent arrive."""
+        for connection in self.connections:
+            connection.flush()
+
+    def left_open(self, seconds: float = 0.0) -> int:
+        """Return how many connections the clients have not closed, after at most so long."""
+        return sum(1 for each in self.connections if not each.is_closed_by_client(seconds))
+
+    # -- the client's side ----------------------------------------------------------------------------
+
+    def _driven(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
+            connection = self._connection_of(sock)
+            if connection is not None and sock.gettimeout() != 0:
+                while not _is_readable(sock):
+                    connection.advance_or_time_out()
+            return original(sock, *args, **kwargs)
+
+        return read
+
+    def _driven_tls(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(sock: ssl.SSLSocket, *args: Any, **kwargs: Any) -> Any:
+            connection, limit = self._connection_of(sock), sock.gettimeout()
+            if connection is None or limit == 0:
+                return original(sock, *args, **kwargs)
+            # A record without data, such as a ticket, is readable below, and gives nothing.
+            sock.settimeout(0)
+            try:
+                while True:
+                    try:
+                        return original(sock, *args, **kwargs)
+                    except ssl.SSLWantReadError:
+                        if not _is_readable(sock):
+                            connection.advance_or_time_out()
+            finally:
+                with suppress(OSError):  # closed meanwhile
+                    sock.settimeout(limit)
+
+        return read
+
+    def _connection_of(self, sock: socket.socket) -> Connection | None:
+        try:
+            if sock.getpeername() != self._address:
+                return None
+            port = sock.getsockname()[1]
+        except OSError:
+            return None
+        if port not in self._by_port:
+            self._accept()
+        connection = self._by_port.get(port)
+        if connection is not None:
+            connection.serve(sock)
+        return connection
+
+    def waited_for(self, descriptor: int) -> Connection | None:
+        """Return the connection whose client waits for this descriptor; None: of somebody else's."""
+        return next((each for each in self.connections if each.is_of(descriptor)), None)
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                sock, (_, port) = self._listener.accept()
+                self._by_port[port] = Connection(self, sock, len(self.connections) + 1)
+                self.connections.append(self._by_port[port])
+
+
+class Connection:
+    """The server's side of one connection."""
+
+    def __init__(self, network: Network, sock: socket.socket, number: int) -> None:
+        self.sock = sock
+        self.is_ended = False
+        self._client: Callable[[], socket.socket | None] = lambda: None
+        self._network = network
+        self._number = number
+        self._received = b""
+        self._queue: deque[bytes | Ending] = deque()  # bytes are as they go over the wire
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._is_shaking = network.tls is not None
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if network.tls is not None:
+            self._tls = network.tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def serve(self, client: socket.socket) -> None:
+        """Note the socket that the client reads."""
+        self._client = weakref.ref(client)
+
+    def is_of(self, descriptor: int) -> bool:
+        """Return whether the client reads this descriptor."""
+        client = self._client()
+        return client is not None and client.fileno() == descriptor
+
+    def advance_or_time_out(self) -> None:
+        """Do what comes next. Raises TimeoutError where the client would wait for ever."""
+        if not self._advance():
+            raise TimeoutError("timed out")
+        self._await_arrival()
+
+    def flush(self) -> None:
+        """Do all that is left."""
+        is_due = False
+        while self._advance():
+            is_due = True
+        if is_due:
+            self._await_arrival()
+
+    def _await_arrival(self) -> None:
+        # Loopback carries bytes within the send, but on a busy machine a moment later.
+        client = self._client()
+        if client is not None and client.fileno() >= 0:
+            _is_readable(client, NEVER)
+
+    def _advance(self) -> bool:
+        """Do the next thing; return False where there is none."""
+        self._receive()
+        if self._is_shaking:
+            if self._shake():
+                return True
+            if self._is_shaking:
+                return False
+            self._receive()
+        if not self._queue or self.is_ended:
+            return False
+        step = self._queue.popleft()
+        if isinstance(step, bytes):
+            with suppress(OSError):  # the client is gone
+                self.sock.send(step)
+        else:
+            self._end(step)
+        return True
+
+    def _shake(self) -> bool:
+        """Shake hands; return whether anything was sent."""
+        assert self._tls is not None
+        with suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+            self._is_shaking = False
+        data = self._outgoing.read()
+        if data:
+            self.sock.send(data)
+        return bool(data)
+
+    def _end(self, ending: Ending) -> None:
+        self.is_ended = True
+        if ending == "reset":
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.sock.close()
+            return
+        if ending == "notify" and self._tls is not None:
+            with suppress(ssl.SSLError):
+                self._tls.unwrap()
+            with suppress(OSError):
+                self.sock.send(self._outgoing.read())
+            return
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def _receive(self) -> None:
+        with suppress(OSError):
+            while data := self.sock.recv(1 << 16):
+                if self._tls is None:
+                    self._received += data
+                else:
+                    self._incoming.write(data)
+        if self._tls is not None and not self._is_shaking:
+            with suppress(ssl.SSLError):
+                while data := self._tls.read(1 << 16):
+                    self._received += data
+        while (request := self._next_request()) is not None:
+            self._network.requests.append(request)
+            self._answer(request)
+
+    def _next_request(self) -> Request | None:
+        head, blank, rest = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return None
+        size = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                size = int(line.partition(b":")[2])
+        if len(rest) < size:
+            return None
+        self._received = rest[size:]
+        return Request(self._number, head.partition(b"\r\n")[0], rest[:size])
+
+    def _answer(self, request: Request) -> None:
+        script = self._network.script
+        if script:
+            answer = script.popleft()
+        else:
+            path = request.line.split()[1]
+            answer = Script((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path),))
+        for piece in answer.pieces:
+            self._queue.extend(self._on_the_wire(piece))
+        if answer.ending != "open":
+            self._queue.append(answer.ending)
+
+    def _on_the_wire(self, piece: bytes) -> list[bytes]:
+        if self._tls is None or not piece:
+            return [piece]
+        self._tls.write(piece)
+        record = self._outgoing.read()
+        half = len(record) // 2 if self._network.is_halved else 0
+        return [record[:half], record[half:]] if half else [record]
+
+    def is_closed_by_client(self, seconds: float) -> bool:
+        """Return whether the client closes its side within so many seconds."""
+        try:
+            # A socket that was ended with a reset is closed here.
+            while self.sock.fileno() >= 0 and _is_readable(self.sock, seconds):
+                if not self.sock.recv(1 << 16):
+                    return True
+        except OSError:
+            return True
+        return self.sock.fileno() < 0
+
+
+class _Poll:
+    """select.poll(), which drives the connection that is waited for, as a read does."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._real = _real_poll()
+        self._reading: set[int] = set()
+
+    def register(self, file: Any, mask: int = select.POLLIN | select.POLLPRI | select.POLLOUT) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        self._real.register(descriptor, mask)
+        if mask & select.POLLIN:
+            self._reading.add(descriptor)
+
+    def unregister(self, file: Any) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        self._real.unregister(descriptor)
+        self._reading.discard(descriptor)
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        ready = self._real.poll(0)
+        while not ready and timeout != 0:
+            waited_for = [found for each in self._reading if (found := self._network.waited_for(each))]
+            if not waited_for:
+                return self._real.poll(timeout)
+            try:
+                waited_for[0].advance_or_time_out()
+            except TimeoutError:
+                return []
+            ready = self._real.poll(0)
+        return ready
+
+
+_real_poll = select.poll
+
+
+def _is_readable(sock: socket.socket, seconds: float = 0.0) -> bool:
+    poller = _real_poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
