@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from fuzzing import campaign, oracle, readers
@@ -15,6 +16,9 @@ from fuzzing.oracle import Kind
 from fuzzing.readers import WAYS
 from fuzzing.shrinking import shrink
 from requests.adapters import HTTPAdapter
+
+if TYPE_CHECKING:
+    from driven_network import Ending
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -103,10 +107,10 @@ def test_judge_finds_the_faults_of_another_adapter(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_oracle_reads_as_the_rfc_has_it(
-    data: bytes, ending: oracle.Ending, kind: Kind, content: bytes
+    data: bytes, ending: Ending, kind: Kind, content: bytes
 ) -> None:
     """Sections 2.2, 4, 5, 6.3, 7.1 and 9.8; what it thinks of others is judged by this alone."""
-    reading = oracle.read(data, "GET", ending, tls=False)
+    reading = oracle.read(Case((data,), ending=ending))
 
     assert (reading.kind, reading.content) == (kind, content)
 

@@ -1,8 +1,8 @@
-"""A server on loopback that lives in the thread of its client: it acts when the client waits to read.
+"""A server on loopback that lives in the thread of its client.
 
-So a client that is fed piece by piece never waits, no piece comes too early or too late, and silence
-costs no time: where nothing more will come, a read runs into its timeout at once. Sockets, TLS and the
-kernel between them are real.
+It acts when the client waits to read. So a client that is fed piece by piece never waits, no piece
+comes too early or too late, and silence costs no time: where nothing more will come, a read runs
+into its timeout at once. Sockets, TLS and the kernel between them are real.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ import select
 import socket
 import ssl
 import struct
+import tempfile
 import weakref
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+import trustme
 
-    import trustme
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
     from typing_extensions import Self
 
 
@@ -46,19 +51,26 @@ class Request:
     line: bytes
     body: bytes
 
+    @property
+    def path(self) -> str:
+        """What was asked for."""
+        return self.line.split()[1].decode("latin-1")
+
 
 class Network:
     """A listening port, and the connections to it.
 
-    ``script`` answers the next requests, whichever connection they come on; then every request is
-    answered with its own path. A context manager: inside it the reads of all sockets of the process
-    that are connected to this port are driven. Not for threads.
+    ``routes`` answer the requests of a path, ``script`` the next others, whichever connection they
+    come on; then every request is answered with its own path. A context manager: inside it the
+    reads of all sockets of the process that are connected to this port are driven. Connections may
+    be used in several threads, if never at the same time.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, ca_path: str | None = None) -> None:
         self.tls = tls
         self.ca_path = ca_path
         self.script: deque[Script] = deque()
+        self.routes: dict[str, Script] = {}
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self.is_halved = False
@@ -109,6 +121,7 @@ class Network:
             while True:
                 self._listener.accept()[0].close()
         self.script.clear()
+        self.routes.clear()
         self.requests.clear()
         self.connections.clear()
         self._by_port.clear()
@@ -122,17 +135,18 @@ class Network:
         """Return how many connections the clients have not closed, after at most so long."""
         return sum(1 for each in self.connections if not each.is_closed_by_client(seconds))
 
-    # -- the client's side ----------------------------------------------------------------------------
+    # -- the client's side -------------------------------------------------------------------------
 
     def _driven(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def read(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
             connection = self._connection_of(sock)
             if connection is not None and sock.gettimeout() != 0:
                 while not _is_readable(sock):
-                    connection.advance_or_time_out()
+                    if not connection.advance():
+                        raise TimeoutError("timed out")
             return original(sock, *args, **kwargs)
 
-        return read
+        return _as_of(socket, read)
 
     def _driven_tls(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def read(sock: ssl.SSLSocket, *args: Any, **kwargs: Any) -> Any:
@@ -146,13 +160,13 @@ class Network:
                     try:
                         return original(sock, *args, **kwargs)
                     except ssl.SSLWantReadError:
-                        if not _is_readable(sock):
-                            connection.advance_or_time_out()
+                        if not (_is_readable(sock) or connection.advance()):
+                            raise TimeoutError("The read operation timed out") from None
             finally:
                 with suppress(OSError):  # closed meanwhile
                     sock.settimeout(limit)
 
-        return read
+        return _as_of(ssl, read)
 
     def _connection_of(self, sock: socket.socket) -> Connection | None:
         try:
@@ -169,7 +183,7 @@ class Network:
         return connection
 
     def waited_for(self, descriptor: int) -> Connection | None:
-        """Return the connection whose client waits for this descriptor; None: of somebody else's."""
+        """Return the connection whose client waits for this descriptor; None: it is not ours."""
         return next((each for each in self.connections if each.is_of(descriptor)), None)
 
     def _accept(self) -> None:
@@ -178,6 +192,17 @@ class Network:
                 sock, (_, port) = self._listener.accept()
                 self._by_port[port] = Connection(self, sock, len(self.connections) + 1)
                 self.connections.append(self._by_port[port])
+
+
+@contextmanager
+def both_networks() -> Iterator[dict[bool, Network]]:
+    """Open a network without TLS, under False, and one with it, under True."""
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "ca.pem")
+        path.write_bytes(authority.cert_pem.bytes())
+        with Network() as plain, Network.secured(authority, str(path)) as secured:
+            yield {False: plain, True: secured}
 
 
 class Connection:
@@ -208,11 +233,12 @@ class Connection:
         client = self._client()
         return client is not None and client.fileno() == descriptor
 
-    def advance_or_time_out(self) -> None:
-        """Do what comes next. Raises TimeoutError where the client would wait for ever."""
-        if not self._advance():
-            raise TimeoutError("timed out")
-        self._await_arrival()
+    def advance(self) -> bool:
+        """Do what comes next; return False where the client would wait for ever."""
+        is_due = self._advance()
+        if is_due:
+            self._await_arrival()
+        return is_due
 
     def flush(self) -> None:
         """Do all that is left."""
@@ -234,10 +260,8 @@ class Connection:
         if self._is_shaking:
             if self._shake():
                 return True
-            if self._is_shaking:
-                return False
             self._receive()
-        if not self._queue or self.is_ended:
+        if self._is_shaking or self.is_ended or not self._queue:
             return False
         step = self._queue.popleft()
         if isinstance(step, bytes):
@@ -292,22 +316,31 @@ class Connection:
         head, blank, rest = self._received.partition(b"\r\n\r\n")
         if not blank:
             return None
-        size = 0
-        for line in head.lower().split(b"\r\n"):
-            if line.startswith(b"content-length:"):
-                size = int(line.partition(b":")[2])
-        if len(rest) < size:
-            return None
-        self._received = rest[size:]
-        return Request(self._number, head.partition(b"\r\n")[0], rest[:size])
+        line, *fields = head.split(b"\r\n")
+        named = {
+            name.lower(): value for name, _, value in (each.partition(b":") for each in fields)
+        }
+        if b"transfer-encoding" in named:
+            body, last, rest = rest.partition(b"0\r\n\r\n")
+            if not last:
+                return None
+        else:
+            size = int(named.get(b"content-length", 0))
+            if len(rest) < size:
+                return None
+            body, rest = rest[:size], rest[size:]
+        self._received = rest
+        return Request(self._number, line, body)
 
     def _answer(self, request: Request) -> None:
-        script = self._network.script
-        if script:
-            answer = script.popleft()
+        network, path = self._network, request.path
+        if path in network.routes:
+            answer = network.routes[path]
+        elif network.script:
+            answer = network.script.popleft()
         else:
-            path = request.line.split()[1]
-            answer = Script((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path),))
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(path)
+            answer = Script((head + path.encode(),))
         for piece in answer.pieces:
             self._queue.extend(self._on_the_wire(piece))
         if answer.ending != "open":
@@ -341,29 +374,39 @@ class _Poll:
         self._real = _real_poll()
         self._reading: set[int] = set()
 
-    def register(self, file: Any, mask: int = select.POLLIN | select.POLLPRI | select.POLLOUT) -> None:
-        descriptor = file if isinstance(file, int) else file.fileno()
-        self._real.register(descriptor, mask)
+    def register(
+        self, file: Any, mask: int = select.POLLIN | select.POLLPRI | select.POLLOUT
+    ) -> None:
+        self._real.register(file, mask)
         if mask & select.POLLIN:
-            self._reading.add(descriptor)
+            self._reading.add(file if isinstance(file, int) else file.fileno())
 
     def unregister(self, file: Any) -> None:
-        descriptor = file if isinstance(file, int) else file.fileno()
-        self._real.unregister(descriptor)
-        self._reading.discard(descriptor)
+        self._real.unregister(file)
+        self._reading.discard(file if isinstance(file, int) else file.fileno())
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         ready = self._real.poll(0)
         while not ready and timeout != 0:
-            waited_for = [found for each in self._reading if (found := self._network.waited_for(each))]
+            waited_for = [
+                found for each in self._reading if (found := self._network.waited_for(each))
+            ]
             if not waited_for:
                 return self._real.poll(timeout)
-            try:
-                waited_for[0].advance_or_time_out()
-            except TimeoutError:
+            if not waited_for[0].advance():
                 return []
             ready = self._real.poll(0)
         return ready
+
+
+def _as_of(module: ModuleType, function: Any) -> Callable[..., Any]:
+    """Return a function whose frames are those of a module: it stands for a method of its classes.
+
+    An adapter may look at where an exception was raised.
+    """
+    code = function.__code__.replace(co_filename=module.__file__)
+    names = {**function.__globals__, "__name__": module.__name__}
+    return FunctionType(code, names, function.__name__, None, function.__closure__)
 
 
 _real_poll = select.poll

@@ -1,1 +1,1 @@
-"""A differential fuzzer: responses cut anywhere in time, read by ours, by plain requests and by the book."""
+"""A differential fuzzer: responses cut anywhere, read by ours, by others and by the book."""

@@ -1,30 +1,32 @@
 """Runs random cases for some time, and tells what it found.
 
-``PYTHONPATH=tests/proof python -m fuzzing.campaign --seconds 60 --seed 7``; exits with 1 at a violation.
+``PYTHONPATH=tests/proof:tests/support python -m fuzzing.campaign --seconds 60 --seed 7``. Prints
+JSON; exits with 1 at a violation.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trustme
+from driven_network import both_networks
+
 from fuzzing.cases import Entry, corpus, known_faults
 from fuzzing.grammar import Maker
 from fuzzing.judge import Judge, Violation
-from driven_network import Network
 from fuzzing.shrinking import shrink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fuzzing.cases import Case
 
 
 SHRINKING = 20.0  # seconds for each kind of violation
@@ -33,12 +35,8 @@ SHRINKING = 20.0  # seconds for each kind of violation
 @contextlib.contextmanager
 def judging() -> Iterator[Judge]:
     """Open a network without and one with TLS, and a judge over both."""
-    authority = trustme.CA()
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "ca.pem")
-        path.write_bytes(authority.cert_pem.bytes())
-        with Network() as plain, Network.secured(authority, str(path)) as secured:
-            yield Judge({False: plain, True: secured})
+    with both_networks() as networks:
+        yield Judge(networks)
 
 
 def known_kinds(judge: Judge) -> frozenset[str]:
@@ -48,7 +46,9 @@ def known_kinds(judge: Judge) -> frozenset[str]:
     return frozenset(each.kind for each in violations if each is not None)
 
 
-def run(seed: object, seconds: float, most: int | None = None) -> tuple[Counter[str], list[Violation]]:
+def run(
+    seed: object, seconds: float, most: int | None = None
+) -> tuple[Counter[str], list[Violation]]:
     """Check random cases for so many seconds, at most so many; return counts and violations.
 
     Of each kind of violation there is one, shrunk.
@@ -70,7 +70,7 @@ def run(seed: object, seconds: float, most: int | None = None) -> tuple[Counter[
 
 
 def _shrunk(judge: Judge, violation: Violation) -> Violation:
-    def is_same(case: object) -> bool:
+    def is_same(case: Case) -> bool:
         other = judge.violation(case)
         return other is not None and other.kind == violation.kind
 
@@ -92,11 +92,12 @@ def main() -> int:
         for part, violations in workers.map(run, seeds, [options.seconds] * options.jobs):
             counts += part
             found |= {each.kind: each for each in violations}
-    for name, count in sorted(counts.items()):
-        sys.stdout.write(f"{count:>9,}  {name}\n")
-    for kind, violation in found.items():
-        # Ready for the corpus: with a name of its own, one line of that file.
-        sys.stdout.write(f"\n{violation}\n{Entry(kind, violation.case).dumps()}\n")
+    shown = {
+        # With a name of its own the entry is a line of the corpus.
+        kind: {"text": str(each), "entry": Entry(kind, each.case).dumps()}
+        for kind, each in found.items()
+    }
+    json.dump({"counts": counts, "violations": shown}, sys.stdout, indent=2)
     return 1 if found else 0
 
 

@@ -21,8 +21,9 @@ class Case:
 
     ``pieces`` arrive one by one: each is sent when the reader waits for more. After the last one
     ``ending`` happens: the connection stays "open" and silent, or ends with a "fin", with a TLS
-    close_notify alone ("notify"; a FIN without TLS), or with a "reset". ``way`` is a key of `readers.WAYS`. Over TLS
-    each piece is a record of its own; ``is_halved``: a record comes in two segments.
+    close_notify alone ("notify"; a FIN without TLS), or with a "reset". ``way`` is a key of
+    `readers.WAYS`. Over TLS each piece is a record of its own; ``is_halved``: a record comes in two
+    segments.
     """
 
     pieces: tuple[bytes, ...]
@@ -40,6 +41,15 @@ class Case:
     def in_one_piece(self) -> Case:
         """Return the same answer, arriving at once."""
         return replace(self, pieces=(self.data,) if self.data else ())
+
+
+def without(case: Case, begin: int, end: int) -> Case:
+    """Return a case without the bytes from one place to another."""
+    pieces, at = [], 0
+    for piece in case.pieces:
+        pieces.append(piece[: max(begin - at, 0)] + piece[max(end - at, 0) :])
+        at += len(piece)
+    return replace(case, pieces=tuple(filter(None, pieces)))
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ import functools
 import importlib
 import re
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FRAMING_FIELDS = frozenset(
     {"content-length", "transfer-encoding", "connection", "content-encoding", "keep-alive"}
 )
-# RFC 1951 3.2.4: a stored block, not the last one. Its text comes out of a decoder that stands between
-# two blocks, and of no other. The unused bits of its first byte are ones: zeros could end a block.
+# RFC 1951 3.2.4: a stored block, not the last one. Its text comes out of a decoder that stands
+# between two blocks, and of no other. The unused bits of its first byte are ones: zeros could end a
+# block.
 TEXT = b"between 2 blocks"
 BLOCK = b"\xf8\x10\x00\xef\xff" + TEXT
 # RFC 1952 2.3.1
@@ -219,7 +222,7 @@ def codings_of(values: str) -> list[str]:
 
 
 def encode(content: bytes, coding: str, *, is_flushed: bool) -> bytes:
-    """Return a content in a coding; ``is_flushed``: so far that it can be decoded, without an end."""
+    """Return a content in a coding; ``is_flushed``: it can be decoded, but has no end."""
     if coding in {"br", "zstd"}:
         package = _package(coding)
         return content if package is None else bytes(package.compress(content))

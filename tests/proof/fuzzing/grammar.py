@@ -12,6 +12,8 @@ from fuzzing.readers import WAYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from driven_network import Ending
+
 STATUS_LINES = (
     *[b"HTTP/1.1 200 OK\r\n"] * 12,
     *[b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 304 Not Modified\r\n"] * 2,
@@ -137,7 +139,13 @@ ODD_CHUNKED_FIELDS = (
 EXTENSIONS = (*[b""] * 8, b";a", b";a=b", b' ; a = "b;\\"c"', b";a;b=c", b"\t;x=1")
 ODD_EXTENSIONS = (b" ", b";", b";=", b"; a=\xff\x00", b' ;a="b', b"\t", b";a\rb", b"; " + b"e" * 70)
 TRAILERS = (*[b""] * 8, b"X-T: 1\r\n", b"A: b\r\nC: d\r\n")
-ODD_TRAILERS = (b"X-T: 1\n", b"no colon\r\n", b"A: b\r\n c\r\n", b"Content-Length: 3\r\n", b"\0\r\n")
+ODD_TRAILERS = (
+    b"X-T: 1\n",
+    b"no colon\r\n",
+    b"A: b\r\n c\r\n",
+    b"Content-Length: 3\r\n",
+    b"\0\r\n",
+)
 BEHIND = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
     b"\r\n",
@@ -149,12 +157,13 @@ BEHIND = (
     b"HTTP/1.1 200 OK\r\n",
 )
 NOISE = (
-    b"", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"0", b"1", b"5", b"a", b"f", b"g", b";", b":", b" ", b"\t",
-    b"-", b"+", b"_", b",", b"\0", b"\xff", b"chunked", b"close", b"gzip", b"HTTP/1.1",
+    b"", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"0", b"1", b"5", b"a", b"f", b"g", b";", b":", b" ",
+    b"\t", b"-", b"+", b"_", b",", b"\0", b"\xff", b"chunked", b"close", b"gzip", b"HTTP/1.1",
 )  # fmt: skip
 EVENTS = (
-    b"data:", b"data: ", b"event: x", b"id: 7", b"retry: 10", b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n",
-    b"\xef\xbb\xbf", b"\0", b"\xff", b"x", b"\xe2\x80\xa8", b"data: x\n\n", b"data: y\r\n\r\n",
+    b"data:", b"data: ", b"event: x", b"id: 7", b"retry: 10", b":", b" ", b"\n", b"\r", b"\r\n",
+    b"\n\n", b"\xef\xbb\xbf", b"\0", b"\xff", b"x", b"\xe2\x80\xa8", b"data: x\n\n",
+    b"data: y\r\n\r\n",
 )  # fmt: skip
 CODINGS = (
     *[()] * 10,
@@ -186,7 +195,7 @@ class Maker:
             data = self._mutated(data)
         if chance.random() < 0.1:
             data = data[: chance.randrange(len(data) + 1)]
-        ending = chance.choices(("open", "fin", "notify", "reset"), (8, 2, 2, 1))[0]
+        ending: Ending = chance.choices(("open", "fin", "notify", "reset"), (8, 2, 2, 1))[0]
         if is_close and chance.random() < 0.8:
             ending = chance.choice(("fin", "notify"))
         tls = chance.random() < 0.12
@@ -205,7 +214,7 @@ class Maker:
     def _one(self, normal: Sequence[bytes], odd: Sequence[bytes], probability: float) -> bytes:
         return self._chance.choice(odd if self._is(probability) else normal)
 
-    # -- the bytes ------------------------------------------------------------------------------------
+    # -- the bytes ---------------------------------------------------------------------------------
 
     def _response(self, method: str) -> tuple[bytes, bool]:
         """Return a response, and whether it lasts until the connection ends."""
@@ -231,7 +240,7 @@ class Maker:
         if not self._is(0.15):
             return b""
         if self._is(0.1):
-            # An answer behind what a reader takes at a time: TLS may hold it, where no poll sees it.
+            # An answer behind what a reader takes at a time: TLS may hold it, unseen by any poll.
             return b"\0" * max(chance.choice((8192, 16_384)) - size, 0) + BEHIND[0]
         return chance.choice(BEHIND)
 
@@ -274,7 +283,9 @@ class Maker:
         size = chance.choice((1, 2, 4, 7, 8, 9, chance.randrange(1, 60)))
         match chance.randrange(5):
             case 0:
-                return body + chance.choice((b"\0", b"\r\n", b"\x1f", b"\x1f\x8b\x08\0", b"garbage"))
+                return body + chance.choice(
+                    (b"\0", b"\r\n", b"\x1f", b"\x1f\x8b\x08\0", b"garbage")
+                )
             case 1:
                 return body[:-size]
             case 2:
@@ -321,7 +332,9 @@ class Maker:
             size = max(0, size + chance.choice((-1, 1)))
         number = f"{size:{chance.choice(('x', 'X', 'x', '04x', '020x'))}}"
         if self._is(0.01):
-            number = chance.choice(("0x{}", "+{}", "-{}", "_{}", "{}_", " {}", "\x0b{}", "{}g")).format(number)
+            number = chance.choice(
+                ("0x{}", "+{}", "-{}", "_{}", "{}_", " {}", "\x0b{}", "{}g")
+            ).format(number)
         extension = self._one(EXTENSIONS, ODD_EXTENSIONS, 0.02)
         return number.encode() + extension + self._one((b"\r\n",), (b"\n", b"\r\r\n"), 0.02)
 
@@ -339,7 +352,7 @@ class Maker:
             changed[at : at + size] = new
         return bytes(changed)
 
-    # -- the pieces -----------------------------------------------------------------------------------
+    # -- the pieces --------------------------------------------------------------------------------
 
     def _cut(self, data: bytes) -> list[bytes]:
         chance = self._chance

@@ -17,8 +17,9 @@ from fuzzing.readers import WAYS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fuzzing.cases import Case
     from driven_network import Network
+
+    from fuzzing.cases import Case
     from fuzzing.oracle import Reading
     from fuzzing.readers import Outcome, Run
 
@@ -101,9 +102,7 @@ class _Trial:
         self._network = network
         self._counts = counts
         self._way = WAYS[case.way]
-        self._reading = oracle.read(
-            case.data, case.method, case.ending, tls=case.tls, is_decoded=self._way.is_decoded
-        )
+        self._reading = oracle.read(case, is_decoded=self._way.is_decoded)
         self._plain: dict[str, Run] = {}
 
     def check(self) -> None:
@@ -121,10 +120,10 @@ class _Trial:
         counts["answered" if outcome.error is None else "refused"] += 1
         counts["connections reused"] += run.connections == 1
         self._judge_errors(outcome)
-        # raw stays urllib3's object, for better or worse.
-        if not (self._way.is_raw and self._is_same(outcome, self._plain_run().outcome)):
+        is_urllib3s = self._way.is_raw and self._is_urllib3s(outcome)
+        if not is_urllib3s:
             self._judge_answer(outcome)
-        self._judge_reuse(run)
+        self._judge_reuse(run, is_urllib3s=is_urllib3s)
         if len(self._case.pieces) > 1:
             self._judge_cuts(outcome)
         if counts["cases"] % PLAIN_EVERY == 0:
@@ -134,7 +133,7 @@ class _Trial:
         if not holds:
             raise Violation(rule, self._case, self._reading, "\n".join(map(repr, facts)))
 
-    # -- what a session must be like afterwards -------------------------------------------------------
+    # -- what a session must be like afterwards ----------------------------------------------------
 
     def _judge_session(self, run: Run) -> None:
         following = run.following
@@ -148,17 +147,22 @@ class _Trial:
             is_closed = self._network.left_open(1.0) == 0
             self._require(is_closed, "a connection stays open", run.outcome)
 
-    def _judge_reuse(self, run: Run) -> None:
+    def _is_urllib3s(self, outcome: Outcome) -> bool:
+        """Return whether urllib3 reads the same: raw is its object, for better or worse."""
+        if self._is_same(outcome, self._plain_run().outcome):
+            return True
+        usual = self._plain_run(self._usual_way()).outcome
+        return outcome.error is None and self._is_same(outcome, usual)
+
+    def _judge_reuse(self, run: Run, *, is_urllib3s: bool) -> None:
         """A connection is used again where its bytes ended with a message, and nowhere else."""
         reading, is_reused = self._reading, run.connections == 1
         is_behind = reading.is_framed and reading.end < len(self._case.data)
         self._require(not (is_behind and is_reused), "reused with bytes behind it", run.outcome)
-        is_inside = reading.kind is Kind.REFUSED and not reading.is_framed
+        is_inside = reading.kind is Kind.REFUSED and not reading.is_framed and not is_urllib3s
         self._require(not (is_inside and is_reused), "reused in the middle", run.outcome)
         # RFC 9110 15.2.2: another protocol follows. RFC 9112 6.1: the framing is faulty.
-        is_odd = reading.status == 101 or (
-            reading.version == 10 and reading.get("transfer-encoding") and reading.is_framed
-        )
+        is_odd = reading.status == 101 or (reading.version, reading.framing) == (10, "chunked")
         self._require(not (is_odd and is_reused), "reused where it must be closed", run.outcome)
         is_healthy = (
             reading.kind is Kind.WHOLE
@@ -180,7 +184,7 @@ class _Trial:
         else:
             self._judge_refusal(outcome)
 
-    # -- what is read ---------------------------------------------------------------------------------
+    # -- what is read ------------------------------------------------------------------------------
 
     def _judge_errors(self, outcome: Outcome) -> None:
         error = outcome.error
@@ -196,9 +200,11 @@ class _Trial:
         reading = self._reading
         if reading.kind is Kind.WHOLE:
             self._require(outcome.status == reading.status, "wrong status", outcome)
-            self._require(self._is(outcome, reading.content), "wrong body", outcome, reading.content)
+            self._require(
+                self._is(outcome, reading.content), "wrong body", outcome, reading.content
+            )
         elif reading.kind is Kind.REFUSED:
-            self._require(False, "a broken response is accepted", outcome)  # noqa: FBT003
+            self._require(False, "a broken response is accepted", outcome)
         elif reading.is_read:
             is_right = self._is(outcome, reading.content) or not reading.is_content_known
             self._require(is_right, "wrong body", outcome, reading.content)
@@ -237,11 +243,11 @@ class _Trial:
             is_same = _sorted(outcome.fields) == _sorted(theirs.fields)
             self._require(is_same, "other fields", outcome.fields, theirs.fields)
 
-    # -- what others read -----------------------------------------------------------------------------
+    # -- what others read --------------------------------------------------------------------------
 
     def _is(self, outcome: Outcome, body: bytes) -> bool:
         expect = self._way.expect
-        return self._joined(outcome) == (body if expect is None else expect(body))
+        return bool(self._joined(outcome) == (body if expect is None else expect(body)))
 
     def _joined(self, outcome: Outcome) -> Any:
         return outcome.content if self._way.expect is None else outcome.pieces
@@ -274,7 +280,7 @@ class _Trial:
         is_bytes = all(isinstance(piece, bytes) for piece in theirs.pieces)
         if self._way.expect is not None and is_bytes and outcome.pieces != theirs.pieces:
             return self._is(outcome, theirs.content)
-        return self._joined(outcome) == self._joined(theirs)
+        return bool(self._joined(outcome) == self._joined(theirs))
 
     def _is_same(self, outcome: Outcome, other: Outcome) -> bool:
         return (
@@ -288,8 +294,7 @@ class _Trial:
         way = way or self._case.way
         way = WAYS[way].plain or way
         if way not in self._plain:
-            pieces = oracle.without_interim_heads(self._case.pieces)
-            case = replace(self._case, way=way, pieces=pieces)
+            case = replace(oracle.without_interim_heads(self._case), way=way)
             self._plain[way] = readers.run(self._network, case, plain=True)
         return self._plain[way]
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import functools
 import http.client
 import io
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
-from fuzzing import contents
 from driven_network import Script
 from requests.adapters import HTTPAdapter
 
+from fuzzing import contents
 from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts, iter_bytes, iter_events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from driven_network import Ending, Network
+
     from fuzzing.cases import Case
 
 LIMIT = 5.0  # seconds that nobody waits for: the network knows when nothing will come
@@ -31,8 +33,8 @@ class Way:
     """How a response is read.
 
     ``is_raw``: by urllib3's object, whose decoding and errors are its own. ``expect``: what the
-    content is read as; None: as bytes, in any pieces. ``plain``: the way of plain requests that does
-    the same, where it has none of that name.
+    content is read as; None: as bytes, in any pieces. ``plain``: the way of plain requests that
+    does the same, where it has none of that name.
     """
 
     read: Callable[[requests.Response], Iterator[Any]]
@@ -85,12 +87,8 @@ WAYS: dict[str, Way] = {
     "iter_bytes": Way(iter_bytes, plain="iter_content(None)"),
     "iter_events": Way(_events, expect=contents.flushed_events, plain="content"),
     "raw.read()": Way(_once(lambda each: each.raw.read()), is_raw=True, is_decoded=False),
-    "raw.read(decoded)": Way(
-        _once(lambda each: each.raw.read(decode_content=True)), is_raw=True
-    ),
-    "raw.read(7)": Way(
-        _until_empty(lambda each: each.raw.read(7)), is_raw=True, is_decoded=False
-    ),
+    "raw.read(decoded)": Way(_once(lambda each: each.raw.read(decode_content=True)), is_raw=True),
+    "raw.read(7)": Way(_until_empty(lambda each: each.raw.read(7)), is_raw=True, is_decoded=False),
     "raw.read1(7)": Way(
         _until_empty(lambda each: each.raw.read1(7, decode_content=True)), is_raw=True
     ),
@@ -200,7 +198,7 @@ def _asked_again(pieces: Iterator[Any]) -> type[BaseException] | None:
     return None
 
 
-# -- http.client ------------------------------------------------------------------------------------------------------
+# -- http.client -----------------------------------------------------------------------------------
 
 
 class _Wire(io.RawIOBase):
@@ -220,7 +218,7 @@ class _Wire(io.RawIOBase):
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # http.client's "rb"
+    def makefile(self, mode: str) -> io.BufferedReader:  # http.client's "rb"
         """Return what http.client asks a socket for."""
         return io.BufferedReader(self)
 

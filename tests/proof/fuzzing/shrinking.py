@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fuzzing.cases import without
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -47,11 +49,11 @@ def _smaller(case: Case) -> Iterator[Case]:
             joined = case.pieces[at] + case.pieces[at + 1]
             yield replace(case, pieces=(*case.pieces[:at], joined, *case.pieces[at + 2 :]))
     for begin, end in _ranges(case.data):
-        yield replace(case, pieces=tuple(_without(case.pieces, begin, end)))
+        yield without(case, begin, end)
 
 
 def _ranges(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield what could be left out: halves, quarters and so on, then lines, then down to single bytes."""
+    """Yield what could be left out: halves, quarters and so on down to single bytes, and lines."""
     size = len(data) // 2
     is_lines_due = True
     while size:
@@ -68,12 +70,3 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
     for line in data.splitlines(keepends=True):
         yield at, at + len(line)
         at += len(line)
-
-
-def _without(pieces: tuple[bytes, ...], begin: int, end: int) -> Iterator[bytes]:
-    at = 0
-    for piece in pieces:
-        kept = piece[: max(begin - at, 0)] + piece[max(end - at, 0) :]
-        if kept:
-            yield kept
-        at += len(piece)

@@ -1,0 +1,76 @@
+"""Races that were found once, and the file in which they are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from races.scenarios import Scenario
+from races.trial import Trial, Violation, lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from driven_network import Network
+
+CORPUS = Path(__file__).with_name("corpus.jsonl")
+KNOWN_FAULTS = Path(__file__).with_name("known_faults.txt")
+MOST_LINES = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that happens in a call, at every line of a function; ``name`` is unique.
+
+    The functions are those of urllib3, requests and http.client: ours come and go.
+    """
+
+    name: str
+    scenario: Scenario
+    happening: str
+    file: str
+    function: str
+    pause: int = 0
+    gap: int = 1
+
+    def dumps(self) -> str:
+        """Return its line in the corpus."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, line: str) -> Entry:
+        """Return the entry of a line."""
+        document = json.loads(line)
+        return cls(**{**document, "scenario": Scenario(**document["scenario"])})
+
+    def violation(self, networks: Mapping[bool, Network]) -> Violation | None:
+        """Try it at the lines of the function; return the first violation.
+
+        None too where the call does not pass the function any more.
+        """
+        places = lines_of(self.scenario, networks)
+        numbers = [
+            numbers[0]
+            for place, numbers in places.items()
+            if (place.file, place.function) == (self.file, self.function)
+        ]
+        step = max(1, len(numbers) // MOST_LINES)
+        for number in numbers[::step]:
+            try:
+                Trial(self.scenario, self.happening, number, self.pause, self.gap).check(networks)
+            except Violation as violation:
+                return violation
+        return None
+
+
+def corpus() -> list[Entry]:
+    """Return the races that were found once."""
+    return [Entry.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
+
+
+def known_faults() -> frozenset[str]:
+    """Return the names of the corpus entries that fail at present."""
+    lines = KNOWN_FAULTS.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
