@@ -56,7 +56,7 @@ def test_corpus_has_unique_names_and_known_faults_are_in_it() -> None:
 @pytest.mark.parametrize("part", [0, 1])
 def test_random_responses_are_read_rightly(part: int) -> None:
     """The shortest one found of each kind is printed; it belongs into the corpus then."""
-    counts, violations = campaign.run((SEED, part), SECONDS, MOST)
+    counts, violations = campaign.run((SEED, part), SECONDS, MOST, shrinking=5.0)
 
     assert not violations, "\n\n".join(map(str, violations))
     assert counts["cases"] >= 50

@@ -8,6 +8,7 @@ into its timeout at once. Sockets, TLS and the kernel between them are real.
 from __future__ import annotations
 
 import functools
+import logging
 import select
 import socket
 import ssl
@@ -196,13 +197,19 @@ class Network:
 
 @contextmanager
 def both_networks() -> Iterator[dict[bool, Network]]:
-    """Open a network without TLS, under False, and one with it, under True."""
+    """Open a network without TLS, under False, and one with it, under True; nothing is logged."""
     authority = trustme.CA()
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "ca.pem")
-        path.write_bytes(authority.cert_pem.bytes())
-        with Network() as plain, Network.secured(authority, str(path)) as secured:
-            yield {False: plain, True: secured}
+    # Whoever keeps records keeps tracebacks, and with them the connections of their frames.
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "ca.pem")
+            path.write_bytes(authority.cert_pem.bytes())
+            with Network() as plain, Network.secured(authority, str(path)) as secured:
+                yield {False: plain, True: secured}
+    finally:
+        logging.disable(before)
 
 
 class Connection:

@@ -39,42 +39,44 @@ def judging() -> Iterator[Judge]:
         yield Judge(networks)
 
 
-def known_kinds(judge: Judge) -> frozenset[str]:
-    """Return the kinds of the faults that are known: random cases find them again and again."""
+def _known(judge: Judge) -> list[Violation]:
+    """Return a violation for each known fault: random cases find them again and again."""
     names = known_faults()
     violations = [judge.violation(each.case) for each in corpus() if each.name in names]
-    return frozenset(each.kind for each in violations if each is not None)
+    return [each for each in violations if each is not None]
 
 
 def run(
-    seed: object, seconds: float, most: int | None = None
+    seed: object, seconds: float, most: int | None = None, shrinking: float = SHRINKING
 ) -> tuple[Counter[str], list[Violation]]:
     """Check random cases for so many seconds, at most so many; return counts and violations.
 
-    Of each kind of violation there is one, shrunk.
+    Of each kind of violation there is one, shrunk for so many seconds.
     """
     found: dict[str, Violation] = {}
     with judging() as judge:
-        known = known_kinds(judge)
+        known = _known(judge)
         judge.counts.clear()
         maker, until = Maker(seed), time.monotonic() + seconds
         while time.monotonic() < until and judge.counts["cases"] != most:
             violation = judge.violation(maker.case())
-            if violation is not None and violation.kind in known:
+            if violation is None:
+                continue
+            if any(each.is_like(violation) for each in known):
                 judge.counts["of a known fault"] += 1
-            elif violation is not None:
+            else:
                 found.setdefault(violation.kind, violation)
         counts = judge.counts.copy()
-        shrunk = [_shrunk(judge, violation) for violation in found.values()]
+        shrunk = [_shrunk(judge, violation, shrinking) for violation in found.values()]
     return counts, shrunk
 
 
-def _shrunk(judge: Judge, violation: Violation) -> Violation:
+def _shrunk(judge: Judge, violation: Violation, seconds: float) -> Violation:
     def is_same(case: Case) -> bool:
         other = judge.violation(case)
         return other is not None and other.kind == violation.kind
 
-    case = shrink(violation.case, is_same, SHRINKING)
+    case = shrink(violation.case, is_same, seconds)
     return judge.violation(case) or violation
 
 

@@ -216,11 +216,6 @@ _DECODERS: dict[str, Callable[[bytes], Decoded]] = {
 }
 
 
-def codings_of(values: str) -> list[str]:
-    """Return the codings that the values of Content-Encoding name, joined by commas."""
-    return [name for each in values.split(",") if (name := each.strip().lower())]
-
-
 def encode(content: bytes, coding: str, *, is_flushed: bool) -> bytes:
     """Return a content in a coding; ``is_flushed``: it can be decoded, but has no end."""
     if coding in {"br", "zstd"}:

@@ -44,6 +44,14 @@ class Violation(AssertionError):
         is_behind = ", bytes behind it" if reading.end < len(self.case.data) else ""
         return f"{self.rule}: {reading.framing}{is_coded}{is_behind}"
 
+    def is_like(self, other: Violation) -> bool:
+        """Return whether both may be of one fault: of the same rule, or for the same reason."""
+        mine, others = self.reading, other.reading
+        if self.rule == other.rule:
+            is_of_coding = any(mine.get("content-encoding")) == any(others.get("content-encoding"))
+            return is_of_coding or self.rule != "a whole response is refused"
+        return not (mine.is_read or others.is_read) and mine.why[-1] == others.why[-1]
+
     def __str__(self) -> str:
         return f"{self.kind}\n{self.case}\n{self.facts}"
 
@@ -271,7 +279,7 @@ class _Trial:
         body = theirs.content
         if self._way.is_decoded:
             values = [value for name, value in theirs.fields if name.lower() == "content-encoding"]
-            body = contents.decode(body, contents.codings_of(",".join(values))).content
+            body = contents.decode(body, oracle.listed(values)).content
         return self._is(outcome, body)
 
     def _is_as_plain(self, outcome: Outcome, theirs: Outcome) -> bool:

@@ -144,7 +144,7 @@ class _Reader:
         """Undo the codings of what has come."""
         reading, codings = self.reading, list[str]()
         if self._is_decoded and reading.framing != "bodiless":
-            codings = contents.codings_of(",".join(reading.get("content-encoding")))
+            codings = listed(reading.get("content-encoding"))
         decoded = contents.decode(reading.framed, codings)
         reading.content = decoded.content
         reading.is_content_known = decoded.state is not contents.State.NO_IDEA
@@ -211,8 +211,8 @@ class _Reader:
 
     def _chunked_body(self, codings: list[str], lengths: list[str]) -> None:
         reading = self.reading
-        names = [name.strip(" \t").lower() for name in ",".join(codings).split(",")]
-        if names[-1] != "chunked" or names.count("chunked") > 1:
+        names = listed(codings)
+        if names[-1:] != ["chunked"] or names.count("chunked") > 1:
             raise _Doubtful("transfer codings")
         if len(names) > 1:
             reading.why.append("transfer codings")  # clients hand out what they cannot undo
@@ -282,6 +282,12 @@ class _Reader:
         if self._ending == "open" or (self._ending == "reset" and not self._tls):
             raise _Refused("chunks cut")
         self.reading.why.append("no last line end")
+
+
+def listed(values: list[str]) -> list[str]:
+    """Return the members of a list that several fields may hold (RFC 9110 5.6.1), in lower case."""
+    names = [name.strip(" \t").lower() for name in ",".join(values).split(",")]
+    return [name for name in names if name]
 
 
 def _is_length(lengths: list[str]) -> bool:

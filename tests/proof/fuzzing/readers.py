@@ -13,7 +13,7 @@ import urllib3.exceptions
 from driven_network import Script
 from requests.adapters import HTTPAdapter
 
-from fuzzing import contents
+from fuzzing import contents, oracle
 from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts, iter_bytes, iter_events
 
 if TYPE_CHECKING:
@@ -224,11 +224,18 @@ class _Wire(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """http.client's, but for interim answers: it takes 102 and above for final ones."""
+    """http.client's, but for two readings of its own that everybody above it mends."""
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
-        return version, 100 if 102 <= status < 200 else status, reason  # RFC 9110 15.2
+        # RFC 9110 15.2: it takes 102 and above for final answers.
+        return version, 100 if 102 <= status < 200 else status, reason
+
+    def begin(self) -> None:
+        super().begin()
+        # RFC 9110 5.6.1: it leaves white space in, and knows no lists.
+        if oracle.listed(self.headers.get_all("Transfer-Encoding", []))[-1:] == ["chunked"]:
+            self.chunked, self.chunk_left, self.length = True, None, None
 
 
 def by_http_client(case: Case) -> Outcome:
