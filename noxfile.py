@@ -14,6 +14,7 @@ OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
 SUPPORT = Path("tests", "support").resolve()
+PROOF = {"PYTHONPATH": os.pathsep.join([str(Path("tests", "proof").resolve()), str(SUPPORT)])}
 # A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
 NOT_AS_REQUESTS = (
     "tests/test_lowlevel.py::test_chunked_encoding_error",
@@ -99,6 +100,23 @@ def proof(session: nox.Session) -> None:
     session.run(
         "python", "tests/proof/proof.py", *session.posargs, env={"PYTHONPATH": str(SUPPORT)}
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz responses for an hour; ``-- --seconds 60 --seed 7`` for another length."""
+    install(session, "test")
+    arguments = session.posargs or ("--seconds", "3600", "--page", "docs/proof.md")
+    session.run("python", "-m", "fuzzing.campaign", *arguments, env=PROOF)
+
+
+@nox.session
+def races(session: nox.Session) -> None:
+    """Let things happen at any line of a call for an hour; the options are those of ``fuzz``."""
+    install(session, "test")
+    session.run("python", "-m", "races.campaign", "--corpus", env=PROOF)
+    arguments = session.posargs or ("--seconds", "3600", "--page", "docs/proof.md")
+    session.run("python", "-m", "races.campaign", *arguments, env=PROOF)
 
 
 @nox.session

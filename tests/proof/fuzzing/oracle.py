@@ -32,7 +32,7 @@ LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 MOST_FIELDS, LONGEST_LINE = 99, 65_536
 # http.client ends a head at an empty line.
 INTERIM_HEAD = re.compile(
-    rb"HTTP/1\.\S*[ \t]+(1\d\d)(?!\d)[^\n]*\n(?:[^\n]*[^\r\n][^\n]*\n|\r+\r\n)*?\r?\n"
+    rb"HTTP/1\.\S*[ \t]+(100|10[2-9]|1[1-9]\d)(?!\d)[^\n]*\n(?:[^\n]*[^\r\n][^\n]*\n|\r+\r\n)*?\r?\n"
 )
 
 
@@ -101,10 +101,10 @@ def read(case: Case, *, is_decoded: bool = True) -> Reading:
 
 
 def without_interim_heads(case: Case) -> Case:
-    """Return a case without interim heads beyond 100, which http.client takes for final ones."""
+    """Return a case without interim heads beyond 101, which http.client takes for final ones."""
     at = 0
     while (match := INTERIM_HEAD.match(case.data, at)) is not None:
-        if int(match[1]) > 100:
+        if int(match[1]) > 101:
             case = without(case, match.start(), match.end())
         else:
             at = match.end()

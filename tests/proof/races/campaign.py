@@ -17,8 +17,10 @@ import time
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pages
 from driven_network import both_networks
 
 from races.cases import corpus, known_faults
@@ -107,6 +109,14 @@ def _known_kinds(networks: Mapping[bool, Network]) -> frozenset[str]:
     return frozenset(each.kind for each in violations if each is not None)
 
 
+def promises(counts: Counter[str]) -> dict[str, int]:
+    """Return how many trials there were for each promise in the table of docs/proof.md."""
+    return {
+        "An exception of the caller leaves as it is": sum(counts[each] for each in EXCEPTIONS),
+        "Whatever happens in a call, the next one is right": counts["trials"],
+    }
+
+
 def main() -> int:
     """Run the corpus, or a campaign, from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,6 +124,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
+    parser.add_argument("--page", type=Path, help="write the number of cases into this page")
     options = parser.parse_args()
     if options.corpus:
         failing = run_corpus()
@@ -127,6 +138,8 @@ def main() -> int:
             counts += part
             for kind, texts in violations.items():
                 found.setdefault(kind, []).extend(texts)
+    if options.page is not None and not found:
+        pages.fill_cases(options.page, promises(counts))
     shown: dict[str, Any] = {kind: sorted(set(texts))[:SHOWN] for kind, texts in found.items()}
     json.dump({"counts": counts, "violations": shown}, sys.stdout, indent=2)
     return 1 if found else 0
