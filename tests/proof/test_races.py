@@ -73,12 +73,8 @@ def test_corpus_has_unique_names_and_known_faults_are_in_it() -> None:
 def test_most_of_the_corpus_meets_its_function() -> None:
     """A call that passes no line of it would prove nothing."""
     with both_networks() as networks:
-        passed = {
-            (scenario, place.file, place.function)
-            for scenario in SCENARIOS
-            for place in lines_of(scenario, networks)
-        }
-    met = [each for each in corpus() if (each.scenario, each.file, each.function) in passed]
+        passed = {scenario: lines_of(scenario, networks) for scenario in SCENARIOS}
+    met = [each for each in corpus() if any(map(each.is_at, passed[each.scenario]))]
 
     assert len(met) > 0.8 * len(corpus())
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from driven_network import Network
 
+    from races.tracing import Place
+
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 KNOWN_FAULTS = Path(__file__).with_name("known_faults.txt")
 MOST_LINES = 8
@@ -22,9 +24,9 @@ MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that happens in a call, at every line of a function; ``name`` is unique.
+    """Something that happens in a call, at the lines of a function; ``name`` is unique.
 
-    The functions are those of urllib3, requests and http.client: ours come and go.
+    ``file`` may be the beginning of a path: functions of ours move from one module to another.
     """
 
     name: str
@@ -45,17 +47,17 @@ class Entry:
         document = json.loads(line)
         return cls(**{**document, "scenario": Scenario(**document["scenario"])})
 
+    def is_at(self, place: Place) -> bool:
+        """Return whether it happens at this line."""
+        return place.file.startswith(self.file) and place.function == self.function
+
     def violation(self, networks: Mapping[bool, Network]) -> Violation | None:
         """Try it at the lines of the function; return the first violation.
 
         None too where the call does not pass the function any more.
         """
         places = lines_of(self.scenario, networks)
-        numbers = [
-            numbers[0]
-            for place, numbers in places.items()
-            if (place.file, place.function) == (self.file, self.function)
-        ]
+        numbers = [numbers[0] for place, numbers in places.items() if self.is_at(place)]
         step = max(1, len(numbers) // MOST_LINES)
         for number in numbers[::step]:
             try:

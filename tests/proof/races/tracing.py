@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -82,7 +83,7 @@ class Tracer:
 def _in_finalizer(frame: FrameType | None) -> bool:
     while frame is not None:
         name, caller = frame.f_code.co_name, frame.f_back
-        if name == "__del__":
+        if name == "__del__" or frame.f_code.co_filename == weakref.__file__:
             return True
         # The finalizer of the io module calls these; its caller does not name them.
         if name in {"close", "closed"} and caller and name not in caller.f_code.co_names:
