@@ -177,7 +177,7 @@ class Network:
         except OSError:
             return None
         if port not in self._by_port:
-            self._accept()
+            self.accept()
         connection = self._by_port.get(port)
         if connection is not None:
             connection.serve(sock)
@@ -187,7 +187,8 @@ class Network:
         """Return the connection whose client waits for this descriptor; None: it is not ours."""
         return next((each for each in self.connections if each.is_of(descriptor)), None)
 
-    def _accept(self) -> None:
+    def accept(self) -> None:
+        """Accept the clients that wait for it; before a fork, since the child would do so too."""
         with suppress(BlockingIOError):
             while True:
                 sock, (_, port) = self._listener.accept()

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from known_faults import read as read_known_faults
+
 if TYPE_CHECKING:
     from driven_network import Ending
 
@@ -84,5 +86,4 @@ def corpus() -> list[Entry]:
 
 def known_faults() -> frozenset[str]:
     """Return the names of the corpus entries that fail at present."""
-    lines = KNOWN_FAULTS.read_text(encoding="utf-8").splitlines()
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    return read_known_faults(KNOWN_FAULTS)

@@ -32,7 +32,8 @@ LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 MOST_FIELDS, LONGEST_LINE = 99, 65_536
 # http.client ends a head at an empty line.
 INTERIM_HEAD = re.compile(
-    rb"HTTP/1\.\S*[ \t]+(100|10[2-9]|1[1-9]\d)(?!\d)[^\n]*\n(?:[^\n]*[^\r\n][^\n]*\n|\r+\r\n)*?\r?\n"
+    rb"HTTP/1\.\S*[ \t]+(100|10[2-9]|1[1-9]\d)(?!\d)[^\n]*\n"
+    rb"(?:[^\n]*[^\r\n][^\n]*\n|\r+\r\n)*?\r?\n"
 )
 
 

@@ -67,7 +67,7 @@ def run(
     counts: Counter[str] = Counter()
     found: dict[str, list[str]] = {}
     with _prepared() as networks:
-        known = _known_kinds(networks)
+        known = _known(networks)
         lines = {scenario: sorted(lines_of(scenario, networks).items()) for scenario in SCENARIOS}
         until = time.monotonic() + seconds
         while time.monotonic() < until and counts["trials"] != most:
@@ -77,7 +77,7 @@ def run(
                 is_met = trial.check(networks)
             except Violation as violation:
                 is_met = True
-                if violation.kind in known:
+                if any(each.is_like(violation) for each in known):
                     counts["of a known fault"] += 1
                 else:
                     found.setdefault(violation.kind, []).append(str(violation))
@@ -102,11 +102,11 @@ def _random_trial(
     )
 
 
-def _known_kinds(networks: Mapping[bool, Network]) -> frozenset[str]:
-    """Return the kinds of the faults that are known: random trials find them again and again."""
+def _known(networks: Mapping[bool, Network]) -> list[Violation]:
+    """Return a violation for each known fault: random trials find them again and again."""
     names = known_faults()
     violations = [entry.violation(networks) for entry in corpus() if entry.name in names]
-    return frozenset(each.kind for each in violations if each is not None)
+    return [each for each in violations if each is not None]
 
 
 def promises(counts: Counter[str]) -> dict[str, int]:

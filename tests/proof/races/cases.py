@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from known_faults import read as read_known_faults
+
 from races.scenarios import Scenario
 from races.trial import Trial, Violation, lines_of
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 KNOWN_FAULTS = Path(__file__).with_name("known_faults.txt")
-MOST_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ class Entry:
         """
         places = lines_of(self.scenario, networks)
         numbers = [numbers[0] for place, numbers in places.items() if self.is_at(place)]
-        step = max(1, len(numbers) // MOST_LINES)
-        for number in numbers[::step]:
+        for number in numbers:
             try:
                 Trial(self.scenario, self.happening, number, self.pause, self.gap).check(networks)
             except Violation as violation:
@@ -74,5 +74,4 @@ def corpus() -> list[Entry]:
 
 def known_faults() -> frozenset[str]:
     """Return the names of the corpus entries that fail at present."""
-    lines = KNOWN_FAULTS.read_text(encoding="utf-8").splitlines()
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    return read_known_faults(KNOWN_FAULTS)

@@ -64,6 +64,7 @@ def _fail(call: Call, scope: Any) -> None:
 
 
 def _fork(call: Call, scope: Any) -> None:
+    call.network.accept()
     pid = os.fork()
     if not pid:
         code = 1

@@ -78,7 +78,7 @@ class Call:
             max_retries=RetryPolicy(wait=lambda _: 0.0),
             timeouts=Timeouts(connect=LIMIT, write=LIMIT, response=LIMIT, idle=LIMIT),
         )
-        self._network = network
+        self.network = network
         network.routes["/call"] = Script(PIECES)
         network.routes["/fails"] = Script((), "reset")
         if scenario.is_reused:
@@ -96,6 +96,6 @@ class Call:
         return self._send("GET", path, None, "content").content
 
     def _send(self, method: str, path: str, data: Any, reading: str) -> requests.Response:
-        request = requests.Request(method, self._network.url + path, data=data).prepare()
-        verify = self._network.ca_path or True
+        request = requests.Request(method, self.network.url + path, data=data).prepare()
+        verify = self.network.ca_path or True
         return self.adapter.send(request, stream=reading != "content", verify=verify)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from driven_network import Network
 
 PATIENCE = 30.0  # seconds for one trial on a busy machine; nothing waits in it
+# What becomes of an exception that is taken for a failure of the network depends on the line.
+LOSSES = {
+    "an exception is swallowed",
+    "another exception leaves",
+    "the request is repeated",
+}
 _FD_DIR = "/proc/self/fd"
 
 
@@ -37,6 +43,11 @@ class Violation(AssertionError):
     def kind(self) -> str:
         """The rule, and what has happened."""
         return f"{self.rule}: {self.happening}"
+
+    def is_like(self, other: Violation) -> bool:
+        """Return whether both may be of one fault."""
+        is_same = self.rule == other.rule or {self.rule, other.rule} <= LOSSES
+        return is_same and self.happening == other.happening
 
     def __str__(self) -> str:
         return f"{self.kind}\n  at {', then '.join(map(str, self.places))}\n  {self.facts}"
