@@ -13,6 +13,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
+BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
 SUPPORT = Path("tests", "support").resolve()
 PROOF = {"PYTHONPATH": os.pathsep.join([str(Path("tests", "proof").resolve()), str(SUPPORT)])}
 # A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
@@ -80,6 +81,38 @@ def requests(session: nox.Session) -> None:
                 "tests",
                 env={"PYTHONPATH": str(SUPPORT)},
             )
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Drive the chat page in Chromium; needs the system packages chromium and chromium-driver.
+
+    ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the documentation.
+    """
+    install(session, "test")
+    session.install("--upgrade", *BROWSER)
+    session.run("pytest", "-m", "browser", "-n", "2", "tests/web/browser", *session.posargs)
+
+
+@nox.session
+def packages(session: nox.Session) -> None:
+    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md instead."""
+    session.install("--requirement", "tests/packages/requirements.txt", "--editable", ".")
+    if "--page" in session.posargs:
+        with session.chdir("tests"):
+            session.run("python", "-m", "packages", "--page", "../docs/packages.md")
+        return
+    session.run(
+        "pytest", "--config-file", "tests/packages/pytest.ini", "tests/packages", *session.posargs
+    )
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Run the own tests of other packages with ours mounted everywhere; ``-- --all`` for all of them."""
+    session.install("--requirement", "tests/packages/suites/requirements.txt", "--editable", ".")
+    with session.chdir("tests"):
+        session.run("python", "-m", "packages.suites", *session.posargs)
 
 
 @nox.session

@@ -7,80 +7,36 @@ Needs Flask, which is not among our extras for users; without it the example say
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
 import requests
 
-from resilient_requests import HEARTBEAT, ChatStream, ResilientAdapter, stream_chat
+from resilient_requests import ResilientAdapter, stream_chat
 from resilient_requests.testing import FaultServer, respond, sse
+from resilient_requests.web import EventRelay
 
 try:
     import flask
 except ImportError:
     raise SystemExit(print("Flask is not installed: nothing to show")) from None
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 app = flask.Flask(__name__)
 session = requests.Session()  # one for the life of the process
 session.mount("http://", ResilientAdapter())
 
 
-class Relay:
-    """The events for a browser: an object with close(), which the web server calls when the browser has left."""
-
-    def __init__(self, stream: ChatStream) -> None:
-        self._stream = stream
-        self._is_over = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._is_over:
-            raise StopIteration
-        try:
-            delta = next(self._stream)
-        except StopIteration:
-            self._is_over = True
-            return event("done", finish_reason=self._stream.completion.finish_reason)
-        except requests.RequestException as error:
-            self._is_over = (
-                True  # the status has gone out long ago: the browser must learn it from an event
-            )
-            return event("error", type=type(error).__name__)
-        if delta is HEARTBEAT or not delta.content:
-            return (
-                b": keep-alive\n\n"  # to write is the only way to notice that the browser has left
-            )
-        return event("text", text=delta.content)
-
-    def close(self) -> None:
-        """End the upstream's answer too, which costs money as long as it goes on."""
-        self._stream.close()
-
-
-def event(name: str, **data: object) -> bytes:
-    """A server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
-
-
-@app.get("/chat")
+@app.post("/chat")
 def chat() -> flask.Response:
-    """Answer ``?prompt=``."""
-    messages = [{"role": "user", "content": flask.request.args["prompt"]}]
+    """Answer a prompt, which comes as JSON: URLs end up in logs."""
+    messages = [{"role": "user", "content": flask.request.get_json()["prompt"]}]
     heartbeat = app.config.get("HEARTBEAT", 15)
     try:
-        # Status and content type are checked in here: trouble until now is still a proper 502.
+        # Checks status and content type: until here trouble is a proper 502.
         stream = stream_chat(
             session, app.config["UPSTREAM"], model="m", messages=messages, heartbeat=heartbeat
         )
     except requests.RequestException as error:
         return flask.Response(type(error).__name__, status=502)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return flask.Response(Relay(stream), mimetype="text/event-stream", headers=headers)
+    relay = EventRelay(stream)
+    return flask.Response(relay, headers=relay.headers)
 
 
 def chunk(text: str = "", finish: str | None = None) -> dict[str, object]:
@@ -96,19 +52,19 @@ if __name__ == "__main__":
     with FaultServer(whole, cut, respond(status=401), silent) as server:
         app.config.update(UPSTREAM=server.url, HEARTBEAT=0.1)
 
-        body = client.get("/chat?prompt=hello").text
+        body = client.post("/chat", json={"prompt": "hello"}).text
         print(body)
         assert body.endswith('event: done\ndata: {"finish_reason": "stop"}\n\n')
 
-        body = client.get("/chat?prompt=hello").text
+        body = client.post("/chat", json={"prompt": "hello"}).text
         print(body)
-        assert body.endswith('event: error\ndata: {"type": "StreamBroken"}\n\n')
+        assert 'event: error\ndata: {"type": "StreamBroken", "reason": "' in body
 
-        assert client.get("/chat?prompt=hello").status_code == 502
+        assert client.post("/chat", json={"prompt": "hello"}).status_code == 502
 
-        response = client.get("/chat?prompt=hello", buffered=False)
+        response = client.post("/chat", json={"prompt": "hello"}, buffered=False)
         written = response.iter_encoded()
-        assert next(written).startswith(b"event: text")
+        assert next(written) == b'data: {"content": "Hi"}\n\n'
         assert next(written) == b": keep-alive\n\n"
         ended = sum(connection.ended is not None for connection in server.connections)
         response.close()  # the browser leaves

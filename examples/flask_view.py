@@ -1,4 +1,4 @@
-"""Pass a slow stream on to a browser: 502 before the first byte, a last event after it, and no thread left behind.
+"""Pass a slow stream on to a browser: 502 before the first byte, a last event after it.
 
     python flask_view.py
 
@@ -7,56 +7,20 @@ Needs Flask, which is not among our extras; without it the example says so and e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import requests
 
-from resilient_requests import HEARTBEAT, EventStream, ResilientAdapter, iter_events
+from resilient_requests import ResilientAdapter, iter_events
 from resilient_requests.testing import FaultServer, sse
+from resilient_requests.web import EventRelay
 
 try:
     import flask
 except ImportError:
     raise SystemExit(print("Flask is not installed: nothing to show")) from None
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 app = flask.Flask(__name__)
 session = requests.Session()
 session.mount("http://", ResilientAdapter())
-
-
-class Relay:
-    """The body of a response: an object with close(), which a web server calls when the browser has left.
-
-    A generator would not do: one that has never been started does not run its ``finally``.
-    """
-
-    def __init__(self, events: EventStream) -> None:
-        self._events = events
-        self._failed = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._failed:
-            raise StopIteration
-        try:
-            event = next(self._events)
-        except requests.RequestException as error:  # a StreamError, or a DeadlineExceeded
-            self._failed = True
-            return b"event: error\ndata: %b\n\n" % type(error).__name__.encode()
-        if event is HEARTBEAT:
-            return (
-                b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
-            )
-        return b"data: %b\n\n" % event.data.encode()
-
-    def close(self) -> None:
-        """Give the upstream connection back."""
-        self._events.close()
 
 
 @app.get("/progress")
@@ -68,8 +32,8 @@ def progress() -> flask.Response:
         events = iter_events(upstream, idle_timeout=60, heartbeat=15)
     except requests.RequestException as error:
         return flask.Response(type(error).__name__, status=502)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return flask.Response(Relay(events), mimetype="text/event-stream", headers=headers)
+    relay = EventRelay(events)
+    return flask.Response(relay, headers=relay.headers)
 
 
 if __name__ == "__main__":
@@ -77,5 +41,6 @@ if __name__ == "__main__":
         app.config["UPSTREAM"] = server.url
         body = app.test_client().get("/progress").text
         print(body)
-        assert body == "data: one\n\ndata: two\n\nevent: error\ndata: StreamBroken\n\n"
+        assert body.startswith("data: one\n\ndata: two\n\nevent: error\n")
+        assert '{"type": "StreamBroken", "reason": "the connection was lost' in body
     session.close()

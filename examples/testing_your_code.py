@@ -22,7 +22,9 @@ class Client:
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = requests.Session()
-        self.session.mount("http://", ResilientAdapter(timeouts=Timeouts(response=0.2)))
+        # The server honours Idempotency-Key, so a POST may be sent again.
+        adapter = ResilientAdapter(timeouts=Timeouts(response=0.2), idempotency_keys=True)
+        self.session.mount("http://", adapter)
 
     def create(self) -> str:
         """Make a job, and return its name."""

@@ -1,12 +1,12 @@
 """Calls through bad networks to slow streaming APIs: mount one adapter on a requests.Session."""
 
 from resilient_requests._adapter import ResilientAdapter
-from resilient_requests.call._attempt import AttemptRecord
-from resilient_requests.call._cancel import CancelScope
-from resilient_requests.call._events import (
+from resilient_requests.call import (
     AttemptFailed,
+    AttemptRecord,
     AttemptStarted,
     AttemptSucceeded,
+    CancelScope,
     ConnectionOpened,
     ConnectionRecycled,
     Event,
@@ -14,8 +14,8 @@ from resilient_requests.call._events import (
     RetryDenied,
     RetryScheduled,
     StreamEnded,
+    Timeouts,
 )
-from resilient_requests.call._timeouts import TCPKeepAlive, Timeouts
 from resilient_requests.chat import (
     ChatCompletion,
     ChatDelta,
@@ -36,22 +36,24 @@ from resilient_requests.exceptions import (
     StreamProtocolError,
     StreamTruncated,
 )
-from resilient_requests.retry._budget import RetryBudget
-from resilient_requests.retry._failures import is_transient
-from resilient_requests.retry._retry import RetryPolicy
-from resilient_requests.stream._response import ResilientResponse
-from resilient_requests.stream._sse import ServerSentEvent
-from resilient_requests.stream._stream import (
+from resilient_requests.retry import RetryBudget, RetryPolicy, is_transient
+from resilient_requests.stream import (
     HEARTBEAT,
     ByteStream,
     EventStream,
     Heartbeat,
+    ResilientResponse,
+    ServerSentEvent,
     iter_bytes,
     iter_events,
 )
-from resilient_requests.transport._keepalive import KeepAlivePolicy
-from resilient_requests.transport._register import Rotation
-from resilient_requests.transport._stats import AdapterStats, OriginStats
+from resilient_requests.transport import (
+    AdapterStats,
+    KeepAlivePolicy,
+    OriginStats,
+    Rotation,
+    TCPKeepAlive,
+)
 
 __version__ = "0.1.0"
 

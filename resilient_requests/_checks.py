@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsFloat
 
 __all__ = [
     "count",
@@ -14,7 +14,6 @@ __all__ = [
     "flag",
     "instance",
     "items",
-    "names",
     "number",
     "patience",
     "statuses",
@@ -56,12 +55,15 @@ def duration(name: str, value: object) -> float | None:
 
 
 def patience(name: str, value: object) -> float | None:
-    """Return ``value`` as `duration` does, but take more than 24 days, as requests does, and return 24 days then."""
-    return (
-        None
-        if value is None
-        else min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
-    )
+    """Return a call's own ``timeout=`` in seconds, or None: whatever is a number to requests.
+
+    More than 24 days, the most that a socket can wait, is 24 days. Errors as `number`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, SupportsFloat) and not isinstance(value, (str, bool, int)):
+        value = float(value)  # of numpy, decimal or fractions
+    return min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
@@ -101,11 +103,3 @@ def statuses(name: str, value: object) -> frozenset[int]:
     if codes and max(codes) > 999:  # http.client takes any three digits
         raise ValueError(f"{name} must be HTTP status codes, not {max(codes)}")
     return codes
-
-
-def names(name: str, value: object) -> frozenset[str]:
-    """Return ``value``, a collection of str, as a frozenset. Raises TypeError naming the parameter."""
-    found = frozenset(items(name, value))
-    for each in found:
-        instance(f"{name} (an item)", each, str)
-    return found

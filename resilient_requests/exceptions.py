@@ -89,7 +89,7 @@ class StreamError(requests.RequestException):
 
     def __init__(
         self,
-        message: str,
+        message: str | Exception,
         *,
         bytes_received: int = 0,
         events_received: int = 0,
@@ -145,6 +145,32 @@ class StreamIdle(StreamError):
         )
         self.idle_timeout = idle_timeout
         self.clock = clock
+
+
+class LoopIdle(StreamIdle, requests.ConnectionError):
+    """`StreamIdle` from one of requests' own loops, also as plain requests has it there.
+
+    Code that resumes downloads catches ``requests.ConnectionError``, and looks for urllib3's
+    ``ReadTimeoutError`` in ``args[0]``. Users see no class but `StreamIdle`.
+    """
+
+    def __init__(self, reason: Exception, **facts: Any) -> None:
+        super().__init__(**facts)
+        knobs = str(self)
+        self.args = (reason,)
+        if hasattr(self, "add_note"):  # Python 3.11
+            self.add_note(knobs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (_, args, state) = _reduce(self)
+        return _restore_loop_idle, (args, state)
+
+
+LoopIdle.__name__ = LoopIdle.__qualname__ = StreamIdle.__name__
+
+
+def _restore_loop_idle(args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    return _restore(LoopIdle, args, state)
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
 
-from resilient_requests.call import _attempt
-from resilient_requests.call._events import (
+from resilient_requests.call import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
@@ -18,6 +17,7 @@ from resilient_requests.call._events import (
     RetryDenied,
     RetryScheduled,
     StreamEnded,
+    current_attempt,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class OpenTelemetryObserver:
     def request_hook(self, span: trace.Span, *_: object) -> None:
         """Set the number of resendings on the span of an attempt; for ``URLLib3Instrumentor().instrument``."""
         self._has_hook = True
-        attempt = _attempt.current.get()
+        attempt = current_attempt.get()
         if attempt is not None and attempt.number > 1 and span.is_recording():
             span.set_attribute(_RESEND_COUNT, attempt.number - 1)
 

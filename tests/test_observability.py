@@ -1,4 +1,4 @@
-"""What operators see: the story of a call, stalls while they last, statistics, and never a secret."""
+"""Operators see the trace of a call, stalls while they last, statistics, and never a secret."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from resilient_requests import (
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
+    ByteStream,
     ChatAPIError,
     ConnectionOpened,
     ConnectionRecycled,
@@ -38,10 +39,8 @@ from resilient_requests import (
     iter_events,
     stream_chat,
 )
-from resilient_requests.call._attempt import Phase
-from resilient_requests.call._events import Emitter
+from resilient_requests.call import Observers, Origin, Phase
 from resilient_requests.testing import FaultServer, reset, respond, silence, sse, stream
-from resilient_requests.transport._register import Place
 from resilient_requests.transport._stats import AdapterStats, OriginStats, hint
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     ]
 
 
-# -- the story of a call ------------------------------------------------------------------------------------------
+# -- the story of a call
 
 
 def test_a_fresh_connection_tells_its_times(server: FaultServer) -> None:
@@ -283,22 +282,22 @@ def test_levels_that_an_operator_can_live_with(
     """One WARNING per recovered failure, and detail for who asks for it."""
     event = kind(**{field.name: 1 for field in fields(kind)})
     with caplog.at_level(level, OURS):
-        Emitter().emit(event)
+        Observers().tell(event)
     (record,) = [each for each in caplog.records if each.name.startswith(OURS)]
     caplog.clear()
     with caplog.at_level(level + 1, OURS):
-        Emitter().emit(event)
+        Observers().tell(event)
 
     assert record.levelno == level
     assert record.getMessage()
     assert {f"{OURS}.{field.name}" for field in fields(kind)} <= set(record.__dict__)
     assert caplog.records == []
-    assert Emitter().wants(kind) is (level >= logging.WARNING)
+    assert Observers().wants(kind) is (level >= logging.WARNING)
 
 
 def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
-    """Not much more than a call of any function; the benchmarks measure the goal, which is 0.3 µs."""
-    emitter, kinds = Emitter(), frozenset({AttemptStarted})
+    """It is a call of any function; the benchmarks measure the goal, which is 0.3 µs."""
+    emitter, kinds = Observers(), frozenset({AttemptStarted})
 
     def seconds(function: Callable[[], object]) -> float:
         return min(timeit.repeat(function, number=2000, repeat=7))
@@ -309,7 +308,7 @@ def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
     )
 
 
-# -- stalls -------------------------------------------------------------------------------------------------------
+# -- stalls
 
 
 @pytest.mark.parametrize("observed", [False, True])
@@ -340,6 +339,12 @@ def test_a_stall_is_told_once_while_it_lasts(
     assert record.__dict__[f"{OURS}.origin"] == server.url
 
 
+def limit_of(stream: ByteStream) -> float | None:
+    """The timeout of the last read."""
+    assert stream._reader._socket is not None
+    return stream._reader._socket.limit
+
+
 @pytest.mark.parametrize("options", [{}, {"heartbeat": 0.03}], ids=["plain", "heartbeat"])
 def test_a_stall_that_goes_on_ends_at_the_limit(
     server: FaultServer, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
@@ -357,7 +362,7 @@ def test_a_stall_that_goes_on_ends_at_the_limit(
 
     assert caught.value.idle_timeout == 0.15
     assert in_time(caught.value.elapsed, 0.6) > 0.14
-    assert options or items._reader._tap.limit == pytest.approx(0.1)  # type: ignore[union-attr]
+    assert options or limit_of(items) == pytest.approx(0.1, abs=0.03)  # the rest
     assert len([each for each in warnings_of(caplog) if each.name.endswith("stream")]) == 1
 
 
@@ -386,13 +391,12 @@ def test_nobody_is_told_of_a_stall_where_warnings_are_off(
         with pytest.raises(StreamIdle):
             next(items)
 
-    assert items._reader._tap is not None
-    assert items._reader._tap.limit == 0.1
-    assert not items._reader.pace.has_stalled
+    assert limit_of(items) == 0.1
+    assert not items._reader.timings.has_stalled
     assert warnings_of(caplog) == []
 
 
-# -- statistics ---------------------------------------------------------------------------------------------------
+# -- statistics
 
 
 def test_statistics_say_what_to_set() -> None:
@@ -483,9 +487,15 @@ def test_statistics_can_be_read() -> None:
     )
 
     assert repr(stats).splitlines() == [
-        "<AdapterStats generation=3 in_flight=1 idle=2 opened=5 reused=12 recycled=1 stale=2 retries=2",
+        (
+            "<AdapterStats generation=3 in_flight=1 idle=2 "
+            "opened=5 reused=12 recycled=1 stale=2 retries=2"
+        ),
         "  https://a.example:443 opened=1 reused=9 recycled=0 stale=0 retries=0 window=10",
-        "  http://b.example:80 opened=4 reused=3 recycled=1 stale=2 retries=2 window=2.5 youngest_stale=5.25 (set it)>",
+        (
+            "  http://b.example:80 opened=4 reused=3 recycled=1 stale=2 retries=2 "
+            "window=2.5 youngest_stale=5.25 (set it)>"
+        ),
     ]
     assert repr(calm) == "<OriginStats opened=1 reused=9 recycled=0 stale=0 retries=0 window=10>"
 
@@ -493,12 +503,12 @@ def test_statistics_can_be_read() -> None:
 def test_reuses_that_were_good_count_against_the_hint() -> None:
     """A path that kept four connections for longer has not forgotten the three that died."""
     adapter = ResilientAdapter()
-    place = Place("http", "host", 80)
+    place = Origin("http", "host", 80)
     for _ in range(3):
-        adapter.register.stale(place, 31.0)
+        adapter._state.stale(place, 31.0)
     before = adapter.stats().origins["http://host:80"].hint
     for _ in range(4):
-        adapter.register.good(place, 40.0)
+        adapter._state.good(place, 40.0)
 
     assert before is not None
     assert adapter.stats().origins["http://host:80"].hint is None
@@ -507,14 +517,14 @@ def test_reuses_that_were_good_count_against_the_hint() -> None:
 def test_the_memory_of_reuses_is_bounded() -> None:
     """An adapter lives for months."""
     adapter = ResilientAdapter()
-    place = Place("http", "host", 80)
+    origin = Origin("http", "host", 80)
     for _ in range(5000):
-        adapter.register.good(place, 1.0)
+        adapter._state.good(origin, 1.0)
 
-    assert len(adapter.register._origins[place].ages) < 1000
+    assert len(adapter._state._origins[origin]._ages) < 1000
 
 
-# -- secrets ------------------------------------------------------------------------------------------------------
+# -- secrets
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": SECRET}]}
 ERROR = {
@@ -579,7 +589,8 @@ def texts_of(error: BaseException) -> Iterator[str]:
     """What we say in an error: its message where the class is ours, and what its attempts did."""
     yield repr(getattr(error, "attempts", ()))
     if type(error).__module__.startswith(OURS):
-        # An excerpt of what cannot be understood, and the provider's own words, are for who asked; never for a log.
+        # An excerpt of what cannot be understood, and the provider's own words, are for who asked;
+        # never for a log.
         speaks = isinstance(error, (StreamProtocolError, ChatAPIError))
         yield from (
             text.replace(ANSWER, "") if speaks else text for text in (str(error), repr(error))
@@ -597,7 +608,7 @@ def test_no_secret_is_told(
     *,
     proxied: bool,
 ) -> None:
-    """Not of query, headers, cookies, bodies, userinfo or proxy; not in events, log, statistics, repr or message."""
+    """Query, headers, cookies, bodies, userinfo and proxy stay out of all that is told."""
     fault_server.script(*REPLIES[replies])
     told: list[Any] = []
     said: list[str] = []
@@ -615,11 +626,11 @@ def test_no_secret_is_told(
         said += [
             repr(adapter),
             repr(adapter.stats()),
-            repr(adapter.register.calls()),
+            repr(adapter._state.in_flight.all()),
             repr(adapter.retry_policy),
         ]
         said += map(repr, told)
-        said += map(repr, adapter.register.pools())
+        said += map(repr, adapter._state.pools())
     for record in caplog.records:
         if record.name.startswith(OURS):
             said += [record.getMessage(), repr(record.__dict__)]
@@ -662,8 +673,8 @@ def test_the_window_of_an_origin_is_the_one_in_force(fault_server: FaultServer) 
     for adaptive in (True, False):
         with Client(fault_server, keepalive=KeepAlivePolicy(adaptive=adaptive)) as client:
             client.warm()
-            place = next(iter(client.adapter.register._origins))
-            client.adapter.register.stale(place, 2.0)
+            place = next(iter(client.adapter._state._origins))
+            client.adapter._state.stale(place, 2.0)
             (origin,) = client.adapter.stats().origins.values()
             windows.append(origin.window)
 

@@ -1,1 +1,77 @@
-"""What is known of one call while it runs: its clocks, limits, scope, attempts and events."""
+"""The facts of one call while it runs: its clocks, limits, scope, attempts and events.
+
+A `CancelToken` is the call itself, as scopes, deadlines and shutdown end it; an `Attempt` is one
+try, written down where things happen; a `CallTrace` tells observers and the log.
+"""
+
+from resilient_requests.call._attempt import Attempt, Lease
+from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
+from resilient_requests.call._clock import Clock, Instant, boot, now
+from resilient_requests.call._current import current_attempt, current_operation
+from resilient_requests.call._environment import count_of, is_on, seconds_of
+from resilient_requests.call._events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    ConnectionOpened,
+    ConnectionRecycled,
+    Event,
+    PoolRotated,
+    RetryDenied,
+    RetryScheduled,
+    StreamEnded,
+)
+from resilient_requests.call._log import warn_certificates
+from resilient_requests.call._origin import Origin, up_to_authority
+from resilient_requests.call._phase import Phase
+from resilient_requests.call._process import Process
+from resilient_requests.call._record import AttemptRecord
+from resilient_requests.call._scope import CancelScope
+from resilient_requests.call._timeouts import Limits, Timeouts, as_urllib3, limits_of
+from resilient_requests.call._token import CallsInFlight, CancelToken
+from resilient_requests.call._trace import CallTrace, Observer, Observers
+
+__all__ = [
+    "Attempt",
+    "AttemptFailed",
+    "AttemptRecord",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "CallTrace",
+    "CallsInFlight",
+    "CancelScope",
+    "CancelToken",
+    "Clock",
+    "ConnectionOpened",
+    "ConnectionRecycled",
+    "Event",
+    "Instant",
+    "Lease",
+    "Limits",
+    "Observer",
+    "Observers",
+    "Origin",
+    "Phase",
+    "PoolRotated",
+    "Process",
+    "RetryDenied",
+    "RetryScheduled",
+    "StreamEnded",
+    "Timeouts",
+    "as_urllib3",
+    "boot",
+    "causes",
+    "count_of",
+    "current_attempt",
+    "current_operation",
+    "describe",
+    "errno_in",
+    "errno_of",
+    "foreign_in",
+    "is_on",
+    "limits_of",
+    "now",
+    "seconds_of",
+    "up_to_authority",
+    "warn_certificates",
+]

@@ -1,92 +1,109 @@
-"""What one attempt of a call has done so far, written down where it happens."""
+"""One attempt of a call: what it has done so far, written down where it happens."""
 
 from __future__ import annotations
 
-import enum
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
+
+from resilient_requests.call import _causes
+from resilient_requests.call._phase import NEXT, Phase
+from resilient_requests.call._record import AttemptRecord
+from resilient_requests.call._timeouts import Limits
+from resilient_requests.call._token import CancelToken
+from resilient_requests.exceptions import StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
-    from resilient_requests.call._cancel import Call
+    from collections.abc import Hashable
 
-__all__ = ["Attempt", "AttemptRecord", "Limits", "Phase", "Sent", "current"]
-
-
-class Phase(str, enum.Enum):
-    """How far an attempt came."""
-
-    START = "start"  # no connection was asked for: a mock answered, or the argument was wrong
-    CONNECT = "connect"
-    HANDSHAKE = "handshake"  # TLS, or CONNECT at a proxy
-    SEND = "send"
-    WAIT = "wait"  # the request is out, no byte of the response has come
-    HEAD = "head"
-    BODY = "body"
-
-    # Python 3.11 changed how a mixed-in Enum formats; messages and logs must not depend on it.
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
+__all__ = ["Attempt", "Lease", "Trace"]
 
 
-class Sent(enum.Enum):
-    """How much of the request was handed to the kernel."""
+class Lease(Protocol):
+    """An attempt's connection, as one of those of its origin and generation."""
 
-    NONE = "none"
-    PART = "part"
-    ALL = "all"
+    @property
+    def origin(self) -> Hashable:
+        """The origin of the connection: a proxy's where that forwards."""
+
+    def retire(self, reason: str, call_id: str | None) -> None:
+        """Retire the connections of the origin, unless that was done since this one was made."""
+
+    def was_good(self, idle_for: float) -> None:
+        """A reused connection brought a response."""
+
+    def was_stale(self, idle_for: float) -> None:
+        """A reused connection turned out dead."""
+
+    def is_retried(self) -> None:
+        """Another attempt follows."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The time limits of one attempt, in seconds; None: no limit."""
+class Trace(Protocol):
+    """Who is told of a call while it runs."""
 
-    connect: float | None
-    write: float | None
-    response: float | None
-    idle: float | None
+    @property
+    def origin(self) -> str:
+        """The origin of the request, whatever proxy it goes through."""
+
+    @property
+    def wants_timings(self) -> bool:
+        """Whether anybody wants to know how a body comes: to measure it takes a look at the clock per read."""
+
+    @property
+    def hears_stalls(self) -> bool:
+        """Whether anybody wants to know of a silence while it lasts."""
+
+    def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
+        """No byte of a body has come for a part of its limit."""
+
+    def stream_ended(
+        self, attempt: Attempt, error: BaseException | None, *, complete: bool
+    ) -> None:
+        """A streamed response has ended."""
 
 
-class AttemptRecord(NamedTuple):
-    """What one attempt of a call did: an item of ``error.attempts``; immutable, pickles.
+class _NoTrace:
+    origin = ""
+    wants_timings = hears_stalls = False
 
-    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for ``idle_for``
-    seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP status (None without one);
-    ``error`` is text, the class and the errno's name, never the exception, which would keep frames and prompts
-    alive; ``elapsed`` seconds; ``stopped_by`` says why no further attempt followed ("not replayable", "policy",
-    "budget", "deadline", "cancelled", "shut down", "exhausted"; None where one did follow, or on success). A tuple,
-    because each call makes one, and a frozen dataclass takes four times as long.
-    """
+    def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
+        pass
 
-    number: int
-    reused: bool
-    idle_for: float | None
-    phase: str
-    bytes_sent: int
-    bytes_received: int
-    status: int | None
-    error: str | None
-    elapsed: float
-    stopped_by: str | None = None
+    def stream_ended(
+        self, attempt: Attempt, error: BaseException | None, *, complete: bool
+    ) -> None:
+        pass
+
+
+_NO_TRACE = _NoTrace()
 
 
 class Attempt:
-    """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response."""
+    """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response.
+
+    Its own methods write it: each is called by the place where the fact comes about.
+    """
 
     __slots__ = (
+        "_has_stalled",
+        "_is_ours",
+        "_place",
+        "_roots",
         "bytes_received",
         "bytes_sent",
-        "call",
         "early",
+        "events_received",
         "fault",
-        "fresh",
-        "generation",
+        "first_byte",
+        "first_event",
+        "foreign",
         "idle_for",
+        "is_handed_out",
+        "lease",
         "limits",
+        "longest_gap",
+        "must_dial",
         "number",
-        "own",
         "phase",
-        "place",
         "proxy_status",
         "reused",
         "send_failed",
@@ -94,21 +111,27 @@ class Attempt:
         "sent_at",
         "since",
         "status",
+        "token",
+        "trace",
     )
 
     def __init__(
-        self, call: Call, number: int, limits: Limits, *, fresh: bool, since: float
+        self,
+        token: CancelToken,
+        number: int,
+        limits: Limits,
+        *,
+        must_dial: bool = False,
+        trace: Trace = _NO_TRACE,
     ) -> None:
-        self.call = call
+        self.token = token
         self.number = number
         self.limits = limits
-        self.fresh = fresh  # must dial: a retry never takes another pooled connection
-        self.since = since  # boot time
+        self.must_dial = must_dial  # a retry never takes another pooled connection
+        self.trace = trace
+        self.since = token.boot()
         self.phase = Phase.START
-        self.place: object = (
-            None  # whose connections a failure retires: the pool's key for its origin
-        )
-        self.generation = -1
+        self.lease: Lease | None = None
         self.reused = False
         self.idle_for: float | None = None
         self.sends = 0
@@ -119,31 +142,206 @@ class Attempt:
         self.early = b""
         self.status: int | None = None
         self.proxy_status: int | None = None
-        self.fault: BaseException | None = (
-            None  # what the transport itself raised, as opposed to the caller's code
-        )
-        self.own: Exception | None = None  # what the caller's body raised while it was sent
+        self.fault: BaseException | None = None  # raised by the transport, as it was raised
+        self.foreign: BaseException | None = None  # raised by the caller's code while we waited
+        # How the body comes, over all loops that read it: seconds since the attempt began. Kept where
+        # somebody wants to know.
+        self.first_byte: float | None = None
+        self.first_event: float | None = None
+        self.longest_gap = 0.0
+        self.events_received = 0
+        self.is_handed_out = False
+        self._has_stalled = False
+        self._place: bool | None = None  # in a pool: None where none was asked for
+        self._is_ours = False  # a pool of ours sends it
+        self._roots: frozenset[str] = frozenset()
+
+    @classmethod
+    def unobserved(cls, timeout: float | None, phase: Phase = Phase.WAIT) -> Attempt:
+        """Return the attempt of a request that no adapter of ours sends; ``timeout`` bounds each read."""
+        token = CancelToken()
+        token.sent()
+        attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
+        attempt.phase = phase
+        attempt.has_pool()
+        return attempt
+
+    # -- what the transport tells -----------------------------------------------------------------
+
+    def begin(self, phase: Phase) -> None:
+        """Go on to a phase."""
+        assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
+        self.phase = phase
+
+    def has_pool(self) -> None:
+        """A pool of ours is about to send it."""
+        self._is_ours = True
+
+    def waits_for_place(self) -> None:
+        """A place of a pool of ours is waited for."""
+        self._is_ours, self._place = True, False
+
+    def has_place(self) -> None:
+        """A place of a pool is there."""
+        self._place = True
+
+    def may_return_place(self) -> bool:
+        """Whether a place that urllib3 gives back was ever had: not where the wait for it was broken off."""
+        return self._place is not False
+
+    def take(self, lease: Lease, idle_for: float | None = None) -> None:
+        """Have a connection: one that lay idle for so long, or one that is about to be dialled (None)."""
+        self.lease, self.idle_for, self.reused = lease, idle_for, idle_for is not None
+
+    def connected(self) -> None:
+        """The connection stands: a proxy's answer to CONNECT is no part of the response."""
+        self.bytes_sent = self.bytes_received = 0
+        self.early = b""
+
+    def sending(self) -> None:
+        """A piece of the request is about to be sent."""
+        self.sends += 1
+
+    def sent(self, size: int) -> None:
+        """So many bytes were handed to the kernel."""
+        self.bytes_sent += size
+
+    def heard(self, data: bytes) -> None:
+        """Bytes came while the request was still being sent."""
+        self.early += data
+        self.bytes_received += len(data)
+
+    def take_early(self) -> bytes:
+        """Return the bytes that came while the request was being sent, once."""
+        early, self.early = self.early, b""
+        return early
+
+    def waiting(self) -> None:
+        """The request is out; after a failed send only a last look follows, and it remains one of sending."""
+        self.sent_at = self.token.boot()
+        if not self.send_failed:
+            self.begin(Phase.WAIT)
+
+    def received(self, size: int) -> None:
+        """So many bytes of the response came."""
+        self.bytes_received += size
+        if size and (self.phase is Phase.WAIT or self.phase is Phase.SEND):
+            self.phase = Phase.HEAD
+
+    def heads(self) -> None:
+        """The head is being read, of bytes that have been counted."""
+        if self.phase is Phase.WAIT or self.phase is Phase.SEND:
+            self.begin(Phase.HEAD)
+
+    def interim(self) -> None:
+        """An interim answer came: progress, and not yet the response."""
+        self.begin(Phase.WAIT)
+
+    def tunnelled(self, status: int) -> None:
+        """A proxy has answered CONNECT."""
+        self.proxy_status = status
+
+    def headed(self, status: int) -> None:
+        """The head of the response is there."""
+        self.status = status
+        self.heads()  # behind an interim answer all of it may have been there already
+        self.begin(Phase.BODY)
+
+    def trusts(self, *owners: object) -> None:
+        """Take errors that the modules of these objects raise for the transport's: a socket of another class."""
+        modules = (getattr(each, "__module__", None) or "" for each in owners)
+        self._roots |= {name.partition(".")[0] for name in modules}
+
+    def failed(self, error: BaseException) -> None:
+        """Note what ended a step of the transport: its own failure, or the caller's exception."""
+        foreign = _causes.foreign_in(error, self._roots)
+        if foreign is None:
+            self.fault = error
+        elif self.foreign is None:
+            self.foreign = foreign
+
+    def left_with(self, error: BaseException) -> None:
+        """Look for an exception of the caller's behind an error, which may come up between steps.
+
+        Not where another package's pool has sent it, whose errors are raised in its own modules.
+        """
+        if self.foreign is None and self._is_ours:
+            self.foreign = _causes.foreign_in(error, self._roots)
+
+    def send_broke(self, error: BaseException) -> None:
+        """A send call failed: the tail of the request was never handed to the kernel."""
+        self.failed(error)
+        self.send_failed = self.fault is error
+
+    def raised(self, error: BaseException) -> None:
+        """The caller's body raised while it was sent."""
+        if self.phase is Phase.SEND and self.fault is None and self.foreign is None:
+            self.foreign = error
+
+    def answered(self, status: int) -> None:
+        """A response was made of it, by a mock too."""
+        self.status = status
+
+    # -- what follows the response ----------------------------------------------------------------
+
+    def hand_out(self) -> None:
+        """The response is handed out before the end of its body, which will be told."""
+        self.is_handed_out = True
+
+    def waited(self, silence: float) -> None:
+        """No byte of the body has come for so long."""
+        self.longest_gap = max(self.longest_gap, silence)
+
+    def body_begun(self) -> None:
+        """Bytes of the body came."""
+        if self.first_byte is None:
+            self.first_byte = self.age
+
+    def event_came(self) -> None:
+        """An event came."""
+        if self.first_event is None:
+            self.first_event = self.age
 
     @property
-    def sent(self) -> Sent:
-        """How much of the request went out.
+    def hears_stalls(self) -> bool:
+        """Whether a silence is to be told while it lasts, which is done once."""
+        return not self._has_stalled and self.trace.hears_stalls
 
-        Only a failing send call proves that the tail did not: the kernel may hold, and deliver, all that it took.
+    def stalled(self, silence: float, idle_timeout: float) -> None:
+        """Nothing has come for a part of the limit."""
+        self._has_stalled = True
+        self.trace.stalled(self, silence, idle_timeout)
+
+    def stream_ended(self, error: BaseException | None, *, events: int, complete: bool) -> None:
+        """The body of the response has ended. A silent or broken one implicates its generation."""
+        self.is_handed_out = False  # it is told once
+        self.events_received += events
+        silent = isinstance(error, StreamIdle) and error.clock == "bytes"
+        if self.lease is not None and (silent or isinstance(error, StreamBroken)):
+            self.lease.retire("StreamIdle" if silent else "StreamBroken", self.token.id)
+        self.trace.stream_ended(self, error, complete=complete)
+
+    # -- what others ask --------------------------------------------------------------------------
+
+    @property
+    def age(self) -> float:
+        """Seconds since the attempt began."""
+        return self.token.boot() - self.since
+
+    def errno_of(self, error: BaseException) -> int | None:
+        """Return the system's error number behind an error of it, else behind the fault that was recorded.
+
+        After a failed send urllib3 raises the end that its last look met, which has none.
         """
-        if self.send_failed:
-            return Sent.PART if self.bytes_sent else Sent.NONE
-        return (
-            Sent.ALL
-            if self.phase in (Phase.WAIT, Phase.HEAD, Phase.BODY) or self.sends
-            else Sent.NONE
-        )
+        number = _causes.errno_of(error)
+        return number if number or self.fault is None else _causes.errno_of(self.fault)
 
     @property
     def body_touched(self) -> bool:
-        """Whether a block of the body has been taken: the head is one send call of its own, before all blocks."""
+        """Whether a block of the body has been taken: the head is a send call of its own, before all blocks."""
         return self.sends > 1 or (self.sends == 1 and not self.send_failed)
 
-    def record(self, elapsed: float, error: str | None = None) -> AttemptRecord:
+    def record(self, error: str | None = None) -> AttemptRecord:
         """Return what is told of it."""
         return AttemptRecord(
             self.number,
@@ -154,27 +352,5 @@ class Attempt:
             self.bytes_received,
             self.status,
             error,
-            elapsed,
+            self.age,
         )
-
-
-_CURRENT: ContextVar[Attempt | None] = ContextVar("resilient_requests_attempt", default=None)
-
-
-class current:  # noqa: N801  # reads as a statement: ``with current(attempt)``
-    """Make ``attempt`` the one that connections of this thread (or greenlet) write to."""
-
-    __slots__ = ("_attempt", "_outer")
-
-    get = staticmethod(_CURRENT.get)
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        # A body iterator may send a request of its own in the middle of ours: restore, do not clear.
-        self._outer = _CURRENT.get()
-        _CURRENT.set(self._attempt)
-
-    def __exit__(self, *exc_info: object) -> None:
-        _CURRENT.set(self._outer)

@@ -1,13 +1,8 @@
-"""What happens to calls and connections, as frozen events for observers and log lines for operators."""
+"""What happens to calls and connections, as frozen events."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Any
-
-from resilient_requests import _checks
+from dataclasses import dataclass
 
 __all__ = [
     "AttemptFailed",
@@ -15,18 +10,12 @@ __all__ = [
     "AttemptSucceeded",
     "ConnectionOpened",
     "ConnectionRecycled",
-    "Emitter",
     "Event",
-    "Observer",
     "PoolRotated",
     "RetryDenied",
     "RetryScheduled",
     "StreamEnded",
 ]
-
-# A library must not print where the application has configured no logging.
-_ROOT = logging.getLogger("resilient_requests")
-_ROOT.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +95,8 @@ class ConnectionOpened(Event):
     """A connection was dialled, in ``elapsed`` seconds: name resolution and TCP took ``connect`` of them.
 
     ``handshake``: the rest, for TLS and for a proxy's CONNECT; ``tls``: the version, None without TLS.
+    ``family``: "IPv4" or "IPv6", of the proxy where there is one; ``tries``: how many addresses of the name were
+    tried, 1 where the first has answered in time. Both None where somebody else has dialled, as PySocks does.
     """
 
     attempt: int
@@ -113,6 +104,8 @@ class ConnectionOpened(Event):
     connect: float
     handshake: float
     tls: str | None
+    family: str | None = None
+    tries: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,133 +143,3 @@ class StreamEnded(Event):
     longest_gap: float
     complete: bool
     error: str | None
-
-
-Observer = Callable[[Any], object]
-
-# Level and constant message per event; a recovered failure is one WARNING, the rest is detail.
-_LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
-    RetryScheduled: (
-        "retry",
-        logging.WARNING,
-        "attempt %s at %s failed in phase %s (%s, reused=%s, idle_for=%s): next in %.3f s",
-        ("attempt", "origin", "phase", "reason", "reused", "idle_for", "wait"),
-    ),
-    RetryDenied: (
-        "retry",
-        logging.INFO,
-        "attempt %s at %s failed and is not repeated: %s",
-        ("attempt", "origin", "reason"),
-    ),
-    AttemptStarted: ("attempt", logging.DEBUG, "attempt %s at %s starts", ("attempt", "origin")),
-    AttemptSucceeded: (
-        "attempt",
-        logging.DEBUG,
-        "attempt %s at %s brought status %s (reused=%s, idle_for=%s)",
-        ("attempt", "origin", "status", "reused", "idle_for"),
-    ),
-    AttemptFailed: (
-        "attempt",
-        logging.DEBUG,
-        "attempt %s at %s failed in phase %s: %s",
-        ("attempt", "origin", "phase", "error"),
-    ),
-    ConnectionOpened: (
-        "pool",
-        logging.DEBUG,
-        "connection to %s opened in %.3f s (connect %.3f s, handshake %.3f s, %s)",
-        ("origin", "elapsed", "connect", "handshake", "tls"),
-    ),
-    ConnectionRecycled: (
-        "pool",
-        logging.DEBUG,
-        "connection to %s recycled: %s (idle_for=%s)",
-        ("origin", "reason", "idle_for"),
-    ),
-    PoolRotated: (
-        "pool",
-        logging.INFO,
-        "connections of %s retired: %s (generation %s)",
-        ("origin", "reason", "generation"),
-    ),
-    StreamEnded: (
-        "stream",
-        logging.DEBUG,
-        "stream from %s ended after %s bytes (complete=%s, longest_gap=%.3f): %s",
-        ("origin", "bytes_received", "complete", "longest_gap", "error"),
-    ),
-}
-_LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
-_STREAM = _LOGGERS[StreamEnded]
-# Asked for several times per call: one look-up, and none of an attribute.
-_ENABLED = {kind: (_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
-
-
-class Emitter:
-    """Hands events to the observers of one adapter and to the log; immutable, used from any thread."""
-
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self.observers: tuple[Observer, ...] = tuple(_checks.items("observers", observers))
-        for observer in self.observers:
-            if not callable(observer):
-                raise TypeError(f"observers must be callables, not {type(observer).__name__}")
-
-    def wants(self, kind: type[Event]) -> bool:
-        """Return whether anybody would see an event of this kind: else it need not be built."""
-        if self.observers:
-            return True
-        is_enabled_for, level = _ENABLED[kind]
-        return is_enabled_for(level)
-
-    def emit(self, event: Event) -> None:
-        """Tell every observer, then the log. An observer that raises is logged and harms nobody."""
-        for observer in self.observers:
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001  # whatever an observer does wrong must not harm the call
-                _ROOT.exception("an observer failed on %s", type(event).__name__)
-        _log(event)
-
-
-def warn_bad_environment(name: str, default: object) -> None:
-    """Log that an environment variable is unusable; its value may be a secret in the wrong place, so not that."""
-    _ROOT.warning(
-        "%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name}
-    )
-
-
-def warn_certificates(error: OSError) -> None:
-    """Log that the files of a TLS context cannot be loaded, and that the one made of them before is used on."""
-    message = "the CA bundle or client certificate cannot be loaded: using what was loaded before"
-    _ROOT.warning(message, extra={f"{_ROOT.name}.error": str(error)})
-
-
-def hears_stalls() -> bool:
-    """Return whether anybody would see that a stream stalls."""
-    return _STREAM.isEnabledFor(logging.WARNING)
-
-
-def warn_stalled(**values: Any) -> None:
-    """Log that a stream has been silent for a part of its limit; it may yet go on, so this is no event."""
-    message = "stream stalled: no byte from %s for %.3f s, limit %.3f s"
-    arguments = (values["origin"], values["silence"], values["idle_timeout"])
-    _STREAM.warning(message, *arguments, extra=_extra(values))
-
-
-def _log(event: Event) -> None:
-    kind = type(event)
-    _, level, message, arguments = _LINES[kind]
-    logger = _LOGGERS[kind]
-    if logger.isEnabledFor(level):
-        values = {field.name: getattr(event, field.name) for field in fields(event)}
-        shown = [_rounded(values[key]) for key in arguments]
-        logger.log(level, message, *shown, extra=_extra(values))
-
-
-def _rounded(value: Any) -> Any:
-    # %.3f would do it, but for a value that may be None.
-    return round(value, 3) if isinstance(value, float) else value
-
-
-def _extra(values: dict[str, Any]) -> dict[str, Any]:
-    return {f"{_ROOT.name}.{key}": value for key, value in values.items()}

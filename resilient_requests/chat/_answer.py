@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.chat._assembly import Assembly
 from resilient_requests.chat._faults import BadChunkError, ProviderError, error_of, is_transient
 from resilient_requests.chat._wire import ChunkStream
 from resilient_requests.exceptions import ChatAPIError, StreamProtocolError, StreamTruncated
-from resilient_requests.stream._stream import Heartbeat, Reader
+from resilient_requests.stream import Heartbeat, Reader
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Attempt
-    from resilient_requests.chat._censor import Censor
+    from resilient_requests.call import Attempt
+    from resilient_requests.chat._redact import Redactor
     from resilient_requests.chat._request import ChatRequest
     from resilient_requests.chat._types import ChatCompletion, ChatDelta
-    from resilient_requests.stream._sse import ServerSentEvent
+    from resilient_requests.stream import ServerSentEvent
 
 __all__ = ["Answer"]
 
@@ -62,8 +62,7 @@ class Answer:
     @property
     def attempt(self) -> Attempt | None:
         """The attempt that brought the response; None where no adapter of ours did."""
-        tap = self.reader.source.tap
-        return None if tap is None else tap.attempt
+        return self.reader.attempt
 
     @property
     def has_payload(self) -> bool:
@@ -120,7 +119,7 @@ class Answer:
 
     def _left(self) -> float:
         """Return the seconds for which more is awaited after the finish reason."""
-        now, has_usage = _clock.now().boot, self._assembly.usage is not None
+        now, has_usage = boot(), self._assembly.usage is not None
         if self._until is None:
             asked = self._dialect.asks_usage(self._request.body) and not has_usage
             self._until = now + (_USAGE_WAIT if asked else self._parser.linger)
@@ -219,7 +218,7 @@ class Answer:
         return self._deltas(event._replace(data="\n".join(lines)))
 
     @property
-    def _censor(self) -> Censor:
+    def _censor(self) -> Redactor:
         return self._request.censor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:

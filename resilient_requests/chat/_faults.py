@@ -22,7 +22,7 @@ _TRANSIENT = frozenset(
     {"server_error", "internal_error", "overloaded_error", "api_error", "rate_limit_error"}
 )
 _MOST = 1024
-"""Choices, and tool calls of one choice: an index is a place in a table that an answer must not let grow."""
+"""Of choices, and of tool calls of one choice: an answer must not let a table grow as it likes."""
 
 
 class BadChunkError(ValueError):
@@ -49,10 +49,12 @@ def is_transient(kind: str | None, code: str | int | None) -> bool:
     """Whether a repetition may succeed: by the error's type, else by its code."""
     if kind is not None:
         return kind in _TRANSIENT
-    if isinstance(code, str) and not (code.isascii() and code.isdigit()):
-        return code in _TRANSIENT
-    number = int(code or 0)
-    return number in (408, 409, 429) or 500 <= number <= 599
+    if isinstance(code, str):
+        # A status has three digits, and int() refuses thousands of them.
+        if not (len(code) == 3 and code.isascii() and code.isdigit()):
+            return code in _TRANSIENT
+        code = int(code)
+    return code in (408, 409, 429) or 500 <= (code or 0) <= 599
 
 
 def error_of(error: object) -> ProviderError:
@@ -75,7 +77,7 @@ def text(value: object) -> str:
 
 
 def as_json(value: object) -> str:
-    """Return the arguments of a call as text, which some servers send as the object itself; "" for None."""
+    """Return the arguments of a call as text, "" for None; some servers send the object itself."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
@@ -90,8 +92,11 @@ def items(value: object) -> list[dict[str, Any]]:
 
 
 def count(value: object) -> int | None:
-    """Return a number of tokens, None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a number of tokens, None for anything else, and for more than 64 bits hold."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    # Python cannot write the sum of two numbers of 4,300 digits, which JSON may hold.
+    return value if value.bit_length() < 64 else None
 
 
 def position(value: object, what: str) -> int:

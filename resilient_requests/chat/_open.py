@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import requests
 
     from resilient_requests.chat._types import ChatDelta
-    from resilient_requests.stream._stream import Heartbeat
+    from resilient_requests.stream import Heartbeat
 
 __all__ = ["stream_chat"]
 

@@ -9,8 +9,7 @@ import requests
 
 from resilient_requests.chat._answer import Answer
 from resilient_requests.exceptions import Cancelled
-from resilient_requests.retry._operation import Operation
-from resilient_requests.retry._send import IDEMPOTENCY_KEY
+from resilient_requests.retry import IDEMPOTENCY_KEY, RetryCount
 
 if TYPE_CHECKING:
     from resilient_requests.chat._request import ChatRequest
@@ -24,7 +23,7 @@ class Opener:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.operation = Operation()
+        self.operation = RetryCount()
         self._key: dict[str, str | bytes] = {}
 
     def open(self) -> Answer:

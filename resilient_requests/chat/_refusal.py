@@ -9,61 +9,68 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from resilient_requests.call import _clock
+from resilient_requests.call import boot
 from resilient_requests.exceptions import Cancelled
-from resilient_requests.stream._sse import SSEDecoder
-from resilient_requests.stream._stream import iter_bytes
+from resilient_requests.stream import Heartbeat, SSEDecoder, iter_bytes
 
 if TYPE_CHECKING:
-    from resilient_requests.chat._censor import Censor
+    from resilient_requests.chat._redact import Redactor
 
 __all__ = ["http_error"]
 
 _MOST_BYTES = 64 * 1024
 _SECONDS = 5.0
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_MEMBERS = ("error", "message", "detail", "error_description", "msg", "errors", "title", "type")
+_TAG = re.compile(r"/?[a-z]+|[!?]", re.IGNORECASE)
+_UNREAD = ("script", "style")
 
 
-def http_error(response: requests.Response, censor: Censor) -> requests.HTTPError:
-    """Return the error for a response with a bad status, its body read; the connection is given back."""
-    data = _read(response)
-    # What users of requests do next is to look at the text of the response: it has been read here, for good.
-    response._content = data
+def http_error(response: requests.Response, redactor: Redactor) -> requests.HTTPError:
+    """Return the error for a response with a bad status; the connection is given back.
+
+    The response keeps what was read of its body: at most 64 KiB, within 5 seconds.
+    """
+    response._content = response._content or _read(response)  # a hook may have read it
     response._content_consumed = True
-    status = censor.line(f"{response.status_code} {response.reason or ''}")
-    # The pages of proxies begin with it.
-    reason = re.sub(rf"^{re.escape(status)}\b[\s:.-]*", "", censor.line(_reason(data)))
+    status = redactor.line(f"{response.status_code} {response.reason or ''}")
+    reason = _reason(response._content[:_MOST_BYTES])
+    # The pages of proxies begin with the status.
+    reason = re.sub(rf"^{re.escape(status)}\b[\s:.-]*", "", redactor.line(reason))
     return requests.HTTPError(f"{status}: {reason}" if reason else status, response=response)
 
 
 def _read(response: requests.Response) -> bytes:
-    """Return as much of a body as comes in time; whatever happens to it, the status is known."""
-    found = b""
-    until = _clock.boot() + _SECONDS
+    """Return as much of a body as comes in time; the status is known, whatever becomes of it.
+
+    Nothing comes of a body that a hook has read in pieces: `iter_bytes` raises ValueError for it.
+    """
+    found = bytearray()
+    until = boot() + _SECONDS
     with (
-        suppress(requests.RequestException, Cancelled),
-        iter_bytes(response, idle_timeout=_SECONDS) as stream,
+        suppress(requests.RequestException, Cancelled, ValueError),
+        iter_bytes(response, heartbeat=_SECONDS / 10) as stream,
     ):
         for data in stream:
-            found += data
-            if len(found) >= _MOST_BYTES or _clock.boot() >= until:
+            found += b"" if isinstance(data, Heartbeat) else data
+            if len(found) >= _MOST_BYTES or boot() >= until:
                 break
-    return found
+    return bytes(found[:_MOST_BYTES])
 
 
 def _reason(data: bytes) -> str:
-    text = data.decode("utf-8", "replace").strip()
+    text = data.decode("utf-8-sig", "replace").strip()
     if text.startswith(("data:", "event:")):
         # Some gateways that were asked for a stream refuse in one.
         text = next((event.data for event in SSEDecoder().feed(data + b"\n\n")), text)
     try:
-        return _said(json.loads(text)) or text
+        # No number is a reason, and int() refuses those of thousands of digits.
+        return _said(json.loads(text, parse_int=_nothing, parse_float=_nothing)) or text
     except (ValueError, RecursionError):
-        pass
-    if "<" in text and (title := _TITLE.search(text)):
-        return title.group(1)
-    return _TAG.sub(" ", text)
+        return _text_of(text)
+
+
+def _nothing(_: str) -> None:
+    """Return None for a number."""
 
 
 def _said(value: Any) -> str:
@@ -73,15 +80,24 @@ def _said(value: Any) -> str:
     if isinstance(value, list):
         return next((found for each in value if (found := _said(each))), "")
     if isinstance(value, dict):
-        names = (
-            "error",
-            "message",
-            "detail",
-            "error_description",
-            "msg",
-            "errors",
-            "title",
-            "type",
-        )
-        return next((found for name in names if (found := _said(value.get(name)))), "")
+        return next((found for name in _MEMBERS if (found := _said(value.get(name)))), "")
     return ""
+
+
+def _text_of(page: str) -> str:
+    """Return the title of a page, else its text without tags, scripts and styles, in one pass."""
+    text, *parts = page.split("<")
+    found, until = text.split(), ""
+    for part in parts:
+        match = _TAG.match(part)
+        name = match[0].lower() if match else ""
+        if until and name != until:
+            continue
+        until = f"/{name}" if name in _UNREAD else ""
+        _, end, text = part.partition(">")
+        if not name or not end:
+            text = f"<{part}"  # it is no tag
+        elif name == "title" and text.strip():
+            return text
+        found += [] if until else text.split()
+    return " ".join(found)

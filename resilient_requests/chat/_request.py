@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from resilient_requests import _checks
-from resilient_requests.chat._censor import Censor
+from resilient_requests.chat._redact import Redactor
 from resilient_requests.chat._refusal import http_error
 from resilient_requests.chat._registry import dialect_of
-from resilient_requests.stream._stream import EVENT_STREAM
+from resilient_requests.stream import EVENT_STREAM
 
 if TYPE_CHECKING:
     from resilient_requests.chat._dialect import Dialect
@@ -57,11 +57,11 @@ class ChatRequest:
             raise http_error(response, self.censor(response))
         return response
 
-    def censor(self, response: requests.Response) -> Censor:
+    def censor(self, response: requests.Response) -> Redactor:
         """Return what keeps the secrets and the prompt of this request out of what its response says."""
         sent = [each.request for each in (*response.history, response)]
         settings = self.session.merge_environment_settings(self.url, {}, None, None, None)
-        return Censor(sent, filter(None, settings["proxies"].values()), self.body)
+        return Redactor(sent, filter(None, settings["proxies"].values()), self.body)
 
 
 def build(

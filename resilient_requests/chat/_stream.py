@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic
 from resilient_requests.chat._assembly import is_payload
 from resilient_requests.chat._text import TextStream
 from resilient_requests.exceptions import StreamBroken
-from resilient_requests.stream._stream import Heartbeat
+from resilient_requests.stream import Heartbeat
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -119,7 +119,7 @@ class ChatStream(Generic[Item_co]):
     def __del__(self) -> None:
         answer = getattr(self, "_answer", None)  # absent where the constructor has failed
         if answer is not None and not self._is_over and self._error is None:
-            answer.reader.abandon()
+            answer.reader.drop()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
 
     def _read(self) -> list[ChatDelta] | Heartbeat | None:

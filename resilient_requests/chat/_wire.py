@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 import requests
 
 from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._sse import (
-    MAX_EVENT_BYTES,
-    EventTooLarge,
-    ServerSentEvent,
-    SSEDecoder,
-)
-from resilient_requests.stream._stream import (
+from resilient_requests.stream import (
     EVENT_STREAM,
+    MAX_EVENT_BYTES,
     NDJSON,
     EventStream,
+    EventTooLarge,
     Heartbeat,
     Reader,
+    ServerSentEvent,
+    SSEDecoder,
     media_type,
 )
 
@@ -161,7 +159,7 @@ class ChunkStream(EventStream):
 
     def disregard(self) -> None:
         """The last event was no progress: the clocks go on as if it had not come."""
-        self._reader.eventless, self._reader.unyielded = self._clocks
+        self._reader.clocks.restore(*self._clocks)
 
 
 def _no_answer(reader: Reader, request: ChatRequest) -> StreamProtocolError:

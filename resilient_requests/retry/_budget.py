@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from resilient_requests import _checks
 
-__all__ = ["RetryBudget", "TokenBucket"]
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["OriginBudgets", "RetryBudget", "TokenBucket"]
+
+# A crawler must not make an adapter remember all hosts.
+_MOST_ORIGINS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +77,24 @@ class TokenBucket:
         # A clock that steps back must add nothing, and must not freeze the trickle until it has caught up.
         elapsed, self._since = max(now - self._since, 0.0), now
         self._tokens = min(self._tokens + elapsed * self._budget.trickle, self._budget.capacity)
+
+
+class OriginBudgets:
+    """The buckets of one adapter in one process, by origin; from any thread.
+
+    An origin has one from its first retry on: a full one need not be kept.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[Hashable, TokenBucket] = {}
+
+    def known(self, origin: Hashable) -> TokenBucket | None:
+        """Return the bucket of an origin; None where no retry has drawn on it."""
+        return self._buckets.get(origin)
+
+    def bucket(self, origin: Hashable, budget: RetryBudget, now: float) -> TokenBucket:
+        """Return the bucket of an origin, which is full at first; at boot time ``now``."""
+        if origin not in self._buckets and len(self._buckets) >= _MOST_ORIGINS:
+            kept = [pair for pair in list(self._buckets.items()) if not pair[1].is_full(now)]
+            self._buckets = dict(kept[-_MOST_ORIGINS + 1 :])
+        return self._buckets.setdefault(origin, TokenBucket(budget, now))

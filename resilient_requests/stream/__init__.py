@@ -1,1 +1,44 @@
-"""One response as it arrives: framing, coding, clocks, events, and the loops of requests."""
+"""One response as it arrives: framing, coding, clocks, events, and the loops of requests.
+
+`iter_bytes` and `iter_events` read any streamed response; `ResilientResponse` is what the adapter
+returns, whose old loops are prompt and honest.
+"""
+
+from resilient_requests.stream._iterators import (
+    EVENT_STREAM,
+    NDJSON,
+    ByteStream,
+    Decoder,
+    EventStream,
+    iter_bytes,
+    iter_events,
+    media_type,
+)
+from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._response import ResilientResponse, resilient
+from resilient_requests.stream._sse import (
+    MAX_EVENT_BYTES,
+    EventTooLarge,
+    ServerSentEvent,
+    SSEDecoder,
+)
+
+__all__ = [
+    "EVENT_STREAM",
+    "HEARTBEAT",
+    "MAX_EVENT_BYTES",
+    "NDJSON",
+    "ByteStream",
+    "Decoder",
+    "EventStream",
+    "EventTooLarge",
+    "Heartbeat",
+    "Reader",
+    "ResilientResponse",
+    "SSEDecoder",
+    "ServerSentEvent",
+    "iter_bytes",
+    "iter_events",
+    "media_type",
+    "resilient",
+]

@@ -1,268 +1,330 @@
-"""The body of one response as it arrives: framing and content coding undone."""
+"""The body of one response as it arrives: framing and content coding undone, and one state."""
 
 from __future__ import annotations
 
+import enum
 import http.client
-import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
+import requests
 import urllib3
 
-from resilient_requests.call._attempt import Attempt, Limits, Phase
-from resilient_requests.call._cancel import Call
-from resilient_requests.stream._chunked import ChunkedDecoder, ChunkedError
+from resilient_requests.call import Attempt, Phase
+from resilient_requests.exceptions import Cancelled
 from resilient_requests.stream._coding import ContentDecoder
-from resilient_requests.transport._exchange import Exchange, Tap, is_bodiless
+from resilient_requests.stream._framing import ChunkFraming, CloseFraming, LengthFraming
+from resilient_requests.stream._unread import Unread
+from resilient_requests.transport import RawResponse, SocketReader, is_bodiless, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from resilient_requests.stream._framing import Framing
 
-    import requests
-
-__all__ = ["Body", "ForeignBody", "Source", "Turn", "body_of", "is_rewired", "is_used"]
+__all__ = ["Body", "BodyState", "body_of", "is_rewired", "is_used"]
 
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
-_FIRST_PART = 1024
 
 
-class Holder(Protocol):
-    """Who reads a body, and may hold some of it that was not handed out yet."""
+class BodyState(enum.Enum):
+    """Where the reading of a body stands."""
 
-    def give_back(self) -> None:
-        """Hand to the source's ``unread`` what is held: another is about to read on."""
-
-
-# Weak, since whoever holds a part of a body keeps its response.
-Turn = weakref.ref[Holder]
-
-
-class Source(Protocol):
-    """What a stream reads from; ``tap`` is None where there is no socket to speak of."""
-
-    error: BaseException | None  # what has ended it, for all who go on reading
-    is_done: bool
-    is_closed: bool  # before its end, by who read it
-    is_dropped: bool  # before its end, with its reader
-    turn: Turn | None  # of who reads now
-
-    @property
-    def tap(self) -> Tap | None: ...
-    @property
-    def is_between_chunks(self) -> bool:
-        """Whether what was read so far ends with a chunk of the chunked framing."""
-
-    def read(self) -> bytes:
-        """Return the next bytes; b"" where some came that give no content yet, or at the end (``is_done``)."""
-
-    def take_turn(self, turn: Turn | None) -> None:
-        """Let another read: whoever has read until now gives back what it holds."""
-
-    def unread(self, data: bytes) -> None:
-        """Take bytes back: the next read returns them."""
-
-    def skip_lf(self) -> None:
-        """Leave out an LF that comes next: it ends a line of which the CR was all that had arrived."""
-
-    def close(self) -> None:
-        """Close the connection, which is in the middle of a body, and give its place back."""
+    OPEN = "open"  # more may come
+    ENDED = "ended"  # the framing said so
+    FAILED = "failed"  # broken, idle, cancelled: the error is kept and raised again
+    CLOSED = "closed"  # closed before its end: to read on is an error, never an end
+    DROPPED = "dropped"  # a loop over it was dropped before its end
 
 
-class _Shared:
-    """What those who read one body, one after the other or in turns, leave to each other."""
-
-    def __init__(self, *, is_closed: bool = False) -> None:
-        self.error: BaseException | None = None
-        self.is_done = self.is_closed = is_closed
-        self.is_dropped = False
-        self.turn: Turn | None = None
-        self._unread = b""
-        self._part = _FIRST_PART
-        self._is_behind_cr = False
-
-    def take_turn(self, turn: Turn | None) -> None:
-        before, self.turn, self._part = self.turn, turn, _FIRST_PART
-        holder = before() if before is not None and before is not turn else None
-        if holder is not None:
-            holder.give_back()
-
-    def unread(self, data: bytes) -> None:
-        self._unread = data + self._unread
-        self.is_done &= not data
-
-    def _reread(self) -> bytes:
-        """Return some of what was given back: a little at first, since loops in turns give the rest back again."""
-        part, self._part = self._part, self._part * 4
-        data, self._unread = self._unread[:part], self._unread[part:]
-        return data
-
-    def skip_lf(self) -> None:
-        self._is_behind_cr = True
-
-    def _without_lf(self, read: Callable[[], bytes]) -> bytes:
-        self._is_behind_cr = False
-        data = b""
-        try:
-            data = read()
-        finally:
-            self._is_behind_cr = not (data or self.is_done)
-        return data.removeprefix(b"\n")
+_NEXT = {
+    BodyState.OPEN: frozenset(BodyState) - {BodyState.OPEN},
+    BodyState.ENDED: frozenset(),
+    BodyState.FAILED: frozenset(),
+    BodyState.CLOSED: frozenset({BodyState.FAILED}),  # a reader in another thread notices
+    BodyState.DROPPED: frozenset({BodyState.CLOSED, BodyState.FAILED}),
+}
 
 
-class Body(_Shared):
-    """Reads past http.client and urllib3, which hold bytes back and lose them on a cut; owned by one thread.
+class Body:
+    """The body of one response, over all loops that read it; owned by one thread, but for ``close``.
 
-    ``read`` raises TimeoutError when nothing came within the tap's limit (it may be called again then), OSError,
-    urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where the peer leaves too early.
+    ``state`` says where its reading stands; ``socket`` is None where there is none to speak of;
+    ``reader`` counts the readers there were: the last one reads now. ``error`` has ended it, and
+    ``fault`` is that error before a reader named it.
     """
 
-    def __init__(
-        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, tap: Tap
-    ) -> None:
-        super().__init__()
-        self.tap = tap
-        self._raw: Any = raw
-        self._exchange = exchange
-        # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
-        is_chunked = raw.chunked and not is_bodiless(exchange)
-        self._chunks = ChunkedDecoder(raw.chunk_left or 0) if is_chunked else None
-        self._left = (
-            None if is_chunked else exchange.length
-        )  # None: the framing tells the end, or the peer's leaving
-        self._coding = ContentDecoder(raw)
-        self._ahead: bytes | None = (
-            None  # read, and not unframed yet; None: ask http.client what it has read
-        )
-        self._size = _SMALL
+    socket: SocketReader | None = None
+
+    def __init__(self, raw: Any) -> None:
+        self.state = BodyState.OPEN
+        self.reader = 0
+        self.error: BaseException | None = None
+        self.fault: BaseException | None = None
+        self._raw = raw
+        self._unread: Unread | None = None
+        self._has_begun = False  # content was handed out
+        self._closed_by: int | None = None  # the thread
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.state.value}>"
 
     @property
-    def is_between_chunks(self) -> bool:
-        return self._chunks is not None and self._chunks.is_between_chunks and not self._unread
+    def unread(self) -> Unread:
+        """The bytes that a loop has received and nobody was given."""
+        if self._unread is None:
+            self._unread = Unread()
+        return self._unread
 
-    def read(self) -> bytes:
-        if self._unread or self._is_behind_cr or self._exchange.isclosed():
-            return self._without_lf(self.read) if self._is_behind_cr else self._left_over()
+    def refuse_used_up(self, *, is_first: bool) -> None:
+        """Raise StreamConsumedError, as requests does, where the first loop finds nothing left."""
+        if is_first and self.state is BodyState.ENDED and not self._unread:
+            raise requests.exceptions.StreamConsumedError
+
+    def attach(self) -> int:
+        """Have one more reader, which reads from now on; return its number."""
+        self.reader += 1
+        return self.reader
+
+    def read(self) -> bytes | None:
+        """Return the next bytes; b"" at the end, None where some came that give no content yet."""
+        if self._unread is None:
+            return self._next(joined=True)
+        if self._unread:
+            return self._unread.take_all()
+        content = self._next(joined=True)
+        if content and self._unread.is_behind_cr:
+            # An LF that belongs to a line end of which a loop over lines had the CR.
+            self._unread.add(content, ends_chunk=False)
+            return self._unread.take_all() or None
+        return content
+
+    def receive(self, *, whole_chunks: bool) -> bytes | None:
+        """Add the next bytes to ``unread``, and return them, as `read`.
+
+        ``whole_chunks``: bytes of one chunk of the framing only; b"" also where one ends.
+        """
+        content = self._next(joined=not whole_chunks)
+        ends = whole_chunks and self._ends_chunk()
+        if content:
+            self.unread.add(content, ends_chunk=ends)
+        elif content is None and ends and self.unread.end_chunk():
+            return b""
+        return content
+
+    def _next(self, *, joined: bool) -> bytes | None:
+        """Return the next bytes past ``unread``; of one chunk of the framing only unless ``joined``."""
+        raise NotImplementedError
+
+    def _ends_chunk(self) -> bool:
+        """Whether the bytes that came last end a chunk of the framing."""
+        return False
+
+    def _give_up(self) -> None:
+        """Close the connection, which is in the middle of the body, and give its place back."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException, fault: BaseException | None) -> None:
+        """End with an error, and the fault that it is the reader's name for; the connection is closed."""
+        self.error, self.fault = error, fault
+        self._end(BodyState.FAILED)
+        self._give_up()
+
+    def close(self) -> None:
+        """Close the connection where the body has not ended; harmless when repeated."""
+        if self._end(BodyState.CLOSED):
+            self._closed_by = threading.get_ident()
+            self._give_up()
+
+    def drop(self) -> None:
+        """Close the socket alone, for a finalizer: this thread may hold the lock of the pool's queue."""
+        if self._end(BodyState.DROPPED):
+            self._raw.close()
+
+    def _end(self, state: BodyState) -> bool:
+        """Go on to a state; return whether it is a new one."""
+        if self._unread is not None:
+            self._unread.clear()
+        if state not in _NEXT[self.state]:
+            return False
+        self.state = state
+        return True
+
+    def _when_over(self) -> bytes:
+        """Return b"" at the end, and for a body that the thread that reads it has closed, as requests does.
+
+        Raises the error that has ended it. A body that another thread has closed, such as a timer's, is
+        an error, too: it must not look like a whole one.
+        """
+        if self.state is BodyState.ENDED:
+            return b""
+        if self.error is not None:
+            raise self.error
+        if self.socket is not None:
+            self.socket.attempt.token.check()
+        if self.state is BodyState.DROPPED:
+            raise requests.exceptions.StreamConsumedError
+        if self._closed_by == threading.get_ident() or not (self._has_begun or self._closed_by):
+            return b""
+        raise Cancelled("the response was closed before the end of its body")
+
+
+class SocketBody(Body):
+    """Reads past http.client and urllib3, which hold bytes back and lose them on a cut.
+
+    ``read`` raises TimeoutError when nothing came within the socket's limit (it may be called again
+    then), OSError, urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where
+    the peer leaves too early.
+    """
+
+    socket: SocketReader
+
+    def __init__(
+        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, sock: SocketReader
+    ) -> None:
+        super().__init__(raw)
+        self.socket = sock
+        self._exchange: Any = exchange  # typeshed does not say that ``fp`` may be None
+        self._framing = _framing_of(raw, exchange)
+        self._coding = ContentDecoder(raw)
+        self._is_coded = self._coding.is_coded
+        self._pieces: deque[bytes] = deque()  # framing undone, coding not yet
+        # Where http.client has read the head, it may have read more.
+        self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
+        self._size = _SMALL
+
+    def _next(self, *, joined: bool) -> bytes | None:
+        if self._is_over():
+            return self._when_over()
+        if self._pieces or self._coding.has_more:
+            # Nothing is read from the socket, which would tell that the call was ended.
+            self.socket.attempt.token.check()
         if self._coding.has_more:
-            if self.tap.attempt.call.is_ended:
-                self.tap.attempt.call.check()
-            return self._coding.decode(b"")
-        if self._left == 0 or (self._chunks is not None and self._chunks.is_done):
+            return self._coding.decode(b"") or None
+        if not self._pieces and not self._receive(joined=joined):
             return self._finish()
-        if self._ahead is None:
-            self._ahead = self.tap.buffered(self._exchange.fp)
-        data, self._ahead = self._ahead or self.tap.recv(self._size), b""
-        if not data:
-            return self._finish()
+        piece = self._pieces.popleft() if self._pieces else b""
+        content = self._coding.decode(piece) if self._is_coded else piece
+        # Not one read later: the end may be all that follows, and a caller who stops here has a whole
+        # response. Where the coding is not whole an error follows, and the content comes first.
+        if self._framing.is_over and not self._pieces and self._is_whole():
+            self._finish()
+        if content:
+            self._has_begun = True
+            return content
+        return b"" if self._has_ended() else None
+
+    def _is_over(self) -> bool:
+        if self._exchange.fp is None and self.state is BodyState.OPEN:  # closed, and not through us
+            self.socket.attempt.token.check()
+            self._end(BodyState.CLOSED)
+            self._give_up()
+        return self.state is not BodyState.OPEN
+
+    def _is_whole(self) -> bool:
+        return not self._is_coded or self._coding.is_whole(framed=self._framing.is_framed)
+
+    def _receive(self, *, joined: bool) -> bool:
+        """Read once, and take the framing off; False where nothing follows."""
+        framing = self._framing
+        if framing.is_over or framing.fault is not None:
+            return False
+        data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
         # A stream of small events needs no large buffer, a burst does.
         self._size = _LARGE if len(data) >= self._size else _SMALL
-        content = self._coding.decode(self._unframed(data))
-        # Not one read later: the end may be all that follows, and a caller who stops here has a whole response.
-        is_last = self._left == 0 or (self._chunks is not None and self._chunks.is_done)
-        # Where it is not whole an error follows, and the content comes first.
-        return (
-            content + self._finish() if is_last and self._coding.is_whole(framed=True) else content
-        )
+        found = framing.feed(data)
+        self._pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
+        return bool(data)
 
-    def _unframed(self, data: bytes) -> bytes:
-        if self._chunks is not None:
-            try:
-                return self._chunks.feed(data)
-            except ChunkedError as error:
-                if not error.content:
-                    raise urllib3.exceptions.ProtocolError(str(error)) from error
-                self._ahead = error.rest
-                return error.content
-        if self._left is not None:
-            data, self._ahead = data[: self._left], data[self._left :]
-            self._left -= len(data)
-        return data
+    def _has_ended(self) -> bool:
+        return self.state is BodyState.ENDED
+
+    def _recv_buffered(self) -> bytes:
+        """Return the bytes that http.client has read ahead; read once where there are none."""
+        buffer, self._buffer = self._buffer, None
+        return self.socket.buffered(buffer) or self.socket.recv(self._size)
+
+    def _ends_chunk(self) -> bool:
+        return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)
 
     def _finish(self) -> bytes:
-        is_framed = self._chunks is not None or self._left is not None
-        if self._left or (self._chunks is not None and not self._chunks.is_complete):
-            raise http.client.IncompleteRead(b"", self._left)
-        if not self._coding.is_whole(framed=is_framed):
+        framing = self._framing
+        if framing.fault is not None:
+            raise urllib3.exceptions.ProtocolError(str(framing.fault)) from framing.fault
+        if not framing.may_end:
+            raise http.client.IncompleteRead(b"", framing.left)
+        if not self._is_whole():
             raise http.client.IncompleteRead(b"")
-        rest = self._coding.finish()
-        self.is_done = True
-        if self._ahead or self.tap.has_unread or (self._chunks is not None and self._chunks.rest):
-            self._raw.close()  # bytes behind the body would be taken for the next response
+        self.state = BodyState.ENDED
+        if framing.surplus:
+            self.socket.leave(framing.surplus)
         self._exchange.close()
-        self.tap.close()
+        self.socket.close()
+        if self.socket.has_surplus:
+            self._raw.close()  # the pool of another adapter does not look
         self._raw.release_conn()
-        return rest
-
-    def _left_over(self) -> bytes:
-        """Return what was given back. Response.close() ends a loop, as in requests, unless the call was ended too."""
-        data = self._reread()
-        if not data and (self.is_closed or not self.is_done):
-            self.tap.attempt.call.check()
-            self.close()
-        self.is_done = self._exchange.isclosed() and not self._unread
-        return data
-
-    def close(self) -> None:
-        self.is_closed, self.is_done = self.is_closed or not self.is_done, True
-        self._unread = b""
-        self._raw.close()
-        self.tap.close()
-        self._raw.release_conn()
-
-
-class ForeignBody(_Shared):
-    """The body of a response without a socket of its own, such as a mock's."""
-
-    tap: Tap | None = None
-    is_between_chunks = False
-
-    def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
-        super().__init__(is_closed=is_closed)
-        self._raw = raw
-
-    def read(self) -> bytes:
-        if self._is_behind_cr:
-            return self._without_lf(self.read)
-        if self._unread:
-            return self._reread()
-        if not self.is_done:
-            # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
-            read1 = (
-                getattr(self._raw, "read1", None)
-                if isinstance(self._raw, urllib3.BaseHTTPResponse)
-                else None
-            )
-            data: bytes = (
-                read1(_LARGE, decode_content=True) if read1 is not None else self._raw.read(_LARGE)
-            )
-            self.is_done = not data
-            return data
         return b""
 
-    def close(self) -> None:
-        self.is_closed, self.is_done = self.is_closed or not self.is_done, True
-        self._unread = b""
+    def _give_up(self) -> None:
+        self._pieces.clear()
+        self._raw.close()
+        self.socket.close()
+        self._raw.release_conn()
+
+
+class ForeignBody(Body):
+    """The body of a response without a socket of its own, such as a mock's, or one that was read in part."""
+
+    def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
+        super().__init__(raw)
+        if is_closed:
+            self.state = BodyState.CLOSED
+
+    def _next(self, *, joined: bool) -> bytes | None:  # noqa: ARG002  # chunks are not seen here
+        if self.state is not BodyState.OPEN:
+            return self._when_over()
+        # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
+        is_urllib3s = isinstance(self._raw, urllib3.BaseHTTPResponse)
+        read1 = getattr(self._raw, "read1", None) if is_urllib3s else None
+        data: bytes = (
+            self._raw.read(_LARGE) if read1 is None else read1(_LARGE, decode_content=True)
+        )
+        self._has_begun = self._has_begun or bool(data)
+        if not data:
+            self.state = BodyState.ENDED
+        return data
+
+    def _give_up(self) -> None:
         self._raw.close()
         getattr(self._raw, "release_conn", lambda: None)()
 
 
-def body_of(response: requests.Response) -> Source:
-    """Return the reader for a streamed response; one of another adapter is adopted with its own read timeout.
+def _framing_of(raw: Any, exchange: http.client.HTTPResponse) -> Framing:
+    # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
+    if raw.chunked and not is_bodiless(exchange):
+        return ChunkFraming(raw.chunk_left or 0)
+    if exchange.length is None:
+        return CloseFraming()
+    return LengthFraming(exchange.length)
 
-    A response of ours has one for good: who reads on, goes on where another has stopped.
+
+def body_of(response: requests.Response) -> Body:
+    """Return the body of a streamed response; one of another adapter is adopted with its own read timeout.
+
+    A response of ours has one for good: a reader goes on where another has stopped.
     """
-    source: Source | None = getattr(response, "_source", None)
-    if source is None:
-        source = _body_of(response.raw)
-        if hasattr(response, "_source"):
-            vars(response)["_source"] = source
-    return source
+    body: Body | None = getattr(response, "_body", None)
+    if body is None:
+        body = _body_of(response.raw)
+        if hasattr(response, "_body"):
+            vars(response)["_body"] = body
+    return body
 
 
 def is_used(response: requests.Response) -> bool:
     """Return whether the body of a response has been read to its end, or given up."""
-    source: Source | None = getattr(response, "_source", None)
-    if source is not None:
-        source.take_turn(None)  # else what a loop holds would not count
-        return source.is_done and source.error is None
+    body: Body | None = getattr(response, "_body", None)
+    if body is not None:
+        return body.state in (BodyState.ENDED, BodyState.CLOSED) and not body.unread
     exchange = getattr(response.raw, "_original_response", None)
     is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()
     return bool(
@@ -273,15 +335,13 @@ def is_used(response: requests.Response) -> bool:
 
 
 def is_rewired(raw: Any) -> bool:
-    """Return whether somebody has put a file of their own under urllib3's response: a cache that sees what is read."""
+    """Return whether somebody has put a file of their own under urllib3's response: a cache that sees the bytes."""
     exchange = getattr(raw, "_original_response", None)
-    return (
-        isinstance(exchange, http.client.HTTPResponse)
-        and getattr(raw, "_fp", exchange) is not exchange
-    )
+    is_response = isinstance(exchange, http.client.HTTPResponse)
+    return is_response and getattr(raw, "_fp", exchange) is not exchange
 
 
-def _body_of(raw: Any) -> Source:
+def _body_of(raw: Any) -> Body:
     exchange = getattr(raw, "_original_response", None)
     # vcrpy's stand-in for urllib3's response says that it is http.client's too.
     if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(
@@ -291,20 +351,17 @@ def _body_of(raw: Any) -> Source:
     if exchange.isclosed() or raw.tell():
         # urllib3 may hold some that it has decoded for nobody yet.
         return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
-    if isinstance(exchange, Exchange):
-        return Body(raw, exchange, exchange.tap)
+    if isinstance(exchange, RawResponse):
+        return SocketBody(raw, exchange, exchange.reader)
     sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)
-    return ForeignBody(raw) if sock is None else Body(raw, exchange, _adopt(sock))
+    return ForeignBody(raw) if sock is None else SocketBody(raw, exchange, _adopt(sock))
 
 
-def _adopt(sock: Any) -> Tap:
-    idle = sock.gettimeout()
-    call = Call()
-    call.is_sending = False
-    limits = Limits(connect=None, write=None, response=None, idle=idle)
-    attempt = Attempt(call, 1, limits, fresh=True, since=call.boot())
-    attempt.phase = Phase.BODY
-    tap = Tap(sock, attempt, idle)
-    tap.until = None
-    call.watch(sock)
-    return tap
+def _adopt(sock: Any) -> SocketReader:
+    """Return the reader for the socket of another adapter's response, under that socket's timeout."""
+    idle = timed(sock).gettimeout()
+    attempt = Attempt.unobserved(idle, Phase.BODY)
+    reader = SocketReader(sock, attempt, idle)
+    reader.begin_body(idle, ends_with_connection=False)
+    attempt.token.watch(sock)
+    return reader

@@ -1,106 +1,281 @@
-"""Content codings undone as the bytes arrive, and whether a coded body is whole; no I/O."""
+"""Content codings undone as the bytes arrive, a bounded piece at a time; no I/O."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 import zlib
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
-from urllib3.response import GzipDecoderState, HTTPResponse
+from urllib3.exceptions import DecodeError
+
+from resilient_requests.stream import _inflate
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import urllib3
 
 __all__ = ["ContentDecoder"]
 
-# So much is decoded at a time: a body of zeros grows a thousandfold.
-_PIECE = 4096
-# A stored block (RFC 1951 3.2.4), whose text comes out of a decoder that stands between two blocks, and of no other.
-# The unused bits of its first byte are ones, since zeros would end a block with fixed codes.
-_TEXT = b"nothing is held between 2 blocks"
-_BLOCK = b"\xf8\x20\x00\xdf\xff" + _TEXT
-# The last meta-block of brotli, an empty one (RFC 7932 9.2): it ends a decoder that stands between two, and no other.
-_LAST = b"\x03"
+# What is handed out at a time, and handed on between the codings of a chain. Of 2 MB of text, 256
+# KiB at a time save 7 % of the time with gzip, and 2 % with br.
+_PIECE = 64 * 1024
+_MOST_CODINGS = 5  # as in urllib3
+# In bits: 4 MiB. Only the innermost coding gives what somebody reads. The outer ones of a chain
+# would hold 128 MiB each, if zstd's own limit were theirs.
+_OUTER_WINDOW = 22
+
+
+def _imported(*names: str) -> Any:
+    for name in names:
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    return None
+
+
+# The packages that urllib3 imports, in its order; `zstandard` is the one of urllib3 < 2.6.
+_BROTLI = _imported("brotlicffi", "brotli")
+_ZSTD = _imported("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+_ZSTANDARD: Any = _imported("zstandard") if _ZSTD is None else None
+
+
+class _TooLarge(ValueError):
+    """The body asks for more memory than it is given."""
+
+
+_ERRORS: tuple[type[Exception], ...] = (
+    zlib.error,
+    _TooLarge,
+    *(() if _BROTLI is None else (_BROTLI.error,)),
+    *(module.ZstdError for module in (_ZSTD, _ZSTANDARD) if module is not None),
+)
+
+
+class Coding(Protocol):
+    """Undoes one coding, or a chain of them."""
+
+    has_more: bool  # perhaps: asking again is the only way to know
+
+    def decode(self, data: bytes, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of content; ``data`` is b"" while there is more."""
+
+    def is_whole(self, *, framed: bool) -> bool:
+        """Return whether the body may end here; see `ContentDecoder.is_whole`."""
 
 
 class ContentDecoder:
-    """Undoes the Content-Encoding of one response with urllib3's own decoders; one thread.
+    """Undoes the Content-Encoding of one response, as urllib3 does; one thread.
 
-    Raises urllib3's DecodeError for bytes that are no such coding.
+    A coding that urllib3 leaves alone here is left alone. Raises urllib3's DecodeError for bytes
+    that are no such coding, and for any bytes where there are more than five codings.
     """
 
     def __init__(self, raw: urllib3.HTTPResponse) -> None:
-        self._coding: Any = raw
-        self._coding._init_decoder()
-        self._decoder = self._coding._decoder
-        self._decoders = [] if self._decoder is None else _each(self._decoder)
-        # Both packages for brotli may keep a part of what a piece gives, until they are asked once more.
-        self._withholds = self._decoder is not None and any(map(_is_brotli, self._decoders))
-        self._packed = b""
-        self._is_fed = False
-        self._is_complete: bool | None = None
-        self.has_more = False  # whether there is something to decode before the next read
+        self._names = raw.headers.get("content-encoding", "").lower()
+        self._coding = _coding_of(self._names, raw.CONTENT_DECODERS) if self._names else None
+        self.is_coded = self._coding is not None
+        self.has_more = False  # whether `decode` may give something without more bytes
 
     def decode(self, data: bytes) -> bytes:
-        """Return what the next piece of ``data`` and of all before it gives; call again with b"" for more."""
-        if self._decoder is None:
+        """Return what the next bytes of the body give, at most 64 KiB where there is a coding.
+
+        While ``has_more``, call again with b"". An empty answer says nothing about the end.
+        """
+        if self._coding is None:
             return data
-        self._packed += data
-        piece, self._packed = self._packed[:_PIECE], self._packed[_PIECE:]
-        self._is_fed |= bool(piece)
-        content = bytes(self._coding._decode(piece, decode_content=True, flush_decoder=False))
-        self.has_more = bool(self._packed) or (self._withholds and bool(content))
+        try:
+            content = self._coding.decode(data, _PIECE)
+        except _ERRORS as error:
+            said = f"Received response with content-encoding: {self._names}"
+            raise DecodeError(f"{said}, but failed to decode it.", error) from error
+        self.has_more = self._coding.has_more
         return content
 
-    def finish(self) -> bytes:
-        """Return what is left at the end of the body."""
-        return bytes(self._decoder.flush()) if self._decoder is not None and self._is_fed else b""
+    def is_whole(self, *, framed: bool) -> bool:
+        """Return whether the body may end here; nothing can be decoded afterwards.
+
+        ``framed``: the framing vouches for the end. Then a body is whole, too, that was only
+        flushed, that lacks its checksum, or that has the beginning of another member of gzip
+        behind it, which has given nothing.
+        """
+        return self._coding is None or (not self.has_more and self._coding.is_whole(framed=framed))
+
+
+def _coding_of(names: str, known: Collection[str]) -> Coding | None:
+    """Return what undoes the codings of a header in lower case; None where they are left alone."""
+    several = [name.strip() for name in names.split(",")]
+    if not any(name in known for name in (several if len(several) > 1 else [names])):
+        return None
+    if len(several) > _MOST_CODINGS:
+        return _TooMany(len(several))
+    # The last one was applied last. urllib3 takes for deflate what it does not know beside others.
+    codings = [
+        _one(name if name in known else "deflate", is_outer=place > 0)
+        for place, name in enumerate(several)
+    ]
+    return codings[0] if len(codings) == 1 else _Chain(codings[::-1])
+
+
+def _one(name: str, *, is_outer: bool) -> Coding:
+    if name == "br":
+        return _Brotli(is_outer=is_outer)
+    if name == "zstd":
+        return _Zstd(is_outer=is_outer)
+    return _inflate.deflate() if name == "deflate" else _inflate.gzip()
+
+
+class _TooMany:
+    """More codings than anybody has a use for; an empty body has none of them."""
+
+    has_more = False
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def decode(self, _data: bytes, _limit: int) -> bytes:
+        number = f"{self._number} > {_MOST_CODINGS}"
+        raise DecodeError(f"Too many content encodings in the chain: {number}")
+
+    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # of the protocol
+        return True
+
+
+class _Chain:
+    """Codings that were applied one over the other, the outermost first."""
+
+    has_more = False
+
+    def __init__(self, codings: list[Coding]) -> None:
+        self._codings = codings
+
+    def decode(self, data: bytes, limit: int) -> bytes:
+        # An inner coding that has more gives it first, or what it holds would grow and grow.
+        first = max((at for at, coding in enumerate(self._codings) if coding.has_more), default=0)
+        for coding in self._codings[first:]:
+            data = coding.decode(data, limit)
+        self.has_more = any(coding.has_more for coding in self._codings)
+        return data
 
     def is_whole(self, *, framed: bool) -> bool:
-        """Return whether the coded body may end here; nothing can be decoded afterwards.
-
-        ``framed``: the framing vouches for the end; then a body that was only flushed, without its trailer, is whole.
-        """
-        if self.has_more:
-            return False
-        if self._is_complete is None:  # brotli can be asked once
-            self._is_complete = not self._is_fed or all(
-                _is_whole(decoder, framed) for decoder in self._decoders
-            )
-        return self._is_complete
+        return all(coding.is_whole(framed=framed) for coding in self._codings)
 
 
-def _each(decoder: Any) -> list[Any]:
-    decoders: list[Any] = getattr(decoder, "_decoders", [decoder])  # of several codings
-    return decoders
+class _Packaged:
+    """A coding undone by a package that keeps no limit, or roughly: it gets few bytes at a time."""
+
+    _sip = sys.maxsize  # so many
+
+    def __init__(self, *, is_outer: bool) -> None:
+        self._is_outer = is_outer
+        self._rest = b""  # not given to the package yet
+        self._held = memoryview(b"")  # content beyond the limit
+        self.has_more = False
+
+    def decode(self, data: bytes, limit: int) -> bytes:
+        pieces, at, left = [], 0, limit
+        if self._held:
+            pieces.append(piece := bytes(self._held[:limit]))
+            self._held, left = self._held[limit:], limit - len(piece)
+        if self._rest:
+            data = self._rest + data
+        while left > 0 and (at < len(data) or self.has_more):
+            sip = data[at : at + self._sip]
+            pieces.append(piece := self._give(sip, left))
+            at, left = at + len(sip), left - len(piece)
+            self.has_more = left <= 0 or self._is_open()
+        self._rest = data[at:]
+        content = b"".join(pieces)
+        if left < 0:
+            self._held, content = memoryview(content)[limit:], content[:limit]
+        return content
+
+    def _give(self, data: bytes, limit: int) -> bytes:
+        """Return what the package gives for these bytes; about ``limit`` where it knows one."""
+        raise NotImplementedError
+
+    def _is_open(self) -> bool:
+        """Return whether the package may give more without more bytes."""
+        raise NotImplementedError
 
 
-def _is_brotli(decoder: Any) -> bool:
-    return hasattr(getattr(decoder, "_obj", None), "is_finished")
+class _Brotli(_Packaged):
+    """RFC 7932, by the package `brotlicffi` or `brotli`."""
 
+    _has_limit = hasattr(getattr(_BROTLI, "Decompressor", None), "can_accept_more_data")  # 1.2
+    # A meta-block gives at most 16 MiB, and takes 10 bytes at least (RFC 7932 9.2).
+    _sip = _Packaged._sip if _has_limit else 8
+    # An empty last meta-block: it ends a decompressor that stands between two, and no other.
+    _LAST = b"\x03"
 
-def _is_whole(decoder: Any, framed: bool) -> bool:
-    inflater = getattr(decoder, "_obj", None)
-    # Like requests, urllib3 lets garbage pass behind a whole member of gzip.
-    if inflater is None or getattr(decoder, "_state", None) == GzipDecoderState.SWALLOW_DATA:
-        return True
-    if _is_brotli(decoder):
-        return inflater.is_finished() or (framed and _is_between_meta_blocks(decoder, inflater))
-    if not hasattr(inflater, "copy"):  # zstd
-        return bool(inflater.eof)
-    return inflater.eof or (framed and _is_between_blocks(inflater))
+    _package: Any = None  # its decompressor, from the first byte: a body without any is whole
+    _has_given = False
+    _is_between: bool | None = None
 
+    def _give(self, data: bytes, limit: int) -> bytes:
+        if self._package is None:
+            self._package = self._begun(data[0])
+        if self._has_limit:
+            content: bytes = self._package.process(data, output_buffer_limit=limit)
+        else:
+            content = self._package.process(data)
+        self._has_given = bool(content)
+        return content
 
-def _is_between_meta_blocks(decoder: Any, inflater: Any) -> bool:
-    """Return whether a brotli decompressor holds no part of a meta-block, by ending it: it cannot be copied."""
-    try:
-        return not decoder.decompress(_LAST) and bool(inflater.is_finished())
-    except HTTPResponse.DECODER_ERROR_CLASSES:
+    def _begun(self, first: int) -> Any:
+        # RFC 7932 9.1: the four lowest bits tell each window of more than 2**17 bytes.
+        if self._is_outer and first & 1 and 17 + (first >> 1 & 7) > _OUTER_WINDOW:
+            raise _TooLarge(f"an outer coding has a window of more than 2**{_OUTER_WINDOW} bytes")
+        return _BROTLI.Decompressor()
+
+    def _is_open(self) -> bool:
+        # Any version may keep some until it is asked once more. 1.2.1 says that it wants more data.
+        return self._has_given
+
+    def is_whole(self, *, framed: bool) -> bool:
+        if self._is_between is None:
+            if self._package is None or self._package.is_finished():
+                return True
+            # The question ends the decompressor, which cannot be copied: it is asked once.
+            self._is_between = self._is_between_blocks()
+        return framed and bool(self._is_between)
+
+    def _is_between_blocks(self) -> bool:
+        with suppress(_BROTLI.error):
+            return not self._package.process(self._LAST) and bool(self._package.is_finished())
         return False
 
 
-def _is_between_blocks(inflater: Any) -> bool:
-    """Return whether a zlib decompressor holds no part of a block: zlib itself does not tell."""
-    try:
-        return bool(inflater.copy().decompress(_BLOCK) == _TEXT)
-    except zlib.error:
-        return False
+class _Zstd(_Packaged):
+    """Frames of RFC 8878, by `compression.zstd`, its backport, or `zstandard` without a limit."""
+
+    # A block gives at most 128 KiB, and takes 4 bytes at least (RFC 8878 3.1.1.2).
+    _sip = _Packaged._sip if _ZSTD is not None else 128
+
+    _frame: Any = None  # from the first byte: a body without any is whole
+
+    def _give(self, data: bytes, limit: int) -> bytes:
+        if self._frame is None or self._frame.eof:
+            data = getattr(self._frame, "unused_data", b"") + data
+            if not data:
+                return b""
+            self._frame = self._begun()
+        frame = self._frame
+        content: bytes = frame.decompress(data) if _ZSTD is None else frame.decompress(data, limit)
+        return content
+
+    def _begun(self) -> Any:
+        if _ZSTD is None:
+            largest = {"max_window_size": 1 << _OUTER_WINDOW} if self._is_outer else {}
+            return _ZSTANDARD.ZstdDecompressor(**largest).decompressobj()
+        name = _ZSTD.DecompressionParameter.window_log_max
+        return _ZSTD.ZstdDecompressor(options={name: _OUTER_WINDOW} if self._is_outer else None)
+
+    def _is_open(self) -> bool:
+        if self._frame.eof:
+            return bool(self._frame.unused_data)
+        return _ZSTD is not None and not self._frame.needs_input
+
+    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # a frame knows its end
+        return self._frame is None or bool(self._frame.eof)

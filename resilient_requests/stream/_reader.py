@@ -1,37 +1,40 @@
-"""Reads one response under its clocks: silence, breaks, cancelling and release, each exactly once."""
+"""Reads one body under its clocks: silence, breaks, cancelling and release, each exactly once."""
 
 from __future__ import annotations
 
 import enum
 import http.client
 import ssl
-import sys
-import weakref
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 import urllib3.exceptions
 
-from resilient_requests.call import _clock
-from resilient_requests.call._causes import errno_of
-from resilient_requests.call._story import Pace, Story
+from resilient_requests.call import boot, errno_of
 from resilient_requests.exceptions import (
     Cancelled,
     DeadlineExceeded,
+    LoopIdle,
     StreamBroken,
     StreamIdle,
     StreamProtocolError,
 )
-from resilient_requests.stream._body import Turn, body_of
+from resilient_requests.stream._body import BodyState, body_of
+from resilient_requests.stream._clocks import Clocks, Expiry
+from resilient_requests.stream._framing import ChunkedError
+from resilient_requests.transport import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from resilient_requests.call import Attempt
+
 
 __all__ = ["HEARTBEAT", "Heartbeat", "Reader"]
 
 _BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ssl.SSLError)
-_STALLED = 3  # a stream has stalled after this part of its limit
 
 
 class Heartbeat(enum.Enum):
@@ -47,17 +50,22 @@ HEARTBEAT = Heartbeat.HEARTBEAT
 """Yielded after ``heartbeat`` silent seconds, so that a web view can notice that its browser has left."""
 
 
+class _State(enum.Enum):
+    OPEN = "open"
+    ENDED = "ended"
+    CLOSED = "closed"  # the thread that did it gets no more, another one an error
+    CANCELLED = "cancelled"
+
+
 class _NoEvent(Exception):
-    """The event clock's limit was reached."""
+    """The limit between events was reached."""
 
 
 class Reader:
-    """Reads a response under its clocks, and ends once: with its end, an error, or a close.
+    """Reads a response, and ends once: with its end, an error, or a close.
 
-    The clocks count time spent waiting, and no time of the consumer: ``silence`` since the last byte, ``eventless``
-    since the last event, ``unyielded`` since something was handed out. ``read`` belongs to one thread; ``cancel`` and
-    ``close`` may come from any. ``turn``: of who hands out what is read here, and gives back what it holds when another
-    reads; this reader itself where it is None.
+    ``read`` belongs to one thread; ``cancel`` and ``close`` may come from any. ``legacy``: for one of
+    requests' own loops, whose users know requests' own errors.
     """
 
     def __init__(
@@ -67,219 +75,253 @@ class Reader:
         idle_timeout: float | None = None,
         event_timeout: float | None = None,
         heartbeat: float | None = None,
-        turn: Turn | None = None,
+        legacy: bool = False,
     ) -> None:
         self.response = response
-        self.bytes_received = 0
-        self.source = body_of(response)
-        self.error: BaseException | None = None
-        self._turn: Turn = turn or weakref.ref(self)
-        self._take_turn()
-        self.is_done = self.source.is_done and self.error is None
-        self._tap = tap = self.source.tap
-        self._call = tap.attempt.call if tap is not None else None
-        self._idle = (
-            idle_timeout if idle_timeout is not None or tap is None else tap.attempt.limits.idle
-        )
-        self._event_timeout = event_timeout
-        self._heartbeat = heartbeat
-        self.silence = self.eventless = self.unyielded = 0.0
-        self._since = _clock.boot()
-        self._is_cancelled = self._is_reading = False
-        self._handled: BaseException | None = None  # by who reads, while it reads
-        self.tells_late = False  # its last bytes may hold events: the end is told by `close`, when they are handed out
-        # A response may be read by several loops, one after the other: it is one story.
-        self.pace: Pace = (None if tap is None else tap.pace) or Pace()
-        self._story: Story | None = None if self._call is None else self._call.story
-        self._is_timed = False
-        # With a shorter timeout first it costs no clock and no thread to tell that nothing comes.
-        self._alarm: float | None = None
-        if tap is not None and self._story is not None:
-            tap.pace, self._is_timed = self.pace, self._story.is_of_pace
-            if self._idle is not None and not self.pace.has_stalled and self._story.is_of_stalls:
-                self._alarm = self._idle / _STALLED
+        self.body = body = body_of(response)
+        self.bytes_received = self.events_received = 0
+        self._number = body.attach()
+        self._legacy = legacy
+        self._state = _State.OPEN
+        self._is_reading = False
+        self._tells_end = True
+        self._error: BaseException | None = None
+        self._closer: int | None = None  # the thread that has closed it
+        self._since = boot()
+        self._socket = sock = body.socket
+        self._attempt = attempt = None if sock is None else sock.attempt
+        hears_stalls = wants_timings = False
+        if attempt is not None:
+            idle_timeout = attempt.limits.idle if idle_timeout is None else idle_timeout
+            hears_stalls = attempt.hears_stalls
+            wants_timings = attempt.trace.wants_timings
+        self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
+        # A shorter timeout first tells of a silence while it lasts.
+        self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
+        self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
 
-    @property
-    def events_received(self) -> int:
-        """The events handed out so far."""
-        return self.pace.events_received
+    # -- reading ----------------------------------------------------------------------------------
 
-    def _take_turn(self) -> None:
-        """Go on where another has stopped."""
-        self.source.take_turn(self._turn)
-        self.error = self.error or self.source.error
-        if not self.source.is_closed:  # else the source tells what has ended it
-            self.is_done = self.source.is_done and self.error is None
+    def read(self, take: Callable[[], bytes | None] | None = None) -> bytes | Heartbeat:
+        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors.
 
-    def give_back(self) -> None:
-        """Hold nothing: what was read was handed out."""
-
-    def read(self) -> bytes | Heartbeat:
-        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors."""
-        if self.source.turn is not self._turn:
-            self._take_turn()
-        if self.error is not None:
-            raise self.error
-        if self._is_cancelled:
-            self.fail(Cancelled())
-        if self.is_done:
-            return b""
-        self._is_reading, self._handled = True, sys.exc_info()[1]
+        ``take`` gets the bytes from the body; None: all that have arrived.
+        """
+        body = self.body
+        if body.error is not None or self._state is not _State.OPEN:
+            return self._when_over()
+        self._is_reading = True
         try:
-            is_plain = (
-                self._event_timeout is None and self._heartbeat is None and not self._is_timed
-            )
-            data = self._read() if is_plain else self._read_by_clocks()
+            if self._is_clocked:
+                data = self._read_by_clocks(take or body.read)
+            else:
+                # Under the socket's own timeout: to look at a clock would cost more than all else here.
+                if (sock := self._socket) is not None:
+                    sock.limit = self._limit
+                got = (take or body.read)()
+                data = self._read_on(take or body.read) if got is None else got
+        except TimeoutError as error:
+            data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
             # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
             self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
         finally:
-            self._is_reading, self._handled = False, None
-        if isinstance(data, bytes):
-            if not self.bytes_received and data and self.pace.first_byte is None:
-                self.pace.first_byte = self._age()
-            self.bytes_received += len(data)
-        if self.source.is_done and not self.is_done:
-            self.is_done = True
-            if not self.tells_late:
+            self._is_reading = False
+        if data is HEARTBEAT:
+            return data
+        self.bytes_received += len(data)
+        if body.state is not BodyState.OPEN:
+            self._state = _State.ENDED
+            if self._tells_end and body.state is BodyState.ENDED:
                 self._tell(None, complete=True)
         return data
 
-    def _read(self) -> bytes:
-        source, tap = self.source, self._tap
-        if tap is not None:
-            tap.limit = self._idle if self._alarm is None else self._alarm
-        while True:
-            try:
-                data = source.read()
-            except TimeoutError as error:
-                if self._alarm is None or errno_of(error, self._handled) is not None:
-                    raise
-                data = self._read_alarmed(self._alarm)
-            if data or source.is_done:
-                return data
+    def tell_end_late(self) -> None:
+        """Let `close` tell the end: the last bytes hold events that are to be handed out."""
+        self._tells_end = False
 
-    def _read_alarmed(self, silence: float) -> bytes:
-        """Tell that nothing comes, and wait for the rest of the limit."""
-        tap, idle = self._tap, self._idle
-        assert tap is not None
-        assert idle is not None
-        self._ring(silence)
-        tap.limit = idle - silence
-        data = self.source.read()
-        tap.limit = idle
+    def _when_over(self) -> bytes:
+        """Return b"" for a stream that has ended; raise its error, or the one of a close elsewhere."""
+        if self.body.error is not None:
+            raise self._known_error(self.body.error)
+        if self._state is _State.CANCELLED:
+            self.fail(Cancelled())
+        if self._closer not in (None, threading.get_ident()):
+            self.fail(Cancelled("another thread has closed the stream"))
+        return b""
+
+    def _after_timeout(
+        self, error: TimeoutError, read: Callable[[], bytes | None]
+    ) -> bytes | Heartbeat:
+        try:
+            return self._read_after_stall(error, read)
+        except BaseException as later:  # noqa: BLE001  # fail() raises it again
+            self.fail(self._translated(later) if isinstance(later, Exception) else later, later)
+
+    def _read_on(self, read: Callable[[], bytes | None]) -> bytes:
+        """Read until there is any content; what has come gave none yet."""
+        while (data := read()) is None:
+            pass
         return data
 
-    def _ring(self, silence: float) -> None:
-        self._alarm = None
-        if self._story is not None and self._tap is not None and self._idle is not None:
-            self.pace.has_stalled = True
-            self._story.stalled(self._tap.attempt, silence, self._idle)
+    def _read_after_stall(self, error: TimeoutError, read: Callable[[], bytes | None]) -> bytes:
+        """Tell of a silence that has lasted for a part of its limit, and wait for the rest of that."""
+        clocks, sock = self.clocks, self._socket
+        if (
+            clocks.alarm is None
+            or clocks.idle is None
+            or sock is None
+            or errno_of(error) is not None
+        ):
+            raise error
+        clocks.waited(clocks.alarm)
+        self._tell_stall()
+        sock.limit, self._limit = clocks.idle - clocks.silence, clocks.idle
+        clocks.byte()
+        return self._read_on(read)
 
-    def _read_by_clocks(self) -> bytes | Heartbeat:
-        source, tap = self.source, self._tap
+    def _read_by_clocks(self, read: Callable[[], bytes | None]) -> bytes | Heartbeat:
+        clocks, sock = self.clocks, self._socket
         while True:
-            waits, alarm = self._waits(), None if self._idle is None else self._alarm
-            if alarm is not None:
-                waits += (alarm - self.silence,)
-            if tap is not None:
-                tap.limit = max(
-                    min((left for left in waits if left is not None), default=None) or 0.0, 0.001
-                )
-            began = _clock.boot()
+            if sock is not None:
+                if (theirs := sock.take_theirs()) is not UNSET:
+                    clocks.obey(theirs)
+                sock.limit = clocks.left()
+            began = boot()
             try:
-                data = source.read()
+                data = read()
             except TimeoutError as error:
-                if errno_of(error, self._handled) is not None:
+                self._wait(boot() - began)
+                if errno_of(error) is not None:
                     raise
-                self._wait(_clock.boot() - began)
-                if alarm is not None and self.silence >= alarm:
-                    self._ring(self.silence)
-                if (beat := self._expired(error)) is not None:
-                    return beat
+                if self._beats(error):
+                    return HEARTBEAT
                 continue
-            self._wait(_clock.boot() - began)
-            self.silence = 0.0
-            if data or source.is_done:
+            self._wait(boot() - began)
+            clocks.byte()
+            if data:
+                self._note_bytes()
+            if data is not None:
                 return data
-            if (beat := self._expired(None)) is not None:
-                return beat
+            if self._beats(None):
+                return HEARTBEAT
 
-    def _waits(self) -> tuple[float | None, ...]:
-        limits = (self._idle, self._event_timeout, self._heartbeat)
-        spent = (self.silence, self.eventless, self.unyielded)
-        return tuple(
-            None if limit is None else limit - gone
-            for limit, gone in zip(limits, spent, strict=True)
-        )
+    def _note_bytes(self) -> None:
+        if self._attempt is not None:
+            self._attempt.body_begun()
 
     def _wait(self, seconds: float) -> None:
-        self.silence += seconds
-        self.eventless += seconds
-        self.unyielded += seconds
-        self.pace.longest_gap = max(self.pace.longest_gap, self.silence)
+        self.clocks.waited(seconds)
+        if self._attempt is not None:
+            self._attempt.waited(self.clocks.silence)
+            self._tell_stall()
 
-    def _expired(self, timeout: TimeoutError | None) -> Heartbeat | None:
-        idle, event, beat = self._waits()
-        if event is not None and event <= 0:
+    def _tell_stall(self) -> None:
+        silence = self.clocks.take_stall()
+        if silence is not None and self._attempt is not None and self.clocks.idle is not None:
+            self._attempt.stalled(silence, self.clocks.idle)
+
+    def _beats(self, timeout: TimeoutError | None) -> bool:
+        """Return whether a heartbeat is due. Raises where another limit was reached."""
+        expiry = self.clocks.expired()
+        if expiry is Expiry.EVENT:
             raise _NoEvent
-        if idle is not None and idle <= 0:
+        if expiry is Expiry.IDLE:
             raise timeout or TimeoutError("timed out")
-        if beat is not None and beat <= 0:
-            self.unyielded = 0.0
-            return HEARTBEAT
-        return None
+        if expiry is Expiry.HEARTBEAT:
+            self.clocks.yielded()
+        return expiry is Expiry.HEARTBEAT
 
-    def eventless_read(self) -> Heartbeat | None:
-        """Bytes came and no event: raise the stream's error, or return HEARTBEAT, where that goes on for too long."""
+    def bytes_without_event(self) -> Heartbeat | None:
+        """Bytes came and no event: raise the stream's error, or return HEARTBEAT, where that lasts too long."""
         try:
-            return self._expired(None)
-        except _NoEvent as error:
+            return HEARTBEAT if self._beats(None) else None
+        except (_NoEvent, TimeoutError) as error:
             self.fail(self._translated(error))
 
-    def yielded(self) -> None:
+    def hand_out_event(self) -> None:
         """An event is handed out: its clocks start anew."""
-        pace = self.pace
-        if not pace.events_received:
-            pace.first_event = self._age()
-        pace.events_received += 1
-        self.eventless = self.unyielded = 0.0
+        self.events_received += 1
+        if self._is_clocked:
+            self.clocks.event_came()
+            if self._attempt is not None:
+                self._attempt.event_came()
+
+    # -- how it ends ------------------------------------------------------------------------------
 
     def fail(self, error: BaseException, cause: BaseException | None = None) -> NoReturn:
         """End with an error, which every further read raises too; the connection is closed."""
-        self.error = self.source.error = error
         if not getattr(error, "attempts", True):
             # What the call took until its response began.
             error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
-        self._release()
+        self._error = error
+        with suppress(*_BROKEN):
+            self.body.fail(error, cause)
         self._tell(error, complete=False)
         if cause is None or cause is error:
             raise error
         raise error from cause
 
+    def _known_error(self, error: BaseException) -> BaseException:
+        """Return the error of the body, by the name that this reader has for it."""
+        if self._error is None:
+            fault = self.body.fault
+            named = self._translated(fault) if isinstance(fault, Exception) else error
+            self._error = error if type(named) is type(error) else named
+        return self._error
+
     def _translated(self, error: Exception) -> BaseException:
-        if (ended := self._what_ended()) is not None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.left_with(error)
+            if attempt.foreign is not None:
+                return attempt.foreign  # the caller's own, such as a signal handler's
+        if (ended := self._ended()) is not None:
             return ended
         facts = self.facts()
         if isinstance(error, _NoEvent):
-            return StreamIdle(clock="events", idle_timeout=self._event_timeout, **facts)
+            return StreamIdle(clock="events", idle_timeout=self.clocks.event, **facts)
         is_timeout = isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError))
-        if is_timeout and errno_of(error, self._handled) is None:
-            return StreamIdle(clock="bytes", idle_timeout=self._idle, **facts)
+        if is_timeout and errno_of(error) is None:
+            idle = self._idle_limit()
+            if self._legacy:
+                return LoopIdle(self._timed_out(), idle_timeout=idle, **facts)
+            return StreamIdle(clock="bytes", idle_timeout=idle, **facts)
         if isinstance(error, urllib3.exceptions.DecodeError):
-            return StreamProtocolError("the body does not match its Content-Encoding", **facts)
+            if self._legacy:
+                # The class that requests' users know for a body that does not match its Content-Encoding.
+                return requests.exceptions.ContentDecodingError(error)
+            why = error.args[0] if error.args else error
+            return StreamProtocolError(f"the body does not match its coding: {why}", **facts)
         if isinstance(error, _BROKEN) and not isinstance(error, requests.RequestException):
-            received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
-            return StreamBroken(f"the connection was lost after {received} of the body", **facts)
+            return self._broken(error, facts)
         return error
 
-    def _what_ended(self) -> BaseException | None:
-        """Return what ended the call: our own flag decides, not what the socket raised when it was shut down."""
-        if self._is_cancelled:
+    def _broken(self, error: Exception, facts: dict[str, Any]) -> StreamBroken:
+        if self._legacy:
+            return StreamBroken(_as_urllib3(error, self.bytes_received), **facts)
+        received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
+        if isinstance(error.__cause__, ChunkedError):
+            why = f"the framing of the body is malformed after {received} of it: {error.__cause__}"
+            return StreamBroken(why, **facts)
+        return StreamBroken(f"the connection was lost after {received} of the body", **facts)
+
+    def _timed_out(self) -> urllib3.exceptions.ReadTimeoutError:
+        # The pool that urllib3 names: most of its errors are read by people.
+        pool: Any = getattr(self.response.raw, "_pool", None)
+        return urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out.")
+
+    def _idle_limit(self) -> float | None:
+        theirs = UNSET if self._socket is None else self._socket.theirs
+        return self.clocks.idle if theirs is UNSET else theirs
+
+    def _ended(self) -> BaseException | None:
+        """Return the end of the call: our own flag decides, not what the socket raised when it was shut down."""
+        if self._state is _State.CANCELLED:
             return Cancelled()
-        if self._call is not None:
+        if self._attempt is not None:
             try:
-                self._call.check()
+                self._attempt.token.check()
             except (Cancelled, DeadlineExceeded) as error:
                 return error
             except requests.ConnectionError as error:  # shut down
@@ -287,75 +329,86 @@ class Reader:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """Return what every error of this stream carries."""
+        """Return the facts that every error of this stream carries."""
         return {
             "bytes_received": self.bytes_received,
             "events_received": self.events_received,
-            "elapsed": _clock.boot() - self._since,
+            "elapsed": boot() - self._since,
             "response": self.response,
         }
 
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that brought the response; None where it has no socket."""
+        return self._attempt
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has neither ended, nor failed, nor was it closed."""
+        return self._state is _State.OPEN and self.body.error is None
+
     def cancel(self) -> None:
         """End the stream from any thread: the reader raises `Cancelled`."""
-        self._is_cancelled = True
-        if self._call is not None:
-            self._call.cancel()
+        if self._state in (_State.OPEN, _State.ENDED):
+            self._state = _State.CANCELLED
+        if self._attempt is not None:
+            self._attempt.token.cancel()
 
     def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated. Wakes another thread's read."""
+        """Close the connection where the body has not ended; harmless when repeated. Ends another thread's read."""
         if self._is_reading:
-            self.cancel()  # who reads lets go
-        elif not self.is_done and self.error is None:
-            self.source.take_turn(self._turn)  # what a loop holds is dropped, too
-            self.is_done = True
-            self._release()
-            self._tell(None, complete=False)
-        elif self.error is None:
-            self._tell(None, complete=not (self.source.is_closed or self.source.is_dropped))
+            self.cancel()  # the thread that reads lets go
+            return
+        if self._state in (_State.OPEN, _State.ENDED):
+            self._state, self._closer = _State.CLOSED, threading.get_ident()
+        if self.body.error is None:
+            with suppress(*_BROKEN):
+                self.body.close()
+            self._tell(None, complete=self.body.state is BodyState.ENDED)
+
+    def drop(self) -> bool:
+        """For ``__del__``: close the socket; return whether it was this reader's, and no other has the body now."""
+        if not self.is_open or self.body.reader != self._number:
+            return False
+        self._state = _State.CLOSED
+        with suppress(*_BROKEN):
+            self.body.drop()
+        return True
 
     @contextmanager
     def waiting_only(self, seconds: float) -> Iterator[None]:
         """Inside, HEARTBEAT comes after so many silent seconds, and no other limit holds."""
-        limits = self._idle, self._event_timeout, self._heartbeat
-        self._idle, self._event_timeout, self._heartbeat, self.unyielded = None, None, seconds, 0.0
+        before = self.clocks, self._is_clocked
+        self.clocks, self._is_clocked = Clocks(None, None, seconds, hears_stalls=False), True
         try:
             yield
         finally:
-            self._idle, self._event_timeout, self._heartbeat = limits
+            self.clocks, self._is_clocked = before
 
     def drain(self, most_bytes: int, seconds: float) -> None:
         """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
-        until = _clock.boot() + seconds
-        if self._tap is not None:
-            self._idle = None
+        until = boot() + seconds
+        if self._socket is not None:
             with suppress(requests.RequestException, Cancelled):
-                while self.error is None and not self.is_done and most_bytes > 0:
-                    self.unyielded, self._heartbeat = 0.0, until - _clock.boot()
-                    data = self.read() if self._heartbeat > 0 else HEARTBEAT
+                while self.is_open and most_bytes > 0 and (left := until - boot()) > 0:
+                    with self.waiting_only(left):
+                        data = self.read()
                     if isinstance(data, Heartbeat):
                         break
                     most_bytes -= len(data)
         self.close()
 
-    def abandon(self) -> None:
-        """For ``__del__``: close the socket, and leave the pool alone, whose lock this thread may hold."""
-        if not self.is_done and self.error is None:
-            self.is_done = self.source.is_done = self.source.is_dropped = True
-            with suppress(*_BROKEN):
-                self.response.raw.close()
-
-    def _release(self) -> None:
-        with suppress(*_BROKEN):
-            self.source.close()
-
-    def _age(self) -> float:
-        """Return the seconds since the attempt began; since reading began where it was not ours."""
-        since = self._since if self._story is None or self._tap is None else self._tap.attempt.since
-        return _clock.boot() - since
-
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
-        if self._tap is not None and not self._tap.is_told:
-            self._tap.is_told = True
-            self._tap.attempt.call.stream_ended(
-                self._tap.attempt, error, self.pace, complete=complete
-            )
+        if self._attempt is not None and self._attempt.is_handed_out:
+            self._attempt.stream_ended(error, events=self.events_received, complete=complete)
+
+
+def _as_urllib3(error: Exception, received: int) -> urllib3.exceptions.ProtocolError:
+    """Return what urllib3 makes of a cut body: code that resumes downloads looks at its words."""
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return error
+    if isinstance(error, http.client.IncompleteRead):
+        if error.expected is None:
+            return urllib3.exceptions.ProtocolError("Response ended prematurely")
+        error = urllib3.exceptions.IncompleteRead(received, error.expected)
+    return urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)

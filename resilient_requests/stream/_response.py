@@ -1,4 +1,4 @@
-"""A requests.Response whose legacy reading loops are prompt, and fail with the errors of a stream."""
+"""A requests.Response whose own reading loops are prompt, and fail with the errors of a stream."""
 
 from __future__ import annotations
 
@@ -7,44 +7,55 @@ from typing import TYPE_CHECKING, Any, cast
 import requests
 
 from resilient_requests.stream._body import is_rewired
-from resilient_requests.stream._loops import Arriving, Loop, Text, blocks, lines, split
+from resilient_requests.stream._iterators import EVENT_STREAM, NDJSON, media_type
+from resilient_requests.stream._lines import (
+    Loop,
+    TextLineLoop,
+    TextLoop,
+    blocks,
+    chunks,
+    lines,
+    parts,
+)
 from resilient_requests.stream._reader import Reader
-from resilient_requests.stream._stream import EVENT_STREAM, NDJSON, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resilient_requests.call._attempt import AttemptRecord
-    from resilient_requests.stream._body import Source
+    from resilient_requests.call import AttemptRecord
+    from resilient_requests.stream._body import Body
 
-__all__ = ["ResilientResponse"]
+__all__ = ["ResilientResponse", "resilient"]
 
 _PROMPT = NDJSON | {EVENT_STREAM}
 
 
 class ResilientResponse(requests.Response):
-    """What a `ResilientAdapter` returns: a requests.Response, to be read by one thread.
+    """The response of a `ResilientAdapter`: a requests.Response, to be read by one thread.
 
-    ``attempts`` tells what it took. ``iter_lines()`` and ``iter_content(None)`` yield what has arrived, at once;
-    ``iter_content(n)`` too for event streams, at most n bytes at a time; else blocks of n bytes as in requests. They
-    raise `StreamIdle`, `StreamBroken`, `DeadlineExceeded` and `Cancelled`. They may be used in turns, and before
-    ``content``: each goes on where the last has stopped. ``raw`` is urllib3's, with urllib3's exceptions.
+    ``attempts`` tells what it took. ``iter_lines()`` yields what has arrived, at once, and so does
+    ``iter_content(None)``, but that a chunk of a chunked body is one item, as in requests;
+    ``iter_content(n)`` too for event streams, at most n bytes at a time; else blocks of n bytes as in
+    requests. They raise `StreamIdle` (here also a ``requests.ConnectionError``), `StreamBroken`,
+    `DeadlineExceeded` and `Cancelled`. They may be used in turns, and before ``content``: each goes on
+    where the last has stopped. ``raw`` is urllib3's, with urllib3's exceptions.
     """
 
     __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012  # requests' own name and form
     attempts: tuple[AttemptRecord, ...] = ()
-    _source: Source | None = (
+    _body: Body | None = (
         None  # kept by `body_of`, so that one loop can go on where another has stopped
     )
-    _is_begun = False  # by a loop: the next one finds what is left, and be it nothing
+    _has_looped = False
 
-    @classmethod
-    def of(cls, response: requests.Response) -> ResilientResponse:
-        """Return the same response as one of ours."""
-        response.__class__ = (
-            cls  # a second object would be filled for nothing, and make a second jar of cookies
-        )
-        return cast("ResilientResponse", response)
+    def begin_loop(self) -> bool:
+        """A loop over the body begins; return whether it is the first one."""
+        is_first, self._has_looped = not self._has_looped, True
+        return is_first
+
+    def end_loops(self) -> None:
+        """A loop has come to the end of the body, which is consumed then."""
+        self._content_consumed = True
 
     def close(self) -> None:
         """Give the connection back, or close it where the body has not ended; ends another thread's read, too."""
@@ -58,10 +69,17 @@ class ResilientResponse(requests.Response):
         """The whole body, as bytes."""
         # requests says None where there is no status, and that no body has been read before.
         if self._content is False and self.status_code and self._is_for_us:
-            # Not through blocks of some size, which would only be joined again.
-            self._content = b"".join(Arriving(self))
+            self._content = b"".join(self._pieces())
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the rest of the body, not in blocks of some size, which would only be joined again."""
+        reader = Reader(self, legacy=True)
+        reader.body.refuse_used_up(is_first=self.begin_loop())
+        while data := reader.read():
+            assert isinstance(data, bytes)  # no heartbeat was asked for
+            yield data
 
     def iter_content(
         self, chunk_size: int | None = 1, decode_unicode: bool = False
@@ -71,10 +89,13 @@ class ResilientResponse(requests.Response):
         if not is_ours or not self._is_for_us:
             return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
         is_prompt = media_type(self) in _PROMPT
-        loop = Loop(arriving := Arriving(self, closes=is_prompt))
         if chunk_size is not None:
-            loop.over(lambda _chunks, _below: blocks(arriving, chunk_size, is_prompt=is_prompt))
-        return loop.over(Text(self)) if decode_unicode else loop
+            take = blocks(chunk_size, is_prompt=is_prompt)
+        else:
+            take = chunks if getattr(self.raw, "chunked", False) else parts
+        loop = Loop(self, take, closes=is_prompt, whole_chunks=True)
+        is_text = decode_unicode and self.encoding is not None
+        return TextLoop(loop, cast("str", self.encoding)) if is_text else loop
 
     @property
     def _is_for_us(self) -> bool:
@@ -85,7 +106,7 @@ class ResilientResponse(requests.Response):
 
     def iter_lines(
         self,
-        chunk_size: int | None = 512,  # noqa: ARG002  # requests' own; lines come when they come
+        chunk_size: int | None = 512,
         decode_unicode: bool = False,
         delimiter: Any = None,
     ) -> Iterator[Any]:
@@ -93,15 +114,24 @@ class ResilientResponse(requests.Response):
 
         With ``decode_unicode`` too, lines end at CR, LF and CRLF only: U+2028 and its kin are data.
         """
+        if not self._is_for_us:
+            return super().iter_lines(chunk_size, decode_unicode, delimiter)  # type: ignore[call-overload,no-any-return]
+        is_prompt = media_type(self) in _PROMPT
         encoding = self.encoding if decode_unicode else None
-        # In UTF-16 and its kin a line end is not found before decoding.
-        is_decoded = decode_unicode if delimiter else _is_wide(encoding)
-        chunks = self.iter_content(None, is_decoded)
-        loop = chunks if isinstance(chunks, Loop) else Loop(chunks)
-        loop.over((lambda chunks, below: split(chunks, delimiter, below)) if delimiter else lines)
-        if encoding is not None and not is_decoded:
-            loop.over(lambda lines, _below: (line.decode(encoding, "replace") for line in lines))
-        return loop
+        if _is_wide(encoding):
+            # In UTF-16 and its kin a line end is not found before decoding.
+            text = TextLoop(Loop(self, parts, closes=is_prompt), cast("str", encoding))
+            return TextLineLoop(text, delimiter)
+        if isinstance(delimiter, str):
+            delimiter = delimiter.encode(encoding or "utf-8")
+        return Loop(self, lines(delimiter or None), closes=is_prompt, encoding=encoding)
+
+
+def resilient(response: requests.Response) -> ResilientResponse:
+    """Return the same response as one of ours."""
+    # A second object would be filled for nothing, and make a second jar of cookies.
+    response.__class__ = ResilientResponse
+    return cast("ResilientResponse", response)
 
 
 def _is_wide(encoding: str | None) -> bool:

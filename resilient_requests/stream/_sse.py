@@ -15,6 +15,8 @@ MAX_EVENT_BYTES = (
 )  # what no honest event comes near to, and every process can spare
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _SEPARATOR = "\n\ndata: "
+_LF = 0x0A
+_new = tuple.__new__
 _MOST_DIGITS = 20  # int() refuses thousands of digits
 
 
@@ -83,6 +85,20 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Return the events that ``data`` completes. Raises `EventTooLarge`."""
+        is_between = not (self._size or self._line or self._swallow_lf)
+        is_one_line = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2
+        if (
+            is_between
+            and is_one_line
+            and data[-1] == _LF
+            and b"\r" not in data
+            and len(data) <= self._max
+        ):
+            # One event with one line of data, which is how most arrive.
+            self._at_start = False
+            text = data[6:-2].decode("utf-8", "replace")
+            # Past the named tuple's own constructor, which is Python.
+            return [_new(ServerSentEvent, ("message", text, self.last_event_id, None))]
         if self._swallow_lf and data:
             # A CR has ended the line at once; an LF right behind it belongs to it.
             data, self._swallow_lf = data.removeprefix(b"\n"), False
@@ -125,7 +141,7 @@ class SSEDecoder:
         self._at_start = False
         last_id = self.last_event_id
         events += [
-            ServerSentEvent("message", data, last_id, None)
+            _new(ServerSentEvent, ("message", data, last_id, None))
             for data in blocks[6:-2].decode("utf-8", "replace").split(_SEPARATOR)
         ]
         return True

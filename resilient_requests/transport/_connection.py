@@ -1,143 +1,223 @@
-"""Connections that note what an attempt does, obey its limits and can be ended at any moment."""
+"""Connections that tell an attempt what happens, obey its limits, and can be ended at any moment."""
 
 from __future__ import annotations
 
-import _socket
-import http.client
-import os
-import re
 import socket
 import ssl
 import sys
 import weakref
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.connection
 import urllib3.exceptions
 import urllib3.util.connection
-from urllib3.util.wait import wait_for_read, wait_for_socket
+from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import _attempt
-from resilient_requests.call._attempt import Attempt, Phase
-from resilient_requests.transport._exchange import Exchange, Tap
-from resilient_requests.transport._forkgate import GATE
+from resilient_requests.call import Attempt, Phase, foreign_in
 from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.transport._raw import RawResponse
+from resilient_requests.transport._socket import SocketReader
+from resilient_requests.transport._upload import Upload
+from resilient_requests.transport.dial import (
+    Dial,
+    callers,
+    duplicate,
+    has_only_records,
+    in_order,
+    is_ours_to_dial,
+    is_watched,
+    resolve,
+    set_own,
+    timed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import _socket
+    from collections.abc import Callable
 
-    from resilient_requests.call._cancel import Call
-    from resilient_requests.call._clock import Clock, Instant
+    from resilient_requests.call import Clock, Instant, Lease, Origin
+    from resilient_requests.transport.dial import AddressInfo, Reached, TLSContexts
 
-__all__ = ["RecyclingConnection", "derive"]
+__all__ = ["ConnectionKeeper", "RecyclingConnection", "derive"]
 
-_SLICE = 64 * 1024
-# A body so short goes into one packet with its head, or into one TLS record: half the work, here and at the server.
+# A body so short goes into one packet with its head, or into one TLS record: half the work, here
+# and at the server.
 _SHORT = 8 * 1024
 # After a failed send an answer is either on its way already or will never come.
 _LAST_LOOK = 1.0
-_REFUSAL = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [45]\d\d")
-_WHOLE_HEAD = re.compile(rb"(?:^|\r\n\r\n)HTTP/1\.[01] [2-5]\d\d.*?\n\r?\n", re.DOTALL)
-_STOCK_CREATE_CONNECTION = urllib3.util.connection.create_connection
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 class ConnectionKeeper(Protocol):
-    """What a connection needs from those who keep it."""
+    """Who keeps the connections of an adapter."""
 
     clock: Clock
+    tls: TLSContexts
 
     @property
-    def generation(self) -> int: ...
-    def share_context(self, conn: Any) -> None: ...
-    def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None: ...
+    def generation(self) -> int:
+        """The current one."""
+
+    def lease(self, origin: Origin, generation: int) -> Lease:
+        """Return the place of a connection among those of its origin."""
+
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
+        """Return the address that the last dial of its origin reached; None: none is known."""
+
+    def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
+        """A connection was dialled."""
 
 
 class RecyclingConnection(urllib3.connection.HTTPConnection):
     """The part that is laid over whatever connection class a pool has; see `derive`.
 
-    ``idle_since`` is None until it was pooled once. Owned by the thread that has checked it out.
+    ``born`` and ``generation`` are those of the last dial; ``idle_since`` is None until it was pooled
+    once. Owned by the thread that has checked it out.
     """
 
-    # Set by the pool on each connection that it makes.
-    keeper: ConnectionKeeper
-    place: Hashable = None
-    loan: Any = None  # of a blocking pool, while it is in use
-    # Set when it is dialled.
+    # Set by `enroll`; class attributes, because the constructors of SOCKS connections differ.
+    _keeper: ConnectionKeeper
+    origin: Origin
     born: Instant | None = None
-    generation = -1
-    pid = -1
     dialled: Instant | None = None
-    _twin: _socket.socket | None = None
-
+    reached: Reached | None = None  # None where somebody else has dialled
+    generation = -1
     hint: float | None = None
     idle_since: Instant | None = None
+    _attempt: Attempt | None = None
+    _response: RawResponse | None = None
+    _upload: Upload | None = None
     _head: bytes | None = None  # held back until the body comes; empty before it was sent
-    is_spoilt = (
-        False  # a request was not sent whole: the server would read the next one as its rest
-    )
+    _twin: _socket.socket | None = None  # only while it shakes hands in a context of others
+
+    def enroll(self, keeper: ConnectionKeeper, origin: Origin) -> None:
+        """Belong to an adapter; called once, before it is dialled."""
+        self._keeper, self.origin = keeper, origin
+
+    # -- what the pool asks -----------------------------------------------------------------------
+
+    def serve(self, attempt: Attempt | None, idle_for: float | None) -> None:
+        """Work for an attempt from now on; for one that no adapter sends (None) as urllib3 has it."""
+        self._attempt = attempt
+        if attempt is not None and idle_for is not None:
+            attempt.take(self._keeper.lease(self.origin, self.generation), idle_for)
 
     @property
     def is_connected(self) -> bool:
-        """Whether nothing can be read: a FIN, a reset and an unsolicited answer all make an idle socket readable."""
-        try:
-            return super().is_connected
-        except (OSError, ValueError):  # another thread retires it at this moment
+        """Whether the idle socket is silent.
+
+        A readable one has a FIN, a reset, or bytes that nobody asked for.
+        """
+        sock = self.sock  # once: another thread may retire the connection at this moment
+        if sock is None:
             return False
+        try:
+            return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)
+        except (OSError, ValueError) as error:
+            if foreign_in(error) is not None:
+                raise
+            return False
+
+    def pause(self, now: Instant) -> str | None:
+        """Lie idle from now on; return why the connection must not serve another request, if so."""
+        self.idle_since = now
+        attempt, self._attempt = self._attempt, None
+        response, self._response = self._response, None
+        self._upload = self._head = None
+        if attempt is not None and attempt.send_failed:
+            return "request not sent whole"  # the server would read the next one as its rest
+        if response is not None and not response.is_at_boundary:
+            return "response not at its end, or bytes behind it"
+        return "bytes behind the response" if getattr(self.sock, "pending", int)() else None
+
+    # -- dialling ---------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Dial and shake hands within the connect limit; can be ended at any moment."""
-        # The generation in which the dial begins: one that is retired meanwhile may have dialled into the old network.
-        self.pid, self.generation, self.born = (
-            os.getpid(),
-            self.keeper.generation,
-            self.keeper.clock(),
-        )
-        self.keeper.share_context(self)
-        attempt = _attempt.current.get()
+        keeper, attempt = self._keeper, self._attempt
+        # The generation in which the dial begins: one that is retired meanwhile may have dialled
+        # into the old network.
+        self.generation, self.born, self.dialled = keeper.generation, keeper.clock(), None
+        # What is named here urllib3 would load into a context again on each dial.
+        vars(self).update(keeper.tls.settings(self))
         if attempt is None:
             super().connect()
             return
-        attempt.generation = self.generation
+        attempt.take(keeper.lease(self.origin, self.generation))
         try:
-            self.timeout = attempt.call.clip(attempt.limits.connect)
+            self.timeout = attempt.token.clip(attempt.limits.connect)
             super().connect()
-            attempt.call.watch(self.sock)
+            timed(self.sock)
+            if self._twin is not None:
+                attempt.token.watch(self.sock)
+            attempt.token.check()
         except BaseException as error:
-            attempt.fault = error
+            attempt.failed(error)
             raise
         finally:
             if self._twin is not None:
                 self._twin.close()
-        # A proxy's answer to CONNECT is no part of the response.
-        attempt.bytes_sent = attempt.bytes_received = 0
-        attempt.early = b""
-        self.keeper.opened(self, attempt)
+                self._twin = None
+        attempt.trusts(type(self.sock))
+        attempt.connected()
+        keeper.opened(self, attempt)
 
     def _new_conn(self) -> socket.socket:
-        attempt = _attempt.current.get()
+        attempt, dial = self._attempt, super()._new_conn
         if attempt is None:
-            return super()._new_conn()
-        attempt.phase = Phase.CONNECT
-        # PySocks hides its socket while it dials, and users replace create_connection to resolve names themselves.
-        is_stock = type(self)._dials_directly and _create_connection() is _STOCK_CREATE_CONNECTION
-        sock = self._dial(attempt.call, attempt.limits.connect) if is_stock else super()._new_conn()
-        try:
-            # The TLS handshake takes the descriptor away from this socket: only a twin of it can be shut down then.
-            self._twin = _socket.socket(fileno=os.dup(sock.fileno()))
-            attempt.call.watch(self._twin)
-        except BaseException:  # cancelled at this moment: nobody else knows the socket
-            sock.close()
-            raise
-        attempt.phase, self.dialled = Phase.HANDSHAKE, self.keeper.clock()
+            return self._leave_dial_to(dial)
+        attempt.begin(Phase.CONNECT)
+        is_ours = is_ours_to_dial(dial)
+        # All of these are replaced: what another package raises there is an error of the dial.
+        attempt.trusts(socket.socket, socket.socket.connect, socket.getaddrinfo)
+        if is_ours:
+            sock = self._dial(attempt)
+        else:
+            attempt.trusts(urllib3.util.connection.create_connection, type(self))
+            sock = self._leave_dial_to(dial)
+        is_hidden = hasattr(self, "ssl_context") and not is_watched(self)
+        if is_hidden or not is_ours:
+            try:
+                self._twin = duplicate(sock) if is_hidden else None
+                attempt.token.watch(self._twin or sock)
+            except BaseException:  # cancelled at this moment: nobody else knows the socket
+                sock.close()
+                raise
+        attempt.begin(Phase.HANDSHAKE)
+        self.dialled = self._keeper.clock()
         return sock
 
-    _dials_directly = True
-
-    def _dial(self, call: Call, limit: float | None) -> socket.socket:
-        """Do what urllib3 does here, with each socket in reach of a cancel while it connects."""
+    def _leave_dial_to(self, dial: Callable[[], socket.socket]) -> socket.socket:
+        """Have PySocks dial, or the one who has replaced urllib3's function."""
+        # They know only how to set options that the kernel accepts.
+        options = self.socket_options
+        self.socket_options = callers(options)
         try:
-            sock = self._connect_any(call, limit)
+            sock = dial()
+        except urllib3.exceptions.HTTPError as error:
+            # urllib3 names no cause of what a SOCKS server refuses, or of an error in that dial.
+            if type(error.__context__).__module__ == "socks":
+                error.__cause__ = error.__context__
+            raise
+        finally:
+            self.socket_options = options
+        set_own(sock, options)
+        return sock
+
+    def _dial(self, attempt: Attempt) -> socket.socket:
+        """Do what urllib3 does here, but try several addresses, within reach of a cancel."""
+        try:
+            addresses = resolve(self._dns_host, self.port)
+            if len(addresses) > 1:
+                addresses = in_order(addresses, self._keeper.first_address(self))
+            dial = Dial(
+                addresses,
+                options=self.socket_options,
+                source_address=self.source_address,
+                limit=attempt.limits.connect,
+                token=attempt.token,
+            )
+            sock, self.reached = dial.connect()
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
@@ -149,38 +229,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         sys.audit("http.client.connect", self, self.host, self.port)
         return sock
 
-    def _connect_any(self, call: Call, limit: float | None) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        try:
-            host.encode("idna")
-        except UnicodeError:
-            raise urllib3.exceptions.LocationParseError(
-                f"'{host}', label empty or too long"
-            ) from None
-        failure: OSError = OSError("getaddrinfo returns an empty list")
-        family = urllib3.util.connection.allowed_gai_family()
-        with GATE:
-            addresses = socket.getaddrinfo(host, self.port, family, socket.SOCK_STREAM)
-        for kin, kind, protocol, _, address in addresses:
-            sock = socket.socket(kin, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(call.clip(limit))
-                if self.source_address:
-                    sock.bind(self.source_address)
-                call.watch(sock)
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                call.check()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise failure
+    # -- one request ------------------------------------------------------------------------------
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         """Send a request; its head goes out together with a short body."""
@@ -189,134 +238,77 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             super().request(method, url, body, *args, **kwargs)
         except Exception as error:
-            attempt = _attempt.current.get()
-            if attempt is not None and attempt.phase is Phase.SEND and attempt.fault is None:
-                attempt.own = error
+            if self._attempt is not None:
+                self._attempt.raised(error)
             raise
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """Begin a request: from here on the write limit counts."""
-        attempt = _attempt.current.get()
-        if attempt is not None:
+        if (attempt := self._attempt) is not None:
+            attempt.begin(Phase.SEND)
             if self.sock is not None:
-                self._arm_writing(attempt)
-            attempt.phase = Phase.SEND
+                self._begin_upload(attempt)
         super().putrequest(*args, **kwargs)
 
-    def _arm_writing(self, attempt: Attempt) -> None:
-        attempt.call.watch(self.sock)
-        limit = attempt.call.clip(attempt.limits.write)
+    def _begin_upload(self, attempt: Attempt) -> None:
+        attempt.token.watch(self.sock)
+        limit = attempt.token.clip(attempt.limits.write)
         if limit != self.sock.gettimeout():  # to set it is a system call
             self.sock.settimeout(limit)
+        self._upload = Upload(self.sock, attempt)
 
     def send(self, data: Any) -> None:
         """Send a piece of the request, in slices that each have the whole write limit.
 
-        Raises BrokenPipeError as soon as the server refuses the rest, and where it has answered and does not read that:
-        urllib3 then reads its answer.
+        Raises BrokenPipeError as soon as the server refuses the rest, and where it has answered and
+        does not read that: urllib3 then reads its answer.
         """
-        attempt = _attempt.current.get()
+        attempt = self._attempt
         if attempt is None or attempt.phase is not Phase.SEND:
             super().send(data)
             return
         if self.sock is None:
             # http.client would dial inside its send(): a failure must not count as one of sending.
             self.connect()
-            attempt.phase = Phase.SEND
-            self._arm_writing(attempt)
+            attempt.begin(Phase.SEND)
+            self._begin_upload(attempt)
         if self._head is not None:
             if not self._head:
                 self._head = data
                 return
             data, self._head = self._head + data, None
-        attempt.sends += 1
+        assert self._upload is not None
         try:
-            if len(data) <= _SLICE:
-                super().send(data)
-                attempt.bytes_sent += len(data)
-            elif isinstance(self.sock, socket.socket):
-                self._send_sliced(memoryview(data).cast("B"), attempt)
-            else:  # TLS inside TLS cannot send without blocking
-                super().send(data)
-                attempt.bytes_sent += len(data)
-        except OSError as error:
-            attempt.fault, attempt.send_failed, self.is_spoilt = error, True, True
-            if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early answer after this only.
+            self._upload.send(data)
+        except BaseException as error:
+            attempt.send_broke(error)
+            if isinstance(error, _TLS_ENDS):
+                # Python 3.10 to 3.12.1 report a reset over TLS so; urllib3 looks for an early
+                # answer after this only.
                 raise BrokenPipeError("the TLS connection ended") from error
-            if isinstance(error, TimeoutError) and self._is_answered(attempt):
-                raise BrokenPipeError(
-                    "the server has answered, and does not read the rest"
-                ) from error
+            is_timeout = isinstance(error, TimeoutError) and attempt.foreign is None
+            if is_timeout and self._upload.has_whole_answer():
+                message = "the server has answered, and does not read the rest"
+                raise BrokenPipeError(message) from error
             raise
-
-    def _is_answered(self, attempt: Attempt) -> bool:
-        """Look once, without waiting, whether the head of a final answer has come: it stands then."""
-        if isinstance(self.sock, socket.socket):
-            self.sock.settimeout(0)
-            with suppress(OSError):
-                self._listen(self.sock, attempt)
-        return _WHOLE_HEAD.search(attempt.early) is not None
-
-    def _send_sliced(self, view: memoryview, attempt: Attempt) -> None:
-        sock, limits = self.sock, attempt.limits
-        sock.settimeout(0)
-        listens = True
-        try:
-            while view:
-                try:
-                    n = sock.send(view[:_SLICE])
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    n = 0
-                    if not wait_for_socket(
-                        sock, read=listens, write=True, timeout=attempt.call.clip(limits.write)
-                    ):
-                        raise TimeoutError("timed out") from None
-                view = view[n:]
-                attempt.bytes_sent += n
-                attempt.call.check()
-                if listens and view:
-                    listens = self._listen(sock, attempt)
-        finally:
-            sock.settimeout(limits.write)
-
-    def _listen(self, sock: socket.socket, attempt: Attempt) -> bool:
-        """Read what the server says while the body goes out; return whether to go on listening.
-
-        An error status ends the sending (RFC 9112 9.5); any other answer is kept for the reader of the response.
-        """
-        if not wait_for_read(sock, timeout=0):
-            return True
-        try:
-            data = sock.recv(_SLICE) or b""  # 0 is said by urllib3's TLS inside TLS
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True  # a TLS record without application data, such as a session ticket
-        attempt.early += data
-        attempt.bytes_received += len(data)
-        if not data or _REFUSAL.search(attempt.early):
-            raise BrokenPipeError("the server has ended the request")
-        return len(attempt.early) < _SLICE
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself
         """Wait for the response's head within the response limit, and note the server's keep-alive hint."""
-        attempt = _attempt.current.get()
+        attempt = self._attempt
         if attempt is None:
             return super().getresponse()
-        if attempt.own is not None:
-            # urllib3 takes some errors of a body for those of a server that refuses the rest, and reads its answer.
-            raise attempt.own
-        attempt.sent_at = attempt.call.boot()
-        if (
-            not attempt.send_failed
-        ):  # else this is a last look, and the failure remains one of sending
-            attempt.phase = Phase.WAIT
+        if attempt.foreign is not None:
+            # urllib3 takes some errors of a body for those of a server that refuses the rest, and
+            # reads its answer.
+            raise attempt.foreign
+        attempt.waiting()
         try:
             response = super().getresponse()
         except BaseException as error:
-            if attempt.send_failed and error.__context__ is None and error is not attempt.fault:
-                # urllib3 has dropped what the send raised, and the end that follows it has no errno.
-                error.__context__ = attempt.fault
-            attempt.fault = error
+            if (
+                not attempt.send_failed
+            ):  # else this was a last look, and the failure remains that of the send
+                attempt.failed(error)
             raise
         self.hint = (
             parse_hint(response.headers["Keep-Alive"]) if "Keep-Alive" in response.headers else None
@@ -325,32 +317,28 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def response_class(  # type: ignore[override]  # http.client only calls it
         self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> http.client.HTTPResponse:
+    ) -> RawResponse:
         """Make the response that http.client reads a head with."""
-        attempt = _attempt.current.get()
-        if attempt is None:
-            return http.client.HTTPResponse(sock, *args, **kwargs)
+        attempt = self._attempt or Attempt.unobserved(sock.gettimeout())
         limit = attempt.limits.response
         if attempt.phase is Phase.HANDSHAKE:
-            limit = attempt.limits.connect
-        elif attempt.send_failed:
+            return RawResponse(SocketReader(sock, attempt, attempt.limits.connect), *args, **kwargs)
+        if attempt.send_failed:
             limit = _LAST_LOOK if limit is None else min(limit, _LAST_LOOK)
-        return Exchange(Tap(sock, attempt, limit), *args, **kwargs)
+        self._response = RawResponse(SocketReader(sock, attempt, limit), *args, **kwargs)
+        return self._response
 
 
-def _create_connection() -> object:
-    return urllib3.util.connection.create_connection
-
-
-# Weak on both sides: vcrpy makes a class for each cassette, and what is derived from a class refers to it.
+# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
+# its base.
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
 
 def derive(base: type) -> type:
     """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
 
-    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one as long as it,
-    or a connection of it, is in use.
+    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one
+    as long as it, or a connection of it, is in use.
     """
     known = _DERIVED.get(base)
     derived = None if known is None else known()
@@ -365,9 +353,4 @@ def _derive(base: type) -> type:
         base, RecyclingConnection
     ):
         return base
-    stock = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    return type(
-        base.__name__,
-        (RecyclingConnection, base),
-        {"_dials_directly": stock, "__module__": base.__module__},
-    )
+    return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

@@ -10,9 +10,10 @@ __all__ = ["Head", "is_chunked", "parse_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
-# As many fields as http.client takes; another version, an interim answer or a folded line is left to it.
+# As many fields as http.client takes, which counts the blank line, too. Another version, an interim
+# answer or a folded line is left to it.
 _HEAD = re.compile(
-    rb"HTTP/1\.1 ([2-9]\d\d)(?: (%b))?\r\n((?:%b:%b\r\n){0,100})\r\n" % (_TEXT, _TOKEN, _TEXT)
+    rb"HTTP/1\.1 ([2-9]\d\d)(?: (%b))?\r\n((?:%b:%b\r\n){0,99})\r\n" % (_TEXT, _TOKEN, _TEXT)
 )
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 _MOST_DIGITS = 18

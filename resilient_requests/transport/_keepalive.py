@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from resilient_requests import _checks
 
-__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint"]
+__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint", "window_of"]
 
 _TIMEOUT = re.compile(
     r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
@@ -20,10 +20,14 @@ _WELL_BELOW = 0.9
 _DOUBLES_EVERY = 60.0
 
 
+# A hint without a limit in its digits would be infinite, which JSON cannot say.
+_MOST_SECONDS = 1e9
+
+
 def parse_hint(value: str | None) -> float | None:
     """Return the seconds of ``timeout=`` in a ``Keep-Alive`` header; None where there is none or it is malformed."""
     match = _TIMEOUT.search(value) if value else None
-    return float(match[1]) if match else None
+    return min(float(match[1]), _MOST_SECONDS) if match else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,12 @@ class KeepAlivePolicy:
         _checks.number("hint_margin", self.hint_margin, least=0)
         _checks.flag("adaptive", self.adaptive)
 
-    def window(self, hint: float | None) -> float:
-        """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
-        return self.expiry if hint is None else min(self.expiry, max(hint - self.hint_margin, 0.0))
+
+def window_of(policy: KeepAlivePolicy, hint: float | None) -> float:
+    """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
+    return (
+        policy.expiry if hint is None else min(policy.expiry, max(hint - policy.hint_margin, 0.0))
+    )
 
 
 class AdaptiveWindow:

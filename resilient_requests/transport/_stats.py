@@ -46,6 +46,7 @@ class OriginStats:
     reused); ``retries`` of attempts; ``window`` is the idle window in force, in seconds (a server's hint may shorten
     it). ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the
     figures say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
+    ``address``: the one that the next dial tries first, because the last has reached it; None where none is known.
     """
 
     opened: int
@@ -56,6 +57,7 @@ class OriginStats:
     window: float
     youngest_stale: float | None
     hint: str | None
+    address: str | None = None
 
     def __repr__(self) -> str:
         return f"<OriginStats {self}>"
@@ -64,6 +66,8 @@ class OriginStats:
         text = f"{_counts(self)} window={self.window:.3g}"
         if self.youngest_stale is not None:
             text += f" youngest_stale={self.youngest_stale:.3g}"
+        if self.address is not None:
+            text += f" address={self.address}"
         return text if self.hint is None else f"{text} ({self.hint})"
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_requests.call import _clock
-from resilient_requests.call._clock import Instant, now
+from resilient_requests.call import Instant, _clock, now
 
 finite = st.floats(min_value=-1e12, max_value=1e12, allow_nan=False)
 instants = st.builds(Instant, finite, finite, finite)

@@ -29,7 +29,7 @@ from resilient_requests import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests.call._cancel import Call
+from resilient_requests.call import CancelToken
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse
 
 if TYPE_CHECKING:
@@ -491,7 +491,7 @@ def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -
     with mounted() as session:
         fault_server.script(sse(ROLE, done=False))
         adapter: Any = session.get_adapter(fault_server.url)
-        adapter.sleep = lambda call, seconds: adapter.shutdown()
+        adapter._sleep = lambda token, seconds: adapter.shutdown()
         with pytest.raises(requests.ConnectionError, match="shut down") as caught:
             complete_chat(session, fault_server.url, **ASK)
 
@@ -501,7 +501,7 @@ def test_a_replay_of_a_shut_down_adapter_is_refused(fault_server: FaultServer) -
 
 def test_a_cancel_between_two_attempts_is_seen_by_the_next() -> None:
     """The earlier call may be ended while the later one takes its place."""
-    earlier, later = Call(), Call()
+    earlier, later = CancelToken(), CancelToken()
     earlier.cancel()
     later.inherit(earlier)
     with pytest.raises(Cancelled):

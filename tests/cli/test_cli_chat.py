@@ -1,4 +1,4 @@
-"""``resilient-requests chat`` as its users run it: a process of its own, and what stdout, stderr and the server see."""
+"""``resilient-requests chat`` as its users run it, and what stdout, stderr and the server see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +20,10 @@ import requests
 from chat_wires import DATA, EXPECTED, ROLE, USAGE, chunk, good
 
 from resilient_requests import AttemptFailed, AttemptStarted, RetryDenied, cli
-from resilient_requests.cli._words import in_words
+from resilient_requests.cli._output import in_words
 from resilient_requests.cli.chat import _answer
-from resilient_requests.cli.chat._key import KeyedSession
-from resilient_requests.cli.chat._question import Key
-from resilient_requests.cli.chat._trace import Trace
+from resilient_requests.cli.chat._answer import Trace
+from resilient_requests.cli.chat._question import ChatSession, Key
 from resilient_requests.testing import FaultServer, Reply, reset, respond, silence, sse, stream
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def chat(*arguments: str, stdin: str = "", **more: str) -> Told:
 
 @contextlib.contextmanager
 def running(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A run that goes on meanwhile, and hears Ctrl-C also where these tests run in the background of a shell."""
+    """A run that goes on meanwhile; it hears Ctrl-C in the background of a shell, too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(
@@ -106,7 +106,7 @@ def url_of(server: FaultServer) -> str:
     return f"{server.url}/v1/chat/completions"
 
 
-# -- a complete answer -----------------------------------------------------------------------------------------------
+# -- a complete answer -----------------------------------------------------------------------------
 
 
 def test_a_pipe_gets_exactly_the_text(fault_server_factory: Factory) -> None:
@@ -150,7 +150,7 @@ def test_the_prompt_comes_from_stdin(server: FaultServer) -> None:
 def test_what_stdout_cannot_encode_is_no_traceback(
     fault_server_factory: Factory, ascii_only: str
 ) -> None:
-    """Half of a surrogate pair cannot be written anywhere; an answer that was paid for is shown all the same."""
+    """Half of a surrogate pair cannot be written anywhere; the rest of the answer can."""
     told = chat(
         "--url",
         url_of(fault_server_factory(default=good("é\ud83d!"))),
@@ -229,7 +229,7 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
     assert server.requests[0].header("Authorization") is None
 
 
-# -- the other exit codes ----------------------------------------------------------------------------------------------
+# -- the other exit codes --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,9 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
         (("--url", f"http://me:very/{KEY}@127.0.0.1:1", "hello"), "InvalidURL"),
         (("--url", f"http://me:{KEY}/very@127.0.0.1:1", "hello"), "InvalidURL"),
         (("--url", "ftp://127.0.0.1", "hello"), "http://"),
+        (("--url", "example.com", "hello"), "http://"),
+        (("--url", "http://a..b/", "hello"), "InvalidURL"),
+        (("--url", "http://127.0.0.1:99999/", "hello"), "InvalidURL"),
         (("--model", "", "hello"), "--model"),
         (("",), "the prompt is empty"),
         (("-",), "the prompt is empty"),
@@ -267,7 +270,8 @@ def test_wrong_usage(
         patch.setenv("EMPTY_KEY", " ")
         patch.setenv("BAD_KEY", f"{KEY}\nX: y")
         patch.delenv("OPENAI_API_KEY", raising=False)
-        patch.setattr(sys, "stdin", open(os.devnull, encoding="utf-8"))  # noqa: PTH123, SIM115  # closed below
+        nothing = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # closed below
+        patch.setattr(sys, "stdin", nothing)
         try:
             code = cli.main(["chat", *arguments])
         except SystemExit as exited:
@@ -455,6 +459,90 @@ def test_redirects_without_end_are_5(fault_server_factory: Factory) -> None:
     assert chat("--url", url_of(server), "hello").code == 5
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[",
+        "http://a..b/",
+        f"http://{'a' * 64}.example/",
+        "http://a b/",
+        "https://",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:port/",
+        "http://me:hunter2/very@127.0.0.1/",
+        "ftp://127.0.0.1/",
+        "mailto:me@example.com",
+        "\xff",
+    ],
+)
+def test_a_redirect_that_leads_to_no_url_is_5(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, location: str
+) -> None:
+    """The provider's doing, too; plain requests raises what its URL parsers do."""
+    server = fault_server_factory(default=respond(status=307, headers={"Location": location}))
+
+    code = cli.main(["chat", "--url", url_of(server), "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert (told.code, told.out) == (5, "")
+    (line,) = told.lines("resilient-requests chat: ")
+    said = "BadRedirect: the redirect leads to no URL of HTTP"
+    assert line == f"resilient-requests chat: {server.host}:{server.port}: {said}"
+    assert told.end.startswith("[BadRedirect]  ? in, ? out  1 attempt  ")
+
+
+def test_an_error_names_the_host_that_a_redirect_has_led_to(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory
+) -> None:
+    """It is there that somebody has to look."""
+    elsewhere = fault_server_factory(default=respond(status=503))
+    moved = respond(status=307, headers={"Location": f"{elsewhere.url}/?key=hunter2"})
+    code = cli.main(["chat", "--url", url_of(fault_server_factory(default=moved)), "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert told.code == 5
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith(f"resilient-requests chat: {elsewhere.host}:{elsewhere.port}: HTTPError")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [(reset(), 6), (sse(chunk("x"), done=False), 4), (respond(status=401), 5)],
+    ids=["no connection", "truncated", "HTTP"],
+)
+def test_an_error_names_the_host(
+    capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, reply: Reply, code: int
+) -> None:
+    """Without the credentials that may stand beside it."""
+    server = fault_server_factory(default=reply)
+    url = url_of(server).replace("//", "//me:hunter2@")
+    found = cli.main(["chat", "--url", url, "hello"])
+
+    told = Told(found, *capsys.readouterr())
+    assert told.code == code
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith(f"resilient-requests chat: {server.host}:{server.port}: ")
+    assert "hunter2" not in told.err
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://[", "http://me:hunter2@a..b:1", "::::", "foo://x", "http://127.0.0.1:1"]
+)
+def test_a_proxy_that_cannot_be_used_is_6(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """No connection, and the host to which there is none."""
+    monkeypatch.setenv("http_proxy", proxy)
+    code = cli.main(["chat", "--url", "http://chat.invalid/", "hello"])
+
+    told = Told(code, *capsys.readouterr())
+    assert (told.code, told.out) == (6, "")
+    (line,) = told.lines("resilient-requests chat: ")
+    assert line.startswith("resilient-requests chat: chat.invalid through a proxy: ")
+    assert "hunter2" not in told.err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 @pytest.mark.parametrize(
     ("reply", "text"),
@@ -522,7 +610,7 @@ def test_a_closed_stderr_costs_no_answer(server: FaultServer) -> None:
     assert (told.code, told.out) == (0, "Hi, you.\n")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_output_that_cannot_be_written_is_1(server: FaultServer) -> None:
     """A full disk must not look like a whole answer, nor like a bug; and the provider can stop."""
     told = redirected(">/dev/full", "--url", url_of(server), "hello")
@@ -531,29 +619,6 @@ def test_output_that_cannot_be_written_is_1(server: FaultServer) -> None:
         1,
         "resilient-requests: OSError(ENOSPC): No space left on device\n",
     )
-
-
-@pytest.mark.parametrize(
-    "module", ["resilient_requests.cli", "resilient_requests.cli.probe", "argparse"]
-)
-def test_interrupting_the_imports_is_130(module: str) -> None:
-    """They take a good part of a second, in which people notice what they have mistyped."""
-    code = (
-        f"import sys\n"
-        f"import resilient_requests\n"
-        f"class Interrupted:\n"
-        f"    def find_spec(self, name, path, target=None):\n"
-        f"        if name == {module!r}:\n"
-        f"            raise KeyboardInterrupt\n"
-        f"sys.meta_path.insert(0, Interrupted())\n"
-        f"sys.modules.pop('argparse', None)\n"
-        f"from resilient_requests.__main__ import main"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=SLOWEST, check=False
-    )
-
-    assert (done.returncode, done.stderr) == (130, b"")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes the reading end of a pipe")
@@ -578,7 +643,7 @@ def test_a_reader_that_leaves_is_no_traceback(fault_server_factory: Factory) -> 
     assert "Traceback" not in errors
 
 
-# -- the trace ---------------------------------------------------------------------------------------------------------
+# -- the trace -------------------------------------------------------------------------------------
 
 
 def test_the_trace_tells_of_each_attempt(fault_server_factory: Factory) -> None:
@@ -696,11 +761,11 @@ def test_the_trace_is_of_the_question_only() -> None:
     assert lines == []
 
 
-# -- the embedded server -----------------------------------------------------------------------------------------------
+# -- the embedded server ---------------------------------------------------------------------------
 
 
 def test_the_embedded_server_tells_what_has_just_happened() -> None:
-    """A stale connection, a replay, and an answer that says so; the machine's proxies have no part in it."""
+    """A stale connection, a replay, an answer that says so; no proxy of the machine takes part."""
     told = chat("--trace", "hello, my friend", OPENAI_API_KEY=KEY, HTTP_PROXY="http://127.0.0.1:1")
 
     assert told.code == 0
@@ -722,7 +787,7 @@ def test_the_embedded_server_does_not_tell_what_has_not_happened() -> None:
     assert len(told.lines("attempt")) == 1
 
 
-# -- secrets and terminals ---------------------------------------------------------------------------------------------
+# -- secrets and terminals -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -736,7 +801,7 @@ def test_the_key_does_not_follow_a_redirect_to_another_host(
     server = fault_server_factory()
     server.route("/a", respond(status=307, headers={"Location": "/b"}))
     server.route("/b", respond(status=307, headers={"Location": f"{elsewhere.url}/c"}))
-    with KeyedSession(Key(header=header, value=value)) as session:
+    with ChatSession(Key(header=header, value=value)) as session:
         session.post(f"{server.url}/a")
 
     assert [request.header(header) for request in server.requests] == [value, value]
@@ -762,7 +827,7 @@ def test_a_terminal_is_not_steered_by_an_answer(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """There an escape sequence would be obeyed, and the prompt of the shell begins a line of its own."""
+    """It would obey an escape sequence; and the prompt of the shell begins a line of its own."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     server = fault_server_factory(default=good("a\x1b[2Jb\tc"))
 

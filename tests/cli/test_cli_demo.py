@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from requests.adapters import HTTPAdapter
+from terminal import terminal
 
 from resilient_requests import cli
-from resilient_requests.cli.demo import _rows, _table
-from resilient_requests.cli.demo._incidents import INCIDENTS, Incident
-from resilient_requests.cli.demo._stage import Outcome, Promise, Stage
+from resilient_requests.cli import demo
+from resilient_requests.cli._output import show
+from resilient_requests.cli.demo._incidents import INCIDENTS
+from resilient_requests.cli.demo._stage import Incident, Outcome, Promise, Row, Stage, play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from resilient_requests.cli._output import Line
+
+    Form = Callable[[Sequence[Row]], Iterable[Line]]
 
 SLOWEST = 30.0
 BLOCKED = (
@@ -48,11 +58,16 @@ def outcome(
     return Outcome(outcome=said, seconds=seconds, requests=requests, applied=applied)
 
 
-def row(as_promised: bool | None) -> _rows.Row:
+def row(as_promised: bool | None) -> Row:
     """Return a row that was judged so."""
-    return _rows.Row(
+    return Row(
         incident="A fault", plain=outcome("hangs"), resilient=outcome(), as_promised=as_promised
     )
+
+
+def text_of(lines: Iterable[Line]) -> list[str]:
+    """Return lines without their styles."""
+    return ["".join(text for text, _ in line) for line in lines]
 
 
 def incident(play: Any, *, within: float = 5.0, **facts: Any) -> Incident:
@@ -86,22 +101,22 @@ def test_each_row_is_as_promised() -> None:
 
 @pytest.mark.slow
 def test_the_core_dependencies_suffice() -> None:
-    """The first command of somebody who installed without extras works, and a pipe gets plain text."""
-    # Escape sequences in a log or a CI job are noise, whatever the environment claims about the terminal.
+    """The first command works without extras, and a pipe gets plain text."""
+    # Escape sequences in a log are noise, whatever the environment claims about the terminal.
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
 
-    done = run("-c", BLOCKED + COMMAND, env=environment)
+    done = run("-c", BLOCKED + ONE + COMMAND, env=environment)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith("as promised")
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert f"[{len(INCIDENTS)}/{len(INCIDENTS)}]" in done.stderr
+    assert done.stderr == f"[1/1] {INCIDENTS[0].title}: as promised\n"
     assert "\x1b" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_a_broken_promise_is_an_exit_code() -> None:
-    """A demonstration that cannot fail shows nothing: with a plain adapter in the place of ours it must."""
+    """A demonstration that cannot fail shows nothing: it must fail with a plain adapter."""
     done = run("-c", ONE + BROKEN)
 
     assert done.returncode == 1
@@ -112,7 +127,10 @@ def test_a_broken_promise_is_an_exit_code() -> None:
 
 def test_where_the_server_cannot_run_the_command_says_so() -> None:
     """On Windows, which has no poll(); the other commands need no server."""
-    no_poll = "import select; [delattr(select, name) for name in dir(select) if name.startswith(('poll', 'POLL'))]; "
+    no_poll = (
+        "import select; "
+        "[delattr(select, name) for name in dir(select) if name.lower().startswith('poll')]; "
+    )
 
     done = run("-c", no_poll + COMMAND)
 
@@ -129,7 +147,7 @@ def test_a_hanging_side_is_bounded() -> None:
         stage.begin()
         return str(session.get(server.url))
 
-    shown = _rows.play(incident(hang, limit=0.1, within=0.2), lambda **_: HTTPAdapter())
+    shown = play(incident(hang, limit=0.1, within=0.2), lambda **_: HTTPAdapter())
 
     assert shown.plain.outcome == "still hanging after 0.1 s"
     assert shown.resilient.outcome == "still hanging after 0.2 s"
@@ -144,7 +162,7 @@ def test_an_error_is_named_and_its_attempts_are_counted() -> None:
         stage.begin()
         return str(session.get("http://127.0.0.1:1"))
 
-    shown = _rows.play(incident(refuse))
+    shown = play(incident(refuse))
 
     assert shown.plain.outcome == "ConnectionError(ECONNREFUSED)"
     assert shown.resilient.outcome == "ConnectionError(ECONNREFUSED) after 3 attempts"
@@ -157,12 +175,12 @@ def test_requests_that_warm_the_pool_are_not_counted() -> None:
         stage.session().get(stage.serve().url + "/warm-up")
         return "200"
 
-    assert _rows.play(incident(warm)).resilient.requests == 0
+    assert play(incident(warm)).resilient.requests == 0
 
 
 def test_what_a_platform_cannot_do_is_skipped() -> None:
     """Windows has no fork: that breaks no promise, and keeps none."""
-    shown = _rows.play(incident(answered, possible=False))
+    shown = play(incident(answered, possible=False))
 
     assert shown.as_promised is None
     assert shown.resilient.outcome.startswith("skipped")
@@ -185,6 +203,7 @@ def test_a_promise_is_exact(found: Outcome, kept: bool) -> None:
     assert Promise(outcome="200", requests=1, applied=1, within=1.0).is_kept_by(found) is kept
 
 
+@pytest.mark.parametrize("form", [demo.table, demo.listing])
 @pytest.mark.parametrize(
     ("rows", "last"),
     [
@@ -193,52 +212,97 @@ def test_a_promise_is_exact(found: Outcome, kept: bool) -> None:
         ([row(True), row(None)], "1 of 1 as promised, 1 skipped"),
     ],
 )
-def test_the_table_ends_with_a_count(
-    capsys: pytest.CaptureFixture[str], rows: list[_rows.Row], last: str
-) -> None:
-    """Who reads only the last line knows the result."""
-    _table.show(rows)
-
-    assert capsys.readouterr().out.splitlines()[-1] == last
+def test_a_table_ends_with_a_count(form: Form, rows: list[Row], last: str) -> None:
+    """A reader of the last line alone knows the result."""
+    assert text_of(form(rows))[-1] == last
 
 
-def test_the_table_marks_a_broken_promise(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("form", [demo.table, demo.listing])
+def test_a_table_marks_a_broken_promise(form: Form) -> None:
     """It must not take an exit code to see which row it was."""
-    _table.show([row(True), row(False)])
+    text = "\n".join(text_of(form([row(True), row(False)])))
 
-    assert capsys.readouterr().out.count("NOT AS PROMISED") == 1
+    assert text.count("NOT AS PROMISED") == 1
 
 
 @pytest.mark.parametrize("rows", [[row(True), row(False), row(None)]])
-def test_a_terminal_gets_a_drawn_table(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[_rows.Row]
+def test_a_terminal_gets_a_coloured_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
-    """With rich installed; the same facts stand in it."""
+    """With rich installed; without the colours it is the same table."""
+    show(demo.table(rows))
+    plain = capsys.readouterr().out
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
-    with _table.progress(1) as progress:
-        progress.started("A fault")
-        progress.finished(as_promised=True)
-    _table.show(rows)
+    show(demo.table(rows))
 
-    shown = capsys.readouterr()
-    assert "Plain requests" in shown.out
-    assert "hangs" in shown.out
-    assert "A fault" in shown.err
+    shown = capsys.readouterr().out
+    assert "\x1b[" in shown
+    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert [line.rstrip() for line in without_colours.splitlines()] == plain.splitlines()
+
+
+def typical(promise: Promise) -> Outcome:
+    """Return an outcome that is as long as those of a real run, and longer."""
+    said = {"ConnectionError": "ConnectionError(ECONNRESET) after 3 attempts"}
+    words = said.get(promise.outcome, promise.outcome)
+    return outcome(words, seconds=1.0, requests=promise.requests, applied=promise.applied)
+
+
+def test_the_table_fits_a_terminal_of_80_by_24() -> None:
+    """Its head is still there when the shell prompts again, on the last line."""
+    plain = outcome("ConnectionError(ECONNRESET)", seconds=2.0)
+    rows = [
+        Row(incident=each.title, plain=plain, resilient=typical(each.promise), as_promised=True)
+        for each in INCIDENTS
+    ]
+
+    lines = text_of(demo.table(rows))
+
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2), (["unknown"], 2)]
+    "name", ["ConnectionError", "StreamProtocolError", "ConnectionRefusedError(ECONNREFUSED)"]
 )
-def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """As every command line does: 0 for what was asked for, 2 for what was not understood."""
-    with pytest.raises(SystemExit) as exited:
-        cli.main(arguments)
+def test_the_name_of_an_error_is_never_cut(name: str) -> None:
+    """A reader looks for it in the documentation."""
+    found = outcome(f"{name} after 3 attempts")
+    row = Row(incident="A fault", plain=found, resilient=found, as_promised=True)
 
-    assert exited.value.code == code
-    shown = capsys.readouterr()
-    assert "resilient-requests" in (shown.err if code else shown.out)
+    text = "\n".join(text_of(demo.table([row])))
+
+    assert len(re.findall(rf"\b{name.partition('(')[0]}\b", text)) == 2
+
+
+@pytest.mark.slow
+def test_a_terminal_of_80_by_24_shows_all_of_the_table() -> None:
+    """The real command on a real terminal."""
+    with terminal([sys.executable, "-m", "resilient_requests", "demo"], stderr_apart=True) as shown:
+        code = shown.end()
+
+    lines = shown.text.splitlines()
+    assert code == 0
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    assert "Plain requests" in lines[0]
+    assert lines[-1] == f"{len(INCIDENTS)} of {len(INCIDENTS)} as promised"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 9], ids=["a hanging call", "two processes"])
+def test_ctrl_c_ends_an_incident(number: int) -> None:
+    """With all that it has started."""
+    two = (
+        f"from resilient_requests.cli import demo; demo.INCIDENTS = demo.INCIDENTS[{number - 1}:]; "
+    )
+    with terminal([sys.executable, "-c", two + COMMAND]) as shown:
+        code = shown.wait_for("[1/").press_ctrl_c().end()
+
+    assert code == 130
+    assert "Traceback" not in shown.text
 
 
 def test_interrupting_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +311,7 @@ def test_interrupting_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_rows, "play", interrupted)
+    monkeypatch.setattr(demo, "play", interrupted)
 
     assert cli.main(["demo"]) == 130
 

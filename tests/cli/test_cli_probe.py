@@ -1,4 +1,4 @@
-"""The probe as its users run it: against servers that forget, close, drop and refuse, and what it concludes."""
+"""The probe as its users run it: against servers that forget, close, drop and refuse."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +20,12 @@ import pytest
 from clients import in_time
 from lab.network import Lab, why_not
 from proxies import HTTPProxy, SOCKS5Proxy
+from terminal import terminal
 
 from resilient_requests import cli
-from resilient_requests.cli import _terminal
-from resilient_requests.cli.probe import _ladder, _progress
-from resilient_requests.cli.probe._line import Finding, Line, Result
-from resilient_requests.cli.probe._report import label
-from resilient_requests.cli.probe._target import Target
-from resilient_requests.cli.probe._verdict import Rung, Verdict, judge, keepalive_helps
+from resilient_requests.cli.probe._connection import Finding, ProbeConnection, Result, Target
+from resilient_requests.cli.probe._report import Verdict, judge, keepalive_helps
+from resilient_requests.cli.probe._run import ProbeRun, Sample, between, idle_times, schedule
 from resilient_requests.testing import (
     FaultServer,
     ReceivedRequest,
@@ -41,9 +41,15 @@ from resilient_requests.testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Idle times on both sides of a limit of 0.5 s, some way off it, whatever else the machine has to do.
+# Idle times on both sides of a limit of 0.5 s, some way off it for the sake of a busy machine.
 RUNGS = "0.1,0.2,1.2"
 FORGETS = 0.5
+COMMAND = (sys.executable, "-W", "error", "-m", "resilient_requests", "probe")
+WITHOUT_RICH = (
+    "import sys; sys.modules['rich'] = sys.modules['rich.console'] = None; "
+    "from resilient_requests.cli import main; raise SystemExit(main(['probe', *sys.argv[1:]]))"
+)
+PLAIN = (sys.executable, "-c", WITHOUT_RICH)
 NO_LAB = why_not()
 NGINX = shutil.which("nginx") or next(iter(Path("/usr/sbin").glob("nginx")), None)
 
@@ -82,7 +88,7 @@ def probe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
 def in_process(*arguments: str, **environment: str) -> Told:
     """Run the real command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "resilient_requests", "probe", *arguments],
+        [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -99,12 +105,53 @@ def trusting(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> FaultServe
     return server
 
 
-def rung(idle: float, result: Result = Result.REUSED, **facts: Any) -> Rung:
+def sample(idle: float, result: Result = Result.REUSED, **facts: Any) -> Sample:
     """A connection that was idle for so long, and what became of it."""
-    return Rung(idle=idle, finding=Finding(result=result), **facts)
+    return Sample(idle=idle, finding=Finding(result=result), **facts)
 
 
-# -- real servers -------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def interrupted(
+    *arguments: str, after: str | FaultServer, reader_leaves: bool = False
+) -> Iterator[Told]:
+    """Run the command until it has said something, or sent a request, and press Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = ""
+        if isinstance(after, FaultServer):
+            assert after.wait_for_requests(1, 30)
+        else:
+            while after not in said:
+                said += process.stderr.readline() or pytest.fail(said)
+        if reader_leaves:
+            process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        out = "" if reader_leaves else process.stdout.read()
+        rest = process.stderr.read()
+        yield Told(process.wait(30), out, said + rest)
+
+
+def samples_of(times: tuple[float, ...], finished: list[Sample]) -> list[float]:
+    """Return the idle times that a run with these samples tells of."""
+    with Target("http://127.0.0.1:1") as target:
+        run = ProbeRun(target, schedule(times, 0.01))
+    for each in finished:
+        run._samples.append(each)
+    return [each.idle for each in run.samples()]
+
+
+# -- real servers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -161,10 +208,10 @@ def test_a_server_that_closes_is_told_from_a_path_that_forgets(
 
 
 @pytest.mark.slow
-def test_a_limit_below_the_last_rungs_is_narrowed_down_too(
+def test_a_limit_below_the_last_times_is_narrowed_down_too(
     probe: Callable[..., Told], fault_server_factory: Callable[..., FaultServer]
 ) -> None:
-    """As soon as it is known between which rungs it lies, and nothing is tried where it does not."""
+    """As soon as it is known between which times it lies; nothing is tried elsewhere."""
     server = fault_server_factory(idle_limit=0.7)
     told = probe(server.url, "--rungs", "0.1,0.2,1.2,1.4", "--json")
     limit = told.json["limit"]
@@ -194,7 +241,7 @@ def test_a_close_that_crosses_the_request_is_the_servers(
     ending: Reply,
     result: str,
 ) -> None:
-    """A rung right at the server's limit: it sends its FIN before it has seen the request."""
+    """An idle time right at the server's limit: it sends its FIN before it sees the request."""
     server = trusting(monkeypatch, fault_server_factory(tls=tls))
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -215,13 +262,13 @@ def test_an_unasked_answer_is_a_close(
     """Some servers say 408 before they leave an idle connection; session tickets are no answer."""
     server = trusting(monkeypatch, fault_server_factory(tls=tls))
     with Target(server.url) as target:
-        line = Line(target)
-        line.open()
-        before = line.look()
+        connection = ProbeConnection(target)
+        connection.open()
+        before = connection.look()
         server.push_idle(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-        while not (found := line.look()):
+        while not (found := connection.look()):
             server.wait_for_disconnects(1, 0.01)
-        line.close()
+        connection.close()
 
     assert before is None
     assert (found.result, found.error) == (Result.CLOSED, "unsolicited bytes")
@@ -230,12 +277,12 @@ def test_an_unasked_answer_is_a_close(
 def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
     """Before the next use, so it costs no call."""
     with Target(fault_server.url) as target:
-        line = Line(target)
-        line.open()
+        connection = ProbeConnection(target)
+        connection.open()
         fault_server.kill_idle("reset")
-        while not (found := line.look()):
+        while not (found := connection.look()):
             fault_server.wait_for_disconnects(1, 0.01)
-        line.close()
+        connection.close()
 
     assert found.result is Result.RESET_IDLE
     assert found.error == "ConnectionResetError(ECONNRESET)"
@@ -253,21 +300,21 @@ def test_idle_connections_that_survive_need_no_window(
     assert told.results() == {0.02: "reused", 0.04: "reused", 0.06: "reused"}
 
 
-def test_each_rung_has_a_connection_of_its_own(
+def test_each_idle_time_has_a_connection_of_its_own(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """Two requests on each, and none on a connection that another rung has kept warm."""
+    """Two requests on each, and none on a connection that another request has kept warm."""
     probe(fault_server.url, "--rungs", "0.02,0.04", "--json")
 
     counts = sorted(each.requests for each in fault_server.connections)
-    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two rungs, and four between them
+    assert counts == [1, 2, 2, 2, 2, 2, 2]  # the fresh one, two, and four between them
     assert {each.method for each in fault_server.requests} == {"GET"}
 
 
 def test_a_post_is_only_sent_when_asked_for(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """Some POSTs are paid for, and each rung sends two."""
+    """Some POSTs are paid for, and each idle time costs two."""
     told = probe(fault_server.url, "--rungs", "0.02", "--method", "post")
 
     assert {each.method for each in fault_server.requests} == {"POST"}
@@ -311,7 +358,7 @@ def test_an_answer_without_end_does_not_hold_the_probe_up(
     probe: Callable[..., Told], fault_server_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody will probe an event stream."""
-    monkeypatch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.1)
+    monkeypatch.setattr("resilient_requests.cli.probe._connection._FIRST_ANSWER", 0.1)
     server = fault_server_factory(default=stream([b": ping\n\n", 0.05] * 100))
     since = time.monotonic()
     told = probe(server.url, "--rungs", "0.02", "--json")
@@ -324,14 +371,13 @@ def test_an_answer_without_end_does_not_hold_the_probe_up(
 def test_a_server_that_fails_altogether_is_not_blamed_on_idleness(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """The control connection fares as badly, so the rung says nothing."""
-    times = (
-        7  # the fresh connection, the rung, its four refinements, and its rung with TCP keep-alive
-    )
+    """The control connection fares as badly, so the sample says nothing."""
+    # The fresh connection, the sample, four below it, and one with TCP keep-alive.
+    times = 7
     fault_server.script(*[respond(b"ok")] * times)
     fault_server.default = silence()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resilient_requests.cli.probe._line._FIRST_ANSWER", 0.2)
+        patch.setattr("resilient_requests.cli.probe._connection._FIRST_ANSWER", 0.2)
         told = probe(fault_server.url, "--rungs", "1.1", "--json")
 
     assert set(told.results().values()) == {"control failed"}
@@ -437,12 +483,231 @@ def test_a_proxy_that_forgets_tunnels_is_found_out(
     assert told.json["limit"]["last_good"] < FORGETS < told.json["limit"]["first_bad"]
 
 
-# -- what it prints -----------------------------------------------------------------------------------------------
+# -- the URL and the headers ---------------------------------------------------------------------
+
+
+def test_a_host_without_a_scheme_is_asked_over_tls(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server_tls: FaultServer
+) -> None:
+    """People type a host."""
+    trusting(monkeypatch, fault_server_tls)
+    host = fault_server_tls.url.removeprefix("https://")
+    told = probe(f"{host}/v1?q=1", "--rungs", "0.02", "--json")
+
+    assert told.code == 0
+    assert told.json["target"]["tls"] == "TLSv1.3"
+    assert {each.target for each in fault_server_tls.requests} == {"/v1?q=1"}
+    assert told.err.startswith(f"probing https://{host}: about 0.02 s, at most 0.04 s\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("api.example.com", "api.example.com", 443),
+        ("api.example.com:8443/v1", "api.example.com", 8443),
+        ("me:hunter2@api.example.com", "api.example.com", 443),
+        ("HTTP://api.example.com", "api.example.com", 80),
+        ("[::1]:8443", "::1", 8443),
+    ],
+)
+def test_a_target_is_where_its_url_leads(url: str, host: str, port: int) -> None:
+    """With https:// where nothing else is said."""
+    with Target(url) as target:
+        assert (target.host, target.port) == (host, port)
+
+
+def test_headers_are_sent_with_each_request_and_shown_nowhere(
+    probe: Callable[..., Told], fault_server: FaultServer
+) -> None:
+    """Some servers end the connection of a caller that they do not know."""
+    secret = "hunter2"
+    headers = ("--header", f"authorization: Bearer {secret}", "--header", "User-Agent:mine")
+    told = probe(fault_server.url, *headers, "--rungs", "0.02", "--json")
+
+    assert told.code == 0
+    requests = fault_server.requests
+    assert {each.header("Authorization") for each in requests} == {f"Bearer {secret}"}
+    assert {each.header("User-Agent") for each in requests} == {"mine"}
+    assert secret not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization Bearer hunter2",
+        ": hunter2",
+        "Auth orization: hunter2",
+        "X: hunter2\nY: z",
+        "X: hunter2\x00",
+        "X: hunter2\N{EURO SIGN}",
+        "Content-Length: 2",
+        "transfer-encoding: chunked",
+    ],
+)
+def test_a_bad_header_is_wrong_usage(
+    probe: Callable[..., Told], capsys: pytest.CaptureFixture[str], header: str
+) -> None:
+    """Before anything is sent, and without its value, which may be a key."""
+    with pytest.raises(SystemExit) as exited:
+        probe("http://127.0.0.1:1", "--header", header)
+
+    assert exited.value.code == 2
+    told = capsys.readouterr().err
+    assert "argument --header: " in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("proxy", "code"),
+    [
+        ("http://[", 2),
+        ("::::", 2),
+        ("foo://127.0.0.1:1", 2),
+        ("http://me:very/hunter2@127.0.0.1:1", 2),
+        ("http://me:hunter2@a..b:1", 3),
+        ("http://me:hunter2@127.0.0.1:1", 3),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, proxy: str, code: int
+) -> None:
+    """Its URL is from the environment, where nobody has checked it."""
+    monkeypatch.setenv("http_proxy", proxy)
+    told = probe("http://api.example.invalid/")
+
+    assert (told.code, told.out) == (code, "")
+    assert told.err.count("\n") == 1
+    assert "hunter2" not in told.err
+
+
+def test_an_error_names_the_host_and_the_proxy(
+    probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of ten probes must say which of them failed."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    told = probe("api.example.invalid", "--json")
+
+    way = "https://api.example.invalid:443 through http://127.0.0.1:1"
+    assert told.err.startswith(f"no connection to {way}: ConnectionRefusedError(ECONNREFUSED): ")
+    assert told.json["target"] == {"host": "api.example.invalid", "port": 443}
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_the_samples_so_far(fault_server: FaultServer) -> None:
+    """A minute of waiting is not thrown away."""
+    with terminal([*COMMAND, fault_server.url, "--rungs", "0.1,0.2,60"]) as shown:
+        shown.wait_for("idle 0.1 s: reused").wait_for("idle 0.2 s: reused")
+        since = time.monotonic()
+        code = shown.press_ctrl_c().end()
+
+    assert code == 130
+    assert re.search(r"^ +0\.2 s  #+ +reused +\d+ ms$", shown.text, re.MULTILINE)
+    assert shown.text.rstrip().endswith(
+        "Interrupted: longer idle times, and some in between, were not tried.\n"
+        "So far idle connections survive up to 0.2 s."
+    )
+    assert "Traceback" not in shown.text
+    in_time(time.monotonic() - since, 5)
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_one_json_object(fault_server_factory: Any) -> None:
+    """With the limit, where it has been found already."""
+    server = fault_server_factory(idle_limit=FORGETS)
+    with interrupted(server.url, "--rungs", "0.1,1,60", "--json", after="idle 1 s: ") as told:
+        found = json.loads(told.out)
+
+    assert told.code == 130
+    assert found["interrupted"] is True
+    assert found["recommended_keepalive"] == 0.0
+    assert (found["rungs"][0]["idle"], found["rungs"][0]["result"]) == (0.1, "reused")
+    assert found["limit"]["first_bad"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_ctrl_c_before_the_first_answer_is_no_traceback(
+    fault_server_factory: Any, arguments: tuple[str, ...]
+) -> None:
+    """Nothing is known then, and scripts get their JSON object nevertheless."""
+    server = fault_server_factory(default=silence())
+    with interrupted(server.url, *arguments, after=server) as told:
+        pass
+
+    assert told.code == 130
+    assert "Traceback" not in told.err
+    if arguments:
+        assert (told.json["error"], told.json["interrupted"]) == ("interrupted", True)
+        assert told.json["rungs"] == []
+    else:
+        assert told.out == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_pipe_is_130_though_its_reader_is_gone(fault_server: FaultServer) -> None:
+    """``probe ... | grep``: the key interrupts both."""
+    with interrupted(
+        fault_server.url, "--rungs", "0.1,60", after="idle 0.1 s: ", reader_leaves=True
+    ) as told:
+        pass
+
+    assert told.code == 130
+    assert "Traceback" not in told.err
+
+
+class Impatient:
+    """A watcher who presses Ctrl-C as soon as all connections have sent their requests."""
+
+    def __init__(self, server: FaultServer, count: int) -> None:
+        self._server = server
+        self._count = count
+
+    def at(self, done: float, total: float, text: str) -> None:
+        assert self._server.wait_for_requests(self._count)
+        raise KeyboardInterrupt
+
+    def note(self, text: str, style: str = "") -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reply", [respond(b"ok"), silence()], ids=["idle", "awaiting an answer"])
+def test_ctrl_c_ends_all_connections_at_once(
+    fault_server_factory: Callable[..., FaultServer], reply: Reply
+) -> None:
+    """No thread waits for its idle time, nor for an answer."""
+    server = fault_server_factory(default=reply)
+    with Target(server.url) as target:
+        run = ProbeRun(target, schedule([60.0], 0.01))
+        with pytest.raises(KeyboardInterrupt):
+            run.run(Impatient(server, 6))  # the longest, four below it, one with TCP keep-alive
+
+    assert [each.name for each in threading.enumerate() if each.name.startswith("probe")] == []
+
+
+def test_times_tried_in_advance_count_where_the_longest_is_not_known() -> None:
+    """After Ctrl-C; else they only say again what the longest one says."""
+    times = (1.0, 2.0, 10.0)
+    finished = [sample(1.0), sample(2.0), sample(6.0, refined=True)]
+
+    assert samples_of(times, finished) == [1.0, 2.0, 6.0]
+    assert samples_of(times, [*finished, sample(10.0, kept_alive=True)]) == [1.0, 2.0, 6.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0)]) == [1.0, 2.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0, Result.NOT_KEPT)]) == [1.0, 2.0, 10.0]
+    assert samples_of(times, [*finished, sample(10.0, Result.RESET)]) == [1.0, 2.0, 6.0, 10.0]
+    forgotten = [sample(1.0), sample(2.0, Result.RESET), *finished[2:], sample(10.0, Result.RESET)]
+    assert samples_of(times, forgotten) == [1.0, 2.0, 10.0]
+
+
+# -- what it prints --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_the_real_command_prints_plain_text_into_a_pipe(fault_server_factory: Any) -> None:
-    """The picture on stdout, progress on stderr, and no escape sequences, whatever the environment claims."""
+    """The picture on stdout, progress on stderr; the environment brings no escape sequences."""
     server = fault_server_factory(idle_limit=FORGETS)
     told = in_process(
         server.url + "/?token=hunter2", "--rungs", RUNGS, FORCE_COLOR="1", TERM="xterm-256color"
@@ -490,72 +755,65 @@ def test_the_tls_version_is_told(
     assert f"CA: {fault_server_tls.ca_path}" in told.out
 
 
-class Terminal:
-    """A stream that says it is a terminal."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> int:
-        """Keep it."""
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def isatty(self) -> bool:
-        """Lie."""
-        return True
-
-
-def test_somebody_who_watches_sees_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_watcher_sees_a_bar_and_how_long_it_will_take(fault_server: FaultServer) -> None:
     """Two minutes without a sign of life look like a hang."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with _progress.watcher() as watcher:
-        watcher.started(rung(5.0))
-        watcher.tick()
-        watcher.finished(rung(5.0, Result.RESET))
+    with terminal([*COMMAND, fault_server.url, "--rungs", "0.1,2"]) as shown:
+        code = shown.end()
 
-    assert "\x1b" in terminal.text
-    assert "5 s" in terminal.text
+    assert code == 0
+    assert f"probing {fault_server.url}: about 2 s, at most 4 s" in shown.text
+    assert "idle 0.1 s: reused, about 2 s left" in shown.text
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in shown.text
+    assert re.search(r"idle [^,\n]+: reused\n", shown.text)  # the last one
+    assert shown.text.rstrip().endswith("No window is needed: idle connections survive up to 2 s.")
 
 
-def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [(PLAIN, {"TERM": "xterm-256color"}), (COMMAND, {"TERM": "dumb"})],
+    ids=["without rich", "dumb"],
+)
+def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
+    fault_server: FaultServer, command: tuple[str, ...], environment: dict[str, str]
+) -> None:
     """The core dependencies suffice."""
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+    arguments = [*command, fault_server.url, "--rungs", "0.1"]
+    with terminal(arguments, environment=environment) as shown:
+        code = shown.end()
 
-    assert _terminal.rich_console(Terminal()) is None  # type: ignore[arg-type]  # all of a stream that it needs
+    assert code == 0
+    assert "idle 0.1 s: reused" in shown.text
+    assert "\x1b" not in shown.raw
 
 
-# -- what it concludes --------------------------------------------------------------------------------------------
+# -- what it concludes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("rungs", "hint", "side", "keepalive"),
+    ("samples", "hint", "side", "keepalive"),
     [
-        ([rung(20), rung(30, Result.RESET)], None, "path", 10.0),
-        ([rung(5), rung(10, Result.BLACK_HOLE)], None, "path", 2.5),
-        ([rung(5.7), rung(10, Result.BLACK_HOLE)], None, "path", 2.8),
-        ([rung(20), rung(30, Result.RESET)], 5.0, "path", 3.0),
-        ([rung(20), rung(30, Result.RESET)], 1.0, "path", 0.0),
-        ([rung(0.2, Result.RESET)], None, "path", 0.0),
-        ([rung(2.6), rung(3.2, Result.CLOSED)], None, "server", 1.3),
-        ([rung(60), rung(75, Result.CLOSED)], None, "server", None),
-        ([rung(2), rung(3, Result.RESET), rung(5, Result.CLOSED)], None, "server", 1.0),
-        ([rung(60), rung(75, Result.RESET_IDLE)], None, "path", None),
-        ([rung(5), rung(10, Result.CONTROL_FAILED)], None, None, None),
-        ([rung(5), rung(10, Result.NOT_OPENED)], 5.0, None, None),
-        ([rung(5), rung(10, Result.RESET), rung(20)], None, "path", 2.5),
+        ([sample(20), sample(30, Result.RESET)], None, "path", 10.0),
+        ([sample(5), sample(10, Result.BLACK_HOLE)], None, "path", 2.5),
+        ([sample(5.7), sample(10, Result.BLACK_HOLE)], None, "path", 2.8),
+        ([sample(20), sample(30, Result.RESET)], 5.0, "path", 3.0),
+        ([sample(20), sample(30, Result.RESET)], 1.0, "path", 0.0),
+        ([sample(0.2, Result.RESET)], None, "path", 0.0),
+        ([sample(2.6), sample(3.2, Result.CLOSED)], None, "server", 1.3),
+        ([sample(60), sample(75, Result.CLOSED)], None, "server", None),
+        ([sample(2), sample(3, Result.RESET), sample(5, Result.CLOSED)], None, "server", 1.0),
+        ([sample(60), sample(75, Result.RESET_IDLE)], None, "path", None),
+        ([sample(5), sample(10, Result.CONTROL_FAILED)], None, None, None),
+        ([sample(5), sample(10, Result.NOT_OPENED)], 5.0, None, None),
+        ([sample(5), sample(10, Result.RESET), sample(20)], None, "path", 2.5),
     ],
 )
 def test_the_recommendation(
-    rungs: list[Rung], hint: float | None, side: str | None, keepalive: float | None
+    samples: list[Sample], hint: float | None, side: str | None, keepalive: float | None
 ) -> None:
-    """Half of what was survived, what the server grants less a margin, or the default: the least of them."""
-    verdict = judge(rungs, hint)
+    """The least of half of the survived time, the server's grant less a margin, the default."""
+    verdict = judge(samples, hint)
 
     assert (verdict.side, verdict.keepalive) == (side, keepalive)
     assert verdict.is_conclusive
@@ -573,15 +831,15 @@ def test_the_reason_goes_on_after_because_it_is(
     last_good: float, hint: float | None, said: str
 ) -> None:
     """The text and the JSON share its words."""
-    assert judge([rung(last_good), rung(30, Result.RESET)], hint).reason == said
+    assert judge([sample(last_good), sample(30, Result.RESET)], hint).reason == said
 
 
 @pytest.mark.parametrize(
-    "rungs", [[], [rung(1, Result.NOT_OPENED)], [rung(1, Result.CONTROL_FAILED)]]
+    "samples", [[], [sample(1, Result.NOT_OPENED)], [sample(1, Result.CONTROL_FAILED)]]
 )
-def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
+def test_nothing_judged_is_no_good_news(samples: list[Sample]) -> None:
     """Else a server that dies during the probe would pass."""
-    assert judge(rungs, None) == Verdict(
+    assert judge(samples, None) == Verdict(
         side=None,
         last_good=0.0,
         first_bad=None,
@@ -595,26 +853,26 @@ def test_nothing_judged_is_no_good_news(rungs: list[Rung]) -> None:
 @pytest.mark.parametrize(
     ("probed", "helps"),
     [
-        ([rung(20), rung(30), rung(45)], True),
-        ([rung(20), rung(30, Result.RESET)], False),
-        ([rung(30), rung(45, Result.BLACK_HOLE)], False),
-        ([rung(20)], None),  # not beyond the limit
-        ([rung(30, Result.NOT_OPENED)], None),
+        ([sample(20), sample(30), sample(45)], True),
+        ([sample(20), sample(30, Result.RESET)], False),
+        ([sample(30), sample(45, Result.BLACK_HOLE)], False),
+        ([sample(20)], None),  # not beyond the limit
+        ([sample(30, Result.NOT_OPENED)], None),
         ([], None),
     ],
 )
-def test_whether_tcp_keepalive_helps(probed: list[Rung], helps: bool | None) -> None:
+def test_whether_tcp_keepalive_helps(probed: list[Sample], helps: bool | None) -> None:
     """It does where connections outlive the limit with it."""
-    assert keepalive_helps([rung(20), rung(30, Result.RESET)], probed) is helps
+    assert keepalive_helps([sample(20), sample(30, Result.RESET)], probed) is helps
 
 
 def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
     """There is nothing that it could help against."""
-    assert keepalive_helps([rung(20)], [rung(20)]) is None
+    assert keepalive_helps([sample(20)], [sample(20)]) is None
 
 
 @pytest.mark.parametrize(
-    ("longest", "rungs"),
+    ("longest", "times"),
     [
         (120.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)),
         (300.0, (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300)),
@@ -622,33 +880,39 @@ def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
         (0.5, (0.5,)),
     ],
 )
-def test_the_rungs(longest: float, rungs: tuple[float, ...]) -> None:
-    """The last one is what was asked for."""
-    assert _ladder.rungs(longest) == rungs
+def test_the_longest_idle_time_is_as_asked_for(longest: float, times: tuple[float, ...]) -> None:
+    """Below it are the usual ones."""
+    assert idle_times(longest) == times
 
 
 @pytest.mark.parametrize("longest", [2.0, 5.0, 7.0, 10.0, 20.0, 50.0, 120.0, 300.0, 3600.0])
 @pytest.mark.parametrize("usual", [0.01, 0.5, 15.0])
-def test_a_probe_takes_less_than_twice_its_longest_rung(longest: float, usual: float) -> None:
-    """A black hole at the last rung but one, and another at the last point of the refinement, is the longest story."""
-    *_, before, bad = (0.0, *_ladder.rungs(longest)[:-1])
-    wait = _ladder.answer_limit(usual, longest)
+def test_a_probe_takes_less_than_twice_its_longest_time(longest: float, usual: float) -> None:
+    """The worst case: a black hole at the last time but one, and another just below it."""
+    *_, before, bad = (0.0, *idle_times(longest)[:-1])
+    wait = schedule([longest], usual).answer_limit
 
-    assert bad + wait + max(_ladder.between(before, bad)) + wait < 2 * longest
-
-
-def test_the_adapters_own_keepalive_is_tried_where_the_ladder_is_long_enough() -> None:
-    """A short ladder needs probes that come sooner."""
-    assert (_ladder.probes(120.0).idle, _ladder.probes(120.0).interval) == (15, 5)
-    assert _ladder.probes(10.0).idle == 1
+    assert bad + wait + max(between(before, bad)) + wait < 2 * longest
 
 
-def test_a_rung_with_tcp_keepalive_is_called_so() -> None:
-    """Its twin without stands beside it."""
-    assert label(rung(5.0, probed=True)) == "5 s with TCP keep-alive"
+@pytest.mark.parametrize(
+    ("longest", "idle", "interval"), [(120.0, 15, 5), (119.0, 14, 4), (10.0, 1, 1)]
+)
+def test_the_adapters_own_keepalive_is_tried_where_there_is_time(
+    longest: float, idle: int, interval: int
+) -> None:
+    """A short probe needs packets that come sooner."""
+    keepalive = schedule([longest], 0.01).keepalive
+
+    assert (keepalive.idle, keepalive.interval) == (idle, interval)
 
 
-# -- real middleboxes and servers ---------------------------------------------------------------------------------
+def test_a_sample_with_tcp_keepalive_is_called_so() -> None:
+    """Its twin without is listed beside it."""
+    assert str(sample(5.0, kept_alive=True)) == "5 s with TCP keep-alive"
+
+
+# -- real middleboxes and servers ------------------------------------------------------------------
 
 _NGINX_CONF = """
 daemon off; master_process off; pid {here}/pid; error_log stderr;
@@ -690,7 +954,7 @@ def nginx(here: Path) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(NGINX is None, reason="no nginx here: apt-get install nginx-light")
 def test_nginx_is_named_with_its_own_limit(probe: Callable[..., Told], tmp_path: Path) -> None:
-    """keepalive_timeout 3: the server closes, and the limit is right within one step of the refinement."""
+    """keepalive_timeout 3: the server closes, and the limit is right within one step."""
     with nginx(tmp_path) as url:
         told = probe(url, "--max-idle", "10", "--json")
 
@@ -710,7 +974,7 @@ def test_nginx_is_named_with_its_own_limit(probe: Callable[..., Told], tmp_path:
 def test_a_nat_that_forgets_after_four_seconds(
     probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, strangers: Any, scheme: str
 ) -> None:
-    """A real connection tracker: its side, its limit, TCP keep-alive that keeps it awake, in under twice 10 s."""
+    """A real connection tracker: its side, its limit, TCP keep-alive that keeps it awake."""
     since = time.monotonic()
     with Lab(memory=4, strangers=strangers) as lab, lab.client.entered():
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", lab.ca)

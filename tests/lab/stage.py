@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.contenders import CONTENDERS, Contender, Place, Question, Settings
-from resilient_requests.call._causes import describe
+from resilient_requests.call import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import pytest
 from house import FLOORS, Module, circles, graph_of, read, upward_imports
 
 MODULES = read()
-MAX_MODULE_LINES = 450
+MAX_MODULE_LINES = 470
 MAX_FUNCTION_LINES = 60
 
 

@@ -24,132 +24,162 @@ from resilient_requests import (
     StreamTruncated,
     is_transient,
 )
-from resilient_requests.call._attempt import Attempt, Limits, Phase
-from resilient_requests.call._cancel import Call
-from resilient_requests.call._causes import causes, describe, errno_of
-from resilient_requests.retry._failures import (
-    Failure,
-    failure_of,
-    is_stale,
-    judge,
+from resilient_requests.call import (
+    Attempt,
+    CancelToken,
+    Instant,
+    Limits,
+    Phase,
+    causes,
+    describe,
+    errno_of,
 )
-from resilient_requests.stream._chunked import ChunkedError
+from resilient_requests.retry import RetryPolicy
+from resilient_requests.retry._decision import Decision, Facts, decide
+from resilient_requests.retry._failures import failure_of, is_stale
+from resilient_requests.retry._rules import Failure, When, rule_of
+from resilient_requests.stream._framing import ChunkedError
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NO_POOL: Any = None
+NO_LIMITS = Limits(connect=None, write=None, response=None, idle=None)
 
 
-def attempt_in(phase: Phase, **facts: Any) -> Attempt:
-    """An attempt that came so far."""
-    limits = Limits(connect=None, write=None, response=None, idle=None)
-    attempt = Attempt(Call(), 1, limits, fresh=False, since=0.0)
+def attempt_in(phase: Phase, *, now: float = 0.0, **facts: Any) -> Attempt:
+    """An attempt that came so far, at this boot time."""
+    token = CancelToken(clock=lambda: Instant(0.0, now, 0.0))
+    attempt = Attempt(token, 1, NO_LIMITS)
     attempt.phase = phase
-    attempt.fault = OSError()
     for name, value in facts.items():
         setattr(attempt, name, value)
     return attempt
 
 
-# Rows: failure, stale reuse | replayed by default if not idempotent, if idempotent | cost, at once, retires, teaches
+# What follows from a failure
+
+NEVER, ALWAYS, IDEMPOTENT = When.NEVER, When.ALWAYS, When.IDEMPOTENT
+LISTED, CONFIGURED = When.LISTED, When.CONFIGURED
+# row: failure, stale | when, cost, retires, at once, teaches
+TABLE: dict[str, tuple[Failure, bool, tuple[When, int, bool, bool, bool]]] = {
+    "1": (Failure.NO_CONNECTION, False, (ALWAYS, 1, False, False, False)),
+    "2 name": (Failure.UNKNOWN_HOST, False, (NEVER, 0, False, False, False)),
+    "2 certificate": (Failure.CERTIFICATE, False, (NEVER, 0, False, False, False)),
+    "3": (Failure.HANDSHAKE_CUT, False, (ALWAYS, 1, True, False, False)),
+    "3b busy": (Failure.PROXY_BUSY, False, (ALWAYS, 1, False, False, False)),
+    "3b refusal": (Failure.PROXY_REFUSAL, False, (NEVER, 0, False, False, False)),
+    "5, 6": (Failure.SEND_FAILED, True, (ALWAYS, 1, True, True, True)),
+    "7": (Failure.SEND_FAILED, False, (ALWAYS, 1, True, False, False)),
+    "8": (Failure.DIED, True, (ALWAYS, 1, True, True, True)),
+    "9, 10": (Failure.DIED, False, (IDEMPOTENT, 1, True, False, False)),
+    "11 fresh": (Failure.HEAD_CUT, False, (IDEMPOTENT, 1, True, False, False)),
+    "11 reused": (Failure.HEAD_CUT, True, (IDEMPOTENT, 1, True, False, False)),
+    "11b": (Failure.UNREADABLE, False, (NEVER, 0, False, False, False)),
+    "12 fresh": (Failure.RESPONSE_TIMEOUT, False, (CONFIGURED, 2, True, False, False)),
+    "12 reused": (Failure.RESPONSE_TIMEOUT, True, (CONFIGURED, 2, True, False, False)),
+    "14": (Failure.BODY_CUT, False, (IDEMPOTENT, 2, True, False, False)),
+    "15": (Failure.BODY_STALLED, False, (CONFIGURED, 2, True, False, False)),
+    "17": (Failure.STATUS, False, (LISTED, 1, False, False, False)),
+    "18": (Failure.POOL_CLOSED, False, (ALWAYS, 0, False, True, False)),
+    "19": (Failure.OTHER, False, (NEVER, 0, False, False, False)),
+}
 
 
-@pytest.mark.parametrize(
-    ("failure", "stale", "bare", "idempotent", "cost", "at_once", "retires", "teaches"),
-    [
-        pytest.param(Failure.NO_CONNECTION, False, True, True, 1, False, False, False, id="1"),
-        pytest.param(
-            Failure.UNKNOWN_HOST, False, False, False, 0, False, False, False, id="2 name"
-        ),
-        pytest.param(
-            Failure.CERTIFICATE, False, False, False, 0, False, False, False, id="2 certificate"
-        ),
-        pytest.param(Failure.HANDSHAKE_CUT, False, True, True, 1, False, True, False, id="3"),
-        pytest.param(Failure.PROXY_BUSY, False, True, True, 1, False, False, False, id="3b busy"),
-        pytest.param(
-            Failure.PROXY_REFUSAL, False, False, False, 0, False, False, False, id="3b refusal"
-        ),
-        pytest.param(Failure.SEND_FAILED, True, True, True, 1, True, True, True, id="5, 6"),
-        pytest.param(Failure.SEND_FAILED, False, True, True, 1, False, True, False, id="7"),
-        pytest.param(Failure.DIED, True, True, True, 1, True, True, True, id="8"),
-        pytest.param(Failure.DIED, False, False, True, 1, False, True, False, id="9, 10"),
-        pytest.param(Failure.HEAD_CUT, False, False, True, 1, False, True, False, id="11 fresh"),
-        pytest.param(Failure.HEAD_CUT, True, False, True, 1, False, True, False, id="11 reused"),
-        pytest.param(Failure.UNREADABLE, False, False, False, 0, False, False, False, id="11b"),
-        pytest.param(
-            Failure.RESPONSE_TIMEOUT, False, False, False, 2, False, True, False, id="12 fresh"
-        ),
-        pytest.param(
-            Failure.RESPONSE_TIMEOUT, True, False, False, 2, False, True, False, id="12 reused"
-        ),
-        pytest.param(Failure.BODY_CUT, False, False, True, 2, False, True, False, id="14"),
-        pytest.param(Failure.BODY_STALLED, False, False, False, 2, False, True, False, id="15"),
-        pytest.param(Failure.STATUS, False, False, True, 1, False, False, False, id="17"),
-        pytest.param(Failure.POOL_CLOSED, False, True, True, 0, True, False, False, id="18"),
-        pytest.param(Failure.OTHER, False, False, False, 0, False, False, False, id="19"),
-    ],
-)
-def test_a_row_says_what_follows(  # noqa: PLR0917  # the columns of the table
-    failure: Failure,
-    stale: bool,
-    bare: bool,
-    idempotent: bool,
-    cost: int,
-    at_once: bool,
-    retires: bool,
-    teaches: bool,
-) -> None:
-    """The numbers are those of the table."""
-    verdict = judge(failure, stale=stale, idempotent=True)
+@pytest.mark.parametrize("row", TABLE)
+def test_a_rule_is_the_row_of_the_table(row: str) -> None:
+    """The numbers are those of the table in the documentation."""
+    failure, stale, expected = TABLE[row]
+    rule = rule_of(failure, stale=stale)
 
-    assert judge(failure, stale=stale, idempotent=False).replay == bare
-    assert verdict.replay == idempotent
-    assert (verdict.cost, verdict.at_once, verdict.retires, verdict.teaches) == (
-        cost,
-        at_once,
-        retires,
-        teaches,
-    )
-    assert verdict.failure is failure
+    assert (rule.when, rule.cost, rule.retires, rule.at_once, rule.teaches) == expected
+    assert rule.failure is failure
+
+
+def test_every_failure_has_a_rule() -> None:
+    """A stale reuse that cannot come about has one too; what teaches the window also retires."""
+    rules = [rule_of(failure, stale=stale) for failure in Failure for stale in (False, True)]
+
+    assert [rule.failure for rule in rules[::2]] == list(Failure)
+    assert all(rule.retires for rule in rules if rule.teaches)
+
+
+def decided(
+    failure: Failure, *, policy: RetryPolicy | None = None, wait: float = 0.0, **facts: Any
+) -> Decision:
+    """What is decided after a failure on a fresh connection; nothing was repeated so far."""
+    given = Facts(**{"retries": 0, "idempotent": True, **facts})
+    return decide(rule_of(failure, stale=False), policy or RetryPolicy(), given, wait)
 
 
 @pytest.mark.parametrize("failure", Failure)
-@pytest.mark.parametrize("stale", [False, True])
-def test_every_failure_has_a_row(failure: Failure, stale: bool) -> None:
-    """Also the combinations that cannot come about; what teaches the window retires the connections too."""
-    verdict = judge(failure, stale=stale, idempotent=False)
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_the_default_policy_repeats_by_the_table(failure: Failure, idempotent: bool) -> None:
+    """A status is repeated where the policy lists it, which is asked elsewhere."""
+    when = rule_of(failure, stale=False).when
+    expected = when is ALWAYS or (idempotent and when in {IDEMPOTENT, LISTED})
 
-    assert verdict.retires or not verdict.teaches
-    assert not verdict.replay or judge(failure, stale=stale, idempotent=True).replay
+    assert decided(failure, idempotent=idempotent).again is expected
 
 
 @pytest.mark.parametrize("failure", [Failure.RESPONSE_TIMEOUT, Failure.BODY_STALLED])
-@pytest.mark.parametrize("idempotent", [False, True])
-def test_silence_is_repeated_only_where_asked_for_and_idempotent(
-    failure: Failure, idempotent: bool
+@pytest.mark.parametrize(
+    ("idempotent", "has_retried_timeout", "expected"),
+    [(True, False, True), (False, False, False), (True, True, False)],
+)
+def test_silence_is_repeated_once_where_configured_and_idempotent(
+    failure: Failure, idempotent: bool, has_retried_timeout: bool, expected: bool
 ) -> None:
     """Rows 12 and 15 with ``retry_response_timeout``."""
-    assert (
-        judge(failure, stale=False, idempotent=idempotent, response_timeouts=True).replay
-        == idempotent
-    )
+    policy = RetryPolicy(retry_response_timeout=True)
+    facts = {"idempotent": idempotent, "has_retried_timeout": has_retried_timeout}
+
+    assert decided(failure, policy=policy, **facts).again is expected
 
 
-def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all() -> None:
-    """Row 17 with 429 or 503."""
-    assert judge(Failure.STATUS, stale=False, idempotent=False, for_all=True).replay
+@pytest.mark.parametrize("status", [429, 503, 500])
+@pytest.mark.parametrize("failure", [Failure.STATUS, Failure.DIED])
+def test_a_status_of_a_server_that_did_nothing_is_repeated_for_all(
+    failure: Failure, status: int
+) -> None:
+    """A server that answers 503 and is then cut off has acted no less than any other."""
+    expected = failure is Failure.STATUS and status in {429, 503}
+
+    assert decided(failure, idempotent=False, status=status).again is expected
 
 
 @pytest.mark.parametrize(
-    "failure", [failure for failure in Failure if failure is not Failure.STATUS]
+    ("facts", "wait", "expected"),
+    [
+        ({"retries": 1}, 0.5, Decision(again=True, wait=0.5, cost=1)),
+        ({"retries": 2}, 0.5, Decision(again=False, reason="exhausted")),
+        ({"replayable": False}, 0.5, Decision(again=False, reason="not replayable")),
+        ({"remaining": 0.501}, 0.5, Decision(again=True, wait=0.5, cost=1)),
+        ({"remaining": 0.5}, 0.5, Decision(again=False, reason="deadline")),
+    ],
 )
-def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> None:
-    """A server that answers 503 and is then cut off has acted no less than any other."""
-    assert judge(failure, stale=False, idempotent=False, for_all=True) == judge(
-        failure, stale=False, idempotent=False
-    )
+def test_a_retry_that_is_due_is_bounded_by_count_body_and_deadline(
+    facts: dict[str, Any], wait: float, expected: Decision
+) -> None:
+    """A wait that uses up the deadline leaves nothing for the attempt behind it."""
+    assert decided(Failure.DIED, wait=wait, **facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("has_retried_free", "expected"),
+    [
+        (False, Decision(again=True, wait=0.0, cost=0)),
+        (True, Decision(again=True, wait=0.5, cost=1)),
+    ],
+)
+def test_the_first_stale_reuse_is_free_and_does_not_wait(
+    has_retried_free: bool, expected: Decision
+) -> None:
+    """Rows 5, 6 and 8, for a request that is not idempotent too."""
+    facts = Facts(retries=0, idempotent=False, has_retried_free=has_retried_free)
+
+    assert decide(rule_of(Failure.DIED, stale=True), RetryPolicy(), facts, 0.5) == expected
 
 
 @pytest.mark.parametrize(
@@ -166,11 +196,11 @@ def test_only_a_status_is_repeated_because_of_its_status(failure: Failure) -> No
 def test_idleness_is_blamed_only_for_five_seconds_and_before_any_byte(
     facts: dict[str, Any], expected: bool
 ) -> None:
-    """A balancer that cuts a long wait says nothing about idle connections: the server was at work."""
-    assert is_stale(attempt_in(Phase.WAIT, **facts), 100.0) == expected
+    """A balancer that cuts a long wait says nothing about idle connections: the server worked."""
+    assert is_stale(attempt_in(Phase.WAIT, now=100.0, **facts)) == expected
 
 
-# What went wrong: phase, facts, exception
+# Which failure it was: phase, facts, the fault that the transport met
 
 
 def caused(outer: Exception, *inner: BaseException) -> Exception:
@@ -183,115 +213,133 @@ def caused(outer: Exception, *inner: BaseException) -> Exception:
 
 
 RESET = ConnectionResetError(errno.ECONNRESET, "reset")
+EPIPE = BrokenPipeError(errno.EPIPE, "pipe")
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 ETIMEDOUT = TimeoutError(errno.ETIMEDOUT, "timed out")
-CASES: list[tuple[Phase, dict[str, Any], BaseException, Failure]] = [
+SILENCE = TimeoutError("timed out")
+TLS_EOF = ssl.SSLEOFError(8, "eof")
+TLS_ZERO = ssl.SSLZeroReturnError(6, "zero")
+EXPIRED = ssl.SSLCertVerificationError(1, "expired")
+BAD_PROTOCOL = ssl.SSLError(1, "wrong version number")
+GONE = http.client.RemoteDisconnected("end")
+HALF_LINE = http.client.BadStatusLine("HTT")
+SSH = http.client.BadStatusLine("SSH-2.0-OpenSSH\r\n")
+MANY_FIELDS = http.client.HTTPException("got more than 100 headers")
+
+
+def refused_by_alert(reason: str = "TLSV13_ALERT_CERTIFICATE_REQUIRED") -> ssl.SSLError:
+    """What a read says where the peer's TLS refuses a client behind the handshake."""
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+def names(*names: str) -> list[BaseException]:
+    """What the resolver says, as far as this platform knows those numbers."""
+    numbers = [getattr(socket, name) for name in names if hasattr(socket, name)]
+    return [socket.gaierror(number, "a name") for number in numbers]
+
+
+HICCUPS = names("EAI_AGAIN", "EAI_FAIL", "EAI_NODATA", "EAI_MEMORY")
+BROKEN: dict[str, Any] = {"send_failed": True}
+HALF_SENT: dict[str, Any] = {"send_failed": True, "bytes_sent": 9}
+BEGUN: dict[str, Any] = {"bytes_received": 9}
+
+FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] = [
     (
+        Failure.NO_CONNECTION,
         Phase.CONNECT,
         {},
-        ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
-        Failure.NO_CONNECTION,
-    ),
-    (Phase.CONNECT, {}, OSError(errno.ENETUNREACH, "no route"), Failure.NO_CONNECTION),
-    (Phase.CONNECT, {}, OSError(errno.EHOSTUNREACH, "no route"), Failure.NO_CONNECTION),
-    (Phase.CONNECT, {}, TimeoutError("timed out"), Failure.NO_CONNECTION),
-    (Phase.CONNECT, {}, socket.gaierror(socket.EAI_AGAIN, "again"), Failure.NO_CONNECTION),
-    (Phase.CONNECT, {}, socket.gaierror(socket.EAI_FAIL, "fail"), Failure.NO_CONNECTION),
-    (Phase.CONNECT, {}, socket.gaierror(socket.EAI_NONAME, "none"), Failure.UNKNOWN_HOST),
-    (Phase.CONNECT, {}, socket.gaierror(-5, "no data"), Failure.UNKNOWN_HOST),
-    (Phase.CONNECT, {}, urllib3.exceptions.LocationParseError("a..b"), Failure.UNKNOWN_HOST),
-    (Phase.HANDSHAKE, {}, RESET, Failure.HANDSHAKE_CUT),
-    (Phase.HANDSHAKE, {}, ssl.SSLEOFError(8, "eof"), Failure.HANDSHAKE_CUT),
-    (Phase.HANDSHAKE, {}, ssl.SSLZeroReturnError(6, "zero"), Failure.HANDSHAKE_CUT),
-    (Phase.HANDSHAKE, {}, TimeoutError("timed out"), Failure.HANDSHAKE_CUT),
-    (Phase.HANDSHAKE, {}, ssl.SSLCertVerificationError(1, "expired"), Failure.CERTIFICATE),
-    (Phase.HANDSHAKE, {}, ssl.SSLError(1, "wrong version number"), Failure.CERTIFICATE),
-    (Phase.HANDSHAKE, {}, http.client.RemoteDisconnected("end"), Failure.HANDSHAKE_CUT),
-    (Phase.HANDSHAKE, {}, http.client.BadStatusLine("SSH-2.0-OpenSSH\r\n"), Failure.UNREADABLE),
-    (Phase.HANDSHAKE, {"proxy_status": 502}, OSError("tunnel"), Failure.PROXY_BUSY),
-    (Phase.HANDSHAKE, {"proxy_status": 503}, OSError("tunnel"), Failure.PROXY_BUSY),
-    (Phase.HANDSHAKE, {"proxy_status": 504}, OSError("tunnel"), Failure.PROXY_BUSY),
-    (Phase.HANDSHAKE, {"proxy_status": 407}, OSError("tunnel"), Failure.PROXY_REFUSAL),
-    (Phase.HANDSHAKE, {"proxy_status": 500}, OSError("tunnel"), Failure.PROXY_REFUSAL),
-    (Phase.HANDSHAKE, {"proxy_status": 200}, RESET, Failure.HANDSHAKE_CUT),
-    (Phase.SEND, {"send_failed": True}, RESET, Failure.SEND_FAILED),
-    (
-        Phase.SEND,
-        {"send_failed": True, "bytes_sent": 9},
-        BrokenPipeError(errno.EPIPE, "pipe"),
-        Failure.SEND_FAILED,
+        [
+            REFUSED,
+            OSError(errno.ENETUNREACH, "no route"),
+            OSError(errno.EHOSTUNREACH, "no route"),
+            SILENCE,
+            *HICCUPS,
+        ],
     ),
     (
-        Phase.SEND,
-        {"send_failed": True, "bytes_sent": 9},
-        TimeoutError("timed out"),
-        Failure.SEND_FAILED,
+        Failure.UNKNOWN_HOST,
+        Phase.CONNECT,
+        {},
+        [*names("EAI_NONAME"), urllib3.exceptions.LocationParseError("a..b")],
     ),
-    (
-        Phase.SEND,
-        {"send_failed": True, "bytes_sent": 9},
-        http.client.RemoteDisconnected("end"),
-        Failure.SEND_FAILED,
+    (Failure.HANDSHAKE_CUT, Phase.HANDSHAKE, {}, [RESET, TLS_EOF, TLS_ZERO, SILENCE, GONE]),
+    (Failure.CERTIFICATE, Phase.HANDSHAKE, {}, [EXPIRED, BAD_PROTOCOL, refused_by_alert()]),
+    (Failure.UNREADABLE, Phase.HANDSHAKE, {}, [SSH]),
+    *(
+        (Failure.PROXY_BUSY, Phase.HANDSHAKE, {"proxy_status": status}, [OSError("tunnel")])
+        for status in (502, 503, 504)
     ),
-    (Phase.HEAD, {"send_failed": True, "bytes_received": 9}, RESET, Failure.SEND_FAILED),
-    # A signal's or gevent's exception may come after the last byte was handed over.
-    (Phase.SEND, {"sends": 1, "fault": None}, ValueError("from outside"), Failure.OTHER),
-    (Phase.WAIT, {}, RESET, Failure.DIED),
-    (Phase.WAIT, {}, http.client.RemoteDisconnected("end"), Failure.DIED),
-    (Phase.WAIT, {}, BrokenPipeError(errno.EPIPE, "pipe"), Failure.DIED),
-    (Phase.WAIT, {}, ETIMEDOUT, Failure.DIED),
-    (Phase.WAIT, {}, ssl.SSLEOFError(8, "eof"), Failure.DIED),
-    (Phase.WAIT, {}, ssl.SSLZeroReturnError(6, "zero"), Failure.DIED),
-    (Phase.WAIT, {}, TimeoutError("timed out"), Failure.RESPONSE_TIMEOUT),
-    (Phase.HEAD, {"bytes_received": 9}, TimeoutError("timed out"), Failure.RESPONSE_TIMEOUT),
-    (Phase.HEAD, {"bytes_received": 9}, RESET, Failure.HEAD_CUT),
-    (Phase.HEAD, {"bytes_received": 9}, ETIMEDOUT, Failure.HEAD_CUT),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.BadStatusLine("HTT"), Failure.HEAD_CUT),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.IncompleteRead(b""), Failure.HEAD_CUT),
+    *(
+        (Failure.PROXY_REFUSAL, Phase.HANDSHAKE, {"proxy_status": status}, [OSError("tunnel")])
+        for status in (407, 500, 501, 505)
+    ),
+    (Failure.HANDSHAKE_CUT, Phase.HANDSHAKE, {"proxy_status": 200}, [RESET]),
+    (Failure.SEND_FAILED, Phase.SEND, BROKEN, [RESET]),
+    (Failure.SEND_FAILED, Phase.SEND, HALF_SENT, [EPIPE, SILENCE, GONE]),
+    (Failure.SEND_FAILED, Phase.HEAD, {**BROKEN, **BEGUN}, [RESET]),
+    (Failure.CERTIFICATE, Phase.SEND, BROKEN, [refused_by_alert()]),
+    (Failure.SEND_FAILED, Phase.SEND, {**BROKEN, "reused": True}, [refused_by_alert()]),
+    (Failure.DIED, Phase.WAIT, {}, [RESET, GONE, EPIPE, ETIMEDOUT, TLS_EOF, TLS_ZERO]),
+    (Failure.CERTIFICATE, Phase.WAIT, {}, [refused_by_alert()]),
+    (Failure.DIED, Phase.WAIT, {"reused": True}, [refused_by_alert()]),
+    (Failure.RESPONSE_TIMEOUT, Phase.WAIT, {}, [SILENCE]),
+    (Failure.RESPONSE_TIMEOUT, Phase.HEAD, BEGUN, [SILENCE]),
     (
-        Phase.HEAD,
-        {"bytes_received": 9},
-        http.client.RemoteDisconnected("end"),
         Failure.HEAD_CUT,
-    ),  # behind a 103
-    (
         Phase.HEAD,
-        {"bytes_received": 9},
-        http.client.BadStatusLine("ICY 200 OK\r\n"),
-        Failure.UNREADABLE,
-    ),
-    (Phase.HEAD, {"bytes_received": 9}, http.client.LineTooLong("header line"), Failure.UNREADABLE),
-    (
-        Phase.HEAD,
-        {"bytes_received": 9},
-        http.client.HTTPException("got more than 100 headers"),
-        Failure.UNREADABLE,
+        BEGUN,
+        # A peer that leaves behind an interim answer says nothing.
+        [RESET, ETIMEDOUT, HALF_LINE, http.client.IncompleteRead(b""), GONE],
     ),
     (
-        Phase.HEAD,
-        {"bytes_received": 9},
-        http.client.UnknownProtocol("HTTP/2.0"),
         Failure.UNREADABLE,
+        Phase.HEAD,
+        BEGUN,
+        [
+            http.client.BadStatusLine("ICY 200 OK\r\n"),
+            http.client.LineTooLong("header line"),
+            http.client.UnknownProtocol("HTTP/2.0"),
+            MANY_FIELDS,
+        ],
     ),
-    (Phase.BODY, {}, StreamBroken("cut"), Failure.BODY_CUT),
-    (Phase.BODY, {}, caused(StreamIdle(), TimeoutError("timed out")), Failure.BODY_STALLED),
-    (Phase.BODY, {}, caused(StreamBroken("cut"), ETIMEDOUT), Failure.BODY_CUT),
     (
+        Failure.BODY_CUT,
         Phase.BODY,
         {},
-        caused(StreamBroken("cut"), ChunkedError("a chunk has no size")),
-        Failure.UNREADABLE,
+        [StreamBroken("cut"), caused(StreamBroken("cut"), ETIMEDOUT)],
     ),
-    (Phase.BODY, {}, requests.exceptions.ContentDecodingError(), Failure.OTHER),
-    (Phase.BODY, {"fault": None}, ValueError("a hook's"), Failure.OTHER),
-    (Phase.START, {}, urllib3.exceptions.ClosedPoolError(NO_POOL, "closed"), Failure.POOL_CLOSED),
-    (Phase.START, {"fault": None}, requests.exceptions.InvalidSchema("x"), Failure.OTHER),
-    (Phase.START, {"fault": None}, requests.ConnectionError("a mock's"), Failure.NO_CONNECTION),
-    (Phase.WAIT, {}, KeyboardInterrupt(), Failure.OTHER),
-    (Phase.WAIT, {}, GeneratorExit(), Failure.OTHER),
+    (Failure.BODY_STALLED, Phase.BODY, {}, [caused(StreamIdle(), SILENCE)]),
+    (
+        Failure.UNREADABLE,
+        Phase.BODY,
+        {},
+        [caused(StreamBroken("cut"), ChunkedError("a chunk has no size"))],
+    ),
+    (Failure.OTHER, Phase.BODY, {}, [requests.exceptions.ContentDecodingError()]),
+    (Failure.OTHER, Phase.WAIT, {}, [KeyboardInterrupt(), GeneratorExit()]),
 ]
 
 
-def in_args(error: Exception) -> Exception:
+@pytest.mark.parametrize(
+    ("phase", "facts", "fault", "expected"),
+    [
+        pytest.param(phase, facts, fault, expected, id=f"{phase}-{fault!r}-{expected.name}")
+        for expected, phase, facts, faults in FAILURES
+        for fault in faults
+    ],
+)
+def test_a_failure_is_told_by_phase_errno_and_class(
+    phase: Phase, facts: dict[str, Any], fault: BaseException, expected: Failure
+) -> None:
+    """The fault is the one that the transport has noted."""
+    attempt = attempt_in(phase, fault=fault, **facts)
+
+    assert failure_of(fault, attempt) is expected
+
+
+def in_args(error: BaseException) -> Exception:
     """Behind ``args``, as requests does."""
     return requests.ConnectionError(urllib3.exceptions.ProtocolError("aborted", error))
 
@@ -301,54 +349,107 @@ def in_reason(error: Exception) -> Exception:
     return requests.ConnectionError(urllib3.exceptions.MaxRetryError(NO_POOL, "/", error))
 
 
-def in_context(error: Exception) -> Exception:
-    """Behind ``__context__``."""
-    outer = requests.ConnectionError("text that says nothing")
-    outer.__context__ = error
-    return outer
+def in_cause(error: BaseException) -> Exception:
+    """Behind ``__cause__``."""
+    return caused(requests.ConnectionError("text that says nothing"), error)
 
 
-WRAPS = {"bare": None, "args": in_args, "reason": in_reason, "context": in_context}
-
-
-def wrapped() -> list[Any]:
-    """Each failure bare, and behind each kind of link where it is wrapped in practice."""
-    found = []
-    for phase, facts, error, expected in CASES:
-        for name, wrap in WRAPS.items():
-            if wrap is None:
-                found.append(
-                    pytest.param(phase, facts, error, expected, id=f"{phase}-{error!r}-{name}")
-                )
-            elif isinstance(error, Exception) and phase not in (Phase.START, Phase.BODY):
-                found.append(
-                    pytest.param(
-                        phase, facts, wrap(error), expected, id=f"{phase}-{error!r}-{name}"
-                    )
-                )
-    return found
-
-
-@pytest.mark.parametrize(("phase", "facts", "error", "expected"), wrapped())
-def test_a_failure_is_told_by_phase_errno_and_class_wherever_it_stands(
-    phase: Phase, facts: dict[str, Any], error: BaseException, expected: Failure
+@pytest.mark.parametrize("link", [in_args, in_reason, in_cause])
+@pytest.mark.parametrize(
+    ("phase", "fault", "expected"),
+    [
+        (Phase.CONNECT, names("EAI_NONAME")[0], Failure.UNKNOWN_HOST),
+        (Phase.HANDSHAKE, EXPIRED, Failure.CERTIFICATE),
+        (Phase.WAIT, SILENCE, Failure.RESPONSE_TIMEOUT),
+        (Phase.WAIT, RESET, Failure.DIED),
+    ],
+    ids=["name", "certificate", "silence", "reset"],
+)
+def test_a_fault_is_found_behind_each_link(
+    link: Callable[[BaseException], Exception], phase: Phase, fault: Exception, expected: Failure
 ) -> None:
-    """Requests and urllib3 spread the links over four places."""
-    assert failure_of(error, attempt_in(phase, **facts)) is expected
+    """Requests and urllib3 spread the links over three places."""
+    wrapped = link(fault)
+
+    assert failure_of(wrapped, attempt_in(phase, fault=wrapped)) is expected
+
+
+def test_an_exception_that_the_caller_was_handling_is_another_story() -> None:
+    """``__context__`` may lead to it: a certificate that was refused before is another call's."""
+    error = requests.ConnectionError("text that says nothing")
+    error.__context__ = EXPIRED
+
+    assert list(causes(error)) == [error]
+    assert failure_of(error, attempt_in(Phase.WAIT, fault=error)) is Failure.DIED
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.HANDSHAKE, Phase.SEND, Phase.WAIT])
+def test_an_error_without_a_fault_of_the_transport_is_none_of_it(phase: Phase) -> None:
+    """A hook of the caller, its body, a tracer; a signal's may come behind the last byte."""
+    error = ValueError("from outside")
+
+    assert failure_of(error, attempt_in(phase, sends=1)) is Failure.OTHER
+
+
+@pytest.mark.parametrize("phase", list(Phase)[1:-1])
+@pytest.mark.parametrize("error", [LookupError("mine"), TimeoutError("mine")], ids=repr)
+def test_an_exception_of_the_caller_is_none_of_the_transport(
+    phase: Phase, error: Exception
+) -> None:
+    """It was raised in the caller's code, here this test, while the transport waited."""
+    attempt = attempt_in(phase)
+    with pytest.raises(type(error)):
+        raise error
+    attempt.failed(error)
+
+    assert attempt.foreign is error
+    assert failure_of(error, attempt) is Failure.OTHER
+
+
+# An adapter with a pool of its own, and a mock: no phase is known
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (in_reason(urllib3.exceptions.NewConnectionError(NO_POOL, "x")), Failure.NO_CONNECTION),
+        (in_reason(urllib3.exceptions.ConnectTimeoutError(NO_POOL, "x")), Failure.NO_CONNECTION),
+        (requests.ConnectTimeout("a mock's"), Failure.NO_CONNECTION),
+        (in_reason(HICCUPS[0]), Failure.NO_CONNECTION),  # type: ignore[arg-type]
+        (in_reason(names("EAI_NONAME")[0]), Failure.UNKNOWN_HOST),  # type: ignore[arg-type]
+        (in_args(REFUSED), Failure.DIED),
+        (in_args(RESET), Failure.DIED),
+        (in_args(GONE), Failure.DIED),
+        (requests.ConnectionError("a mock's"), Failure.DIED),
+        (in_args(EXPIRED), Failure.CERTIFICATE),
+        (requests.ReadTimeout("a mock's"), Failure.RESPONSE_TIMEOUT),
+        (in_args(SILENCE), Failure.RESPONSE_TIMEOUT),
+        (in_args(SSH), Failure.UNREADABLE),
+        (urllib3.exceptions.ClosedPoolError(NO_POOL, "closed"), Failure.POOL_CLOSED),
+        (requests.exceptions.InvalidSchema("x"), Failure.OTHER),
+        (requests.exceptions.ChunkedEncodingError("a mock's"), Failure.OTHER),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_is_not_ours_is_judged_by_urllib3s_classes(
+    error: Exception, expected: Failure
+) -> None:
+    """Only three of them say that nothing was sent: a reset may come after the server acted."""
+    assert failure_of(error, attempt_in(Phase.START)) is expected
 
 
 def test_text_never_decides() -> None:
     """No status and no timeout stands in "read tcp …:443: timed out"."""
     error = requests.ConnectionError("Read timed out. certificate verify failed: 443, [Errno 104]")
 
-    assert failure_of(error, attempt_in(Phase.WAIT)) is Failure.DIED
+    assert failure_of(error, attempt_in(Phase.WAIT, fault=error)) is Failure.DIED
     assert errno_of(error) is None
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
-    """``__context__`` may point back."""
+    """An exception may be its own cause's argument."""
     one, two = ValueError("1"), ValueError("2")
-    one.__context__, two.__cause__ = two, one
+    one.__cause__, two.__cause__ = two, one
     one.args = (two, one, "text")
 
     assert list(causes(one)) == [one, two]

@@ -1,4 +1,4 @@
-"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class: what the statuses did, they do."""
+"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class: it does what it did."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resilient_requests import (
     Timeouts,
     is_transient,
 )
-from resilient_requests.retry._retry import from_urllib3
+from resilient_requests.retry import policy_of
 from resilient_requests.testing import Reply, Send, reset, respond
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ RETRIES: dict[str, tuple[dict[str, Any], str, int]] = {
     "no Retry-After wanted": ({"total": 2, "respect_retry_after_header": False}, "GET", 503),
 }
 
-LISTED = from_urllib3(urllib3.Retry(3, status_forcelist=[503]))
+LISTED = policy_of(urllib3.Retry(3, status_forcelist=[503]))
 
 
 def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[object, int]:
@@ -77,7 +77,7 @@ def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[obj
 
 @pytest.mark.parametrize("case", RETRIES)
 def test_a_urllib3_retry_means_what_it_meant(fault_server: FaultServer, case: str) -> None:
-    """Held against requests' own adapter; keys change what is safe after a lost connection, not after a status."""
+    """It is compared with requests' own adapter."""
     options, method, status = RETRIES[case]
     fault_server.default = respond(status=status, headers={"Retry-After": "0"})
     plain = outcome(fault_server, HTTPAdapter(max_retries=urllib3.Retry(**options)), method)
@@ -225,11 +225,9 @@ def test_a_translated_policy_survives_pickle_and_replace(fault_server: FaultServ
     """It is a policy like any other."""
     policy = pickle.loads(pickle.dumps(ResilientAdapter(max_retries=Stubborn(5)))).retry_policy
     fault_server.default = respond(status=502)
-    adapter = ResilientAdapter(
-        max_retries=dataclasses.replace(policy, max_retries=1, raise_on_status=False)
-    )
+    adapter = ResilientAdapter(max_retries=dataclasses.replace(policy, max_retries=1))
 
-    assert outcome(fault_server, adapter, "GET") == (502, 2)
+    assert outcome(fault_server, adapter, "GET") == (requests.exceptions.RetryError, 2)
 
 
 def test_an_exhausted_retry_names_no_query(fault_server: FaultServer) -> None:

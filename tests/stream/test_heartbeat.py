@@ -217,7 +217,7 @@ def test_a_flood_does_not_stop_the_heart(client: Client, server: FaultServer) ->
     """C10. Where there is always something to read, the beat that is due comes between two reads."""
     flood = b": ping\n\n" * 10_000
     stream_ = iter_events(opened(client, server, stream([flood + EVENTS[0]])), heartbeat=5.0)
-    stream_._reader.unyielded = 6.0
+    stream_._reader.clocks.waited(6.0)
 
     assert next(stream_) is HEARTBEAT
     assert [item for item in stream_ if item is not HEARTBEAT] == [ServerSentEvent(data="0")]

@@ -22,7 +22,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.testing import FaultServer, silence, stream
+from resilient_requests.testing import FaultServer, respond, silence, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ class Reading:
 
 def waits(response: requests.Response) -> bool:
     """Whether the reader of this response is about to block, or does."""
-    return bool(response.raw._original_response.tap._armed == SLOW)
+    return bool(response.raw._original_response.reader._armed == SLOW)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -126,7 +126,7 @@ def test_closing_the_response_wakes_another_threads_reader(
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
     reading.wait()
-    until(lambda: response.raw._original_response.tap._is_waiting)
+    until(lambda: response.raw._original_response.reader._is_waiting)
     close(response)
 
     assert isinstance(reading.error, Cancelled)
@@ -155,7 +155,7 @@ def test_closing_the_response_wakes_another_threads_reader_of_raw(
     """It holds the lock of http.client's file, for which whoever closes the file would wait as long as the limit."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Running(lambda: read(response.raw))
-    tap = response.raw._original_response.tap
+    tap = response.raw._original_response.reader
     until(lambda: tap._is_waiting and tap.attempt.bytes_received > len(b"".join(EVENTS)))
     begun = time.monotonic()
     close(response)
@@ -176,16 +176,18 @@ def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
 ) -> None:
     """Whoever closes cannot see it waiting yet, and waits for it."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
-    tap = response.raw._original_response.tap
+    tap = response.raw._original_response.reader
     assert response.raw.read(1) == b"d"
-    is_about_to, go_on, arm = threading.Event(), threading.Event(), tap._arm
+    token = tap.attempt.token
+    is_about_to, go_on, clip = threading.Event(), threading.Event(), token.clip
 
-    def armed() -> None:
-        arm()
+    def clipped(limit: float | None) -> float | None:
+        limit = clip(limit)
         is_about_to.set()
         go_on.wait(5)
+        return limit
 
-    monkeypatch.setattr(tap, "_arm", armed)
+    monkeypatch.setattr(token, "clip", clipped)
     reading = Running(response.raw.read)
     assert is_about_to.wait(5)
     closing = Running(lambda: close(response))
@@ -283,6 +285,23 @@ def test_what_has_arrived_is_not_delivered_after_a_cancel(
         for _ in range(3):
             with pytest.raises(Cancelled):
                 next(stream_)
+
+
+def test_chunks_that_came_in_one_packet_are_not_delivered_after_a_cancel(
+    client: Client, server: FaultServer
+) -> None:
+    """No read of the socket tells of the cancel then; a socket that was shut down is not pooled."""
+    scope = CancelScope()
+    server.script(respond(b"0123456789", framing="chunked", chunks=(2,)))
+    response = inside(scope, lambda: client.get(stream=True))()
+    pieces = response.iter_content(None)
+    first = next(pieces)
+    scope.cancel()
+
+    with pytest.raises(Cancelled):
+        next(pieces)
+    assert first == b"01"
+    assert client.adapter.stats().idle == 0
 
 
 def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import signal
-import socket
-import struct
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +12,7 @@ import pytest
 import requests
 import requests_mock
 import responses
-from clients import Client, Running, in_time, until
+from clients import Client, Running, in_time
 from coded_bodies import (
     BROTLI,
     CODINGS,
@@ -39,7 +35,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.stream import _stream
+from resilient_requests.stream import _iterators
 from resilient_requests.testing import FaultServer, respond, sse, stream
 
 if TYPE_CHECKING:
@@ -377,7 +373,7 @@ def test_a_refusal_does_not_wait_for_a_body(
     client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The type is wrong already: the first bytes would only have said more."""
-    monkeypatch.setattr(_stream, "_EXCERPT_WAIT", 0.05)
+    monkeypatch.setattr(_iterators, "_EXCERPT_WAIT", 0.05)
     response = opened(client, server, stream([], content_type="text/html", ending="silence"))
 
     with pytest.raises(StreamProtocolError, match="text/html"):
@@ -486,41 +482,7 @@ def test_brotli_is_tested_where_it_can_be() -> None:
         assert ("br" in str(session.headers["Accept-Encoding"])) == (BROTLI is not None)
 
 
-# -- limits that the kernel keeps -------------------------------------------------------------------------------------
-
-
-def kernel_limit(response: requests.Response) -> float:
-    """The limit of blocking reads on the socket of a response, in seconds; 0 is none."""
-    sock = response.raw._original_response.tap._sock
-    seconds, micros = struct.unpack(
-        "ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
-    )
-    return float(seconds + micros / 1e6)
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere sockets keep their timeouts as Python does"
-)
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_beside_the_main_thread_the_kernel_keeps_the_limit(
-    fault_server: FaultServer, framing: Any
-) -> None:
-    """A system call less per read, and nothing of it stays on a connection that is pooled."""
-    go_on = threading.Event()
-    with Client(fault_server) as client:
-        response = opened(
-            client, fault_server, stream([EVENTS[0], go_on, *EVENTS[1:]], framing=framing)
-        )
-        reading = Running(lambda: [event.data for event in iter_events(response)])
-        until(lambda: 0 < kernel_limit(response) <= 5.0)
-        sock = socket.socket(fileno=os.dup(response.raw.fileno()))
-        go_on.set()
-        reading.seconds_to_end()
-
-        assert reading.value == ["0", "1", "2"]
-        with sock:
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
-        assert client.get().content == b"ok"
+# -- stalls ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clocks", [{}, {"heartbeat": 60.0}, {"event_timeout": 60.0}])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from resilient_requests import ChatCompletion
-    from resilient_requests.stream._stream import Heartbeat
+    from resilient_requests.stream import Heartbeat
     from resilient_requests.testing import FaultServer, Reply
 
 DATA = Path(__file__).resolve().parents[1] / "chat" / "data"
@@ -115,7 +115,9 @@ class Canned(requests.Session):
         self._content_type = content_type
         self.sent: dict[str, Any] = {}
 
-    def request(self, method: Any, url: Any, **sent: Any) -> requests.Response:  # type: ignore[override]
+    def request(  # type: ignore[override]
+        self, method: Any, url: Any, **sent: Any
+    ) -> requests.Response:
         self.sent = {"method": method, "url": url, **sent}
         return response_of(self._pieces, self._content_type)
 
@@ -152,3 +154,8 @@ def summary(completion: ChatCompletion) -> dict[str, Any]:
 def cut(data: bytes, size: int) -> list[bytes]:
     """Data in pieces of a size."""
     return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def stall() -> Reply:
+    """One token, and then nothing until the peer goes."""
+    return sse(chunk("Hi"), done=False, ending="silence")

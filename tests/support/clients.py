@@ -1,4 +1,4 @@
-"""A session over a ResilientAdapter for one server, all that the adapter tells, and calls in threads."""
+"""A session over one ResilientAdapter, all that the adapter tells, and calls in threads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 
-from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts
-from resilient_requests.call._clock import now
+from resilient_requests import AttemptRecord, ResilientAdapter, RetryBudget, RetryPolicy, Timeouts
+from resilient_requests.call import Origin, now
 from resilient_requests.testing import FaultServer
-from resilient_requests.transport._adapter import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +30,10 @@ BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer do
 
 
 class TooSlow(AssertionError):
-    """Something took longer than it may. A machine that is busy elsewhere explains it once: pytest repeats the test."""
+    """Something took longer than it may.
+
+    A machine that is busy elsewhere explains it once: pytest repeats the test.
+    """
 
 
 def in_time(seconds: float, most: float) -> float:
@@ -44,7 +46,8 @@ def in_time(seconds: float, most: float) -> float:
 class Client:
     """A session whose calls go through one ResilientAdapter.
 
-    Retries do not wait: ``waited_after`` lists the attempts after which the waiting strategy was asked.
+    Each POST has an Idempotency-Key, unless told otherwise. Retries do not wait:
+    ``waited_after`` lists the attempts after which the waiting strategy was asked.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Client:
         self.events: list[Any] = []
         options.setdefault("max_retries", RetryPolicy(**{"wait": self._wait, **(policy or {})}))
         options.setdefault("timeouts", PATIENT)
+        options.setdefault("idempotency_keys", True)
         observers = (self.events.append, *options.pop("observers", ()))
         self.adapter = ResilientAdapter(observers=observers, **options)
         self.session = requests.Session()
@@ -89,7 +93,7 @@ class Client:
 
     def tokens(self) -> float:
         """What is left of the retry budget for this server."""
-        bucket = self.adapter.bucket(origin_of(self.url), create=True)
+        bucket = self.adapter._budgets.bucket(Origin.of(self.url), RetryBudget(), now().boot)
         assert bucket is not None
         return bucket.tokens(now().boot)
 
@@ -112,13 +116,19 @@ def refusing() -> Iterator[str]:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
+def attempts_of(told: object) -> tuple[AttemptRecord, ...]:
+    """What each attempt did, as it stands on an error of requests, or on a response."""
+    found: tuple[AttemptRecord, ...] = vars(told)["attempts"]
+    return found
+
+
 def counts(server: FaultServer) -> tuple[int, int, int]:
     """Connections, requests and applied requests at the server."""
     return server.accepted, len(server.requests), server.applied
 
 
 class Running:
-    """A function that runs in a thread of its own; ``scope`` is where it puts the scope that ends it."""
+    """A function that runs in a thread of its own."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.value: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import sys
@@ -9,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import urllib3.response
+import urllib3
 
 from resilient_requests import iter_bytes, iter_events
 from resilient_requests.testing import Pause, Reply, Send, stream
@@ -27,41 +28,56 @@ FRAMINGS: tuple[Any, ...] = ("chunked", "close", "length")
 EVENT_STREAM = "text/event-stream"
 
 
-def _brotli() -> Any:
-    for name in ("brotlicffi", "brotli"):  # the order in which urllib3 looks
-        try:
+def _imported(*names: str) -> Any:
+    for name in names:
+        with contextlib.suppress(ImportError):
             return importlib.import_module(name)
-        except ImportError:
-            continue
     return None
 
 
-def _zstd() -> Any:
-    if not getattr(
-        urllib3.response, "HAS_ZSTD", False
-    ):  # since 2.6; before it another package did it
-        return None
-    return importlib.import_module(
-        "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-    )
-
-
-BROTLI = _brotli()
-ZSTD = _zstd()
+# The packages that urllib3 looks for, in its order.
+BROTLI: Any = _imported("brotlicffi", "brotli")
+ZSTD: Any = (
+    _imported("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "zstandard")
+    if "zstd" in urllib3.HTTPResponse.CONTENT_DECODERS
+    else None
+)
 CODINGS = ("identity", "gzip", "deflate", *(("br",) if BROTLI is not None else ()))
 ALL_CODINGS = (*CODINGS, *(("zstd",) if ZSTD is not None else ()))
+CHAINS = tuple(
+    names
+    for names in ("gzip, gzip", "raw deflate, gzip", "gzip, br", "br, gzip", "zstd, gzip, br")
+    if set(names.split(", ")) <= {*ALL_CODINGS, "raw deflate"}
+)
+"""Several codings, in the order in which they are applied."""
+
+
+def content_encoding(coding: str) -> str:
+    """The header for a coding, or a chain, of these tests."""
+    return coding.replace("raw ", "")
 
 
 def packer(coding: str, quality: int = 1) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """What packs a piece so that it can be unpacked when it arrives, and what ends the body; ``quality`` of brotli."""
+    """What packs a piece so that it can be unpacked when it arrives, and what ends the body.
+
+    ``coding``: a chain, too; ``quality``: of brotli.
+    """
+    inner, _, outer = coding.rpartition(", ")
+    if inner:
+        inner_pack, inner_end = packer(inner, quality)
+        pack, end = packer(outer, quality)
+        return lambda piece: pack(inner_pack(piece)), lambda: pack(inner_end()) + end()
     if coding == "identity":
         return lambda piece: piece, bytes
     if coding == "br":
         brotli = BROTLI.Compressor(quality=quality)
-        process = getattr(brotli, "compress", None) or brotli.process
-        return lambda piece: process(piece) + brotli.flush(), brotli.finish
+        return lambda piece: brotli.process(piece) + brotli.flush(), brotli.finish
     if coding == "zstd":
         zstd = ZSTD.ZstdCompressor()
+        if hasattr(zstd, "compressobj"):  # of `zstandard`
+            zstd = zstd.compressobj()
+            block = ZSTD.COMPRESSOBJ_FLUSH_BLOCK
+            return lambda piece: zstd.compress(piece) + zstd.flush(block), zstd.flush
         return lambda piece: zstd.compress(piece, zstd.FLUSH_BLOCK), zstd.flush
     deflate = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[coding])
     return lambda piece: deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH), deflate.flush
@@ -73,6 +89,24 @@ def packed(pieces: Iterable[bytes], coding: str) -> bytes:
     return b"".join([*map(pack, pieces), end()])
 
 
+def bomb(coding: str, unit: bytes, times: int) -> bytes:
+    """A whole body of that many equal units, made in less time than it takes to decode."""
+    inner, _, outer = coding.rpartition(", ")
+    if inner:
+        small = bomb(inner, unit, times)
+        return packed([small[at : at + 65536] for at in range(0, len(small), 65536)], outer)
+    if coding == "br":
+        brotli = BROTLI.Compressor(quality=1)
+        return b"".join([*(brotli.process(unit) for _ in range(times)), brotli.finish()])
+    if coding == "zstd":
+        return packed([unit], "zstd") * times
+    deflate = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[coding])
+    # A full flush forgets what was before: the second unit and all after it are the same bytes.
+    first, more = (deflate.compress(unit) + deflate.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    # There is no checksum: in a complete framing such a body is whole.
+    return first + more * (times - 1) + b"\x03\x00"
+
+
 def coded_stream(
     items: Iterable[bytes | float | threading.Event],
     *,
@@ -81,14 +115,17 @@ def coded_stream(
     headers: dict[str, str] | None = None,
     **options: Any,
 ) -> Reply:
-    """A `stream` whose pieces are packed one by one; the coding's end is sent unless there is another ending."""
+    """A `stream` whose pieces are packed one by one.
+
+    The coding's end is sent unless there is another ending.
+    """
     pack, end = packer(coding)
     packed_items = [pack(item) if isinstance(item, bytes) else item for item in items]
     if ending is None:
         packed_items.append(end())
     fields = dict(headers or {})
     if coding != "identity":
-        fields["Content-Encoding"] = coding.rpartition(" ")[2]
+        fields["Content-Encoding"] = content_encoding(coding)
     return stream(packed_items, ending=ending, headers=fields, **options)
 
 
@@ -135,7 +172,7 @@ def until_error(kind: type[BaseException], pieces: Iterable[Any]) -> tuple[list[
 def opened(
     client: Client, server: FaultServer, reply: Reply, *, idle: float | None = None, **options: Any
 ) -> requests.Response:
-    """The streamed response to one GET that is answered so; ``idle`` is the adapter's limit from now on."""
+    """The streamed response to one GET that is answered so; ``idle`` is the adapter's limit."""
     server.script(reply)
     if idle is not None:
         client.adapter._timeouts = dataclasses.replace(client.adapter._timeouts, idle=idle)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from resilient_requests import ResilientAdapter
-from resilient_requests.call._clock import Instant
+from resilient_requests.call import Instant
 from resilient_requests.testing import reset, respond
 
 if TYPE_CHECKING:
@@ -43,15 +43,18 @@ def mounted(clock: Callable[[], Instant] | None = None, **options: Any) -> reque
     if clock is not None:
         # A wait before a retry would never end on a clock that stands still.
         kind = type(
-            "Timed", (ResilientAdapter,), {"_clock": staticmethod(clock), "sleep": _no_sleep}
+            "Timed",
+            (ResilientAdapter,),
+            {"_clock": staticmethod(clock), "_sleep": staticmethod(_no_sleep)},
         )
+    options.setdefault("idempotency_keys", True)
     session = requests.Session()
     session.mount("http://", made := kind(**options))
     session.mount("https://", made)
     return session
 
 
-def _no_sleep(adapter: object, call: object, seconds: float) -> None:
+def _no_sleep(token: object, seconds: float) -> None:
     pass
 
 
@@ -90,7 +93,7 @@ def ask(
 
 
 def forgets(server: FaultServer) -> FaultServer:
-    """Reset, unread, every request on a connection that has brought one before: a path that forgets at once."""
+    """Reset, unread, every request on a used connection: a path that forgets at once."""
 
     def answer(request: ReceivedRequest) -> Reply:
         is_first = server.connections[request.connection - 1].requests == 1
@@ -104,7 +107,10 @@ def forgets(server: FaultServer) -> FaultServer:
 def in_threads(
     count: int, work: Callable[[int], object], timeout: float = 40.0
 ) -> Iterator[list[BaseException]]:
-    """Run ``work(number)`` in so many threads that start together; on leaving, all have ended. Yields their errors."""
+    """Run ``work(number)`` in so many threads that start together; on leaving, all have ended.
+
+    Yields their errors.
+    """
     errors: list[BaseException] = []
     barrier = threading.Barrier(count)
 

@@ -213,10 +213,12 @@ def _readable(
 class HTTPProxy(_Proxy):
     """Forwards requests in absolute form one by one, and tunnels after CONNECT.
 
-    The client's connection is kept. ``connect_status`` are HTTP statuses that refuse CONNECT.
+    The client's connection is kept. ``connect_status`` are HTTP statuses that refuse CONNECT;
+    ``connected`` is the status line's end that grants it.
     """
 
     scheme = "http"
+    connected = "200 Connection established"
 
     def _serve(self, client: ServerSocket) -> None:
         used_at = time.monotonic()
@@ -248,7 +250,7 @@ class HTTPProxy(_Proxy):
         except OSError:
             return _answer(client, 502)
         with server.sock:
-            client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            client.send(f"HTTP/1.1 {self.connected}\r\n\r\n".encode())
             self._tunnel(client, server)
         raise Ended("fin", "server")
 

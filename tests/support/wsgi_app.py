@@ -1,8 +1,8 @@
-"""A WSGI application whose session was made, and warmed, before the server forked its workers; run by test_workers.py.
+"""A WSGI application whose session was used before the server forked, for test_workers.py.
 
-``UPSTREAM`` is the URL of a FaultServer that says what it is asked. ``/ask/...`` answers with what it said, after the
-process id; ``/stream`` relays its stream with a heartbeat; ``/work`` takes two seconds and asks nobody; ``/hooks`` says
-how many at-fork hooks ran in this process.
+``UPSTREAM`` is the URL of a FaultServer that says what it is asked. ``/ask/...`` answers with what
+it said, after the process id; ``/stream`` relays its stream with a heartbeat; ``/work`` takes two
+seconds and asks nobody; ``/hooks`` says how many at-fork hooks ran in this process.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from resilient_requests import HEARTBEAT, EventStream, ResilientAdapter, StreamError, iter_events
+from resilient_requests import ResilientAdapter, iter_events
+from resilient_requests.web import EventRelay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from typing_extensions import Self
 
 UPSTREAM = os.environ["UPSTREAM"]
 HEARTBEAT_SECONDS = 0.3
@@ -32,35 +31,6 @@ session.mount("http://", adapter)
 session.get(
     UPSTREAM, timeout=5
 )  # with --preload, and under uWSGI, this is the parent of all workers
-
-
-class Relay:
-    """The body of a response: an object with close(), which a web server calls when the browser has left."""
-
-    def __init__(self, events: EventStream) -> None:
-        self._events = events
-        self._failed = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._failed:
-            raise StopIteration
-        try:
-            event = next(self._events)
-        except StreamError as error:
-            self._failed = True
-            return b"event: error\ndata: %b\n\n" % type(error).__name__.encode()
-        if event is HEARTBEAT:
-            return (
-                b": keep-alive\n\n"  # to write is the only way to notice that the browser is gone
-            )
-        return b"data: %b\n\n" % event.data.encode()
-
-    def close(self) -> None:
-        """Give the upstream connection back."""
-        self._events.close()
 
 
 def work() -> Iterator[bytes]:
@@ -85,7 +55,8 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("502 Bad Gateway", [("Content-Type", "text/plain")])
         return [repr(error).encode()]
     if target.startswith("/stream"):
-        start_response("200 OK", [("Content-Type", "text/event-stream")])
-        return Relay(iter_events(upstream, heartbeat=HEARTBEAT_SECONDS))
+        relay = EventRelay(iter_events(upstream, heartbeat=HEARTBEAT_SECONDS))
+        start_response("200 OK", list(relay.headers.items()))
+        return relay
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{os.getpid()} ".encode() + upstream.content]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_requests import KeepAlivePolicy
-from resilient_requests.transport._keepalive import AdaptiveWindow, parse_hint
+from resilient_requests.transport._keepalive import AdaptiveWindow, parse_hint, window_of
 
 seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 FLOOR = 0.5
@@ -62,7 +62,7 @@ def test_a_hint_of_any_length_gives_a_window(number: int) -> None:
     hint = parse_hint(f"timeout={number}")
 
     assert hint is not None
-    assert 0 <= KeepAlivePolicy().window(hint) <= 10.0
+    assert 0 <= window_of(KeepAlivePolicy(), hint) <= 10.0
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_a_hint_of_any_length_gives_a_window(number: int) -> None:
 )
 def test_a_hint_shortens_by_its_margin(hint: float | None, window: float) -> None:
     """The server closes at its figure; a request on its way must be there before."""
-    assert KeepAlivePolicy().window(hint) == pytest.approx(window)
+    assert window_of(KeepAlivePolicy(), hint) == pytest.approx(window)
 
 
 @given(expiry=seconds, margin=seconds, hint=st.none() | seconds)
 def test_a_hint_never_widens(expiry: float, margin: float, hint: float | None) -> None:
     """What the path forgets the server does not know."""
-    window = KeepAlivePolicy(expiry=expiry, hint_margin=margin).window(hint)
+    window = window_of(KeepAlivePolicy(expiry=expiry, hint_margin=margin), hint)
 
     assert 0 <= window <= expiry
     assert hint is None or window == 0 or window <= hint - margin
@@ -123,7 +123,7 @@ def test_policies_are_values() -> None:
         KeepAlivePolicy().expiry = 5  # type: ignore[misc]
 
 
-# -- the adaptive window --------------------------------------------------------------------------------------------
+# -- the adaptive window
 
 
 def test_the_window_starts_at_the_expiry() -> None:

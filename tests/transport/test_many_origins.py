@@ -1,9 +1,8 @@
-"""Who visits many hosts: what is remembered of them, and for how long."""
+"""Of many hosts the last ones are remembered, and each is asked on connections of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,16 @@ import requests
 from fake_clock import adapter_of, mounted
 from proxies import SOCKS5Proxy
 
-from resilient_requests import ResilientAdapter
+from resilient_requests import ResilientAdapter, RetryBudget
+from resilient_requests.call import Origin
+from resilient_requests.retry import OriginBudgets
 from resilient_requests.testing import respond
-from resilient_requests.transport._adapter import origin_of
-from resilient_requests.transport._register import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilient_requests.testing import FaultServer
+    from resilient_requests.transport import PoolState
 
     Resolve = Callable[[dict[str, FaultServer]], None]
 
@@ -41,10 +41,10 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
 
 class FakePool:
-    """A pool of one place, without connections."""
+    """A pool without connections."""
 
     def __init__(self, number: int) -> None:
-        self.place = Place("http", f"{number}.example", 80)
+        self.origin = Origin("http", f"{number}.example", 80)
         self.idle: dict[Any, None] = {}
 
     def close_idle(self) -> int:
@@ -55,72 +55,74 @@ class FakePool:
         """Forget none."""
 
 
-def test_who_visits_many_hosts_once_does_not_remember_them_all() -> None:
-    """But those with a pool, those that came last, and the counts of all."""
-    register = ResilientAdapter().register
+@pytest.fixture
+def state() -> PoolState:
+    """What an adapter knows of its pools."""
+    return ResilientAdapter()._state
+
+
+def test_a_crawler_does_not_make_an_adapter_remember_all_hosts(state: PoolState) -> None:
+    """It keeps those with a pool, those that came last, and the counts of all."""
     kept = FakePool(0)
-    register.add_pool(kept)
+    state.add_pool(kept)
     for number in range(1, 2000):
-        register.add_pool(FakePool(number))
-        register.retried(Place("http", f"{number}.example", 80))
-    stats = register.stats()
+        state.add_pool(pool := FakePool(number))
+        state.lease(pool.origin, 0).is_retried()
+    stats = state.stats()
 
     assert len(stats.origins) <= 514
-    assert {str(kept.place), "http://1999.example:80", "*"} <= set(stats.origins)
+    assert {str(kept.origin), "http://1999.example:80", "*"} <= set(stats.origins)
     assert stats.retries == 1999
 
 
-def test_a_host_that_is_visited_again_is_remembered_longer() -> None:
-    """What is forgotten first is what was not visited for the longest time."""
-    register = ResilientAdapter().register
+def test_a_host_that_is_visited_again_is_remembered_longer(state: PoolState) -> None:
+    """The host that was not visited for the longest time is forgotten first."""
     for number in range(2000):
-        register.add_pool(FakePool(number))
-        register.add_pool(FakePool(7))
+        state.add_pool(FakePool(number))
+        state.add_pool(FakePool(7))
 
-    assert "http://7.example:80" in register.stats().origins
+    assert "http://7.example:80" in state.stats().origins
 
 
-def test_connections_of_a_forgotten_origin_stay_retired() -> None:
-    """Whoever still holds one, and wherever it returns to."""
-    register = ResilientAdapter().register
-    place = FakePool(0).place
+def test_connections_of_a_forgotten_origin_stay_retired(state: PoolState) -> None:
+    """A stream may hold one for hours, and return it then."""
+    origin = FakePool(0).origin
     conn: Any = SimpleNamespace(
         sock=object(),
-        pid=os.getpid(),
-        place=place,
+        origin=origin,
         generation=0,
         hint=None,
         born=None,
-        idle_since=register.clock(),
+        idle_since=state.clock(),
     )
-    register.add_pool(FakePool(0))
-    fresh = register.reason_to_close(conn, register.clock())
-    register.retire(place, 0, "reset")
+    state.add_pool(FakePool(0))
+    fresh = state.reason_to_close(conn, state.clock())
+    state.retire(origin, 0, "reset")
     for number in range(1, 2000):
-        register.add_pool(FakePool(number))
-    assert str(place) not in register.stats().origins
-    register.add_pool(FakePool(0))
+        state.add_pool(FakePool(number))
+    assert str(origin) not in state.stats().origins
+    state.add_pool(FakePool(0))
 
     assert fresh is None
-    assert register.reason_to_close(conn, register.clock()) == "retired"
-    conn.generation = register.generation
-    assert register.reason_to_close(conn, register.clock()) is None
+    assert state.reason_to_close(conn, state.clock()) == "retired"
+    conn.generation = state.generation
+    assert state.reason_to_close(conn, state.clock()) is None
 
 
 def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
     """A full one says nothing; of those that were drawn on, the oldest go."""
-    adapter = ResilientAdapter()
+    budgets = OriginBudgets()
     for number in range(2000):
-        bucket = adapter.bucket(f"http://{number}.example:80", create=True)
-        assert bucket is not None
+        bucket = budgets.bucket(f"http://{number}.example:80", RetryBudget(), 0.0)
         if number % 2:
-            assert bucket.withdraw(1, adapter.register.clock().boot)
+            assert bucket.withdraw(1, 0.0)
 
-    assert len(adapter._buckets) <= 512
-    assert adapter.bucket("http://1999.example:80", create=False) is bucket
+    assert budgets.known("http://1999.example:80") is bucket
+    kept = [each for each in range(2000) if budgets.known(f"http://{each}.example:80") is not None]
+    assert len(kept) <= 512
 
 
-# -- which pools are kept -------------------------------------------------------------------------------------------
+# -- which pools are kept
 
 
 @pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "socks"])
@@ -151,7 +153,8 @@ def test_a_host_whose_pool_had_to_go_gets_another(
             session.get(one.url)
             session.get(other.url)
         session.get(other.url)
-        kept = [key.key_port for key in adapter_of(session).poolmanager.pools.keys()]  # noqa: SIM118  # no dict
+        pools = adapter_of(session).poolmanager.pools
+        kept = [key.key_port for key in pools.keys()]  # noqa: SIM118  # it is no dict
 
         assert (one.accepted, other.accepted, kept) == (2, 2, [other.port])
         adapter_of(session).poolmanager.clear()
@@ -159,7 +162,7 @@ def test_a_host_whose_pool_had_to_go_gets_another(
         assert other.accepted == 3
 
 
-# -- which server is asked ------------------------------------------------------------------------------------------
+# -- which server is asked
 
 
 @pytest.fixture
@@ -211,7 +214,7 @@ def test_many_questions_to_a_bare_host_are_one_pool(named: dict[str, FaultServer
             request.url = f"http://example.com?{number}"
             session.send(request)
 
-        assert len(adapter_of(session)._pools) == 1
+        assert len(adapter_of(session)._lookups) == 1
 
 
 @pytest.mark.parametrize(
@@ -230,4 +233,4 @@ def test_many_questions_to_a_bare_host_are_one_pool(named: dict[str, FaultServer
 )
 def test_the_origin_ends_where_the_host_does(url: str, origin: str) -> None:
     """Nothing of a query may reach logs and events, and none may name another budget."""
-    assert origin_of(url) == origin
+    assert str(Origin.of(url)) == origin

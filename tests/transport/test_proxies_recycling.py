@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import trustme
+from clients import attempts_of
 from fake_clock import FakeClock, adapter_of, mounted
 from proxies import HTTPProxy, SOCKS5Proxy
 
@@ -85,7 +86,7 @@ def without_waits(**options: Any) -> RetryPolicy:
     return RetryPolicy(wait=lambda _: 0.0, **options)
 
 
-# -- recycling ------------------------------------------------------------------------------------------------------
+# -- recycling
 
 
 @pytest.mark.parametrize(("idle_for", "connections"), [(9.9, 1), (10.0, 2)])
@@ -100,7 +101,7 @@ def test_the_window_holds(way: Way, clock: FakeClock, idle_for: float, connectio
 
 
 def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) -> None:
-    """Who counts by origin wants to find what a server's calls took under one name."""
+    """A count by origin finds all that a server's calls took under one name."""
     told: list[Any] = []
     with way.session(clock, observers=[told.append]) as session:
         session.get(way.server.url)
@@ -115,7 +116,7 @@ def test_events_name_the_server_and_not_the_proxy(way: Way, clock: FakeClock) ->
 def test_a_forwarding_proxy_is_named_where_all_its_connections_go(
     fault_server: FaultServer,
 ) -> None:
-    """What one server has done to them retires what other servers' calls would have used."""
+    """A failure of one server retires connections that calls to other servers would have used."""
     told: list[Any] = []
     with HTTPProxy() as proxy, mounted(max_retries=0, observers=[told.append]) as session:
         session.proxies = {"http": proxy.url}
@@ -233,17 +234,17 @@ def test_endings_close_connections_to_the_proxy(way: Way, end: str) -> None:
 
 
 def test_pools_behind_a_proxy_are_forgotten_in_a_child(way: Way) -> None:
-    """Nothing but the fork's bookkeeping is asked for here; answers are tested for direct connections."""
+    """The bookkeeping of a fork is asked for; answers are tested for direct connections."""
     with way.session() as session:
         session.get(way.server.url)
-        adapter_of(session)._after_fork()
+        adapter_of(session)._state.process.forked()
 
         assert adapter_of(session).stats().idle == 0
         assert session.get(way.server.url).content == b"ok"
         assert way.proxy.accepted == 2
 
 
-# -- socket options ---------------------------------------------------------------------------------------------------
+# -- socket options
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="options of Linux")
@@ -287,7 +288,7 @@ def test_keepalive_options_are_set_on_the_real_socket(
         assert response.content == b"ok"
 
 
-# -- retries ----------------------------------------------------------------------------------------------------------
+# -- retries
 
 
 def test_failures_of_the_origin_are_retried(way: Way) -> None:
@@ -351,7 +352,8 @@ def test_a_proxy_that_stays_silent_fails_in_time(tunnel: Callable[..., Way]) -> 
             session.get(way.server.url, timeout=(0.1, 5))
         gc.collect()
 
-        assert [record.phase for record in failure.value.attempts] == ["handshake"] * 3  # type: ignore[attr-defined]
+        attempts = attempts_of(failure.value)
+        assert [record.phase for record in attempts] == ["handshake"] * 3
         assert way.server.accepted == 0
 
 
@@ -365,8 +367,65 @@ def test_socks_refusals_are_retried(fault_server: FaultServer) -> None:
         assert proxy.connects == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (2, "not allowed by ruleset"),
+        (7, "Command not supported"),
+        (8, "Address type not supported"),
+    ],
+)
+def test_socks_replies_that_stay_the_same_are_final(
+    fault_server: FaultServer, code: int, words: str
+) -> None:
+    """RFC 1928, section 6. The reply's words say what to do, so they reach the message."""
+    with (
+        SOCKS5Proxy(connect_status=[code]) as proxy,
+        Way(proxy, fault_server).session(max_retries=without_waits()) as session,
+    ):
+        with pytest.raises(requests.ConnectionError, match=words) as failure:
+            session.post(fault_server.url)
+
+        assert proxy.connects == 1
+        assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+
+
+def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -> None:
+    """Codes from 9 on are unassigned: nothing says that they are final."""
+    with (
+        SOCKS5Proxy(connect_status=[9]) as proxy,
+        Way(proxy, fault_server).session(max_retries=without_waits()) as session,
+    ):
+        assert session.get(fault_server.url).content == b"ok"
+        assert proxy.connects == 2
+
+
+@pytest.mark.parametrize(
+    "connected", ["201 Created", "204 No Content", "299 Fine\r\nContent-Length: 5"]
+)
+def test_any_status_of_success_opens_a_tunnel(tunnel: Callable[..., Way], connected: str) -> None:
+    """RFC 9110, 9.3.6: any 2xx, and without a body whatever its head says."""
+    way = tunnel()
+    way.proxy.connected = connected  # type: ignore[union-attr]
+    with way.session() as session:
+        assert session.get(way.server.url).content == b"ok"
+        assert way.proxy.connects == 1
+
+
+@refused_tunnel
+def test_a_refusal_of_connect_is_told_in_the_proxy_s_words(tunnel: Callable[..., Way]) -> None:
+    """The reason phrase is often all that says why."""
+    way = tunnel(connect_status=[403])
+    with (
+        way.session() as session,
+        pytest.raises(requests.exceptions.ProxyError, match="403 Refused"),
+    ):
+        session.get(way.server.url)
+    gc.collect()
+
+
 def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer) -> None:
-    """Who shows wrong ones three times may be locked out."""
+    """A client that shows wrong ones three times may be locked out."""
 
     class Locked(SOCKS5Proxy):
         greeting = b"\x05\xff"
@@ -378,7 +437,8 @@ def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer
     ):
         session.get(fault_server.url)
 
-    assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    attempts = attempts_of(failure.value)
+    assert [each.stopped_by for each in attempts] == ["policy"]
 
 
 def test_a_response_timeout_is_not_retried(way: Way) -> None:
@@ -401,10 +461,10 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
     ):
         session.get(fault_server.url)
 
-    assert len(failure.value.attempts) == 3  # type: ignore[attr-defined]
+    assert len(attempts_of(failure.value)) == 3
 
 
-# -- secrets ----------------------------------------------------------------------------------------------------------
+# -- secrets
 
 
 @refused_tunnel
@@ -423,13 +483,13 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         try:
             told.append(session.get(way.server.url))
         except requests.RequestException as error:
-            told += [error, repr(error), error.attempts]  # type: ignore[attr-defined]
+            told += [error, repr(error), attempts_of(error)]
         adapter = adapter_of(session)
         told += [
             adapter,
             adapter.stats(),
-            adapter.register,
-            *adapter.register.pools(),
+            adapter._state,
+            *adapter._state.pools(),
             events,
             caplog.text,
         ]
@@ -448,7 +508,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         ] == []
 
 
-# -- TLS to the proxy -------------------------------------------------------------------------------------------------
+# -- TLS to the proxy
 
 
 class TLSProxy:
@@ -553,7 +613,7 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
             assert session.get(fault_server_tls.url, stream=is_stream).content == outcome
         else:
             with pytest.raises(outcome):
-                session.get(fault_server_tls.url, stream=is_stream).content  # noqa: B018  # the property reads
+                session.get(fault_server_tls.url, stream=is_stream).content  # noqa: B018  # reads
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
@@ -580,5 +640,5 @@ def test_a_proxys_own_certificate_is_verified(
         else:
             with pytest.raises(requests.exceptions.ProxyError) as failure:
                 session.get(fault_server_tls.url)
-            assert len(failure.value.attempts) == 1  # type: ignore[attr-defined]
+            assert len(attempts_of(failure.value)) == 1
             assert fault_server_tls.accepted == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import itertools
 import random
@@ -33,6 +32,8 @@ from resilient_requests import (
     iter_bytes,
 )
 from resilient_requests.testing import reset, respond, silence, sse, stream
+from resilient_requests.transport import _generations
+from resilient_requests.transport._keepalive import window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def of(events: list[Any], kind: type) -> list[Any]:
     return [event for event in events if type(event) is kind]
 
 
-# -- the window ---------------------------------------------------------------------------------------------------
+# -- the window
 
 
 @pytest.mark.parametrize(("idle_for", "connections"), [(0.0, 1), (9.9, 1), (10.0, 2), (10.1, 2)])
@@ -158,7 +159,10 @@ def test_a_servers_hint_shortens_the_window(
     idle_for: float,
     connections: int,
 ) -> None:
-    """It says when the server closes; two seconds before that we do. It never widens, and nonsense says nothing."""
+    """It says when the server closes; two seconds before that we do.
+
+    It never widens, and nonsense says nothing.
+    """
     fault_server.default = respond(b"ok", keep_alive=hint)
     session = mount(clock)
     get(session, fault_server)
@@ -217,7 +221,7 @@ def test_a_small_step_back_keeps_a_young_connection(
     assert fault_server.accepted == 1
 
 
-# -- max_age ------------------------------------------------------------------------------------------------------
+# -- max_age
 
 
 def test_max_age_replaces_a_busy_connection(
@@ -250,7 +254,7 @@ def test_max_age_never_cuts_a_call_in_flight(
     assert adapter_of(session).stats().idle == 0
 
 
-# -- the adaptive window, and paths that forget ---------------------------------------------------------------------
+# -- the adaptive window, and paths that forget
 
 
 def test_the_window_avoids_a_path_that_forgets(
@@ -374,7 +378,7 @@ def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(
     assert len(of(events, AttemptSucceeded)) == 8
 
 
-# -- what is found at checkout ------------------------------------------------------------------------------------
+# -- what is found at checkout
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
@@ -421,7 +425,7 @@ def test_expired_connections_are_all_closed(
 def test_connections_at_the_bottom_are_closed(
     server: FaultServer, mount: Mount, clock: FakeClock
 ) -> None:
-    """The pool is last in, first out: sequential calls use the top one, and never look at the rest."""
+    """The pool is last in, first out: sequential calls use the top one and leave the rest."""
     session = mount(clock)
     pool_up(session, server, 5)
     for _ in range(3):
@@ -474,7 +478,7 @@ def test_recycling_is_told_with_its_reason(
     )
 
 
-# -- sizes ----------------------------------------------------------------------------------------------------------
+# -- sizes
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -565,7 +569,7 @@ def test_pools_of_a_child_are_evicted_too(fault_server_factory: Factory, mount: 
     """After a fork the managers start anew, with the same rules."""
     servers = [fault_server_factory() for _ in range(3)]
     session = mount(pool_connections=2)
-    adapter_of(session)._after_fork()
+    adapter_of(session)._state.process.forked()
     kept = [get(session, server) for server in servers]
 
     assert servers[0].wait_for_disconnects(1)
@@ -592,7 +596,7 @@ def test_a_pool_of_no_size_has_no_bound(fault_server: FaultServer, mount: Mount)
 def test_a_stream_outlives_the_eviction_of_its_pool(
     fault_server_factory: Factory, mount: Mount
 ) -> None:
-    """What is in flight completes, and is then closed; the host is served by a new pool meanwhile."""
+    """A call in flight completes, and is then closed; a new pool serves the host meanwhile."""
     servers = [fault_server_factory() for _ in range(3)]
     go_on = threading.Event()
     servers[0].script(stream([b"one ", go_on, b"two"]))
@@ -645,13 +649,13 @@ def test_many_calls_leave_no_descriptors_behind(
     assert fds() == before
 
 
-# -- rotation -------------------------------------------------------------------------------------------------------
+# -- rotation
 
 
 def test_rotation_lets_streams_finish_and_then_closes_them(
     server: FaultServer, mount: Mount
 ) -> None:
-    """A checked-out connection is the lease; what returns retired is closed, once, and not pooled."""
+    """A connection that returns retired is closed, once, and not pooled."""
     session = mount()
     adapter = adapter_of(session)
     go_on = threading.Event()
@@ -683,7 +687,7 @@ def test_two_who_saw_the_same_generation_rotate_once(mount: Mount) -> None:
 def test_a_report_retires_all_though_one_origin_has_lost_a_connection_since(
     server: FaultServer, fault_server: FaultServer, mount: Mount
 ) -> None:
-    """After a change of network somebody's failure elsewhere is likely to come before the report."""
+    """After a change of network a failure elsewhere is likely to come before the report."""
     session = mount()
     adapter = adapter_of(session)
     get(session, server)
@@ -752,7 +756,7 @@ def test_a_generation_that_never_was_is_refused(
 def test_what_a_rotation_cannot_load_stays_as_it_was(
     fault_server_tls: FaultServer, mount: Mount, tmp_path: Path
 ) -> None:
-    """Streams of the old generation go on, and the new one dials with the certificates that were loaded before."""
+    """Streams of the old generation go on; the new one dials with the certificates from before."""
     session, bundle, go_on = mount(), tmp_path / "ca.pem", threading.Event()
     bundle.write_bytes(Path(fault_server_tls.ca_path or "").read_bytes())
     fault_server_tls.script(stream([b"one ", go_on, b"two"]))
@@ -783,7 +787,7 @@ def _shut_down(session: requests.Session) -> None:
 def test_idle_connections_close_at_once_while_responses_live(
     server: FaultServer, mount: Mount, end: Callable[[requests.Session], None]
 ) -> None:
-    """Requests closes no socket while a response refers to its pool; the server then sees it open for ever."""
+    """Requests closes no socket while a response refers to its pool; it stays open for ever."""
     session = mount()
     kept = pool_up(session, server, 3)
     end(session)
@@ -794,26 +798,24 @@ def test_idle_connections_close_at_once_while_responses_live(
     assert [response.content for response in kept] == [b"ok"] * 3
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Meddling(KeepAlivePolicy):
-    """Does something, once, at the moment in which a connection is judged."""
-
-    then: list[Callable[[], object]] = dataclasses.field(default_factory=list)
-
-    def window(self, hint: float | None) -> float:
-        if self.then:
-            self.then.pop()()
-        return super().window(hint)
-
-
 @pytest.mark.parametrize("end", [_rotate, _close_adapter])
 def test_a_connection_put_back_while_all_are_retired_is_closed(
-    fault_server: FaultServer, mount: Mount, end: Callable[[requests.Session], None]
+    fault_server: FaultServer,
+    mount: Mount,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[requests.Session], None],
 ) -> None:
     """Whichever comes first, the end or the return: nothing retired lies idle."""
-    policy = Meddling()
-    session = mount(keepalive=policy)
-    policy.then.append(lambda: end(session))
+    session = mount()
+    meanwhile = [end]
+
+    def meddle(*args: Any) -> float:
+        if meanwhile:
+            meanwhile.pop()(session)
+        return window_of(*args)
+
+    # Asked at the moment in which a connection is judged.
+    monkeypatch.setattr(_generations, "window_of", meddle)
     response = get(session, fault_server)
 
     assert fault_server.wait_for_disconnects(1)
@@ -922,7 +924,7 @@ def test_endings_may_be_repeated(fault_server: FaultServer, mount: Mount) -> Non
     assert fault_server.accepted == 1
 
 
-# -- failures retire ------------------------------------------------------------------------------------------------
+# -- failures retire
 
 
 def test_a_failure_retires_its_origin_only(fault_server_factory: Factory, mount: Mount) -> None:
@@ -1073,7 +1075,7 @@ def test_a_session_that_is_dropped_leaves_nothing(server: FaultServer) -> None:
 
 def test_the_state_can_be_read(fault_server: FaultServer, mount: Mount) -> None:
     """The repr is what a debugger shows: numbers, no URL."""
-    session = mount()
+    session = mount(idempotency_keys="streams")
     response = get(session, fault_server, stream=True)
     get(session, fault_server)
     adapter = adapter_of(session)

@@ -1,4 +1,4 @@
-"""A server of the command's own that forgets an idle connection, and tells who reads on what became of it."""
+"""A server of the command's own that forgets an idle connection, and tells what came of it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ _IDLE_FOR = 0.2
 _PACE = 0.015  # seconds per word
 _WARM_UP = "/warm-up"
 
-_GREETING = "Hello! I am a small server inside this program and no language model, so I will not pretend to understand"
+_GREETING = (
+    "Hello! I am a small server inside this program and no language model, so I will not pretend "
+    "to understand"
+)
 _RESET = (
-    "But I can tell how your prompt got here. The connection for it had been idle for a moment, and what you sent on "
-    "it was answered with a reset, as by a router that has forgotten the connection. ResilientAdapter knew that for a "
-    "stale one, dialled anew without a wait, and sent the prompt again. I have read it exactly once."
+    "But I can tell how your prompt got here. The connection for it had been idle for a moment, "
+    "and what you sent on it was answered with a reset, as by a router that has forgotten the "
+    "connection. ResilientAdapter knew that for a stale one, dialled anew without a wait, and sent "
+    "the prompt again. I have read it exactly once."
 )
 _SMOOTH = "Your prompt came on a connection that was good, so there is nothing to tell of it."
 _FAREWELL = "With --url URL --model M you reach a real model, and --trace shows each attempt."
@@ -44,7 +48,7 @@ class Embedded:
         self._server.close()
 
     def warm(self, session: requests.Session) -> None:
-        """Leave a connection in the session's pool that lies idle for longer than this server remembers it."""
+        """Leave a connection in the session's pool, idle for longer than the server remembers."""
         session.trust_env = False  # the machine's proxies have no part in this
         session.get(f"{self._server.url}{_WARM_UP}").close()
         time.sleep(_IDLE_FOR)

@@ -1,27 +1,26 @@
-"""What is asked: the prompt in the form that a dialect wants, and the key where the dialect looks for it."""
+"""One question to a provider: its form in each dialect, and the session that carries its key."""
 
 from __future__ import annotations
 
 import os
+import select
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import requests
 
-from resilient_requests.cli._words import in_words
+from resilient_requests.cli._arguments import UsageError, web_url
+from resilient_requests.cli._output import in_words
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-__all__ = ["Key", "Question", "UsageError", "read"]
+__all__ = ["BadRedirect", "ChatSession", "Key", "Question", "read"]
 
 _DEFAULT_KEY = "OPENAI_API_KEY"
-
-
-class UsageError(ValueError):
-    """The command line, or the environment, is not what the command can work with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,9 @@ def read(arguments: argparse.Namespace) -> Question:
     if arguments.url is None and arguments.dialect != "openai":
         raise UsageError("--dialect needs --url: the embedded server speaks openai")
     if arguments.url is not None:
-        _check_url(arguments.url)
+        web_url(arguments.url)
+    elif not hasattr(select, "poll"):
+        raise UsageError("--url is needed: the embedded server needs a POSIX system")
     if not arguments.model:
         raise UsageError("--model is empty")
     secret = _secret(arguments.key_env)
@@ -98,21 +99,11 @@ def read(arguments: argparse.Namespace) -> Question:
     )
 
 
-def _check_url(url: str) -> None:
-    try:
-        found = requests.Request("POST", url).prepare().url or ""
-    except (requests.RequestException, ValueError) as error:
-        raise UsageError(in_words(error)) from None
-    if not found.startswith(("http://", "https://")):
-        raise UsageError("--url must begin with http:// or https://")
-
-
 def _prompt(given: str) -> str:
     try:
         prompt = _stdin() if given == "-" else given
-        prompt.encode(
-            "utf-8"
-        )  # Python lets bytes that are no text through, disguised, in arguments and some locales
+        # Python lets bytes that are no text through, as surrogates, in arguments and some locales.
+        prompt.encode("utf-8")
     except UnicodeError:
         raise UsageError("the prompt is no UTF-8 text") from None
     if not prompt.strip():
@@ -130,7 +121,7 @@ def _stdin() -> str:
 
 
 def _secret(variable: str | None) -> str | None:
-    """Return the key that an environment variable holds; None where none was named and there is no default."""
+    """Return the key in an environment variable; None where none was named or set by default."""
     name = variable or _DEFAULT_KEY
     secret = os.environ.get(name, "").strip()
     if not secret:
@@ -139,7 +130,49 @@ def _secret(variable: str | None) -> str | None:
         raise UsageError(f"the environment variable {variable} is not set, or empty")
     # requests and http.client repeat a header that they reject in their messages.
     if not (secret.isascii() and secret.isprintable()):
-        raise UsageError(
-            f"the environment variable {name} holds characters that no header can carry"
-        )
+        raise UsageError(f"{name} holds characters that no header can carry")
     return secret
+
+
+class BadRedirect(requests.RequestException):
+    """The server redirects to what is no URL of HTTP."""
+
+
+class ChatSession(requests.Session):
+    """Sends a key with each request but those that a redirect leads to another host.
+
+    A redirect that leads to no URL raises `BadRedirect`.
+    """
+
+    def __init__(self, key: Key | None) -> None:
+        super().__init__()
+        self._key = key
+        if key is not None:
+            # As a header of the session it would be replaced by a netrc entry for that host.
+            self.auth = self._sign
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        assert self._key is not None
+        request.headers[self._key.header] = self._key.value
+        return request
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where a response leads, None where it is no redirect."""
+        # requests lets errors of its URL parsers out here, which are no RequestException:
+        # ValueError, UnicodeDecodeError, urllib3's LocationParseError.
+        try:
+            target = super().get_redirect_target(resp)
+            if target is not None:
+                web_url(urljoin(resp.url, target))
+        except ValueError:
+            raise BadRedirect("the redirect leads to no URL of HTTP", response=resp) from None
+        return target
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Take the key off a request to another host; requests itself takes Authorization off."""
+        super().rebuild_auth(prepared_request, response)
+        asked, next_url = response.request.url or "", prepared_request.url or ""
+        if self._key is not None and self.should_strip_auth(asked, next_url):
+            prepared_request.headers.pop(self._key.header, None)

@@ -1,7 +1,7 @@
 """Uses one warm session in two processes at once, and counts the answers that are not theirs.
 
-A program of its own: ``python -m resilient_requests.cli.demo._forked MODULE:ADAPTER URL CALLS``. The process of the
-demonstration has threads, and a fork would copy the locks that they hold.
+A program of its own: ``python -m resilient_requests.cli.demo._forked MODULE:ADAPTER URL CALLS``.
+The process of the demonstration has threads, and a fork would copy the locks that they hold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 def main(adapter: str, url: str, calls: str) -> None:
-    """Make so many calls in either process; write two lines to stdout, how many answers were right in each."""
+    """Make so many calls in either process, and print how many answers were right in each."""
     module, _, name = adapter.partition(":")
     session = requests.Session()
     session.trust_env = False
@@ -42,20 +42,19 @@ def main(adapter: str, url: str, calls: str) -> None:
 
 @contextlib.contextmanager
 def _stopped(process: int) -> Iterator[None]:
-    """Stop a process, which is about to read its answer: on a busy machine the scheduler does that."""
+    """Stop a process that is about to read its answer, as the scheduler of a busy machine does."""
     time.sleep(0.005)
-    os.kill(process, signal.SIGSTOP)
     try:
+        os.kill(process, signal.SIGSTOP)
         yield
     finally:
         os.kill(process, signal.SIGCONT)
 
 
 def _is_right(session: requests.Session, url: str) -> bool:
+    path = url[url.index("/", len("http://")) :]
     try:
-        return (
-            session.get(url, timeout=(5, 2)).text == url[url.index("/", len("http://")) :]
-        )  # the server echoes it
+        return session.get(url, timeout=(5, 2)).text == path  # the server echoes it
     except requests.RequestException:
         return False
 

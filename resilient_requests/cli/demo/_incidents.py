@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -17,22 +16,20 @@ import tenacity
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from resilient_requests.call._cancel import CancelScope
-from resilient_requests.call._timeouts import Timeouts
+from resilient_requests.call import CancelScope, Timeouts
 from resilient_requests.chat import stream_chat
-from resilient_requests.cli.demo._stage import WARM_UP, Promise
-from resilient_requests.retry._retry import RetryPolicy
-from resilient_requests.testing import ReceivedRequest, Reply, reset, respond, sse
-from resilient_requests.transport._keepalive import KeepAlivePolicy
+from resilient_requests.cli.demo._stage import WARM_UP, Incident, Promise
+from resilient_requests.retry import RetryPolicy
+from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, reset, respond, sse
+from resilient_requests.transport import KeepAlivePolicy
 
 if TYPE_CHECKING:
     from resilient_requests.cli.demo._stage import Play, Stage
 
-__all__ = ["INCIDENTS", "Incident"]
+__all__ = ["INCIDENTS"]
 
-_FORGETS_AFTER = (
-    0.3  # the idle limit of the box in the middle: seconds here, half a minute to an hour out there
-)
+# The idle limit of the box in the middle, in seconds; out there it is half a minute to an hour.
+_FORGETS_AFTER = 0.3
 _IDLE = 0.5
 _POOLED = 6
 _CANCEL_AFTER = 0.3
@@ -43,23 +40,8 @@ _JSON: dict[str, Any] = {
     "messages": [{"role": "user", "content": "?"}],
     "stream": True,
 }
-_HALF = "The answer is "
-
-
-@dataclass(frozen=True, kw_only=True)
-class Incident:
-    """What happens, how plain requests and ours meet it, and what ours must make of it.
-
-    ``limit``: seconds after which plain requests counts as hanging. ``possible``: False where the platform lacks what
-    it takes.
-    """
-
-    title: str
-    plain: Play
-    resilient: Play
-    promise: Promise
-    limit: float = 2.0
-    possible: bool = True
+_HALF = "It is"
+_KEY = "Idempotency-Key"
 
 
 def _answer(response: requests.Response) -> str:
@@ -111,25 +93,46 @@ def _six_dead(stage: Stage) -> str:
     )
 
 
-def _reset_once(stage: Stage) -> str:
+def _get_reset(stage: Stage) -> str:
     server = stage.serve(reset(applies=False))
+    session = stage.session()
+    stage.begin()
+    return _answer(session.get(server.url))
+
+
+def _acts_and_resets(stage: Stage) -> FaultServer:
+    """Serve an API that acts on the first request and resets; it acts on no key a second time."""
+    server = stage.serve(reset(applies=True))
+
+    def answer(request: ReceivedRequest) -> Reply:
+        key = request.header(_KEY)
+        return respond(b"ok", applies=key is None or not server.applied_keys[key])
+
+    server.default = answer
+    return server
+
+
+def _bare_post_reset(stage: Stage) -> str:
+    server = _acts_and_resets(stage)
     session = stage.session()
     stage.begin()
     return _answer(session.post(server.url, json=_JSON))
 
 
-def _reset_after_acting(stage: Stage) -> str:
-    server = stage.serve(reset(applies=True))
-    session = stage.session(idempotency_keys=False)
+def _streamed_post_reset(stage: Stage) -> str:
+    server = _acts_and_resets(stage)
+    session = stage.session()
     stage.begin()
-    return _answer(session.post(server.url, json=_JSON))
+    with session.post(server.url, json=_JSON, stream=True) as response:
+        keys = {request.header(_KEY) for request in server.requests}
+        return _answer(response) + (", same key" if len(keys - {None}) == len(keys) == 1 else "")
 
 
 def _reset_always(stage: Stage) -> str:
     server = stage.serve(default=reset(applies=False))
     session = stage.session()
     stage.begin()
-    return _answer(session.post(server.url, json=_JSON))
+    return _answer(session.get(server.url))
 
 
 def _stalled(stage: Stage) -> str:
@@ -142,7 +145,7 @@ def _stalled(stage: Stage) -> str:
 
 
 def _cut_answer(stage: Stage) -> str:
-    """Return the URL of an API whose answer ends early, on a connection whose end is the only end there is."""
+    """Return the URL of an API whose answer is cut off, where only the connection's end ends it."""
     chunk = {"choices": [{"index": 0, "delta": {"content": _HALF}, "finish_reason": None}]}
     return stage.serve(sse(chunk, done=False, framing="close")).url
 
@@ -170,7 +173,7 @@ def _backoff_plain(stage: Stage) -> str:
     stage.begin()
     timer = threading.Timer(_CANCEL_AFTER, session.close)  # there is nothing else to try
     timer.start()
-    return _answer(session.post(server.url, json=_JSON))
+    return _answer(session.get(server.url))
 
 
 def _backoff(stage: Stage) -> str:
@@ -180,7 +183,7 @@ def _backoff(stage: Stage) -> str:
     with CancelScope() as scope:
         timer = threading.Timer(_CANCEL_AFTER, scope.cancel)
         timer.start()
-        return _answer(session.post(server.url, json=_JSON))
+        return _answer(session.get(server.url))
 
 
 def _echo(request: ReceivedRequest) -> Reply:
@@ -192,45 +195,50 @@ def _after_fork(stage: Stage) -> str:
     server = stage.serve(default=_echo)
     command = [sys.executable, "-m", _FORKED, stage.adapter_name(), server.url, str(_CALLS)]
     stage.begin()
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)  # noqa: S603  # ourselves
-    wrong = 2 * _CALLS - sum(map(int, done.stdout.split()))
-    return (
-        f"{wrong} of {2 * _CALLS} answers were wrong"
-        if wrong
-        else f"all {2 * _CALLS} answers right"
+    done = subprocess.run(  # noqa: S603  # ourselves
+        command, capture_output=True, text=True, check=True, timeout=20
     )
+    wrong = 2 * _CALLS - sum(map(int, done.stdout.split()))
+    if wrong:
+        return f"{wrong} of {2 * _CALLS} answers were wrong"
+    return f"all {2 * _CALLS} answers right"
 
 
 def _same(play: Play, title: str, promise: Promise) -> Incident:
-    """Return an incident that both clients meet with the same code: only what is mounted differs."""
+    """Return an incident that both clients meet with the same code: only the adapter differs."""
     return Incident(title=title, plain=play, resilient=play, promise=promise)
 
 
 INCIDENTS = (
     _same(
         _idle_reset,
-        "An idle connection was forgotten on the way; its next packet is reset",
+        "Idle connection, reset on use",
         Promise(outcome="200 at attempt 2", requests=1, applied=1),
     ),
     _same(
         _idle_dropped,
-        "An idle connection was forgotten on the way; its packets vanish",
+        "Idle connection, packets vanish",
         Promise(outcome="200", requests=1, applied=1),
     ),
     _same(
         _six_dead,
-        "Six pooled connections are dead: one call, then five at once",
+        "Six dead connections: one call, then five at once",
         Promise(outcome="6 of 6 answered", requests=6, applied=6),
     ),
     _same(
-        _reset_once,
-        "The server reads a POST, and resets instead of answering",
+        _get_reset,
+        "A GET is reset, not answered",
         Promise(outcome="200 at attempt 2", requests=2, applied=1),
     ),
     _same(
-        _reset_after_acting,
-        "The same after acting on it; idempotency_keys=False: not sent again",
+        _bare_post_reset,
+        "Bare POST, reset after the server acted: not sent again",
         Promise(outcome="ConnectionError", requests=1, applied=1),
+    ),
+    _same(
+        _streamed_post_reset,
+        "The same with stream=True: sent again with the same key",
+        Promise(outcome="200 at attempt 2, same key", requests=2, applied=1),
     ),
     _same(
         _reset_always,
@@ -239,7 +247,7 @@ INCIDENTS = (
     ),
     _same(
         _stalled,
-        "A stream goes silent after two events; its limit is 0.5 s",
+        "A stream goes silent; its limit is 0.5 s",
         Promise(outcome="StreamIdle", requests=1, applied=1),
     ),
     Incident(
@@ -249,7 +257,7 @@ INCIDENTS = (
         promise=Promise(outcome="StreamTruncated", requests=1, applied=1),
     ),
     Incident(
-        title="A warm session is used by parent and child after a fork",
+        title="A session is used by parent and child after a fork",
         plain=_after_fork,
         resilient=_after_fork,
         promise=Promise(outcome="all 40 answers right", requests=40, applied=40, within=20.0),

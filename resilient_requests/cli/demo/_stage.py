@@ -1,4 +1,4 @@
-"""One side of an incident: a server, a session, and what came of it within bounded time."""
+"""One incident, as it is played with both clients, within bounded time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import requests
+from requests.adapters import HTTPAdapter
 
-from resilient_requests.call._causes import describe
+from resilient_requests._adapter import ResilientAdapter
+from resilient_requests.cli._output import describe
+from resilient_requests.retry import RetryPolicy
 from resilient_requests.testing import FaultServer, respond
+from resilient_requests.transport import KeepAlivePolicy
 
 if TYPE_CHECKING:
-    from requests.adapters import HTTPAdapter
+    from typing_extensions import Self
 
-__all__ = ["WARM_UP", "MakeAdapter", "Outcome", "Play", "Promise", "Side", "Stage"]
+__all__ = [
+    "WARM_UP",
+    "Incident",
+    "MakeAdapter",
+    "Outcome",
+    "Play",
+    "Promise",
+    "Row",
+    "Stage",
+    "plain_adapter",
+    "play",
+    "resilient_adapter",
+]
 
 WARM_UP = "/warm-up"
 """Requests to this path only fill the pool: they are not counted."""
@@ -27,7 +43,10 @@ _PREPARATION = 10.0  # seconds for what comes before the incident
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of an incident: in words, after how many seconds, and what the server read and acted upon."""
+    """How an incident ended: in words, after how many seconds, and what the server saw of it.
+
+    ``requests`` and ``applied``: how many requests the server read, and how many it acted upon.
+    """
 
     outcome: str
     seconds: float
@@ -37,7 +56,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What must come of an incident: the beginning of the outcome, exact counts, and a limit in seconds.
+    """How an incident must end: the beginning of its outcome, exact counts, a limit in seconds.
 
     The limit tells an end from a hang, also on a machine that has much else to do.
     """
@@ -56,8 +75,67 @@ class Promise:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """What happens, how either client meets it, and how it must end for ours.
+
+    ``limit``: seconds after which plain requests counts as hanging. ``possible``: False where the
+    platform lacks what the incident needs.
+    """
+
+    title: str
+    plain: Play
+    resilient: Play
+    promise: Promise
+    limit: float = 2.0
+    possible: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One incident as both clients met it.
+
+    ``as_promised`` is None where the platform lacks what the incident needs.
+    """
+
+    incident: str
+    plain: Outcome
+    resilient: Outcome
+    as_promised: bool | None
+
+
+_SKIPPED = Outcome(
+    outcome="skipped: not possible on this platform", seconds=0.0, requests=0, applied=0
+)
+
+
+def plain_adapter(**options: Any) -> HTTPAdapter:  # noqa: ARG001  # it has none of our options
+    """Return what requests mounts by itself."""
+    return HTTPAdapter()
+
+
+def resilient_adapter(**options: Any) -> ResilientAdapter:
+    """Return ours, with its defaults where no option is given, whatever the environment says."""
+    return ResilientAdapter(
+        **{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options}
+    )
+
+
+def play(incident: Incident, make_adapter: MakeAdapter = resilient_adapter) -> Row:
+    """Play an incident with both clients at the same time, each with a server of its own."""
+    if not incident.possible:
+        return Row(incident=incident.title, plain=_SKIPPED, resilient=_SKIPPED, as_promised=None)
+    with (
+        _Side(incident.plain, plain_adapter, incident.limit) as plain_side,
+        _Side(incident.resilient, make_adapter, incident.promise.within) as our_side,
+    ):
+        plain, ours = plain_side.outcome(), our_side.outcome()
+    kept = incident.promise.is_kept_by(ours)
+    return Row(incident=incident.title, plain=plain, resilient=ours, as_promised=kept)
+
+
 class Stage:
-    """What one side of an incident plays on: its own server and session; used by one thread at a time."""
+    """What one client plays on: its own server and session; used by one thread at a time."""
 
     def __init__(self, make_adapter: MakeAdapter) -> None:
         self._make_adapter = make_adapter
@@ -73,7 +151,7 @@ class Stage:
         return self._server
 
     def session(self, **options: Any) -> requests.Session:
-        """Return a session over this side's adapter, which gets the options."""
+        """Return a session over this client's adapter, which gets the options."""
         return self.mounted(self._make_adapter(**options))
 
     def mounted(self, adapter: HTTPAdapter) -> requests.Session:
@@ -84,17 +162,17 @@ class Stage:
         return session
 
     def adapter_name(self) -> str:
-        """Return "module:name" of this side's adapter, for another process."""
+        """Return "module:name" of this client's adapter, for another process."""
         kind = type(self._make_adapter())
         return f"{kind.__module__}:{kind.__qualname__}"
 
     def begin(self) -> None:
-        """All is prepared: the incident begins."""
+        """Mark the end of the preparations and the beginning of the incident."""
         self.since = time.monotonic()
         self.begun.set()
 
     def end(self) -> None:
-        """The incident is over, whatever came of it."""
+        """Mark the end of the incident."""
         self.until = time.monotonic()
         self.since = self.since or self.until
         self.begun.set()
@@ -103,12 +181,11 @@ class Stage:
         """Return how many requests the server has read, and how many it has acted upon."""
         if self._server is None:
             return 0, 0
-        return sum(
-            request.path != WARM_UP for request in self._server.requests
-        ), self._server.applied
+        read = sum(request.path != WARM_UP for request in self._server.requests)
+        return read, self._server.applied
 
     def close(self) -> None:
-        """Close server and session, which also ends whoever still waits for an answer."""
+        """Close server and session, which also ends a call that still waits for its answer."""
         self._cleanup.close()
 
 
@@ -116,8 +193,8 @@ MakeAdapter: TypeAlias = "Callable[..., HTTPAdapter]"
 Play: TypeAlias = Callable[[Stage], str]
 
 
-class Side:
-    """One play in a thread of its own, which is left behind when it does not come to an end."""
+class _Side:
+    """One play in a thread of its own, which is left behind where the play does not end."""
 
     def __init__(self, play: Play, make_adapter: MakeAdapter, limit: float) -> None:
         self._play = play
@@ -125,31 +202,35 @@ class Side:
         self._said: str | None = None
         self._stage = Stage(make_adapter)
         self._thread = threading.Thread(target=self._run, name="demo", daemon=True)
+
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stage.close()
 
     def _run(self) -> None:
         try:
             said = self._play(self._stage)
-        except Exception as error:  # noqa: BLE001  # whatever comes is what is to be shown
+        except Exception as error:  # noqa: BLE001  # whatever the client raises is shown
             said = _in_words(error)
         self._stage.end()
         self._said = said
 
     def outcome(self) -> Outcome:
-        """Wait for the end, at most so long as the limit says, and return what came of it."""
+        """Wait for the end, at most until the limit, and return what came of it."""
         stage = self._stage
         stage.begun.wait(_PREPARATION)
-        self._thread.join(
-            max(stage.since + self._limit - time.monotonic(), 0.0) if stage.since else 0.0
-        )
+        left = stage.since + self._limit - time.monotonic() if stage.since else 0.0
+        self._thread.join(max(left, 0.0))
         said = self._said
         seconds = self._limit if said is None else stage.until - stage.since
-        requests_, applied = stage.counts()
-        stage.close()
+        read, applied = stage.counts()
         return Outcome(
             outcome=said or f"still hanging after {self._limit:g} s",
             seconds=round(seconds, 3),
-            requests=requests_,
+            requests=read,
             applied=applied,
         )
 

@@ -1,4 +1,4 @@
-"""``resilient-requests probe URL``: after how many idle seconds a connection is lost, by whose doing, what to set."""
+"""``resilient-requests probe URL``: how long a connection may lie idle, and who ends it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-import requests
-
-from resilient_requests.cli._seconds import up_to
-from resilient_requests.cli._terminal import rich_console
-from resilient_requests.cli._words import in_words
-from resilient_requests.cli.probe import _ladder, _progress
-from resilient_requests.cli.probe._climb import Climb, plan
-from resilient_requests.cli.probe._line import BROKEN, Line
+from resilient_requests.cli._arguments import UsageError, header, seconds
+from resilient_requests.cli._output import in_words, progress, show
+from resilient_requests.cli.probe._connection import BROKEN, ProbeConnection, Target
 from resilient_requests.cli.probe._report import Report, unreachable
-from resilient_requests.cli.probe._target import Target
+from resilient_requests.cli.probe._run import ProbeRun, idle_times, schedule
 
 if TYPE_CHECKING:
-    from resilient_requests.cli.probe._line import Facts
+    from resilient_requests.cli.probe._connection import Facts
 
 __all__ = ["add_parser", "run"]
 
 _SURVIVES, _NEEDED, _USAGE, _UNREACHABLE = 0, 1, 2, 3
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST")
-_seconds = up_to(3600.0)
+_idle_time = seconds(3600.0)
 
 
 def add_parser(commands: Any) -> None:
@@ -33,91 +28,89 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "probe",
         help="find out for how long connections to a URL may lie idle",
-        description="Leaves connections to URL idle for 1, 2, 5, 10 ... seconds, all at the same time, and uses "
-        "each once more. Sends some forty small requests without a body; none is paid for unless you say "
-        "--method POST. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong usage, 3 unreachable.",
+        description="Leaves connections to URL idle for 1, 2, 5, 10 ... seconds, all at the same "
+        "time, and uses each once more. Sends some forty small requests without a body; none is "
+        "paid for unless you say --method POST. Ctrl-C prints what is known so far. Exit code: 0 "
+        "idle connections survive, 1 a window is needed, 2 wrong usage, 3 unreachable, 130 Ctrl-C.",
     )
-    parser.add_argument(
-        "url", metavar="URL", help="what to ask for; any answer will do, 401 and 404 too"
-    )
-    parser.add_argument(
-        "--max-idle",
-        metavar="S",
-        type=_seconds,
-        default=120.0,
-        help="longest idle time to try in seconds (120)",
-    )
-    parser.add_argument(
-        "--method", type=str.upper, choices=_METHODS, default="GET", help="%(choices)s (GET)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument(
-        "--rungs", type=_times, help=argparse.SUPPRESS
-    )  # for tests: idle times, with commas
+    add = parser.add_argument
+    url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
+    add("url", metavar="URL", help=url)
+    longest = "longest idle time to try in seconds (120)"
+    add("--max-idle", metavar="S", type=_idle_time, default=120.0, help=longest)
+    add("--method", type=str.upper, choices=_METHODS, default="GET", help="%(choices)s (GET)")
+    each = {"metavar": "'NAME: VALUE'", "action": "append", "type": header, "default": []}
+    add("--header", **each, help="send a header; may be given several times")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    # For tests: the idle times, with commas.
+    add("--rungs", type=_idle_times, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
-def _times(text: str) -> tuple[float, ...]:
-    return tuple(map(_seconds, text.split(",")))
+def _idle_times(text: str) -> tuple[float, ...]:
+    return tuple(map(_idle_time, text.split(",")))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Probe, print what was found, and return the exit code."""
+    """Probe, print what was found, and return the exit code.
+
+    Raises KeyboardInterrupt after Ctrl-C, when what is known is printed.
+    """
     try:
-        target = Target(arguments.url, arguments.method)
-    except requests.RequestException as error:
-        print(f"resilient-requests probe: {in_words(error)}", file=sys.stderr)
+        target = Target(arguments.url, arguments.method, arguments.header)
+    except UsageError as error:
+        print(f"resilient-requests probe: {error}", file=sys.stderr)
         return _USAGE
     with target:
         try:
             fresh = _fresh(target)
         except BROKEN as error:
-            return _no_connection(in_words(error), target, as_json=arguments.json)
-        report = _probe(target, fresh, arguments.rungs or _ladder.rungs(arguments.max_idle))
-    if arguments.json:
-        print(json.dumps(report.as_json(), indent=2))
-    else:
-        _show(report)
+            said = in_words(error)
+            print(f"no connection to {target}: {said}", file=sys.stderr)
+            if arguments.json:
+                print(json.dumps(unreachable(target, said), indent=2))
+            return _UNREACHABLE
+        except KeyboardInterrupt:
+            if arguments.json:
+                nothing = unreachable(target, "interrupted", is_interrupted=True)
+                print(json.dumps(nothing, indent=2))
+            raise
+        return _probe(target, fresh, arguments)
+
+
+def _fresh(target: Target) -> Facts:
+    connection = ProbeConnection(target)
+    try:
+        return connection.open()
+    finally:
+        connection.close()
+
+
+def _probe(target: Target, fresh: Facts, arguments: argparse.Namespace) -> int:
+    plan = schedule(arguments.rungs or idle_times(arguments.max_idle), fresh.request)
+    if target.method == "POST":
+        print(
+            "POST is sent twice per idle time: what it costs, it costs that often", file=sys.stderr
+        )
+    longest = plan.idle_times[-1]
+    takes = f"about {longest:g} s, at most {2 * longest:g} s"
+    print(f"probing {target}: {takes}", file=sys.stderr, flush=True)
+    run = ProbeRun(target, plan)
+    try:
+        with progress() as shown:
+            run.run(shown)
+    except KeyboardInterrupt:
+        _print(Report(target, fresh, run.samples(), plan.keepalive, is_interrupted=True), arguments)
+        raise
+    report = Report(target, fresh, run.samples(), plan.keepalive)
+    _print(report, arguments)
     if not report.verdict.is_conclusive:
         return _UNREACHABLE
     return _SURVIVES if report.verdict.keepalive is None else _NEEDED
 
 
-def _fresh(target: Target) -> Facts:
-    line = Line(target)
-    try:
-        return line.open()
-    finally:
-        line.close()
-
-
-def _probe(target: Target, fresh: Facts, times: tuple[float, ...]) -> Report:
-    scheme = plan(times, fresh)
-    if target.method == "POST":
-        print(
-            "POST is sent two times per rung: what it costs, it costs that often", file=sys.stderr
-        )
-    print(
-        f"probing {target.host}:{target.port}, {max(times):g} s and a little more",
-        file=sys.stderr,
-        flush=True,
-    )
-    with _progress.watcher() as watcher:
-        rungs = Climb(target, scheme, watcher).run()
-    return Report(target, fresh, rungs, scheme.probes)
-
-
-def _no_connection(said: str, target: Target, *, as_json: bool) -> int:
-    print(f"no connection to {target.host}:{target.port}: {said}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(unreachable(said), indent=2))
-    return _UNREACHABLE
-
-
-def _show(report: Report) -> None:
-    console = rich_console(sys.stdout)
-    for line, style in report.lines():
-        if console is None:
-            print(line)
-        else:
-            console.print(line, style=style or None, markup=False)
+def _print(report: Report, arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        show(report.lines())

@@ -1,0 +1,147 @@
+"""Log lines for operators, without secrets."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import Any
+
+from resilient_requests.call._events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    ConnectionOpened,
+    ConnectionRecycled,
+    Event,
+    PoolRotated,
+    RetryDenied,
+    RetryScheduled,
+    StreamEnded,
+)
+
+__all__ = [
+    "hears_stalls",
+    "is_logged",
+    "log_event",
+    "log_failed_observer",
+    "warn_bad_environment",
+    "warn_certificates",
+    "warn_stalled",
+]
+
+# A library must not print where the application has configured no logging.
+_ROOT = logging.getLogger("resilient_requests")
+_ROOT.addHandler(logging.NullHandler())
+
+# Level and constant message per event; a recovered failure is one WARNING, the rest is detail.
+_LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
+    RetryScheduled: (
+        "retry",
+        logging.WARNING,
+        "attempt %s at %s failed in phase %s (%s, reused=%s, idle_for=%s): next in %.3f s",
+        ("attempt", "origin", "phase", "reason", "reused", "idle_for", "wait"),
+    ),
+    RetryDenied: (
+        "retry",
+        logging.INFO,
+        "attempt %s at %s failed and is not repeated: %s",
+        ("attempt", "origin", "reason"),
+    ),
+    AttemptStarted: ("attempt", logging.DEBUG, "attempt %s at %s starts", ("attempt", "origin")),
+    AttemptSucceeded: (
+        "attempt",
+        logging.DEBUG,
+        "attempt %s at %s brought status %s (reused=%s, idle_for=%s)",
+        ("attempt", "origin", "status", "reused", "idle_for"),
+    ),
+    AttemptFailed: (
+        "attempt",
+        logging.DEBUG,
+        "attempt %s at %s failed in phase %s: %s",
+        ("attempt", "origin", "phase", "error"),
+    ),
+    ConnectionOpened: (
+        "pool",
+        logging.DEBUG,
+        "connection to %s opened in %.3f s (connect %.3f s, handshake %.3f s, %s)",
+        ("origin", "elapsed", "connect", "handshake", "tls"),
+    ),
+    ConnectionRecycled: (
+        "pool",
+        logging.DEBUG,
+        "connection to %s recycled: %s (idle_for=%s)",
+        ("origin", "reason", "idle_for"),
+    ),
+    PoolRotated: (
+        "pool",
+        logging.INFO,
+        "connections of %s retired: %s (generation %s)",
+        ("origin", "reason", "generation"),
+    ),
+    StreamEnded: (
+        "stream",
+        logging.DEBUG,
+        "stream from %s ended after %s bytes (complete=%s, longest_gap=%.3f): %s",
+        ("origin", "bytes_received", "complete", "longest_gap", "error"),
+    ),
+}
+_LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
+_STREAM = _LOGGERS[StreamEnded]
+# Asked for several times per call: one look-up, and none of an attribute.
+_ENABLED = {kind: (_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
+
+
+def is_logged(kind: type[Event]) -> bool:
+    """Return whether the log shows events of this kind."""
+    is_enabled_for, level = _ENABLED[kind]
+    return is_enabled_for(level)
+
+
+def log_event(event: Event) -> None:
+    """Write an event to the log, where that shows it."""
+    kind = type(event)
+    _, level, message, arguments = _LINES[kind]
+    logger = _LOGGERS[kind]
+    if logger.isEnabledFor(level):
+        values = {field.name: getattr(event, field.name) for field in fields(event)}
+        shown = [_rounded(values[key]) for key in arguments]
+        logger.log(level, message, *shown, extra=_extra(values))
+
+
+def log_failed_observer(event: Event) -> None:
+    """Log, with its traceback, that an observer has raised."""
+    _ROOT.exception("an observer failed on %s", type(event).__name__)
+
+
+def warn_bad_environment(name: str, default: object) -> None:
+    """Log that an environment variable is unusable; its value may be a secret in the wrong place, so not that."""
+    _ROOT.warning(
+        "%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name}
+    )
+
+
+def warn_certificates(error: OSError) -> None:
+    """Log that the files of a TLS context cannot be loaded, and that the one made of them before is used on."""
+    message = "the CA bundle or client certificate cannot be loaded: using what was loaded before"
+    _ROOT.warning(message, extra={f"{_ROOT.name}.error": str(error)})
+
+
+def hears_stalls() -> bool:
+    """Return whether anybody would see that a stream stalls."""
+    return _STREAM.isEnabledFor(logging.WARNING)
+
+
+def warn_stalled(**values: Any) -> None:
+    """Log that a stream has been silent for a part of its limit; it may yet go on, so this is no event."""
+    message = "stream stalled: no byte from %s for %.3f s, limit %.3f s"
+    arguments = (values["origin"], values["silence"], values["idle_timeout"])
+    _STREAM.warning(message, *arguments, extra=_extra(values))
+
+
+def _rounded(value: Any) -> Any:
+    # %.3f would do it, but for a value that may be None.
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _extra(values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{_ROOT.name}.{key}": value for key, value in values.items()}

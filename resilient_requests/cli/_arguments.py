@@ -1,0 +1,83 @@
+"""What arguments of several commands look like: seconds, a header, a URL."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["UsageError", "header", "host_of", "seconds", "web_url"]
+
+_SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986 3.1
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: the name of a field
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+
+class UsageError(ValueError):
+    """The command line, or the environment, is not what a command can work with."""
+
+
+def seconds(longest: float) -> Callable[[str], float]:
+    """Return a type for argparse: seconds above 0, at most ``longest``."""
+
+    def seconds(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and 0 < value <= longest):
+            raise argparse.ArgumentTypeError(
+                f"must be seconds above 0, at most {longest:g}, not {text!r}"
+            )
+        return value
+
+    return seconds
+
+
+def header(text: str) -> tuple[str, str]:
+    """Return the name and the value of a header; a type for argparse.
+
+    Its errors do not repeat the value, which may be a key.
+    """
+    name, colon, value = (part.strip() for part in text.partition(":"))
+    if not colon or not _TOKEN.fullmatch(name):
+        raise argparse.ArgumentTypeError("must be NAME: VALUE")
+    if not (value.isascii() and value.isprintable()):
+        raise argparse.ArgumentTypeError(f"{name} holds characters that no header can carry")
+    if name.lower() in _FRAMING:
+        raise argparse.ArgumentTypeError(f"{name} announces a body, and none is sent")
+    return name, value
+
+
+def web_url(url: str, *, default_scheme: str = "") -> str:
+    """Return a URL in the form that requests sends.
+
+    ``default_scheme``: the scheme of a URL that has none. Raises UsageError where no request can go
+    to the URL, in words that do not repeat it: a password may stand in it.
+    """
+    if default_scheme and not _SCHEME.match(url):
+        url = f"{default_scheme}://{url}"
+    try:
+        found = requests.Request("GET", url).prepare().url or ""
+        host = urlsplit(found).hostname or ""
+        # urllib3 does the same, but only when it dials.
+        host.encode("idna")
+    except requests.exceptions.MissingSchema:
+        found = host = ""
+    except (requests.RequestException, ValueError):
+        raise UsageError("InvalidURL: the URL cannot be parsed") from None
+    if not found.startswith(("http://", "https://")):
+        raise UsageError("the URL must begin with http:// or https://")
+    if "%" in host and ":" not in host:
+        # Some versions of urllib3 let a blank through, quoted; in IPv6 a zone follows the "%".
+        raise UsageError("InvalidURL: the host's name holds characters that none has")
+    return found
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL, with its port where one is given, without credentials."""
+    return urlsplit(url).netloc.rpartition("@")[2]

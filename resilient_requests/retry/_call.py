@@ -1,0 +1,402 @@
+"""One call: its attempts, and what follows from each failure."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3.exceptions
+
+from resilient_requests.call import (
+    Attempt,
+    CallTrace,
+    CancelToken,
+    Limits,
+    Origin,
+    Phase,
+    causes,
+    current_attempt,
+    describe,
+    errno_of,
+)
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamIdle, portable
+from resilient_requests.retry._count import RetryCount
+from resilient_requests.retry._decision import Decision, Facts, decide
+from resilient_requests.retry._failures import ended_by, failure_of, is_stale
+from resilient_requests.retry._loop import repeat
+from resilient_requests.retry._policy import pause, retry_after
+from resilient_requests.retry._replayable import can_be_rewound, is_idempotent, rewind
+from resilient_requests.retry._rules import Failure, Rule, When, rule_of
+from resilient_requests.retry._urllib3 import TranslatedPolicy, TranslatedRetries
+
+if TYPE_CHECKING:
+    import tenacity
+
+    from resilient_requests.retry._sender import Sender
+
+__all__ = ["RetryingCall"]
+
+_STATUS = rule_of(Failure.STATUS, stale=False)
+_DONE = Decision(again=False)
+
+
+class RetryingCall:
+    """Runs one call of ``ResilientAdapter.send``; used once, by the thread that sends."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        request: requests.PreparedRequest,
+        token: CancelToken,
+        *,
+        origin: Origin,
+        limits: Limits,
+        stream: bool,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._sender = sender
+        self._policy = policy = sender.policy
+        self._trace = CallTrace(sender.observers, str(origin), request.method or "")
+        self._request = request
+        self._token = token
+        self._origin = origin
+        self._limits = limits
+        self._stream = stream
+        self._kwargs = kwargs
+        self._count = RetryCount.join(sender, token, self._trace, origin)
+        self._translated: TranslatedRetries | None = None
+        if isinstance(policy, TranslatedPolicy):
+            self._translated = TranslatedRetries(policy, request)
+        # Of the last attempt: itself, the rule by which it may be repeated, and whether it will be.
+        self._attempt: Attempt | None = None
+        self._rule: Rule | None = None
+        self._decision = _DONE
+
+    def run(self) -> requests.Response:
+        """Send, repeat by the rules, and return the response or raise the last attempt's own error."""
+        try:
+            response = self._run()
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._explain(error)
+            self._token.leave()
+            raise
+        if self._attempt is not None and (self._stream or not response._content_consumed):
+            self._attempt.hand_out()
+        self._token.sent()
+        if hasattr(response, "attempts"):
+            response.attempts = tuple(self._count.records)
+        return response
+
+    def _run(self) -> requests.Response:
+        try:
+            first: list[requests.Response | Exception] = [self._once()]
+        except Exception as error:  # noqa: BLE001  # raised again, by the loop or without it
+            first = [error]
+        if not self._decision.again:
+            self._deny()
+            response = _outcome(first)
+        else:
+            response = repeat(
+                lambda: _outcome(first),
+                self._once,
+                is_due=self._is_due,
+                wait=lambda: self._decision.wait,
+                sleep=lambda seconds: self._sender.sleep(self._token, seconds),
+            )
+        self._raise_for_exhausted(response)
+        return response
+
+    # -- one attempt ------------------------------------------------------------------------------
+
+    def _once(self) -> requests.Response:
+        """Make one attempt, note what it did, and look whether another may follow."""
+        count, token = self._count, self._token
+        attempt = Attempt(
+            token,
+            len(count.records) + 1,
+            self._limits,
+            must_dial=count.must_dial,
+            trace=self._trace,
+        )
+        self._attempt, self._rule, self._decision = attempt, None, _DONE
+        response = None
+        try:
+            self._trace.started(attempt)
+            token.check()
+            with current_attempt(attempt):
+                response = self._sender.send(self._request, stream=self._stream, **self._kwargs)
+                self._read(response)
+            token.check()
+        except BaseException as error:
+            if response is not None:
+                response.close()  # its head came, and then the call was ended: nobody else will
+            raised = self._failed(attempt, error)
+            if raised is error:
+                raise
+            if raised is not attempt.foreign:
+                raise raised from error
+        else:
+            self._succeeded(attempt, response)
+            return response
+        raise raised  # here, where it is as the caller's code has raised it
+
+    def _read(self, response: requests.Response) -> None:
+        """Read the whole body inside the attempt, so that the rules cover it, unless somebody wants it unread."""
+        # A Retry that is asked about a response may want to read it.
+        is_asked = self._translated is not None and self._translated.wants(response)
+        # A 401 or 407 with response hooks: digest and NTLM answer on the same connection.
+        is_challenge = response.status_code in (401, 407) and self._request.hooks.get("response")
+        if self._stream or is_asked or is_challenge:
+            return
+        try:
+            response.content  # noqa: B018  # the property reads
+        except (
+            requests.exceptions.ContentDecodingError,
+            requests.exceptions.ChunkedEncodingError,
+        ):
+            if not response.is_redirect:
+                raise
+            # requests follows a redirect though its body is cut, or does not match its Content-Encoding.
+            response._content, response._content_consumed = b"", True
+
+    def _succeeded(self, attempt: Attempt, response: requests.Response) -> None:
+        attempt.answered(response.status_code)
+        self._count.add(attempt.record())
+        if attempt.lease is not None and attempt.idle_for is not None:
+            attempt.lease.was_good(attempt.idle_for)
+        if self._wants_another(response):
+            self._rule = _STATUS
+            self._decision = self._first_look(None, response)
+        else:
+            self._sender.deposit(self._origin, self._token.boot())
+        self._trace.succeeded(attempt, response.status_code)
+
+    def _wants_another(self, response: requests.Response) -> bool:
+        if self._translated is not None:
+            return self._translated.wants(response)
+        return response.status_code in self._policy.statuses
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
+        """Note a failed attempt and what it teaches; return the error to raise."""
+        self._token.release()
+        attempt.left_with(error)
+        ended = None if attempt.foreign is not None else self._ended(error)
+        raised = attempt.foreign or ended or error
+        number = attempt.errno_of(raised)
+        self._count.add(attempt.record(describe(raised, number)))
+        if ended is None:
+            self._rule = rule_of(failure_of(error, attempt), stale=is_stale(attempt))
+        self._learn(attempt, ended)
+        self._trace.failed(attempt, raised, number)
+        if ended is not None or self._rule is None or not isinstance(raised, Exception):
+            self._decision = Decision(again=False, reason=ended_by(ended))
+        else:
+            self._decision = self._first_look(error, None)
+        if ended is None and isinstance(error, StreamIdle):
+            return _as_requests_would(error, attempt)
+        return raised
+
+    def _ended(self, error: BaseException) -> BaseException | None:
+        """Return the end of the call: its own state decides, not the error of a socket that was shut down."""
+        if not isinstance(error, Exception):
+            return None
+        try:
+            self._token.check()
+        except (Cancelled, requests.RequestException) as ended:
+            # The same class comes up from below when nothing stands in between: keep that object.
+            is_same = type(error) is type(ended) and isinstance(
+                ended, (Cancelled, DeadlineExceeded)
+            )
+            return error if is_same else ended
+        return None
+
+    def _learn(self, attempt: Attempt, ended: BaseException | None) -> None:
+        """Retire the origin's connections, and narrow its window, where the failure implicates them."""
+        rule, lease = self._rule, attempt.lease
+        if lease is None:
+            return
+        # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
+        in_silence = attempt.reused and attempt.phase is Phase.WAIT
+        if isinstance(ended, DeadlineExceeded) and in_silence:
+            lease.retire("deadline in silence", self._token.id)
+        elif rule is not None and rule.retires:
+            lease.retire(rule.failure.value, self._token.id)
+        if rule is not None and rule.teaches and attempt.idle_for is not None:
+            lease.was_stale(attempt.idle_for)
+
+    # -- whether another follows ------------------------------------------------------------------
+
+    def _first_look(
+        self, error: BaseException | None, response: requests.Response | None
+    ) -> Decision:
+        """Return whether another attempt may follow, before the strategy was asked how long to wait."""
+        assert self._rule is not None
+        if self._translated is not None and not self._rule.at_once:
+            decision = self._translated.decide(error, response, self._facts())
+            return decision._replace(cost=self._rule.cost)
+        return decide(self._rule, self._policy, self._facts())
+
+    def _facts(self) -> Facts:
+        attempt, count = self._attempt, self._count
+        assert attempt is not None
+        return Facts(
+            retries=count.retries,
+            idempotent=is_idempotent(self._request),
+            replayable=can_be_rewound(self._request, attempt),
+            status=attempt.status,
+            has_retried_free=count.free_retries > 0,
+            has_retried_timeout=count.timeout_retries > 0,
+            remaining=self._token.remaining(),
+        )
+
+    def _is_due(self, state: tenacity.RetryCallState) -> bool:
+        """Complete the decision, and do what follows from it: tenacity asks after each attempt."""
+        outcome = state.outcome
+        assert outcome is not None
+        if self._decision.again and (self._translated is None or self._is_at_once):
+            wait = self._wait(state)
+            assert self._rule is not None
+            self._decision = decide(self._rule, self._policy, self._facts(), wait)
+        if self._decision.again:
+            self._decision = self._paid(self._decision)
+        if not self._decision.again:
+            self._deny()
+            return False
+        self._schedule()
+        if outcome.failed:
+            _let_go(outcome.exception())
+        else:
+            outcome.result().close()
+        return True
+
+    @property
+    def _is_at_once(self) -> bool:
+        return self._rule is not None and self._rule.at_once
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Return the seconds that the strategy, or the server, wants to wait."""
+        if self._is_at_once and not self._count.free_retries:
+            return 0.0
+        seconds = pause(self._policy, state)
+        if state.outcome is not None and not state.outcome.failed:
+            header = state.outcome.result().headers.get("Retry-After")
+            seconds = max(seconds, retry_after(header))
+        return seconds
+
+    def _paid(self, decision: Decision) -> Decision:
+        """Make the body ready, and pay; return why not where that fails."""
+        assert self._attempt is not None
+        if not rewind(self._request, self._attempt):
+            return Decision(again=False, reason="not replayable")
+        if not self._sender.withdraw(self._origin, decision.cost, self._token.boot()):
+            return Decision(again=False, reason="budget")
+        return decision
+
+    def _deny(self) -> None:
+        """Write down, and tell, why no further attempt follows; nothing of a response that nobody wants repeated."""
+        if self._decision.reason:
+            record = self._count.stop(self._decision.reason)
+            self._trace.denied(self._token.id, record.number, self._decision.reason)
+
+    def _schedule(self) -> None:
+        rule, attempt, decision = self._rule, self._attempt, self._decision
+        assert rule is not None
+        assert attempt is not None
+        if rule.when is When.CONFIGURED:
+            self._limits = _longer(self._limits)
+        self._count.grant(rule, decision)
+        record = self._count.records[-1]
+        reason = record.error or f"status {record.status}"
+        number = None if attempt.fault is None else errno_of(attempt.fault)
+        if attempt.lease is not None:
+            attempt.lease.is_retried()
+        self._trace.scheduled(
+            self._token.id, record, wait=decision.wait, reason=reason, errno=number
+        )
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _raise_for_exhausted(self, response: requests.Response) -> None:
+        """Raise RetryError where a Retry with ``raise_on_status`` has no attempt left, as requests does."""
+        if self._translated is None or not self._translated.raises_on_status:
+            return
+        stopped_by = self._count.records[-1].stopped_by
+        if self._rule is _STATUS and stopped_by not in (None, "policy"):
+            with suppress(requests.RequestException):
+                response.content  # noqa: B018  # the property reads, and gives the connection back
+            status = response.status_code
+            reason = urllib3.exceptions.ResponseError(
+                f"too many {status} error responses, and no attempt is left: {stopped_by}"
+            )
+            origin: Any = str(self._origin)  # where urllib3 names its pool
+            path = self._request.path_url.partition("?")[0]
+            exhausted = urllib3.exceptions.MaxRetryError(origin, path, reason)
+            raise requests.exceptions.RetryError(
+                exhausted, request=self._request, response=response
+            )
+
+    def _explain(self, error: Exception) -> None:
+        """Write on an error what the attempts did, and why there are no more."""
+        records = self._count.records
+        if records and records[-1].stopped_by is None:  # the attempt that was to come did not
+            self._decision = Decision(again=False, reason=ended_by(error))
+            self._deny()
+        with suppress(AttributeError):  # one of the caller's own may be frozen
+            error.attempts = tuple(records)  # type: ignore[attr-defined]
+            if isinstance(error, requests.RequestException):
+                error.request = portable(error.request or self._request)
+                if error.response is not None:
+                    error.response.request = portable(error.response.request)
+                self._add_note(error)
+
+    def _add_note(self, error: BaseException) -> None:
+        if not hasattr(error, "add_note"):  # Python 3.10
+            return
+        records = self._count.records
+        count = f"{len(records)} attempt{'' if len(records) == 1 else 's'}"
+        why = f", no more: {records[-1].stopped_by}" if records else ""
+        error.add_note(f"resilient_requests: {count} at {self._origin}{why}")
+
+
+def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
+    outcome = held.pop()
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+    finally:
+        del outcome
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Take its traceback from an error that is repeated, and from what stands behind it.
+
+    urllib3's frames refer to the error that they are in the traceback of, and to all frames below
+    them: without this the response that came in the end would not be freed before the garbage
+    collector comes by.
+    """
+    for each in () if error is None else causes(error):
+        each.__traceback__ = None
+
+
+def _as_requests_would(error: StreamIdle, attempt: Attempt) -> requests.ConnectionError:
+    # With stream=False nobody has seen half of anything: code that knows requests' own error may go on.
+    pool: Any = None  # the error needs no more of it than what it calls itself
+    if attempt.lease is not None:
+        origin: Any = attempt.lease.origin
+        pool = f"{origin.scheme.upper()}ConnectionPool(host={origin.host!r}, port={origin.port})"
+    return requests.ConnectionError(
+        urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out."), request=error.request
+    )
+
+
+def _longer(limits: Limits) -> Limits:
+    doubled = {
+        name: value * 2
+        for name in ("response", "idle")
+        if (value := getattr(limits, name)) is not None
+    }
+    return replace(limits, **doubled)

@@ -1,0 +1,198 @@
+"""The count of one operation: several sends that are one to the caller, with one budget and one deadline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from resilient_requests.call import (
+    CallTrace,
+    CancelToken,
+    Origin,
+    current_operation,
+    describe,
+    errno_of,
+)
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+from resilient_requests.retry._decision import Decision, Facts, decide
+from resilient_requests.retry._failures import ended_by
+from resilient_requests.retry._loop import repeat
+from resilient_requests.retry._policy import pause
+from resilient_requests.retry._rules import Failure, Rule, When
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import tenacity
+
+    from resilient_requests.call import Attempt, AttemptRecord
+    from resilient_requests.retry._sender import Sender
+
+__all__ = ["RetryCount"]
+
+T = TypeVar("T")
+
+# A response had begun, so the server has worked for it; whether to repeat is the caller's own rule.
+_REPLAY = Rule(Failure.BODY_CUT, When.ALWAYS, cost=2)
+
+
+class RetryCount:
+    """The sends of one operation: its redirects, retries and replays; every send has one.
+
+    A context manager: what this thread sends inside belongs to it. Without an adapter of ours
+    beneath, nothing joins, and nothing is repeated. Belongs to one thread at a time, but for
+    ``cancel``. ``records``: what each attempt did.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[AttemptRecord] = []
+        self.free_retries = 0
+        self.timeout_retries = 0
+        self._begun = 0  # sends that repeat nothing: the first one, and one per redirect
+        self._is_replay = False
+        self._token: CancelToken | None = None
+        self._sender: Sender | None = None
+        self._trace: CallTrace | None = None
+        self._origin: Origin | None = None
+        self._decision = Decision(again=False)
+
+    def __enter__(self) -> None:
+        self._inside = current_operation(self)
+        self._inside.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside.__exit__()
+
+    @property
+    def retries(self) -> int:
+        """The number of repetitions, once an attempt has been noted."""
+        return len(self.records) - self._begun
+
+    @property
+    def must_dial(self) -> bool:
+        """Whether the next attempt repeats an earlier one: it never takes a pooled connection."""
+        return self.retries >= 0
+
+    def cancel(self) -> None:
+        """End the send or the wait; safe from any thread."""
+        if self._token is not None:
+            self._token.cancel()
+
+    @classmethod
+    def join(
+        cls, sender: Sender, token: CancelToken, trace: CallTrace, origin: Origin
+    ) -> RetryCount:
+        """Return the count that a send belongs to: one that was entered, else one of its own."""
+        entered = current_operation.get()
+        count = entered if isinstance(entered, cls) else cls()
+        count._begin(sender, token, trace, origin)
+        return count
+
+    def _begin(self, sender: Sender, token: CancelToken, trace: CallTrace, origin: Origin) -> None:
+        self._begun += not self._is_replay
+        self._is_replay = False
+        self._sender, self._trace, self._origin = sender, trace, origin
+        self._follow(token)
+
+    def _follow(self, token: CancelToken) -> None:
+        # In this order, so that a cancel in between is seen either by the new call or in the earlier one.
+        earlier, self._token = self._token, token
+        if earlier is not None:
+            token.succeed(earlier)
+
+    # -- what attempts tell -----------------------------------------------------------------------
+
+    def add(self, record: AttemptRecord) -> None:
+        """An attempt has ended."""
+        self.records.append(record)
+
+    def stop(self, reason: str) -> AttemptRecord:
+        """No further attempt follows the last one; return its record."""
+        record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
+        return record
+
+    def grant(self, rule: Rule, decision: Decision) -> None:
+        """A retry follows: note what is granted only once."""
+        self.free_retries += rule.at_once and rule.cost > 0 and not decision.cost
+        self.timeout_retries += rule.when is When.CONFIGURED
+
+    def note(self, error: BaseException, attempt: Attempt | None) -> None:
+        """Write down that the response of the last attempt came to nothing."""
+        if not self.records:
+            return
+        record = self.records[-1]._replace(error=describe(error), stopped_by="policy")
+        if attempt is not None:
+            record = record._replace(bytes_received=attempt.bytes_received, elapsed=attempt.age)
+        self.records[-1] = record
+
+    # -- replays after a response had begun -------------------------------------------------------
+
+    def replay(
+        self, error: Exception, again: Callable[[], T], is_worth: Callable[[BaseException], bool]
+    ) -> T:
+        """Repeat ``again`` after ``error`` while the rules allow and ``is_worth`` says so; raise the last error."""
+
+        def is_due(state: tenacity.RetryCallState) -> bool:
+            failure = state.outcome.exception() if state.outcome is not None else None
+            return failure is not None and is_worth(failure) and self._prepare(failure, state)
+
+        def first() -> T:
+            raise error
+
+        try:
+            result: T = repeat(
+                first, again, is_due=is_due, wait=lambda: self._decision.wait, sleep=self._sleep
+            )
+        except Exception as ended:
+            if self._is_replay:  # it has not begun
+                self._deny(ended_by(ended))
+            raise
+        return result
+
+    def _prepare(self, error: BaseException, state: tenacity.RetryCallState) -> bool:
+        """Decide on a replay, and do what follows from that."""
+        sender, token, origin = self._sender, self._token, self._origin
+        if sender is None or token is None or origin is None or not self.records:
+            return False
+        self._decision = decision = self._decide(sender, token, state)
+        if decision.again and not sender.withdraw(origin, decision.cost, token.boot()):
+            decision = Decision(again=False, reason="budget")
+        if not decision.again:
+            self._deny(decision.reason)
+            return False
+        record = self.records[-1] = self.records[-1]._replace(stopped_by=None)
+        if self._trace is not None:
+            why = record.error or type(error).__name__
+            number = errno_of(error)
+            self._trace.scheduled(token.id, record, wait=decision.wait, reason=why, errno=number)
+        self._is_replay = True
+        return True
+
+    def _decide(
+        self, sender: Sender, token: CancelToken, state: tenacity.RetryCallState
+    ) -> Decision:
+        try:
+            token.check()
+        except (Cancelled, DeadlineExceeded) as ended:
+            return Decision(again=False, reason=ended_by(ended))
+        facts = Facts(retries=self.retries, idempotent=True, remaining=token.remaining())
+        first = decide(_REPLAY, sender.policy, facts)
+        return (
+            decide(_REPLAY, sender.policy, facts, pause(sender.policy, state))
+            if first.again
+            else first
+        )
+
+    def _deny(self, reason: str) -> None:
+        record = self.stop(reason)
+        if self._trace is not None and self._token is not None:
+            self._trace.denied(self._token.id, record.number, reason)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._sender is None or self._token is None:
+            return
+        token = CancelToken(clock=self._token.clock)
+        self._follow(token)
+        try:
+            self._sender.sleep(token, seconds)
+        finally:
+            token.leave()

@@ -1,0 +1,44 @@
+"""What the sends of one adapter share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import requests
+
+    from resilient_requests.call import CancelToken, Observers, Origin
+    from resilient_requests.retry._budget import OriginBudgets
+    from resilient_requests.retry._policy import RetryPolicy
+
+__all__ = ["Sender"]
+
+
+@dataclass(frozen=True)
+class Sender:
+    """An adapter, as far as a call needs it: its policy, observers and budgets, and two of its methods.
+
+    ``send`` makes one attempt, as ``HTTPAdapter.send``; ``sleep`` waits before the next one, and ends
+    when the call does.
+    """
+
+    policy: RetryPolicy
+    observers: Observers
+    budgets: OriginBudgets
+    send: Callable[..., requests.Response]
+    sleep: Callable[[CancelToken, float], None]
+
+    def withdraw(self, origin: Origin, cost: int, now: float) -> bool:
+        """Take tokens for a retry at boot time ``now``; return whether there were enough."""
+        budget = self.policy.budget
+        if not cost or budget is None:
+            return True
+        return self.budgets.bucket(origin, budget, now).withdraw(cost, now)
+
+    def deposit(self, origin: Origin, now: float) -> None:
+        """Add what a successful call earns."""
+        if (bucket := self.budgets.known(origin)) is not None:
+            bucket.deposit(now)

@@ -1,0 +1,128 @@
+"""urllib3's Retry: one that was given is asked what it would have done; one that is read carries our policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+import urllib3.exceptions
+
+from resilient_requests.call import causes
+from resilient_requests.retry._decision import Decision, Facts
+from resilient_requests.retry._policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["PolicyCarrier", "TranslatedPolicy", "TranslatedRetries", "policy_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatedPolicy(RetryPolicy):
+    """The policy of a urllib3 Retry, which is asked itself: a subclass may have rules of its own."""
+
+    retry: urllib3.Retry
+
+
+class PolicyCarrier(urllib3.Retry):
+    """The Retry that is read as ``adapter.max_retries``: urllib3 must never retry beneath us.
+
+    ``policy``: the adapter's own, for another adapter of ours that is given this object.
+    """
+
+    policy: RetryPolicy | None = None
+
+    @classmethod
+    def of(cls, policy: RetryPolicy) -> PolicyCarrier:
+        """Return one that carries a policy."""
+        carrier = cls(0, read=False)
+        carrier.policy = policy
+        return carrier
+
+
+def policy_of(retry: urllib3.Retry) -> RetryPolicy:
+    """Return the policy that does for a call what a urllib3 Retry was meant to do, and recycles besides.
+
+    ``redirect`` does not carry over: requests follows redirects itself.
+    """
+    if isinstance(retry, PolicyCarrier) and retry.policy is not None:
+        return retry.policy
+    return TranslatedPolicy(max_retries=_most_of(retry), budget=None, retry=retry)
+
+
+def _most_of(retry: urllib3.Retry) -> int:
+    kinds = (retry.connect, retry.read, retry.status, retry.other)
+    known = sum(each for each in kinds if each is not None)
+    return int(known if retry.total is None else retry.total)
+
+
+class TranslatedRetries:
+    """The count of a urllib3 Retry for one call: as in urllib3, each step is a new object."""
+
+    def __init__(self, policy: TranslatedPolicy, request: requests.PreparedRequest) -> None:
+        self._retry = policy.retry
+        if policy.max_retries != _most_of(self._retry):  # by `dataclasses.replace`
+            self._retry = self._retry.new(total=policy.max_retries)
+        self._method = request.method or ""
+        # As urllib3 has it in its messages; a query may be a secret.
+        self._path = request.path_url.partition("?")[0]
+
+    def wants(self, response: requests.Response) -> bool:
+        """Return whether urllib3 would ask the Retry for another attempt because of a response."""
+        has_retry_after = bool(response.headers.get("Retry-After"))
+        return bool(self._retry.is_retry(self._method, response.status_code, has_retry_after))
+
+    @property
+    def raises_on_status(self) -> bool:
+        """Whether a response that is wanted otherwise, when the retries are used up, is an error."""
+        return bool(self._retry.raise_on_status)
+
+    def decide(
+        self, error: BaseException | None, response: requests.Response | None, facts: Facts
+    ) -> Decision:
+        """Return what urllib3 would have done after an error, or after a response.
+
+        Raises what a subclass's ``increment`` raises of its own.
+        """
+        failure = None if error is None else _as_urllib3_saw(error)
+        if error is not None and failure is None:
+            return Decision(again=False, reason="policy")
+        raw: Any = None if response is None else response.raw
+        try:
+            self._retry = self._retry.increment(
+                self._method, self._path, response=raw, error=failure
+            )
+        except urllib3.exceptions.MaxRetryError:
+            return Decision(again=False, reason="exhausted")
+        except urllib3.exceptions.HTTPError:  # of a kind, or a method, that is not retried
+            return Decision(again=False, reason="policy")
+        if not facts.replayable:
+            return Decision(again=False, reason="not replayable")
+        wait = self._wait(raw)
+        if facts.remaining is not None and wait >= facts.remaining:
+            return Decision(again=False, reason="deadline")
+        return Decision(again=True, wait=wait)
+
+    def _wait(self, response: Any) -> float:
+        retry = self._retry
+        if response is not None and retry.respect_retry_after_header:
+            try:
+                seconds = retry.get_retry_after(response)
+            except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+                seconds = None
+            if seconds:
+                return max(float(seconds), 0.0)
+        return max(float(retry.get_backoff_time()), 0.0)
+
+
+def _as_urllib3_saw(error: BaseException) -> Exception | None:
+    """Return the error that urllib3 would have handed to the Retry; None where it would not have asked."""
+    kinds = (
+        urllib3.exceptions.TimeoutError,  # connect and read
+        urllib3.exceptions.ProtocolError,
+        urllib3.exceptions.SSLError,
+        urllib3.exceptions.ProxyError,
+        urllib3.exceptions.NewConnectionError,
+    )
+    return next((each for each in causes(error) if isinstance(each, kinds)), None)

@@ -1,0 +1,156 @@
+"""The framings of a body: bytes in, the content of its pieces out, and whether that is all (RFC 9112 6.3); no I/O."""
+
+from __future__ import annotations
+
+import enum
+import http.client
+import re
+from typing import Protocol
+
+__all__ = ["ChunkFraming", "ChunkedError", "CloseFraming", "Framing", "LengthFraming"]
+
+# As http.client has it, for sizes with their extensions and for trailers.
+_LONGEST_LINE = 64 * 1024
+_CR = 0x0D
+_SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
+
+
+class ChunkedError(http.client.HTTPException):
+    """The bytes are no chunked body."""
+
+
+class Framing(Protocol):
+    """Takes the framing off the bytes of one body.
+
+    ``is_over``: the framing says that the body has ended. ``may_end``: the peer may leave now.
+    ``is_framed``: the end of the body is told by the framing, and not by the peer's leaving.
+    ``ends_chunk``: the last piece of content ends a chunk. ``surplus``: bytes behind the body.
+    ``fault``: the bytes behind the content so far are malformed. ``left``: bytes that are still due, where
+    that is known.
+    """
+
+    is_over: bool
+    may_end: bool
+    is_framed: bool
+    ends_chunk: bool
+    surplus: bytes
+    fault: ChunkedError | None
+
+    @property
+    def left(self) -> int | None: ...
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the content in ``data``, in pieces of which each is of one chunk."""
+
+
+class CloseFraming:
+    """No framing: the body ends where the peer leaves."""
+
+    is_over = is_framed = ends_chunk = False
+    may_end = True
+    surplus = b""
+    fault: ChunkedError | None = None
+    left: int | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the data."""
+        return [data]
+
+
+class LengthFraming:
+    """A body of so many bytes."""
+
+    is_framed = True
+    ends_chunk = False
+    fault: ChunkedError | None = None
+
+    def __init__(self, left: int) -> None:
+        self.left: int = left
+        self.is_over = self.may_end = not left
+        self.surplus = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the data, up to the length."""
+        if len(data) > self.left:
+            data, self.surplus = data[: self.left], data[self.left :]
+        self.left -= len(data)
+        self.is_over = self.may_end = not self.left
+        return [data]
+
+
+class _Due(enum.Enum):
+    """The line that comes next."""
+
+    SIZE = "size"
+    DATA_END = "end of a chunk's data"
+    TRAILER = "trailer, or the end"
+
+
+class ChunkFraming:
+    """A body in chunks (RFC 9112 7.1); at first ``left`` bytes of one are still to come."""
+
+    is_framed = True
+
+    def __init__(self, left: int = 0) -> None:
+        self.is_over = self.may_end = False
+        self.ends_chunk = not left
+        self.surplus = b""
+        self.fault: ChunkedError | None = None
+        self._held = b""  # an unfinished line
+        self._left = left
+        self._due = _Due.DATA_END if left else _Due.SIZE
+
+    @property
+    def left(self) -> int | None:
+        """The bytes still to come of the chunk that has begun; None between two."""
+        return self._left or None
+
+    # In one piece, because a call for each line would cost as much as all else for a stream of small chunks.
+    def feed(self, data: bytes) -> list[bytes]:  # noqa: C901, PLR0912
+        """Return the content of all chunks in ``data``; at the first malformed line it ends with a ``fault``."""
+        size = len(data)
+        if self._left > size:
+            self._left -= size  # nothing but data: the common case of a large chunk
+            return [data]
+        if self._held:
+            data, self._held = self._held + data, b""
+            size = len(data)
+        pieces: list[bytes] = []
+        at = 0
+        while at < size and not self.is_over:
+            if left := self._left:
+                piece = data[at : at + left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left = left - len(piece)
+                self._due = _Due.DATA_END
+                continue
+            newline = data.find(b"\n", at)
+            if newline - at >= _LONGEST_LINE or (newline < 0 and size - at >= _LONGEST_LINE):
+                self.fault = ChunkedError("a line of the chunked framing is too long")
+            elif newline < 0:
+                break
+            elif self._due is _Due.SIZE:
+                if (found := _SIZE.match(data, at)) is None:
+                    self.fault = ChunkedError("a chunk has no size")
+                elif not (left := int(found[1], 16)):
+                    # Servers were seen that leave out the last line end: behind the last chunk the peer may leave.
+                    self._due, self.may_end = _Due.TRAILER, True
+                self._left = left
+            elif self._due is _Due.TRAILER:
+                self.is_over = data[at:newline] in (b"\r", b"")
+            elif newline == at + 1 and data[at] == _CR:
+                self._due = _Due.SIZE
+            else:
+                # RFC 9112 7.1: CRLF, and nothing else, follows a chunk's data. A bare LF is the second byte
+                # of a CR that belonged to the data: the size was one too large.
+                self.fault = ChunkedError("a chunk is not as long as its size says")
+            if self.fault is not None:
+                return pieces
+            at = newline + 1
+        self.ends_chunk = not self._left
+        if self.is_over:
+            self.surplus = data[at:]
+        else:
+            self._held = data[at:]
+        return pieces

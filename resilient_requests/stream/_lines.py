@@ -1,0 +1,207 @@
+"""The loops that requests' users write over a body: chunks, blocks, lines and text, one after the other or in turns."""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient_requests.stream._body import BodyState
+from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._unread import Unread
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Loop", "Take", "TextLineLoop", "TextLoop", "blocks", "chunks", "lines", "parts"]
+
+Take = Callable[[Unread, bool], bytes | None]
+"""Takes the next item out of the bytes that have arrived; None where more must come first.
+
+The bool: nothing more comes."""
+
+
+class LoopedResponse(Protocol):
+    """A response that knows which loops have read it."""
+
+    def begin_loop(self) -> bool:
+        """A loop begins; return whether it is the first one."""
+
+    def end_loops(self) -> None:
+        """A loop has come to the end of the body."""
+
+
+class Loop:
+    """An iterator over a body that holds nothing itself: loops in turns each go on where the last has stopped.
+
+    An object, since a generator would touch the pool when it is collected. ``closes``: the connection
+    is closed when the loop is dropped. ``whole_chunks``: the framing's chunks count. ``encoding``: of
+    items that are decoded one by one (None: they stay bytes).
+    """
+
+    # An exception of a signal handler may leave the constructor, and then this is finalized.
+    _closes = False
+    _reader: Reader | None = None
+
+    def __init__(
+        self,
+        response: LoopedResponse,
+        take: Take,
+        *,
+        closes: bool = False,
+        whole_chunks: bool = False,
+        encoding: str | None = None,
+    ) -> None:
+        self._response = response
+        self._take = take
+        self._encoding = encoding
+        self._closes = closes
+        self._whole_chunks = whole_chunks
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        reader = self._reader or self._begin()
+        unread, take = self._unread, self._take
+        while (item := take(unread, False)) is None:
+            reader.read(self._receive)
+            if reader.body.state is BodyState.OPEN:
+                continue
+            if (item := take(unread, True)) is None:
+                self._response.end_loops()
+                raise StopIteration
+            break
+        return item if self._encoding is None else item.decode(self._encoding, "replace")
+
+    def _begin(self) -> Reader:
+        response: Any = self._response
+        reader = Reader(response, legacy=True)
+        reader.body.refuse_used_up(is_first=self._response.begin_loop())
+        self._unread = reader.body.unread
+        self._receive = partial(reader.body.receive, whole_chunks=self._whole_chunks)
+        self._reader = reader
+        return reader
+
+    def close(self) -> None:
+        """Give the connection back, or close it where the body has not ended."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def __del__(self) -> None:
+        if self._closes and self._reader is not None:
+            self._reader.drop()
+
+
+def chunks(unread: Unread, is_over: bool) -> bytes | None:
+    """Take a whole chunk of the framing; the rest where nothing more comes."""
+    if (chunk := unread.take_chunk()) is not None:
+        return chunk
+    return (unread.take_all() or None) if is_over else None
+
+
+def parts(unread: Unread, is_over: bool) -> bytes | None:  # noqa: ARG001  # one signature
+    """Take everything that is there."""
+    return unread.take_all() or None
+
+
+def blocks(size: int, *, is_prompt: bool) -> Take:
+    """Return a function that takes blocks of at most ``size`` bytes; shorter ones at the end, and behind a chunk.
+
+    ``is_prompt``: and wherever no more has arrived.
+    """
+
+    def take(unread: Unread, is_over: bool) -> bytes | None:
+        return unread.take_block(size, partial=is_prompt or is_over) or None
+
+    return take
+
+
+def lines(delimiter: bytes | None) -> Take:
+    """Return a function that takes lines, or the pieces between delimiters; the rest at the end, if there is any."""
+    if delimiter is None:
+        return Unread.take_line
+
+    def take(unread: Unread, is_over: bool) -> bytes | None:
+        line = unread.take_until(delimiter)
+        if line is None and is_over:
+            return unread.take_all() or None
+        return line
+
+    return take
+
+
+class TextLoop:
+    """Decodes the items of a loop as requests does; a character may be cut anywhere."""
+
+    def __init__(self, loop: Loop, encoding: str) -> None:
+        self._loop = loop
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        for item in self._loop:
+            if piece := self._decoder.decode(item):
+                return piece
+        if piece := self._decoder.decode(b"", final=True):
+            return piece
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the loop."""
+        self._loop.close()
+
+
+class TextLineLoop:
+    """The lines of text in an encoding that hides line ends, such as UTF-16.
+
+    Unlike the other loops it holds what it has decoded: bytes cannot be found again in text.
+    """
+
+    def __init__(self, text: Iterator[str], delimiter: str | None) -> None:
+        self._text = text
+        self._delimiter = delimiter
+        self._held: list[str] = []
+        self._after_cr = False
+        self._ready: deque[str] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        while not self._ready:
+            piece = next(self._text, None)
+            if piece is None:
+                last, self._held = "".join(self._held), []
+                if last:
+                    return last
+                raise StopIteration
+            self._add(piece)
+        return self._ready.popleft()
+
+    def _add(self, piece: str) -> None:
+        end = self._delimiter or "\n"
+        if self._delimiter is None:
+            # An LF behind a CR is the second half of a line end that was used already.
+            rest = piece[1:] if self._after_cr and piece[0] == "\n" else piece
+            self._after_cr = piece[-1] == "\r"
+            piece = rest.replace("\r\n", "\n").replace("\r", "\n")
+        overlap = self._held[-1][-len(end) + 1 :] if self._held and len(end) > 1 else ""
+        if end not in overlap + piece:
+            # Too short a last piece would hide a delimiter that is cut more than once.
+            self._held = (
+                ["".join(self._held) + piece] if len(piece) < len(end) else [*self._held, piece]
+            )
+            return
+        *whole, last = ("".join(self._held) + piece).split(end)
+        self._ready.extend(whole)
+        self._held = [last] if last else []
+
+    def close(self) -> None:
+        """Close the loop below."""
+        if isinstance(self._text, TextLoop):
+            self._text.close()

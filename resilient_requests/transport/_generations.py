@@ -1,0 +1,348 @@
+"""The connections of one adapter: which may be reused, which generation they are, which calls are in flight."""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient_requests.call import (
+    CallsInFlight,
+    ConnectionOpened,
+    ConnectionRecycled,
+    Observers,
+    PoolRotated,
+    Process,
+    now,
+)
+from resilient_requests.transport._keepalive import KeepAlivePolicy, window_of
+from resilient_requests.transport._origin import ConnectionLease, OriginState
+from resilient_requests.transport._stats import AdapterStats
+from resilient_requests.transport.dial import Remembered, TLSContexts, family_name
+
+if TYPE_CHECKING:
+    from resilient_requests.call import Attempt, Clock, Instant, Origin
+    from resilient_requests.transport._connection import RecyclingConnection
+    from resilient_requests.transport.dial import AddressInfo
+
+__all__ = ["PoolState", "Rotation"]
+
+# Callers that notice the same change of network do so within moments of each other.
+_COALESCE = 1.0
+# Of those without a pool: a crawler must not make an adapter remember all hosts.
+_MOST_ORIGINS = 512
+_FORGOTTEN = "*"
+
+
+class Rotation(enum.Enum):
+    """The outcome of a call of ``ResilientAdapter.rotate()``."""
+
+    ROTATED = "rotated"
+    """All pooled connections were retired."""
+    ALREADY_ROTATED = "already rotated"
+    """Nothing: all connections were retired since the generation that the caller had seen."""
+    COALESCED = "coalesced"
+    """Nothing: another call had retired all within the last second."""
+    CLOSED = "closed"
+    """Nothing: the adapter was shut down."""
+
+
+class Pool(Protocol):
+    """A pool, as far as its state is concerned."""
+
+    origin: Origin
+    idle: dict[RecyclingConnection, None]
+
+    def close_idle(self) -> int:
+        """Close the idle connections, and return how many."""
+
+    def after_fork(self) -> None:
+        """In the child: let go of the parent's connections."""
+
+
+class PoolState:
+    """The state of all pools of one adapter, in one process.
+
+    Mutable state: the generation, the origins and whether the adapter was shut down, guarded by one
+    re-entrant lock, because ``rotate``, ``close`` and ``shutdown`` may run in a signal handler on the
+    thread that holds it; a single value is read without it. Each pool's ``idle`` dict needs none:
+    taking an entry out of it is atomic, and gives the connection to the thread that did.
+    """
+
+    def __init__(
+        self,
+        policy: KeepAlivePolicy,
+        observers: Observers,
+        clock: Clock = now,
+        tls: TLSContexts | None = None,
+    ) -> None:
+        self.policy = policy
+        self.clock = clock
+        self.tls = tls or TLSContexts()
+        self.generation = 0
+        self.is_shut_down = False
+        self._observers = observers
+        self.process = Process()
+        self.process.on_fork(self._after_fork)
+        # Weak: urllib3's finalizer of a pool holds its queue, and so its connections and this state, for ever.
+        self._managers: list[tuple[weakref.ref[Any], int]] = []
+        self._rotated_at: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
+        self._lock = threading.RLock()
+        self._floor = self.first_generation = self.generation
+        self._origins: dict[Origin, OriginState] = {}  # in the order in which their pools were made
+        self._forgotten = OriginState(self.policy.expiry, self.generation)
+        self._pools: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.in_flight = CallsInFlight()
+
+    def _after_fork(self) -> None:
+        """In the child: forget every connection without shutting it down, since the parent goes on using it."""
+        pools = self.pools()
+        for call in self.in_flight.all():
+            call.disown()
+        self.generation += 1  # what the parent has in flight is retired here
+        self._forget()
+        self.tls.after_fork()
+        for ref, num_pools in self._managers:
+            if (manager := ref()) is not None:
+                manager.pools = type(manager.pools)(num_pools, manager.pools.dispose_func)
+        for pool in pools:
+            pool.after_fork()
+
+    def add_manager(self, manager: Any, num_pools: int) -> None:
+        """Know a pool manager for so many pools: in a forked child it has to forget them."""
+        self._managers.append((weakref.ref(manager), num_pools))
+
+    def add_pool(self, pool: Pool) -> None:
+        """Know a pool that was made."""
+        self._pools[id(pool)] = pool
+        with self._lock:
+            known = self._origins.pop(pool.origin, None)
+            self._origins[pool.origin] = known or self._new_origin()
+            if len(self._origins) > _MOST_ORIGINS:
+                self._forget_origins()
+
+    def _new_origin(self) -> OriginState:
+        # No connection of an origin that was forgotten can be as young as this.
+        return OriginState(self.policy.expiry, self._forgotten.floor)
+
+    def _forget_origins(self) -> None:
+        """Forget the origins that have no pool beyond the most, first those whose pool was made first."""
+        in_use = {each.origin for each in self.pools()}
+        unused = [origin for origin in self._origins if origin not in in_use]
+        for origin in unused[: len(self._origins) - _MOST_ORIGINS]:
+            self._forgotten.add(self._origins.pop(origin))
+
+    def pools(self) -> list[Pool]:
+        """Return all pools there are, also those that their manager has forgotten already."""
+        return [pool for ref in self._pools.valuerefs() if (pool := ref()) is not None]
+
+    def idle(self) -> int:
+        """Return the number of pooled connections."""
+        return sum(len(pool.idle) for pool in self.pools())
+
+    def _origin(self, origin: Origin) -> OriginState:
+        known = self._origins.get(origin)
+        if known is None:
+            with self._lock:
+                known = self._origins.setdefault(origin, self._new_origin())
+        return known
+
+    def count(self, origin: Origin, name: str) -> None:
+        """Count one more of something for the statistics."""
+        with self._lock:
+            self._origin(origin).count(name)
+
+    # -- what connections ask ---------------------------------------------------------------------
+
+    def lease(self, origin: Origin, generation: int) -> ConnectionLease:
+        """Return the place of a connection among those of its origin."""
+        return ConnectionLease(self, origin, generation)
+
+    def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
+        """Return the address that the last dial of its origin reached; None: none is known."""
+        known = self._origin(conn.origin).remembered(self._floor)
+        return None if known is None else known.address
+
+    def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
+        """A connection was dialled."""
+        reached = conn.reached
+        with self._lock:
+            origin = self._origin(conn.origin)
+            origin.count("opened")
+            if reached is not None:
+                origin.remember(Remembered(reached[0], conn.generation))
+        if self._observers.wants(ConnectionOpened) and conn.born is not None:
+            elapsed = conn.born.age(self.clock())
+            # Without a socket of ours to dial, the whole counts as connecting.
+            connect = elapsed if conn.dialled is None else min(conn.born.age(conn.dialled), elapsed)
+            self._observers.tell(
+                ConnectionOpened(
+                    call_id=attempt.token.id,
+                    origin=attempt.trace.origin,
+                    attempt=attempt.number,
+                    elapsed=elapsed,
+                    connect=connect,
+                    handshake=elapsed - connect,
+                    tls=getattr(conn.sock, "version", _no_version)(),
+                    family=None if reached is None else family_name(reached[0][0]),
+                    tries=None if reached is None else reached[1],
+                )
+            )
+
+    # -- what pools ask ---------------------------------------------------------------------------
+
+    def reason_to_close(self, conn: RecyclingConnection, now: Instant) -> str | None:
+        """Return why an idle connection must not be used again; None where it may."""
+        if conn.sock is None:
+            return "closed by the peer, or unread bytes"
+        if self.is_shut_down:
+            return "shut down"
+        origin = self._origins.get(conn.origin) or self._origin(conn.origin)
+        if conn.generation < self._floor or conn.generation < origin.floor:
+            return "retired"
+        since = conn.idle_since
+        # It is this very instant where the connection is about to be pooled.
+        idle_for = 0.0 if since is now else since.age(now) if since is not None else math.inf
+        if idle_for >= self._window(origin, conn.hint, now.boot):
+            return "idle window"
+        max_age = self.policy.max_age
+        if max_age is not None and conn.born is not None and conn.born.age(now) >= max_age:
+            return "max_age"
+        return None
+
+    def _window(self, origin: OriginState, hint: float | None, boot: float) -> float:
+        window = window_of(self.policy, hint)
+        return min(window, origin.window.limit(boot)) if self.policy.adaptive else window
+
+    def recycled(
+        self, conn: RecyclingConnection, reason: str, now: Instant, attempt: Attempt | None
+    ) -> None:
+        """Close a connection instead of using it, and tell."""
+        conn.close()
+        self.count(conn.origin, "recycled")
+        if self._observers.wants(ConnectionRecycled):
+            self._observers.tell(
+                ConnectionRecycled(
+                    call_id=attempt.token.id if attempt else None,
+                    origin=attempt.trace.origin if attempt else str(conn.origin),
+                    reason=reason,
+                    idle_for=conn.idle_since.age(now) if conn.idle_since else None,
+                )
+            )
+
+    # -- what calls teach -------------------------------------------------------------------------
+
+    def good(self, origin: Origin, idle_for: float) -> None:
+        """A reused connection brought a response."""
+        with self._lock:
+            self._origin(origin).good(idle_for)
+
+    def stale(self, origin: Origin, idle_for: float) -> None:
+        """A reused connection turned out dead."""
+        with self._lock:
+            self._origin(origin).stale(idle_for, self.clock().boot)
+
+    def retire(
+        self, origin: Origin, generation: int, reason: str, call_id: str | None = None
+    ) -> bool:
+        """Retire the connections of one origin, unless that was done since this generation."""
+        self.process.ensure()  # a stream of the parent's may end in a child that has not called yet
+        with self._lock:
+            known = self._origin(origin)
+            if generation < max(known.floor, self._floor):
+                return False
+            self.generation += 1
+            current = self.generation
+            known.retire(current)
+        self._tell_rotation(str(origin), current, reason, call_id, self._close_idle(origin))
+        return True
+
+    # -- what users ask ---------------------------------------------------------------------------
+
+    def stats(self) -> AdapterStats:
+        """Return what has happened so far."""
+        boot = self.clock().boot
+        with self._lock:
+            known: list[tuple[object, OriginState]] = list(self._origins.items())
+            if self._forgotten.has_counted:
+                known.append((_FORGOTTEN, self._forgotten))
+            origins = {
+                str(name): each.stats(self._limit(each, boot), self._floor) for name, each in known
+            }
+        return AdapterStats(
+            generation=self.generation,
+            in_flight=len(self.in_flight.all()),
+            idle=self.idle(),
+            origins=origins,
+        )
+
+    def _limit(self, origin: OriginState, boot: float) -> float:
+        return origin.window.limit(boot) if self.policy.adaptive else self.policy.expiry
+
+    def rotate(self, seen: int | None) -> Rotation:
+        """Retire all connections; see ``ResilientAdapter.rotate``."""
+        with self._lock:
+            outcome = self._swap(seen)
+            current = self.generation
+        if outcome is Rotation.ROTATED:
+            self.tls.expire()
+            self._tell_rotation("*", current, "rotate()", None, self._close_idle())
+        return outcome
+
+    def _swap(self, seen: int | None) -> Rotation:
+        boot = self.clock().boot
+        if self.is_shut_down:
+            return Rotation.CLOSED
+        # The losses of one origin say nothing of the others.
+        if seen is not None and seen < self._floor:
+            return Rotation.ALREADY_ROTATED
+        rotated = self._rotated_at
+        if seen is None and rotated is not None and 0 <= boot - rotated < _COALESCE:
+            return Rotation.COALESCED
+        self._rotated_at = boot
+        self._retire_all()
+        return Rotation.ROTATED
+
+    def _retire_all(self) -> None:
+        self.generation += 1
+        self._floor = self.generation
+        for origin in list(self._origins.values()):  # a finalizer may add one in between
+            origin.relearn()
+
+    def close(self) -> None:
+        """Close all idle connections, and those in flight when they return; the adapter can be used again."""
+        with self._lock:
+            self._retire_all()
+        self._close_idle()
+
+    def shut_down(self) -> None:
+        """Pool nothing any more."""
+        self.is_shut_down = True
+
+    def _close_idle(self, origin: Origin | None = None) -> int:
+        return sum(
+            pool.close_idle() for pool in self.pools() if origin is None or pool.origin == origin
+        )
+
+    def _tell_rotation(
+        self, origin: str, generation: int, reason: str, call_id: str | None, closed: int
+    ) -> None:
+        self._observers.tell(
+            PoolRotated(
+                call_id=call_id,
+                origin=origin,
+                generation=generation,
+                reason=reason,
+                closed=closed,
+            )
+        )
+
+
+def _no_version() -> None:
+    return None

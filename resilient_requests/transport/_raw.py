@@ -1,0 +1,113 @@
+"""RawResponse: http.client's response, which sees interim answers, cut heads and a proxy's status."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING, Any
+
+from resilient_requests.call import Phase
+from resilient_requests.transport._head import Head, is_chunked, parse_head
+
+if TYPE_CHECKING:
+    from resilient_requests.transport._socket import SocketReader
+
+__all__ = ["RawResponse", "is_bodiless"]
+
+_HEAD_SIZE = 16 * 1024
+_BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
+# Somebody may replace these, to see heads or to mend them: then http.client reads each head itself.
+
+
+class RawResponse(http.client.HTTPResponse):
+    """http.client's response over a `SocketReader`."""
+
+    def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
+        self.reader = reader
+        super().__init__(reader, *args, **kwargs)  # type: ignore[arg-type]  # of a socket it only uses makefile()
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        attempt = self.reader.attempt
+        if attempt.phase is Phase.HANDSHAKE:
+            attempt.tunnelled(status)
+            # http.client takes 200 alone for a success. (RFC 9110, 9.3.6: any 2xx)
+            return version, 200 if 200 <= status < 300 else status, reason
+        if 102 <= status < 200:
+            # http.client takes 102, 103 and their kin for the final answer; it skips only 100. (RFC 9110 15.2)
+            status = http.client.CONTINUE
+        if status == http.client.CONTINUE:
+            attempt.interim()
+        return version, status, reason
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """Read the head. Raises IncompleteRead where the peer leaves inside it."""
+        head = None if args or kwargs or self.debuglevel or _is_replaced() else self._short_head()
+        if head is None:
+            super().begin(*args, **kwargs)
+            self._look_for_chunks()
+        else:
+            self._take(head)
+        reader = self.reader
+        if reader.has_ended:
+            # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
+            raise http.client.IncompleteRead(b"")
+        attempt = reader.attempt
+        attempt.headed(self.status)
+        ends_with_connection = self.length is None and not self.chunked
+        reader.begin_body(attempt.limits.idle, ends_with_connection=ends_with_connection)
+
+    def _short_head(self) -> Head | None:
+        reader = self.reader
+        data = reader.recv(_HEAD_SIZE)
+        head = parse_head(data)
+        reader.unread(data if head is None else data[head.size :])
+        return head
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether it has ended, and every byte that was read from the socket belongs to it."""
+        reader = self.reader
+        if reader.has_ended or reader.has_surplus or reader.has_unread:
+            return False
+        return self.isclosed() or (self.length == 0 and not reader.peek(self.fp))
+
+    def close(self) -> None:
+        """Close it, after another thread's read: that one holds the lock of the file that is closed here."""
+        self.reader.wake()
+        try:  # noqa: SIM105  # on each call, and `suppress` would take 1 µs
+            super().close()
+        except RuntimeError:  # a greenlet of this thread holds it, or a read that a signal has interrupted: it lets go
+            pass
+
+    def _take(self, head: Head) -> None:
+        """Copy a parsed head into the fields that http.client sets when it parses one itself."""
+        self.code = self.status = head.status
+        self.reason, self.version = head.reason, 11
+        self.headers = self.msg = head.fields
+        self.chunked, self.length = head.is_chunked, head.length
+        if self.chunked:
+            self.chunk_left = self.length = None
+        if is_bodiless(self):
+            self.length = 0
+        self.will_close = head.closes or not (self.chunked or self.length is not None)
+
+    def _look_for_chunks(self) -> None:
+        """Find the chunks that http.client has not seen in the head."""
+        fields: list[str] = self.headers.get_all("Transfer-Encoding", [])
+        if not self.chunked and is_chunked(",".join(fields)):
+            self.chunked = True
+            self.chunk_left = None
+            self.length = 0 if is_bodiless(self) else None
+            self.will_close = self._check_close()  # type: ignore[attr-defined]
+
+
+def is_bodiless(response: http.client.HTTPResponse) -> bool:
+    """Whether a response has no body, whatever framing its head announces (RFC 9112 6.3)."""
+    status = response.status
+    return status in _BODILESS or status < 200 or response._method == "HEAD"  # type: ignore[attr-defined]
+
+
+def _is_replaced() -> bool:
+    """Whether somebody reads heads in a way of their own; it may have begun before our import."""
+    functions: tuple[Any, ...] = (http.client.HTTPResponse.begin, http.client.parse_headers)
+    return any(getattr(each, "__globals__", None) is not vars(http.client) for each in functions)

@@ -1,0 +1,64 @@
+"""Socket options by which the kernel finds dead paths."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import urllib3.connection
+
+from resilient_requests import _checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["TCPKeepAlive", "socket_options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TCPKeepAlive:
+    """Socket options that make the kernel notice a path that has gone silent; immutable.
+
+    Probes begin after ``idle`` seconds of silence, every ``interval`` seconds; after ``count``
+    unanswered ones the connection is dead (about 30 s with the defaults). ``user_timeout``: seconds
+    that sent data may stay unacknowledged (None: the kernel's, some 15 minutes), for which probes
+    are blind; it counts as at least ``idle + interval * count``, since below it would cut the
+    probes short. Best effort: an option that the platform lacks, or refuses, is skipped.
+
+    Raises TypeError or ValueError naming the parameter.
+    """
+
+    idle: int = 15
+    interval: int = 5
+    count: int = 3
+    user_timeout: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        # Linux refuses more (tcp(7)), on every dial.
+        for name, most in (("idle", 32767), ("interval", 32767), ("count", 127)):
+            _checks.count(name, getattr(self, name), least=1, most=most)
+        _checks.duration("user_timeout", self.user_timeout)
+
+
+def socket_options(keepalive: TCPKeepAlive) -> list[tuple[int, int, int | bytes]]:
+    """Return the options in the form of urllib3's ``socket_options``, its own defaults first."""
+    # A list of its own replaces urllib3's default, and with it TCP_NODELAY.
+    return [*urllib3.connection.HTTPConnection.default_socket_options, *_own(keepalive)]
+
+
+def _own(keepalive: TCPKeepAlive) -> Iterator[tuple[int, int, int]]:
+    yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+    names = {
+        "TCP_KEEPIDLE": keepalive.idle,
+        "TCP_KEEPINTVL": keepalive.interval,
+        "TCP_KEEPCNT": keepalive.count,
+    }
+    if not hasattr(socket, "TCP_KEEPIDLE"):
+        names["TCP_KEEPALIVE"] = keepalive.idle  # macOS calls the idle time so
+    if keepalive.user_timeout is not None:
+        least = keepalive.idle + keepalive.interval * keepalive.count
+        names["TCP_USER_TIMEOUT"] = int(max(keepalive.user_timeout, least) * 1000)
+    for name, value in names.items():
+        if hasattr(socket, name):
+            yield socket.IPPROTO_TCP, getattr(socket, name), value

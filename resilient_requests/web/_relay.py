@@ -1,0 +1,247 @@
+"""A stream as the body of a response: iterable under WSGI, async iterable under ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import enum
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+import requests
+
+from resilient_requests.call import boot
+from resilient_requests.exceptions import Cancelled
+from resilient_requests.stream import HEARTBEAT
+from resilient_requests.web._render import COMMENT, DefaultRender, done, failed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from typing_extensions import Self
+
+    from resilient_requests.chat import ChatDelta, ChatStream
+    from resilient_requests.stream import ByteStream, EventStream, ServerSentEvent
+
+    Rendered = str | bytes | None
+
+__all__ = ["EventRelay"]
+
+_MOST_SILENCE = 15.0  # seconds; nginx gives up after 60, and 15 is the usual heartbeat
+
+T = TypeVar("T")
+
+
+class _Stream(Protocol):
+    """What is passed on. One thread iterates and closes, any may cancel."""
+
+    def __next__(self) -> Any: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _State(enum.Enum):
+    OPEN = "open"  # between two steps
+    STEPPING = "stepping"  # a thread waits for the stream, or renders
+    ENDED = "ended"  # the last event has been handed out, or nobody wants it any more
+
+
+class EventRelay:
+    """Iterates over a stream as server-sent events: the body of a response to a browser.
+
+    ``stream``: a `ChatStream`, an `EventStream` or a `ByteStream`, best with ``heartbeat=15``. The
+    relay owns it. ``for`` is for WSGI, ``async for`` for ASGI (asyncio only).
+
+    The relay yields each item, a comment for each `HEARTBEAT`, and a last event. ``done`` holds the
+    finish reason of a chat. ``error`` holds the class of the error as ``type``, and its text as
+    ``reason`` where that has no secrets, in a `StreamError` and a `ChatAPIError`. The errors of
+    requests and `Cancelled` become that event; any other exception leaves as it is.
+
+    ``render``: a callable that returns the bytes, or the text, to write for an item, or None to
+    leave the item out. It is not called for heartbeats. Where it leaves out all for 15 s, a comment
+    is written. The default writes a `ChatDelta` as JSON without its empty fields, a
+    `ServerSentEvent` as it came, and bytes in base64, because a piece may end within a character.
+
+    After the last event, an exception or a close a relay is over, and stays so. ``close`` may come
+    from any thread. A cancelled task that leaves ``async for`` ends the upstream at once. Raises
+    TypeError naming the parameter, and RuntimeError where a second thread iterates.
+
+    State: a `_State`, guarded by a lock; and the thread in which ``async for`` waits.
+    """
+
+    @overload
+    def __init__(
+        self, stream: ChatStream, *, render: Callable[[ChatDelta], Rendered] | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, stream: EventStream, *, render: Callable[[ServerSentEvent], Rendered] | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, stream: ByteStream, *, render: Callable[[bytes], Rendered] | None = ...
+    ) -> None: ...
+    def __init__(self, stream: _Stream, *, render: Callable[[Any], Rendered] | None = None) -> None:
+        if not all(hasattr(stream, name) for name in ("__next__", "cancel", "close")):
+            kinds = "a ChatStream, an EventStream or a ByteStream"
+            raise TypeError(f"stream must be {kinds}, not {type(stream).__name__}")
+        if render is not None and not callable(render):
+            raise TypeError(f"render must be callable, not {type(render).__name__}")
+        self._stream = stream
+        self._render: Callable[[Any], Rendered] = render or DefaultRender()
+        self._written_at = boot()
+        # Re-entrant: a signal handler may close the relay on the thread that holds it.
+        self._lock = threading.RLock()
+        self._state = _State.OPEN
+        self._executor: ThreadPoolExecutor | None = None
+
+    def __repr__(self) -> str:
+        return f"<EventRelay {self._state.value}>"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the response: its type, no caching, and no collecting by proxies."""
+        return {
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-cache, no-transform",
+            "X-Accel-Buffering": "no",
+        }
+
+    def __iter__(self) -> Self:
+        # It would wait in the event loop. Django tries iter() first, and aiter() after a TypeError.
+        if _is_in_event_loop():
+            raise TypeError("in an event loop use `async for`, or hand over aiter(relay)")
+        return self
+
+    def __next__(self) -> bytes:
+        data = self._step()
+        if data is None:
+            raise StopIteration
+        return data
+
+    def close(self) -> None:
+        """End the upstream, from any thread; harmless when repeated.
+
+        Takes up to 0.1 s where an answer is whole and the rest of its body is still to be read.
+        """
+        if self._end():
+            self._stream.close()
+        self._dismiss()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _AsyncRelay(self)
+
+    async def __anext__(self) -> bytes:
+        data = None
+        if self._state is not _State.ENDED:
+            try:
+                data = await self._in_thread(self._step)
+            except BaseException:
+                # Mostly a cancelled task, in which nothing can be awaited any more.
+                if self._end():
+                    self._hire().submit(self._stream.close)
+                self._dismiss()
+                raise
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """End the upstream without blocking the event loop; harmless when repeated."""
+        if self._end():
+            await self._in_thread(self._stream.close)
+        self._dismiss()
+
+    def _step(self) -> bytes | None:
+        """Return what is to be written next, None at the end: a Future carries no StopIteration."""
+        with self._lock:
+            if self._state is _State.STEPPING:
+                raise RuntimeError("another thread iterates over this EventRelay")
+            if self._state is _State.ENDED:
+                return None
+            self._state = _State.STEPPING
+        data, is_last = b"", True
+        try:
+            data, is_last = self._read()
+        finally:
+            with self._lock:
+                is_closed = self._state is _State.ENDED
+                self._state = _State.ENDED if is_closed or is_last else _State.OPEN
+            if is_closed or is_last:
+                self._stream.close()
+                self._dismiss()
+        return None if is_closed else data
+
+    def _read(self) -> tuple[bytes, bool]:
+        """Return what is to be written next, and whether it is the last."""
+        while self._state is _State.STEPPING:
+            try:
+                item = next(self._stream)
+            except StopIteration:
+                return done(self._stream), True
+            except (requests.RequestException, Cancelled) as error:
+                return failed(error), True
+            if data := COMMENT if item is HEARTBEAT else self._rendered(item):
+                self._written_at = boot()
+                return data, False
+        return b"", True
+
+    def _rendered(self, item: object) -> bytes:
+        data = self._render(item)
+        if isinstance(data, str):
+            return data.encode(errors="replace")  # it may end with half of a character
+        if data is not None and not isinstance(data, bytes):
+            raise TypeError(f"render must return str, bytes or None, not {type(data).__name__}")
+        if data:
+            return data
+        # Only a write shows that the browser has left.
+        return COMMENT if boot() - self._written_at >= _MOST_SILENCE else b""
+
+    def _end(self) -> bool:
+        """End the relay; return whether the caller has to close the stream.
+
+        Where a thread steps, it is woken and closes the stream itself.
+        """
+        with self._lock:
+            state, self._state = self._state, _State.ENDED
+        if state is _State.STEPPING:
+            self._stream.cancel()
+        return state is _State.OPEN
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(self._hire(), context.run, function)
+
+    def _hire(self) -> ThreadPoolExecutor:
+        # A thread of its own: the event loop has six on two cores, and six stalled streams there
+        # would stop all others, and the resolver.
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="EventRelay")
+        return self._executor
+
+    def _dismiss(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+
+class _AsyncRelay:
+    """What aiter() returns: no iterable, which frameworks would iterate over in the event loop."""
+
+    def __init__(self, relay: EventRelay) -> None:
+        self._relay = relay
+        self.close, self.aclose = relay.close, relay.aclose
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await self._relay.__anext__()
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
