@@ -110,8 +110,8 @@ class Reader:
         body = self.body
         if body.error is not None or self._state is not _State.OPEN:
             return self._when_over()
-        self._is_reading = True
         try:
+            self._is_reading = True
             if self._is_clocked:
                 data = self._read_by_clocks(take or body.read)
             else:
@@ -120,6 +120,7 @@ class Reader:
                     sock.limit = self._limit
                 got = (take or body.read)()
                 data = self._read_on(take or body.read) if got is None else got
+            self._is_reading = False  # in here too: an interrupt would skip the other one
         except TimeoutError as error:
             data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again

@@ -47,6 +47,10 @@ class RawResponse(http.client.HTTPResponse):
             self._look_for_chunks()
         else:
             self._take(head)
+        if self.chunked and is_bodiless(self):
+            # RFC 9112 6.3: it has no chunks. http.client and urllib3 look for them all the same,
+            # but behind HEAD.
+            self.chunked, self.length, self._method = False, 0, "HEAD"
         reader = self.reader
         if reader.has_ended:
             # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
@@ -87,7 +91,7 @@ class RawResponse(http.client.HTTPResponse):
         self.chunked, self.length = head.is_chunked, head.length
         if self.chunked:
             self.chunk_left = self.length = None
-        if is_bodiless(self):
+        elif is_bodiless(self):
             self.length = 0
         self.will_close = head.closes or not (self.chunked or self.length is not None)
 
@@ -96,9 +100,10 @@ class RawResponse(http.client.HTTPResponse):
         fields: list[str] = self.headers.get_all("Transfer-Encoding", [])
         if not self.chunked and is_chunked(",".join(fields)):
             self.chunked = True
-            self.chunk_left = None
-            self.length = 0 if is_bodiless(self) else None
+            self.chunk_left = self.length = None
             self.will_close = self._check_close()  # type: ignore[attr-defined]
+        if self.chunked and self.version < 11:
+            self.will_close = True  # RFC 9112 6.1: the framing may be faulty
 
 
 def is_bodiless(response: http.client.HTTPResponse) -> bool:

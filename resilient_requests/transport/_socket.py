@@ -81,6 +81,8 @@ class SocketReader(io.RawIOBase):
             data, self._early = self._early[:size], self._early[size:]
             if attempt.status is None:
                 attempt.heads()
+        elif self.has_ended:
+            data = b""  # behind a close_notify the peer may keep the TCP connection open
         else:
             self._arm()
             try:

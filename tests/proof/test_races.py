@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from driven_network import both_networks
+from races.campaign import prepared
 from races.cases import Entry, corpus, known_faults
 from races.injections import EVENTS, EXCEPTIONS, Foreign
 from races.scenarios import SCENARIOS, Scenario
@@ -105,8 +106,7 @@ def test_scheduler_sees_an_adapter_that_swallows(
     monkeypatch.setattr(
         last_line, "__code__", last_line.__code__.replace(co_filename=resilient_requests.__file__)
     )
-    with both_networks() as networks:
-        lines_of(GET, networks)  # whatever is done once in a process is done here
+    with prepared([GET]) as networks:
         places = lines_of(GET, networks)
         number = next(n[0] for place, n in places.items() if place.function == "last_line")
 

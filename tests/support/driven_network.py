@@ -385,7 +385,7 @@ class _Poll:
     def register(
         self, file: Any, mask: int = select.POLLIN | select.POLLPRI | select.POLLOUT
     ) -> None:
-        self._real.register(file, mask)
+        _register(self._real, file, mask)
         if mask & select.POLLIN:
             self._reading.add(file if isinstance(file, int) else file.fileno())
 
@@ -418,6 +418,8 @@ def _as_of(module: ModuleType, function: Any) -> Callable[..., Any]:
 
 
 _real_poll = select.poll
+# A closed socket is refused here; the frame of a real one would be the caller's.
+_register = _as_of(socket, lambda poll, file, mask: poll.register(file, mask))
 
 
 def _is_readable(sock: socket.socket, seconds: float = 0.0) -> bool:

@@ -41,20 +41,25 @@ SHOWN = 20  # violations of each kind
 
 
 @contextlib.contextmanager
-def _prepared() -> Iterator[dict[bool, Network]]:
-    """Open the networks, and do whatever is done once in a process."""
+def prepared(scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[dict[bool, Network]]:
+    """Open the networks, and do whatever is done once in a process for these scenarios."""
     # A socket that its destructor closes is closed.
     warnings.simplefilter("ignore", ResourceWarning)
     with both_networks() as networks:
-        for scenario in SCENARIOS:
+        for scenario in scenarios:
             lines_of(scenario, networks)
-        gc.freeze()  # so that a collection looks only at what a trial has made
-        yield networks
+        # A collection looks only at what a trial has made, and the classes of connections stay:
+        # a call that makes them anew passes other lines.
+        gc.freeze()
+        try:
+            yield networks
+        finally:
+            gc.unfreeze()
 
 
 def run_corpus() -> dict[str, str]:
     """Try the races that were found once; return the violation of each entry that has one."""
-    with _prepared() as networks:
+    with prepared() as networks:
         violations = {entry.name: entry.violation(networks) for entry in corpus()}
     return {name: str(each) for name, each in violations.items() if each is not None}
 
@@ -66,7 +71,7 @@ def run(
     chance = random.Random(repr(seed))
     counts: Counter[str] = Counter()
     found: dict[str, list[str]] = {}
-    with _prepared() as networks:
+    with prepared() as networks:
         known = _known(networks)
         lines = {scenario: sorted(lines_of(scenario, networks).items()) for scenario in SCENARIOS}
         until = time.monotonic() + seconds
