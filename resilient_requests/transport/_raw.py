@@ -47,9 +47,9 @@ class RawResponse(http.client.HTTPResponse):
             self._look_for_chunks()
         else:
             self._take(head)
-        if self.chunked and is_bodiless(self):
-            # RFC 9112 6.3: it has no chunks. http.client and urllib3 look for them all the same,
-            # but behind HEAD.
+        if self.chunked and self._method != "HEAD" and is_bodiless(self):
+            # RFC 9112 6.3: it has no chunks. http.client and urllib3 would read some all the same,
+            # but not behind HEAD.
             self.chunked, self.length, self._method = False, 0, "HEAD"
         reader = self.reader
         if reader.has_ended:
@@ -91,7 +91,7 @@ class RawResponse(http.client.HTTPResponse):
         self.chunked, self.length = head.is_chunked, head.length
         if self.chunked:
             self.chunk_left = self.length = None
-        elif is_bodiless(self):
+        if is_bodiless(self):
             self.length = 0
         self.will_close = head.closes or not (self.chunked or self.length is not None)
 
@@ -100,7 +100,8 @@ class RawResponse(http.client.HTTPResponse):
         fields: list[str] = self.headers.get_all("Transfer-Encoding", [])
         if not self.chunked and is_chunked(",".join(fields)):
             self.chunked = True
-            self.chunk_left = self.length = None
+            self.chunk_left = None
+            self.length = 0 if is_bodiless(self) else None
             self.will_close = self._check_close()  # type: ignore[attr-defined]
         if self.chunked and self.version < 11:
             self.will_close = True  # RFC 9112 6.1: the framing may be faulty
