@@ -13,7 +13,10 @@ _SINCE = re.compile(r"(.*) \[Python 3\.(\d+)\]")
 
 
 def read(path: Path) -> frozenset[str]:
-    """Return the names in a list, one a line; "[Python 3.13]" behind one: only since that version."""
+    """Return the names in a list, one a line.
+
+    "[Python 3.13]" behind a name: it is a fault since that version only.
+    """
     names = set()
     for line in path.read_text(encoding="utf-8").splitlines():
         since = _SINCE.fullmatch(line)

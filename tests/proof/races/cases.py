@@ -52,14 +52,17 @@ class Entry:
         """Return whether it happens at this line."""
         return place.file.startswith(self.file) and place.function == self.function
 
-    def violation(self, networks: Mapping[bool, Network]) -> Violation | None:
-        """Try it at the lines of the function; return the first violation.
+    def violation(
+        self, networks: Mapping[bool, Network], most: int | None = None
+    ) -> Violation | None:
+        """Try it at the lines of the function, at most so many; return the first violation.
 
         None too where the call does not pass the function any more.
         """
         places = lines_of(self.scenario, networks)
         numbers = [numbers[0] for place, numbers in places.items() if self.is_at(place)]
-        for number in numbers:
+        step = 1 if most is None else -(-len(numbers) // most) or 1
+        for number in numbers[::step]:
             try:
                 Trial(self.scenario, self.happening, number, self.pause, self.gap).check(networks)
             except Violation as violation:
