@@ -13,54 +13,68 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
+PARTNERS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "partners")
 BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
 SUPPORT = Path("tests", "support").resolve()
 PROOF = {"PYTHONPATH": os.pathsep.join([str(Path("tests", "proof").resolve()), str(SUPPORT)])}
-# A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
+# A server that cuts one head and is gone, where we try again; the others dial an address outside of
+# this machine.
 NOT_AS_REQUESTS = (
     "tests/test_lowlevel.py::test_chunked_encoding_error",
     "tests/test_requests.py::TestTimeout::test_connect_timeout",
     "tests/test_requests.py::TestTimeout::test_total_timeout_connect",
 )
 
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 
 
 def install(session: nox.Session, extras: str, *arguments: str) -> None:
-    """Install the package as a user would, with the newest versions unless the arguments say otherwise."""
+    """Install the package as a user would; the newest versions, unless the arguments differ."""
     shutil.rmtree(
         "build", ignore_errors=True
     )  # setuptools would ship modules that are no longer there
     session.install("--upgrade", f".[{extras}]", *arguments)
 
 
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run pytest where nothing is missing: a test that skips itself for a package fails here."""
+    session.run("pytest", *arguments, *session.posargs, env={"EVERYTHING_IS_DUE": "1"})
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on the newest versions; arguments go to pytest."""
-    install(session, "test")
-    session.run("pytest", *session.posargs)
+    """Run the tests but the slow ones on the newest versions; arguments go to pytest."""
+    install(session, "test", *PARTNERS)
+    run_tests(session)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the slow tests: workers, the laboratory, forks under load, the fault matrix."""
+    install(session, "test", *PARTNERS)
+    run_tests(session, "-m", "slow and not browser")
 
 
 @nox.session(python=OLDEST)
 def oldest(session: nox.Session) -> None:
     """Run the tests on the lowest versions that setup.cfg allows."""
-    install(session, "test", "--constraint", CONSTRAINTS)
-    session.run("pytest", *session.posargs)
+    install(session, "test", *PARTNERS, "--constraint", CONSTRAINTS)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def coverage(session: nox.Session) -> None:
     """Run the tests, and fail below the branch coverage that pyproject.toml asks for."""
-    session.install("--upgrade", "--editable", ".[test]")
-    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+    session.install("--upgrade", "--editable", ".[test]", *PARTNERS)
+    run_tests(session, "--cov", "--cov-report=term")
 
 
 @nox.session
 def requests(session: nox.Session) -> None:
-    """Run the own tests of the newest requests, from its sdist, with the adapter mounted on every session."""
+    """Run the own tests of the newest requests, with the adapter mounted on every session."""
     install(session, "test")
     session.install("--upgrade", "requests", "pytest-httpbin", "pytest-mock")
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -87,7 +101,8 @@ def requests(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Drive the chat page in Chromium; needs the system packages chromium and chromium-driver.
 
-    ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the documentation.
+    ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the
+    documentation.
     """
     install(session, "test")
     session.install("--upgrade", *BROWSER)
@@ -96,7 +111,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def packages(session: nox.Session) -> None:
-    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md instead."""
+    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md."""
     session.install("--requirement", "tests/packages/requirements.txt", "--editable", ".")
     if "--page" in session.posargs:
         with session.chdir("tests"):
@@ -109,7 +124,7 @@ def packages(session: nox.Session) -> None:
 
 @nox.session
 def suites(session: nox.Session) -> None:
-    """Run the own tests of other packages with ours mounted everywhere; ``-- --all`` for all of them."""
+    """Run the own tests of other packages with ours mounted everywhere; ``-- --all``: all tests."""
     session.install("--requirement", "tests/packages/suites/requirements.txt", "--editable", ".")
     with session.chdir("tests"):
         session.run("python", "-m", "packages.suites", *session.posargs)
@@ -117,7 +132,7 @@ def suites(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
+    """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60`` for less."""
     install(session, "test")
     session.run(
         "python",
@@ -128,7 +143,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def proof(session: nox.Session) -> None:
-    """Run ten thousand random fault schedules, and see each planted bug found; ``-- --page docs/proof.md`` notes it."""
+    """Run ten thousand random fault schedules, and see each planted bug found.
+
+    ``-- --page docs/proof.md`` notes the figures.
+    """
     session.install("--upgrade", "--editable", ".[test]")
     session.run(
         "python", "tests/proof/proof.py", *session.posargs, env={"PYTHONPATH": str(SUPPORT)}
@@ -163,7 +181,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Run mypy --strict over the package, its tests, the examples and these tools."""
-    session.install("--upgrade", "--editable", ".[test,lint,docs]", "nox")
+    session.install("--upgrade", "--editable", ".[test,lint,docs]", *PARTNERS, "nox")
     session.run("mypy")
 
 
@@ -185,7 +203,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel, and use the wheel as its users will: alone, and far from the sources."""
+    """Build sdist and wheel, and use the wheel as users will: alone, far from the sources."""
     session.install("--upgrade", "build")
     shutil.rmtree("build", ignore_errors=True)
     shutil.rmtree(DIST, ignore_errors=True)
@@ -212,7 +230,7 @@ def build(session: nox.Session) -> None:
 def smoke(session: nox.Session, bin_dir: Path) -> None:
     """Import what was installed, and let it prove itself."""
     names = "import resilient_requests as r; print(r.__file__, *(getattr(r, n) for n in r.__all__))"
-    # The demonstration makes its own certificates: the machine's bundles must not stand in for them.
+    # The demonstration makes its own certificates: the machine's bundles must not stand in.
     plain = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None}
     session.run(str(bin_dir / "python"), "-W", "error", "-c", names, external=True)
     session.run(str(bin_dir / "resilient-requests"), "demo", "--json", env=plain, external=True)

@@ -21,6 +21,9 @@ _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 class RawResponse(http.client.HTTPResponse):
     """http.client's response over a `SocketReader`."""
 
+    # Its finalizer looks at it, even where an exception has interrupted the constructor.
+    fp: Any = None
+
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
         super().__init__(reader, *args, **kwargs)  # type: ignore[arg-type]  # of a socket it only uses makefile()
@@ -77,11 +80,14 @@ class RawResponse(http.client.HTTPResponse):
 
     def close(self) -> None:
         """Close it, after another thread's read: that one holds the lock of the file that is closed here."""
-        self.reader.wake()
+        if self.fp is not None:
+            self.reader.wake()
         try:  # noqa: SIM105  # on each call, and `suppress` would take 1 µs
             super().close()
-        except RuntimeError:  # a greenlet of this thread holds it, or a read that a signal has interrupted: it lets go
-            pass
+        except RuntimeError:
+            pass  # a greenlet of this thread reads, or a read that a signal has interrupted: it lets go
+        except ValueError:
+            pass  # a collector finalizes both, and the file came first
 
     def _take(self, head: Head) -> None:
         """Copy a parsed head into the fields that http.client sets when it parses one itself."""

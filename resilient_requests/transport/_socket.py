@@ -36,6 +36,8 @@ class SocketReader(io.RawIOBase):
     Belongs to the thread that reads the response, but for `wake`.
     """
 
+    _file: Any = None  # until its constructor is through: a finalizer closes it before that, too
+
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
         self.attempt = attempt
         self.limit = limit
@@ -191,7 +193,7 @@ class SocketReader(io.RawIOBase):
 
     def close(self) -> None:
         """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
-        if not self.closed:
+        if not self.closed and self._file is not None:
             self.has_surplus = self.has_surplus or bool(self._early)
             self.wake()  # closing a socket wakes nobody, and now nobody could
             self._file.close()
