@@ -88,15 +88,15 @@ class CancelToken:
         # The present boot time in seconds: asked for so often that it must not cost a look at all three clocks.
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
-        self._pid = os.getpid() if pid is None else pid
+        self.pid = os.getpid() if pid is None else pid
         self.end: End | None = None  # what has ended it; not: whether a deadline has passed
         self._id: str | None = None
         self._sock: Wakeable | None = None
         self._alarm: threading.Lock | None = None
-        self._deadline = None if total is None else self.boot() + total
+        self.deadline = None if total is None else self.boot() + total  # boot time
         self._limit_name = "Timeouts.total"
         self._calls = calls
-        self._is_sending = True
+        self.is_sending = True  # no response has been handed out
         if calls is not None:
             calls[id(self)] = self
         self._scopes: tuple[CancelScope, ...] = ()
@@ -110,11 +110,6 @@ class CancelToken:
     def is_ended(self) -> bool:
         """Whether it was cancelled or shut down (not: whether a deadline has passed)."""
         return self.end is not None
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether the sender still works on it: no response has been handed out."""
-        return self._is_sending
 
     @property
     def id(self) -> str:
@@ -137,14 +132,14 @@ class CancelToken:
             if self.end is End.CANCELLED:
                 raise Cancelled
             raise requests.ConnectionError(self.end.value)
-        if self._deadline is not None and self.boot() >= self._deadline:
+        if self.deadline is not None and self.boot() >= self.deadline:
             raise DeadlineExceeded(
                 f"the call's total time is up ({self._limit_name} sets the limit)"
             )
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None where there is none."""
-        return None if self._deadline is None else max(self._deadline - self.boot(), 0.0)
+        return None if self.deadline is None else max(self.deadline - self.boot(), 0.0)
 
     def clip(self, limit: float | None) -> float | None:
         """Return the timeout of the next blocking operation: ``limit``, or less where the deadline comes first.
@@ -152,9 +147,9 @@ class CancelToken:
         Raises as `check`.
         """
         # A sender knows its process, and a system call at each of its reads would cost 1 % of a short call.
-        if not self._is_sending and self._pid != os.getpid():
+        if not self.is_sending and self.pid != os.getpid():
             self.disown()  # uWSGI runs no at-fork hook
-        if self.end is None and self._deadline is None:
+        if self.end is None and self.deadline is None:
             return limit
         self.check()
         remaining = self.remaining()
@@ -195,12 +190,12 @@ class CancelToken:
         """Forget the socket, which is about to serve somebody else; leave if the sender is done."""
         with self._lock:
             self._sock = None
-        if not self._is_sending:
+        if not self.is_sending:
             self.leave()
 
     def sent(self) -> None:
         """The sender is done; a response that is still open keeps the call alive."""
-        self._is_sending = False
+        self.is_sending = False
         with self._lock:
             is_open = self._sock is not None
         if not is_open:
@@ -212,12 +207,12 @@ class CancelToken:
         if self._calls is not None:
             self._calls.pop(id(self), None)
         for scope in self._scopes:
-            scope.let_go(self)
+            scope._let_go(self)
 
     def succeed(self, earlier: CancelToken) -> None:
         """Go on in place of an earlier call: under its name, in its scopes, to its deadline, ended if it was."""
         self._id = earlier.id
-        self._end_by(earlier._deadline, earlier._limit_name)
+        self._end_by(earlier.deadline, earlier._limit_name)
         for scope in earlier._scopes:
             if scope not in self._scopes:
                 self._obey(scope)
@@ -225,14 +220,14 @@ class CancelToken:
 
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
-        self._end_by(scope.take_in(self), "the CancelScope's timeout")
+        self._end_by(scope._take_in(self), "the CancelScope's timeout")
         # After joining, so that a cancel in between is seen either here or by the scope.
         if scope.is_cancelled:
             self.end = self.end or End.CANCELLED
 
     def _end_by(self, deadline: float | None, name: str) -> None:
-        if deadline is not None and (self._deadline is None or deadline < self._deadline):
-            self._deadline, self._limit_name = deadline, name
+        if deadline is not None and (self.deadline is None or deadline < self.deadline):
+            self.deadline, self._limit_name = deadline, name
 
     def _finish(self, end: End) -> None:
         with self._lock:
@@ -242,5 +237,5 @@ class CancelToken:
                 with suppress(RuntimeError):  # released already
                     alarm.release()
             # A forked child shares the parent's connection: to shut it down would end the parent's call.
-            if sock is not None and self._pid == os.getpid():
+            if sock is not None and self.pid == os.getpid():
                 shut_down(sock)
