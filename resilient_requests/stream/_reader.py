@@ -237,7 +237,7 @@ class Reader:
             # What the call took until its response began.
             error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
         self._error = error
-        with suppress(*BROKEN):
+        with self._giving_up():
             self.body.fail(error, cause)
         self._tell(error, complete=False)
         if cause is None or cause is error:
@@ -254,16 +254,29 @@ class Reader:
 
     def _named(self, error: Exception) -> BaseException:
         """Return the error to raise for one that a read has raised."""
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.left_with(error)
-            if attempt.foreign is not None:
-                return attempt.foreign  # the caller's own, such as a signal handler's
+        if (foreign := self._foreign(error)) is not None:
+            return foreign
         if (ended := self._ended()) is not None:
             return ended
         if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self.clocks.event, **self.facts())
         return self._errors.named(error, self._idle_limit(), self.facts())
+
+    def _foreign(self, error: Exception) -> BaseException | None:
+        """Return the caller's own exception behind an error, such as a signal handler's."""
+        if self._attempt is None:
+            return None
+        self._attempt.left_with(error)
+        return self._attempt.foreign
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Inside, an error of the transport is dropped: nobody needs the connection any more."""
+        try:
+            yield
+        except BROKEN as error:
+            if self._foreign(error) is error:
+                raise
 
     def _idle_limit(self) -> float | None:
         theirs = UNSET if self._socket is None else self._socket.theirs
@@ -316,9 +329,11 @@ class Reader:
         if self._state in (_State.OPEN, _State.ENDED):
             self._state, self._closer = _State.CLOSED, threading.get_ident()
         if self.body.error is None:
-            with suppress(*BROKEN):
-                self.body.close()
-            self._tell(None, complete=self.body.state is BodyState.ENDED)
+            try:
+                with self._giving_up():
+                    self.body.close()
+            finally:
+                self._tell(None, complete=self.body.state is BodyState.ENDED)
 
     def drop(self) -> bool:
         """For ``__del__``: close the socket; return whether it was this reader's, and no other has the body now."""

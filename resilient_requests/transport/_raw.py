@@ -82,7 +82,7 @@ class RawResponse(http.client.HTTPResponse):
         """Close it, after another thread's read: that one holds the lock of the file that is closed here."""
         if self.fp is not None:
             self.reader.wake()
-        try:  # noqa: SIM105  # on each call, and `suppress` would take 1 µs
+        try:  # on each call, and `suppress` would take 1 µs
             super().close()
         except RuntimeError:
             pass  # a greenlet of this thread reads, or a read that a signal has interrupted: it lets go

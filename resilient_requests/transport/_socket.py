@@ -84,8 +84,6 @@ class SocketReader(io.RawIOBase):
             data, self._early = self._early[:size], self._early[size:]
             if attempt.status is None:
                 attempt.heads()
-        elif self.has_ended:
-            data = b""  # behind a close_notify the peer may keep the TCP connection open
         else:
             sock = self._sock
             # Most reads have the limit that the socket has already, and a call more in each of them
@@ -114,7 +112,8 @@ class SocketReader(io.RawIOBase):
         if token.end is not None:
             token.check()
         if not data:
-            self.has_ended = True
+            # Behind a close_notify the peer may keep the TCP connection open.
+            self.has_ended, self._sees_death = True, False
         return data
 
     def _arm(self) -> None:
