@@ -23,6 +23,7 @@ class RawResponse(http.client.HTTPResponse):
 
     # Its finalizer looks at it, even where an exception has interrupted the constructor.
     fp: Any = None
+    _method: str
 
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
