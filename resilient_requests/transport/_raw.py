@@ -71,12 +71,20 @@ class RawResponse(http.client.HTTPResponse):
         reader.unread(data if head is None else data[head.size :])
         return head
 
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise ValueError("negative chunk size")  # http.client makes it an IncompleteRead
+        return size
+
     @property
     def is_at_boundary(self) -> bool:
         """Whether it has ended, and every byte that was read from the socket belongs to it."""
         reader = self.reader
         if reader.has_ended or reader.has_surplus or reader.has_unread:
             return False
+        if self.status == http.client.SWITCHING_PROTOCOLS:
+            return False  # another protocol follows (RFC 9110 15.2.2)
         return self.isclosed() or (self.length == 0 and not reader.peek(self.fp))
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import enum
 import functools
 import importlib
 import re
+import struct
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,8 +72,10 @@ def _gzip(body: bytes) -> Decoded:
         member = _member(rest)
         if content or rest is not body:
             # What follows a whole member and is none, or has given nothing yet, takes nothing away.
+            # Only the framing can tell the beginning of a member from garbage.
             if member.state in (State.BROKEN, State.CUT) and not member.content:
-                return Decoded(content, State.WHOLE)
+                is_garbage = member.state is State.BROKEN
+                return Decoded(content, State.WHOLE if is_garbage else State.FLUSHED)
             if member.state is not State.WHOLE:
                 return Decoded(content + member.content, State.UNKNOWN)
         content += member.content
@@ -97,14 +100,24 @@ def _member(body: bytes) -> Decoded:
         return Decoded(content, State.BROKEN)
     if inflater.eof:
         return Decoded(content, State.WHOLE)
-    return Decoded(content, _raw_state(body[header:]))
+    return Decoded(content, _raw_state(body[header:], _gzip_trailer))
 
 
-def _raw_state(body: bytes) -> State:
+def _gzip_trailer(content: bytes) -> bytes:
+    return struct.pack("<II", zlib.crc32(content), len(content))
+
+
+def _zlib_trailer(content: bytes) -> bytes:
+    return struct.pack(">I", zlib.adler32(content))
+
+
+def _raw_state(body: bytes, trailer: Callable[[bytes], bytes]) -> State:
     inflater = zlib.decompressobj(wbits=-15)
-    inflater.decompress(body)
+    content = inflater.decompress(body)
     if inflater.eof:
-        return State.FLUSHED  # only the checksum is missing, or a part of it
+        # The trailer is missing, or a part of it; what has come of it must be right.
+        is_right = trailer(content).startswith(inflater.unused_data)
+        return State.FLUSHED if is_right else State.BROKEN
     try:
         return State.FLUSHED if inflater.decompress(BLOCK) == TEXT else State.CUT
     except zlib.error:
@@ -129,6 +142,8 @@ def _as_far_as(body: bytes, wbits: int) -> bytes:
 
 
 def _is_gzip_so_far(body: bytes) -> bool:
+    if not b"\x1f\x8b".startswith(body[:2]):
+        return False
     try:
         zlib.decompressobj(wbits=31).decompress(body)
     except zlib.error:
@@ -167,7 +182,7 @@ def _deflate(body: bytes) -> Decoded:
         return Decoded(content, State.WHOLE if not inflater.unused_data else State.UNKNOWN)
     if len(body) < 2:
         return Decoded(content, State.CUT)
-    return Decoded(content, _raw_state(body[2:] if is_zlib else body))
+    return Decoded(content, _raw_state(body[2:] if is_zlib else body, _zlib_trailer))
 
 
 def _br(body: bytes) -> Decoded:
