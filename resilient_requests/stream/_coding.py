@@ -73,8 +73,7 @@ class ContentDecoder:
     """
 
     def __init__(self, raw: urllib3.HTTPResponse) -> None:
-        # White space behind a value is no part of it (RFC 9110 5.5); http.client leaves it there.
-        self._names = raw.headers.get("content-encoding", "").strip().lower()
+        self._names = raw.headers.get("content-encoding", "").lower()
         self._coding = _coding_of(self._names, raw.CONTENT_DECODERS) if self._names else None
         self.is_coded = self._coding is not None
         self.has_more = False  # whether `decode` may give something without more bytes

@@ -30,6 +30,7 @@ SLOPPY_SIZE_LINE = re.compile(rb"[\t ]*([0-9A-Fa-f]+)[\t ]*(?:;[^\n]*)?")
 LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 # http.client and others stop at these; no RFC sets a limit.
 MOST_FIELDS, LONGEST_LINE = 99, 65_536
+SPACED_CODING = "white space behind a content coding"
 # http.client ends a head at an empty line.
 INTERIM_HEAD = re.compile(
     rb"HTTP/1\.\S*[ \t]+(100|10[2-9]|1[1-9]\d)(?!\d)[^\n]*\n"
@@ -148,8 +149,9 @@ class _Reader:
             codings = listed(reading.get("content-encoding"))
         decoded = contents.decode(reading.framed, codings)
         reading.content = decoded.content
-        reading.is_content_known = decoded.state is not contents.State.NO_IDEA
-        return decoded.state
+        state = contents.State.NO_IDEA if SPACED_CODING in reading.why else decoded.state
+        reading.is_content_known = state is not contents.State.NO_IDEA
+        return state
 
     # -- the head (RFC 9112 2.2, 4, 5) ------------------------------------------------------------
 
@@ -192,7 +194,11 @@ class _Reader:
         match = FIELD_LINE.fullmatch(line)
         if match is None:
             raise _Doubtful("field line")
-        fields.append((match[1].decode(), match[2].decode("latin-1").strip(" \t")))
+        name, value = match[1].decode(), match[2].decode("latin-1")
+        # 5: no part of the value. http.client leaves it there, and requests knows no "gzip ".
+        if name.lower() == "content-encoding" and value.endswith((" ", "\t")):
+            self.reading.why.append(SPACED_CODING)
+        fields.append((name, value.strip(" \t")))
 
     # -- the body (RFC 9112 6.3, in its order) ----------------------------------------------------
 
