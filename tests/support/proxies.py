@@ -31,13 +31,12 @@ Fault = Literal["reset", "fin", "silence"]
 
 
 class _Proxy:
-    """What both kinds share: counting, faults and tunnels.
+    """The parts common to both kinds: counting, faults and tunnels.
 
-    Each wish to connect uses up one item of ``connect_status`` and of ``connect_fault``; None, or
-    none left: nothing special. Bytes on a connection that was idle for more than ``idle_limit``
-    seconds are answered with a reset or, with "drop", swallowed for good. ``patience`` bounds every
-    wait, in seconds.
-    State: the counts, guarded by a condition.
+    Each wish to connect uses up an item of ``connect_status`` and ``connect_fault``; None, or no
+    item left, is a normal answer. Bytes on a connection idle for more than ``idle_limit`` seconds
+    get a reset or, with "drop", vanish for good. ``patience`` bounds every wait, in seconds. State:
+    the counts, guarded by a condition.
     """
 
     scheme = ""
@@ -128,7 +127,7 @@ class _Proxy:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
     def forget(self) -> None:
-        """Treat all connections that have carried something as idle for longer than the limit."""
+        """Forget all used connections: bytes on them count as beyond the limit from now on."""
         self._forgot_at = time.monotonic()
 
     def _accept(self, wire: ServerSocket) -> Callable[[], None]:
@@ -151,7 +150,7 @@ class _Proxy:
         raise NotImplementedError
 
     def _wish(self, client: ServerSocket, target: str) -> int | None:
-        """Note a wish to connect and follow its script; returns a status to refuse it with."""
+        """Record a wish to connect and play its fault; return the status of a refusal, or None."""
         with self._changed:
             self._targets.append(target)
             self._changed.notify_all()
@@ -211,10 +210,9 @@ def _readable(
 
 
 class HTTPProxy(_Proxy):
-    """Forwards requests in absolute form one by one, and tunnels after CONNECT.
+    """Forwards requests in absolute form over a kept connection; tunnels after CONNECT.
 
-    The client's connection is kept. ``connect_status`` are HTTP statuses that refuse CONNECT;
-    ``connected`` is the status line's end that grants it.
+    ``connect_status`` are the HTTP statuses that refuse CONNECT; ``connected`` grants it.
     """
 
     scheme = "http"
@@ -291,7 +289,7 @@ def _request(head: RequestHead, target: str, body: bytes) -> bytes:
 
 
 def _relay_response(server: ServerSocket, client: ServerSocket, method: str) -> None:
-    """Pass on a response as it comes; what has no length ends the client's connection too."""
+    """Pass on a response as it comes; one without a length ends the client's connection too."""
     status = 100
     while status < 200:
         raw = server.take_until(b"\r\n\r\n")
@@ -316,7 +314,7 @@ def _answer(client: ServerSocket, status: int) -> None:
 
 
 class SOCKS5Proxy(_Proxy):
-    """CONNECT without authentication, to an IPv4 address or a name; a status is a reply code."""
+    """CONNECT without authentication, to IPv4 or a name; ``connect_status`` are reply codes."""
 
     scheme = "socks5h"
     greeting = b"\x05\x00"
