@@ -17,6 +17,7 @@ PARTNERS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml")
 BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
 PAGES = ("tests/web/browser", "tests/docs")
 SUPPORT = Path("tests", "support").resolve()
+PROOF = {"PYTHONPATH": os.pathsep.join([str(Path("tests", "proof").resolve()), str(SUPPORT)])}
 HOSTED = {  # schemas that check-jsonschema brings along
     "github-workflows": ".github/workflows/*.yml",
     "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
@@ -158,6 +159,23 @@ def proof(session: nox.Session) -> None:
     session.run(
         "python", "tests/proof/proof.py", *session.posargs, env={"PYTHONPATH": str(SUPPORT)}
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz responses for an hour; ``-- --seconds 60 --seed 7`` for another length."""
+    install(session, "test")
+    arguments = session.posargs or ("--seconds", "3600", "--page", "docs/proof.md")
+    session.run("python", "-m", "fuzzing.campaign", *arguments, env=PROOF)
+
+
+@nox.session
+def races(session: nox.Session) -> None:
+    """Let things happen at any line of a call for an hour; the options are those of ``fuzz``."""
+    install(session, "test")
+    session.run("python", "-m", "races.campaign", "--corpus", env=PROOF)
+    arguments = session.posargs or ("--seconds", "3600", "--page", "docs/proof.md")
+    session.run("python", "-m", "races.campaign", *arguments, env=PROOF)
 
 
 @nox.session

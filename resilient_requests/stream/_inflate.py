@@ -176,8 +176,7 @@ def _deflate_header(data: bytes) -> tuple[_Format, int] | None:
 
 def _gzip_header(data: bytes) -> tuple[_Format, int] | None:
     """Return the format and the size of its header (RFC 1952 2.3); None if it is incomplete."""
-    # Two bytes at a time, as in zlib: a single byte after a member is not known to be garbage.
-    if len(data) > 1 and data[:2] != b"\x1f\x8b":
+    if not b"\x1f\x8b".startswith(data[:2]):
         raise zlib.error("the header of gzip does not begin so")
     if len(data) > 3 and (data[2] != 8 or data[3] & 0xE0):
         raise zlib.error("the header of gzip has an unknown method or flag")

@@ -94,8 +94,8 @@ class Reader:
         body = self.body
         if body.error is not None or self._state is not _State.OPEN:
             return self._when_over()
-        self._is_reading = True
         try:
+            self._is_reading = True
             if self._is_clocked:
                 data = self._read_by_clocks(take or body.read)
             else:
@@ -104,6 +104,7 @@ class Reader:
                     sock.limit = self._limit
                 got = (take or body.read)()
                 data = self._read_on(take or body.read) if got is None else got
+            self._is_reading = False  # in here too: an interrupt would skip the other one
         except TimeoutError as error:
             data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
@@ -243,7 +244,7 @@ class Reader:
             # The attempts of the call up to the response.
             error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
         self._error = error
-        with suppress(*BROKEN):
+        with self._giving_up():
             self.body.fail(error, cause)
         self._tell(error, complete=False)
         if cause is None or cause is error:
@@ -260,16 +261,29 @@ class Reader:
 
     def _named(self, error: Exception) -> BaseException:
         """Return the error to raise for an error of a read."""
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.left_with(error)
-            if attempt.foreign is not None:
-                return attempt.foreign  # the caller's own, from a signal handler for example
+        if (foreign := self._foreign(error)) is not None:
+            return foreign
         if (ended := self._ended()) is not None:
             return ended
         if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self.clocks.event, **self.facts())
         return self._errors.named(error, self._idle_limit(), self.facts())
+
+    def _foreign(self, error: Exception) -> BaseException | None:
+        """Return the caller's own exception behind an error, such as a signal handler's."""
+        if self._attempt is None:
+            return None
+        self._attempt.left_with(error)
+        return self._attempt.foreign
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Inside, an error of the transport is dropped: nobody needs the connection any more."""
+        try:
+            yield
+        except BROKEN as error:
+            if self._foreign(error) is error:
+                raise
 
     def _idle_limit(self) -> float | None:
         theirs = UNSET if self._socket is None else self._socket.theirs
@@ -328,9 +342,11 @@ class Reader:
         if self._state in (_State.OPEN, _State.ENDED):
             self._state, self._closer = _State.CLOSED, threading.get_ident()
         if self.body.error is None:
-            with suppress(*BROKEN):
-                self.body.close()
-            self._tell(None, complete=self.body.state is BodyState.ENDED)
+            try:
+                with self._giving_up():
+                    self.body.close()
+            finally:
+                self._tell(None, complete=self.body.state is BodyState.ENDED)
 
     def drop(self) -> bool:
         """Close the socket, for ``__del__``; return True if this reader was open and last."""

@@ -1,17 +1,8 @@
-"""A scriptable HTTP server that misbehaves on demand, for testing HTTP clients against real sockets."""
+"""A scriptable HTTP server that misbehaves on demand, for tests on real sockets."""
 
-from resilient_requests.testing._ledger import ConnectionRecord
+from resilient_requests.testing._recorder import ConnectionRecord
 from resilient_requests.testing._request import ReceivedRequest
 from resilient_requests.testing._script import (
-    BlackHole,
-    Fin,
-    FinThenReset,
-    Pause,
-    ReadRest,
-    Reply,
-    Reset,
-    Send,
-    Silence,
     fin,
     fin_then_reset,
     reset,
@@ -21,6 +12,17 @@ from resilient_requests.testing._script import (
     stream,
 )
 from resilient_requests.testing._server import FaultServer
+from resilient_requests.testing._steps import (
+    BlackHole,
+    Fin,
+    FinThenReset,
+    Pause,
+    ReadRest,
+    Reply,
+    Reset,
+    Send,
+    Silence,
+)
 
 __all__ = [
     "BlackHole",

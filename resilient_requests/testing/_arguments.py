@@ -1,83 +1,62 @@
-"""One check per kind of argument, each naming the parameter that is wrong."""
+"""Checks of arguments; each error names the parameter that is wrong."""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import NoneType
 from typing import Any
 
-_LONGEST = 2_147_483  # poll() waits milliseconds in a C int, some 24 days
+LONGEST = 2_147_483  # poll() waits milliseconds in a C int: some 24 days
 
 
-def instance(name: str, value: object, *kinds: type) -> None:
-    """Raise TypeError naming the parameter unless ``value`` is of one of the kinds; True is no number."""
+def check(
+    name: str, value: object, *kinds: Any, least: float = -math.inf, most: float = math.inf
+) -> None:
+    """Raise TypeError for a value of another kind, ValueError for a number out of range."""
+    # True is an int, and a bool in the place of a number is a mistake.
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         allowed = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+    if isinstance(value, float | int) and not least <= value <= most:  # so NaN is refused too
+        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {bounds}, not {value!r}")
 
 
-def flag(name: str, value: object) -> None:
-    """Raise TypeError unless ``value`` is True or False."""
-    instance(name, value, bool)
+def check_wait(name: str, value: object, *others: type) -> None:
+    """Raise unless ``value`` is a number of seconds, an event, or of one of the other kinds."""
+    check(name, value, float, int, threading.Event, *others, least=0, most=LONGEST)
 
 
-def count(name: str, value: Any, *, least: int = 0, most: int | None = None) -> None:
-    """Raise TypeError unless ``value`` is an int, ValueError unless it is from ``least`` to ``most``."""
-    instance(name, value, int)
-    if value < least or (most is not None and value > most):
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {bounds}, not {value}")
+def check_choice(name: str, value: object, allowed: Collection[str], others: str = "") -> None:
+    """Raise TypeError unless ``value`` is a str, ValueError unless it is one of those allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        error = ValueError if isinstance(value, str) else TypeError
+        raise error(f"{name} must be {' or '.join(map(repr, allowed))}{others}, not {value!r}")
 
 
-def seconds(name: str, value: Any, *, positive: bool = False) -> None:
-    """Raise TypeError unless ``value`` is a number, ValueError unless a wait can last so many seconds."""
-    instance(name, value, float, int)
-    if not 0 <= value <= _LONGEST or (positive and not value):  # NaN is in no range
-        bounds = "greater than 0 and at most" if positive else "from 0 to"
-        raise ValueError(f"{name} must be {bounds} {_LONGEST}, not {value!r}")
-
-
-def wait(name: str, value: object, *others: type) -> None:
-    """Raise as `seconds` does unless ``value`` is an event, or of one of the other kinds."""
-    instance(name, value, *others, float, int, threading.Event)
-    if isinstance(value, (float, int)):
-        seconds(name, value)
-
-
-def choice(name: str, value: object, allowed: Iterable[str], others: str = "") -> None:
-    """Raise TypeError unless ``value`` is a str, ValueError unless it is one of those that are allowed."""
-    words = f"{name} must be {' or '.join(map(repr, allowed))}{others}, not"
-    if not isinstance(value, str):
-        raise TypeError(f"{words} {type(value).__name__}")
-    if value not in allowed:
-        raise ValueError(f"{words} {value!r}")
-
-
-def text(name: str, value: Any) -> None:
+def check_text(name: str, value: object, *others: type) -> None:
     """Raise TypeError unless ``value`` is a str, ValueError unless a head can hold it."""
-    instance(name, value, str)
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} must be latin-1, not {value!r}") from None
+    check(name, value, str, *others)
+    if isinstance(value, str) and any(letter > "\xff" for letter in value):
+        raise ValueError(f"{name} must be latin-1, not {value!r}")
 
 
-def collection(name: str, value: object) -> tuple[Any, ...]:
-    """The items of a collection; raises TypeError where ``value`` is none, or is text, bytes or a mapping."""
-    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+def collected(name: str, value: object) -> tuple[Any, ...]:
+    """Return the items of a collection. Raises TypeError for text, bytes and mappings too."""
+    # The items of bytes are numbers: they would pass as seconds, or as sizes.
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a collection, not {type(value).__name__}")
     return tuple(value)
 
 
-def pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:
-    """The header fields of a mapping or of a collection of pairs; raises TypeError, or ValueError as `text` does."""
-    found = tuple(value.items()) if isinstance(value, Mapping) else collection(name, value)
+def fields(name: str, value: object) -> tuple[tuple[str, str], ...]:
+    """Return the header fields of a mapping, or of a collection of pairs of latin-1 text."""
+    found = tuple(value.items()) if isinstance(value, Mapping) else collected(name, value)
     for pair in found:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(
-                f"{name} must be a mapping or pairs of name and value, not hold {pair!r}"
-            )
+            raise TypeError(f"{name} must be pairs of name and value, not hold {pair!r}")
         for each in pair:
-            text(f"{name} (an item)", each)
+            check_text(f"{name} (an item)", each)
     return found

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import functools
 import ssl
+from typing import NamedTuple
+
+
+class ServerTLS(NamedTuple):
+    """A server's context for 127.0.0.1 and localhost, and its CA's certificate as PEM text."""
+
+    context: ssl.SSLContext
+    ca: bytes
 
 
 @functools.lru_cache(maxsize=1)
-def loopback_tls() -> tuple[ssl.SSLContext, bytes]:
-    """A server's context for 127.0.0.1 and localhost, and the PEM text of the CA that signed it."""
+def loopback_tls() -> ServerTLS:
+    """Return what a server needs for TLS. Raises ImportError where trustme is missing."""
     try:
         import trustme  # optional: the extra `test`
     except ImportError as exc:
@@ -17,4 +25,4 @@ def loopback_tls() -> tuple[ssl.SSLContext, bytes]:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
-    return context, ca.cert_pem.bytes()
+    return ServerTLS(context, ca.cert_pem.bytes())

@@ -1,4 +1,4 @@
-"""Serves one connection: greeting, handshake, then request by request what the ledger says."""
+"""Serves one connection: greeting, handshake, then each request as the script says."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import math
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import NoneType
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from resilient_requests.testing._request import Body, ReceivedRequest, read_head
-from resilient_requests.testing._script import (
+from resilient_requests.testing._arguments import LONGEST, check, check_choice
+from resilient_requests.testing._request import ReceivedRequest, RequestBody, read_head
+from resilient_requests.testing._script import respond
+from resilient_requests.testing._socket import BLOCK, Ended, ServerSocket
+from resilient_requests.testing._steps import (
     BlackHole,
     Fin,
     FinThenReset,
@@ -21,62 +25,97 @@ from resilient_requests.testing._script import (
     Send,
     Silence,
     Step,
-    respond,
 )
-from resilient_requests.testing._wire import BLOCK, Ended, Wire
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
-    from resilient_requests.testing._ledger import ConnectionRecord, Ledger
-    from resilient_requests.testing._options import Reading
-    from resilient_requests.testing._wire import How, Side
+    from resilient_requests.testing._certificates import ServerTLS
+    from resilient_requests.testing._recorder import ConnectionRecord, Recorder
+    from resilient_requests.testing._socket import How, Side
+    from resilient_requests.testing._steps import Reading
+
+
+IdleFault: TypeAlias = Literal["reset", "drop"]
+
+_MOST = 2**31 - 1  # of a C int
+_SHORTEST = 0.001  # poll() waits whole milliseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """The options of a `FaultServer`. Raises TypeError or ValueError naming the parameter."""
+
+    tls: bool
+    patience: float
+    idle_limit: float | None
+    idle_fault: IdleFault
+    listen_backlog: int
+    receive_buffer: int | None
+
+    def __post_init__(self) -> None:
+        check("tls", self.tls, bool)
+        check("patience", self.patience, float, int, least=_SHORTEST, most=LONGEST)
+        check("idle_limit", self.idle_limit, float, int, NoneType, least=0, most=LONGEST)
+        check_choice("idle_fault", self.idle_fault, get_args(IdleFault))
+        check("listen_backlog", self.listen_backlog, int, least=0, most=_MOST)
+        check("receive_buffer", self.receive_buffer, int, NoneType, least=1, most=_MOST)
+
+    def idle_step(self, idle_for: float) -> Reset | BlackHole | None:
+        """Return what a connection meets that was idle for so many seconds; None: nothing."""
+        if self.idle_limit is None or idle_for <= self.idle_limit:
+            return None
+        return Reset() if self.idle_fault == "reset" else BlackHole()
 
 
 class State(enum.Enum):
     """What the peer may think of its connection."""
 
     BUSY = enum.auto()
-    SETTLING = enum.auto()  # idle to the peer, while our thread is not back at waiting yet
+    SETTLING = enum.auto()  # idle to the peer, but our thread does not wait for a request yet
     IDLE = enum.auto()
     FROZEN = enum.auto()
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What holds for every connection of a server."""
-
-    tls: ssl.SSLContext | None
-    idle_limit: float | None
-    idle_step: Step
-
-
 class Connection:
-    """One connection, served by one thread; ``state`` and ``order`` are guarded by the ledger's condition.
+    """One connection, served by one thread.
 
-    An order is a step to take instead of waiting for a request.
+    An order is a step that an idle connection takes instead of waiting for a request. The
+    recorder's condition guards ``state`` and ``order``.
     """
 
-    def __init__(self, wire: Wire, ledger: Ledger, record: ConnectionRecord, terms: Terms) -> None:
-        self.record = record
+    def __init__(
+        self,
+        sock: ServerSocket,
+        recorder: Recorder,
+        options: ServerOptions,
+        tls: ServerTLS | None,
+    ) -> None:
         self.state = State.BUSY
         self.order: Step | None = None
-        self._wire = wire
-        self._ledger = ledger
-        self._terms = terms
-        self._body: Body | None = None
-        self._bell, self._rope = socket.socketpair()
+        self._socket = sock
+        self._recorder = recorder
+        self._record: ConnectionRecord = recorder.accept()
+        self._options = options
+        self._tls = tls
+        self._body: RequestBody | None = None
+        # An order makes the far end readable: it ends the wait for a request.
+        self._ordered, self._far_end = socket.socketpair()
 
     def give(self, order: Step) -> None:
         """Have an idle connection take this step; the condition must be held."""
         self.order = order
-        self._rope.send(b"!")
+        if isinstance(order, BlackHole):
+            self.state = State.FROZEN
+        self._far_end.send(b"!")
 
     def run(
-        self, greeting: Reply | None, handshake: Reply | None, ended: Callable[[Connection], None]
+        self,
+        greeting: Reply | None,
+        handshake: Reply | None,
+        ended: Callable[[Connection], None],
     ) -> None:
-        """Serve until the connection is over, then call ``ended``."""
+        """Serve until the connection is over, then call ``ended`` under the condition."""
         how: How = "error"
         by: Side = "server"
         try:
@@ -87,70 +126,66 @@ class Connection:
         except Ended as end:
             how, by = end.how, end.by
         finally:
-            self._wire.sock.close()
-            with self._ledger.changed:
-                self.record.ended, self.record.ended_by = how, by
+            self._socket.sock.close()
+            with self._recorder.changed:
                 ended(self)
-                self._ledger.changed.notify_all()
-            self._bell.close()
-            self._rope.close()
+                self._recorder.end(self._record, how, by)
+            self._ordered.close()
+            self._far_end.close()
 
     def _greet(self, greeting: Reply | None, handshake: Reply | None) -> None:
         if greeting is None and handshake is None:
             self._enter(State.SETTLING)
-        for step in greeting.steps if greeting else ():
-            self._perform(step)
-        if self._terms.tls is None:
-            return
-        self._wire.need()
-        for step in handshake.steps if handshake else ():
-            self._perform(step)
-        self._wire.start_tls(self._terms.tls)
+        self._take(greeting.steps if greeting else ())
+        if self._tls is not None:
+            self._socket.need()
+            self._take(handshake.steps if handshake else ())
+            self._socket.start_tls(self._tls.context)
 
     def _await_request(self) -> None:
         since = time.monotonic()
         self._enter(State.IDLE)
-        while not self._is_called():
-            if time.monotonic() - since >= self._wire.patience:
-                self._wire.fin(notify=True)
-        limit = self._terms.idle_limit
-        if limit is not None and time.monotonic() - since > limit:
-            self._ledger.swallow()
-            self._perform(self._terms.idle_step)
+        while not self._has_request():
+            if time.monotonic() - since >= self._options.patience:
+                self._socket.fin(notify=True)
+        step = self._options.idle_step(time.monotonic() - since)
+        if step is not None:
+            self._recorder.swallow()
+            self._perform(step)
 
-    def _is_called(self) -> bool:
+    def _has_request(self) -> bool:
         """Wait for a request or an order, and follow the order; True for a request."""
-        arrived = bool(self._wire.buffer) or self._wire.fill(self._bell)
-        with self._ledger.changed:
+        arrived = bool(self._socket.buffer) or self._socket.fill(self._ordered)
+        with self._recorder.changed:
             order = self.order
             if order is None:
                 self.state = State.BUSY if arrived else self.state
                 return arrived
         if isinstance(order, BlackHole):
-            while not self._wire.buffer:
-                self._wire.need()
-            self._ledger.swallow()
+            while not self._socket.buffer:
+                self._socket.need()
+            self._recorder.swallow()
         self._perform(order)
-        with self._ledger.changed:
+        with self._recorder.changed:
             self.order = None
-            self._ledger.changed.notify_all()
+            self._recorder.changed.notify_all()
         return False
 
     def _enter(self, state: State) -> None:
-        with self._ledger.changed:
+        with self._recorder.changed:
             self.state = state
-            self._ledger.changed.notify_all()
+            self._recorder.changed.notify_all()
 
     def _exchange(self) -> None:
-        head = read_head(self._wire)
-        body = self._body = Body(self._wire, head)
-        request, answer = self._ledger.receive(head, self.record)
+        head = read_head(self._socket)
+        body = self._body = RequestBody(self._socket, head)
+        request, answer = self._recorder.receive(head, self._record)
         if not isinstance(answer, Reply):
             self._read(request, body)
             answer = self._ask(answer, request)
         self._read(request, body, answer.read, answer.slow_read)
         if answer.applies and request.complete:
-            self._ledger.apply(request)
+            self._recorder.apply(request)
         steps = answer.steps
         if head.method == "HEAD":
             steps = tuple(Send(step.data) if isinstance(step, Send) else step for step in steps)
@@ -163,22 +198,26 @@ class Connection:
                 self._perform(step)
         self._read(request, body)
         if head.wants_close:
-            self._wire.fin(notify=True)
+            self._socket.fin(notify=True)
 
     def _ask(self, answer: Callable[[ReceivedRequest], Reply], request: ReceivedRequest) -> Reply:
         try:
             reply: object = answer(request)
             if isinstance(reply, Reply):
                 return reply
-            raise TypeError(f"{answer!r} must return a Reply, not {type(reply).__name__}")  # noqa: TRY301
-        except BaseException as error:  # noqa: BLE001  # close() raises it again; that of pytest.fail() is no Exception
-            self._ledger.fail(error)
-            return respond(type(error).__name__, status=500, applies=False)
+            error: BaseException = TypeError(
+                f"{answer!r} must return a Reply, not {type(reply).__name__}"
+            )
+        # close() raises it again. What pytest.fail() raises is no Exception.
+        except BaseException as raised:  # noqa: BLE001
+            error = raised
+        self._recorder.fail(error)
+        return respond(type(error).__name__, status=500, applies=False)
 
     def _read(
         self,
         request: ReceivedRequest,
-        body: Body,
+        body: RequestBody,
         upto: Reading = "all",
         slow: tuple[int, float] | None = None,
     ) -> None:
@@ -186,23 +225,28 @@ class Connection:
         most, seconds = slow or (BLOCK, 0.0)
         while not body.done and (left := limit - request.size) > 0:
             piece = body.read(int(min(most, left)))
-            self._ledger.grow(request, piece, complete=body.done)
+            self._recorder.grow(request, piece, complete=body.done)
             if seconds and not body.done:
-                self._wire.pause(seconds)
+                self._socket.pause(seconds)
+
+    def _take(self, steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            self._perform(step)
 
     def _perform(self, step: Step) -> None:
         match step:
             case Send():
-                self._wire.send(step.data + step.body)
+                self._socket.send(step.data + step.body)
             case Pause():
-                self._wire.pause(step.until)
+                self._socket.pause(step.until)
             case Silence():
-                self._wire.silence()
+                self._socket.silence()
             case BlackHole():
-                self._wire.black_hole()
+                self._socket.black_hole()
             case Reset():
-                self._wire.reset()
+                self._socket.reset()
             case Fin():
-                self._wire.fin(notify=step.notify, unread=self._body is None or not self._body.done)
+                is_unread = self._body is None or not self._body.done
+                self._socket.fin(notify=step.notify, unread=is_unread)
             case FinThenReset():
-                self._wire.fin_then_reset()
+                self._socket.fin_then_reset()

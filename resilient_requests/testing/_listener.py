@@ -1,4 +1,4 @@
-"""A listening loopback socket that runs each accepted connection in a thread and ends them all at once."""
+"""A listening socket on loopback; each accepted connection runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from resilient_requests.testing._wire import Wire
+from resilient_requests.testing._socket import ServerSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 class Listener:
     """Accepts on 127.0.0.1 until closed.
 
-    ``accepted`` is called with each wire in the accepting thread, in order of arrival; what it returns
-    runs in the connection's own thread. State: whether it is closed, guarded by a lock, and the threads,
-    which only the accepting thread changes and which are read after its end.
+    The accepting thread calls ``accepted`` with each socket, in order of arrival; the function that
+    it returns runs in a thread of the connection's own. State: whether the listener is closed,
+    guarded by a lock, and the threads. Only the accepting thread changes those; they are read after
+    its end.
     """
 
     def __init__(
         self,
-        accepted: Callable[[Wire], Callable[[], None]],
+        accepted: Callable[[ServerSocket], Callable[[], None]],
         *,
         patience: float,
         backlog: int = 128,
@@ -42,7 +43,7 @@ class Listener:
         self._socket.listen(backlog)
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
-        # The far end is closed to stop: the near one is then readable for good, for any number of waits.
+        # Closing the far end stops all: the near one then stays readable, for any number of waits.
         self.stop, self._far_end = socket.socketpair()
         self._acceptor = self._thread(self._accept_all)
         self._connections: list[threading.Thread] = []
@@ -75,12 +76,12 @@ class Listener:
             while self.stop.fileno() not in dict(poller.poll()):
                 try:
                     sock, _ = self._socket.accept()
-                except OSError:  # the peer has gone already
+                except OSError:  # the peer has left already
                     continue
                 self._start(sock)
 
     def _start(self, sock: socket.socket) -> None:
-        serve = self._accepted(Wire(sock, self.stop, self.patience))
+        serve = self._accepted(ServerSocket(sock, self.stop, self.patience))
         thread = self._thread(serve)
         self._connections = [*filter(threading.Thread.is_alive, self._connections), thread]
         thread.start()

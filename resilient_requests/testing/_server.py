@@ -4,58 +4,59 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING
 
-from resilient_requests.testing._arguments import instance
+from resilient_requests.testing._arguments import LONGEST, check, check_choice
 from resilient_requests.testing._certificates import loopback_tls
-from resilient_requests.testing._connection import Connection, State, Terms
-from resilient_requests.testing._ledger import Answer, ConnectionRecord, Ledger, checked, next_of
+from resilient_requests.testing._connection import Connection, ServerOptions, State
 from resilient_requests.testing._listener import Listener
-from resilient_requests.testing._options import check
-from resilient_requests.testing._script import BlackHole, Fin, Reply, Reset, Send, Step, respond
+from resilient_requests.testing._recorder import Answer, ConnectionRecord, Recorder
+from resilient_requests.testing._script import respond
+from resilient_requests.testing._steps import BlackHole, Fin, Reply, Reset, Send, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
+    from typing import Literal
 
     from typing_extensions import Self
 
-    from resilient_requests.testing._options import IdleEnd, IdleFault
+    from resilient_requests.testing._connection import IdleFault
     from resilient_requests.testing._request import ReceivedRequest
-    from resilient_requests.testing._wire import Wire
+    from resilient_requests.testing._socket import ServerSocket
 
 OK = respond(b"ok")
-GRACE = 1.0  # seconds for threads of connections that their peers see idle already to get there
+GRACE = 1.0  # seconds in which a thread reaches the wait that its peer sees already
 
 
 class FaultServer:
-    """A scriptable HTTP server that resets, stalls, truncates, drips and forgets, for tests of HTTP clients.
+    """A scriptable HTTP server that resets, stalls, truncates, drips and forgets.
 
-    Serves on 127.0.0.1 from construction until ``close()``; also a context manager. Replies are taken
-    from the script, one per request over all connections; then ``default`` answers. A ``route`` goes
-    before both. Where a callable stands for a reply, it is called with the request after that was read
-    whole, and returns the reply. When it fails, 500 is answered, and ``close()`` raises what it raised.
-    Arguments, here and of replies, are checked where they are given: TypeError and ValueError name the parameter.
+    Serves on 127.0.0.1 from construction until ``close()``; also a context manager. Replies are
+    taken from the script, one per request over all connections; then ``default`` answers. A
+    ``route`` goes before both. A callable in the place of a reply is called with the request once
+    that was read whole, and returns the reply. If it fails, the answer is 500, and ``close()``
+    raises its exception. A wrong argument, here and of replies, raises TypeError or ValueError at
+    once; both name the parameter.
 
-    ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: what arrives on a
-    connection idle for longer is not processed but answered with a reset (``idle_fault="reset"``) or
-    swallowed for good ("drop"). ``receive_buffer`` sets SO_RCVBUF: a client that is not read from is
-    stopped after about so many bytes. TLS needs trustme (``pip install trustme``). POSIX only.
+    ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: a request on a
+    connection that was idle for longer is answered with a reset (``idle_fault="reset"``), or
+    swallowed for good ("drop"). ``receive_buffer`` sets SO_RCVBUF: a client that is not read from
+    stops after about so many bytes. TLS needs trustme (``pip install trustme``). POSIX only.
 
-    State: the ledger and the set of open connections, both guarded by the ledger's condition. All methods
-    may be called from any thread.
+    State: the recorder and the set of open connections; the recorder's condition guards both. All
+    methods may be called from any thread.
     """
 
     host: str
-    """The address that it serves on: "127.0.0.1"."""
+    """The address of the server: "127.0.0.1"."""
     port: int
-    """The port that it serves on."""
+    """The port of the server."""
     url: str
     """``http://host:port``, or ``https://host:port`` with TLS; without a path."""
     ca_path: str | None
-    """The file with the certificate of its CA, for ``verify=``, until ``close()``; None without TLS."""
+    """The file with its CA's certificate, for ``verify=``, until ``close()``; None without TLS."""
 
     def __init__(
         self,
@@ -68,13 +69,18 @@ class FaultServer:
         listen_backlog: int = 128,
         receive_buffer: int | None = None,
     ) -> None:
-        check(tls=tls, patience=patience, idle_limit=idle_limit, idle_fault=idle_fault)
-        check(listen_backlog=listen_backlog, receive_buffer=receive_buffer)
-        self._ledger = Ledger(replies, default)
-        self._changed = self._ledger.changed
+        self._options = ServerOptions(
+            tls=tls,
+            patience=patience,
+            idle_limit=idle_limit,
+            idle_fault=idle_fault,
+            listen_backlog=listen_backlog,
+            receive_buffer=receive_buffer,
+        )
+        self._recorder = Recorder(replies, default)
+        self._changed = self._recorder.changed
         self._open: set[Connection] = set()
-        context, pem = loopback_tls() if tls else (None, b"")
-        self._terms = Terms(context, idle_limit, Reset() if idle_fault == "reset" else BlackHole())
+        self._tls = loopback_tls() if tls else None
         self._listener = Listener(
             self._accept, patience=patience, backlog=listen_backlog, receive_buffer=receive_buffer
         )
@@ -83,10 +89,10 @@ class FaultServer:
         self.url = f"{'https' if tls else 'http'}://{self.host}:{self.port}"
         self.ca_path = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        if tls:
+        if self._tls is not None:
             self._directory = tempfile.TemporaryDirectory(prefix="fault-server-")
             path = Path(self._directory.name, "ca.pem")
-            path.write_bytes(pem)
+            path.write_bytes(self._tls.ca)
             self.ca_path = str(path)
 
     def __repr__(self) -> str:
@@ -112,11 +118,12 @@ class FaultServer:
     def close(self) -> None:
         """End all connections, join all threads, remove the CA's file; idempotent.
 
-        Raises, once, what a callable in the place of a reply raised first, or a TypeError where it returned no
-        reply. The end of a ``with`` block does so too, unless an exception leaves the block.
+        Raises, once, the first exception of a callable in the place of a reply; a TypeError if it
+        returned no reply. The end of a ``with`` block does so too, unless an exception leaves the
+        block.
         """
         self._release()
-        failure = self._ledger.take_failure()
+        failure = self._recorder.take_failure()
         if failure is not None:
             raise failure
 
@@ -127,51 +134,40 @@ class FaultServer:
 
     @property
     def default(self) -> Answer:
-        """What answers when the script is used up; may be set."""
-        return self._ledger.default
+        """The answer when the script is used up; may be set."""
+        return self._recorder.default
 
     @default.setter
     def default(self, answer: Answer) -> None:
-        self._ledger.default = checked("default", answer)
+        self._recorder.default = answer
 
     def script(self, *replies: Answer) -> None:
         """Add replies to the script."""
-        answers = [checked("replies (an item)", reply) for reply in replies]
-        with self._changed:
-            self._ledger.replies.extend(answers)
+        self._recorder.script(replies)
 
     def route(self, path: str, reply: Answer) -> None:
         """Answer all requests of that path, whatever their query, with the reply."""
-        check(path=path)
-        answer = checked("reply", reply)
-        with self._changed:
-            self._ledger.routes[path] = answer
+        self._recorder.route(path, reply)
 
     def on_connect(self, *replies: Reply | None) -> None:
-        """Take the steps of a reply on each next connection before a byte is read; None: nothing special."""
-        for reply in replies:
-            instance("replies (an item)", reply, Reply, NoneType)
-        with self._changed:
-            self._ledger.greetings.extend(replies)
+        """Take the steps of a reply on each next connection before a byte is read; None: none."""
+        self._recorder.greet(replies, after_hello=False)
 
     def on_handshake(self, *replies: Reply | None) -> None:
-        """Take the steps of a reply on each next TLS connection once its ClientHello came; None: nothing."""
-        for reply in replies:
-            instance("replies (an item)", reply, Reply, NoneType)
-        with self._changed:
-            self._ledger.handshakes.extend(replies)
+        """Take the steps of a reply on each next TLS connection after its ClientHello."""
+        self._recorder.greet(replies, after_hello=True)
 
     @property
     def accepted(self) -> int:
         """Connections accepted."""
         with self._changed:
-            return len(self._ledger.connections)
+            return len(self._recorder.connections)
 
     @property
     def connections(self) -> tuple[ConnectionRecord, ...]:
         """The connections accepted, in order."""
         with self._changed:
-            return tuple(self._ledger.connections)
+            return tuple(self._recorder.connections)
 
     @property
     def open_connections(self) -> int:
@@ -183,58 +179,59 @@ class FaultServer:
     def requests(self) -> tuple[ReceivedRequest, ...]:
         """The requests whose head was read, in order."""
         with self._changed:
-            return tuple(self._ledger.requests)
+            return tuple(self._recorder.requests)
 
     @property
     def applied(self) -> int:
         """Requests acted upon: read whole, with a reply that applies."""
         with self._changed:
-            return sum(self._ledger.applied.values())
+            return sum(self._recorder.applied.values())
 
     @property
     def applied_keys(self) -> Counter[str]:
         """How often each Idempotency-Key was applied; requests without one are under ""."""
         with self._changed:
-            return Counter(self._ledger.applied)
+            return Counter(self._recorder.applied)
 
     @property
     def swallowed(self) -> int:
         """Requests that came on a frozen connection, or on one idle beyond the limit."""
         with self._changed:
-            return self._ledger.swallowed
+            return self._recorder.swallowed
 
     def reset_counts(self) -> None:
         """Forget counts and records; connections stay open, and their numbers go on."""
-        self._ledger.forget()
+        self._recorder.forget()
 
     def wait_for(self, predicate: Callable[[FaultServer], bool], timeout: float = 5.0) -> bool:
-        """Whether the predicate came true within so many seconds; asked anew at each change."""
-        check(predicate=predicate, timeout=timeout)
+        """Return whether the predicate came true within so many seconds; asked at each change."""
+        check("predicate", predicate, Callable)
+        check("timeout", timeout, float, int, least=0, most=LONGEST)
         with self._changed:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> bool:
-        """Whether the heads of so many requests were read in time."""
-        check(count=count)
+        """Return whether the heads of so many requests were read in time."""
+        check("count", count, int, least=0)
         return self.wait_for(lambda server: len(server.requests) >= count, timeout)
 
     def wait_for_disconnects(self, count: int, timeout: float = 5.0) -> bool:
-        """Whether so many connections ended in time."""
-        check(count=count)
+        """Return whether so many connections ended in time."""
+        check("count", count, int, least=0)
         return self.wait_for(
             lambda server: sum(1 for one in server.connections if one.ended) >= count, timeout
         )
 
-    def kill_idle(self, how: IdleEnd = "reset") -> int:
+    def kill_idle(self, how: Literal["reset", "fin"] = "reset") -> int:
         """End every connection that waits for a request; returns, when that is done, how many."""
-        check(how=how)
+        check_choice("how", how, ("reset", "fin"))
         with self._changed:
             killed = self._order(Reset() if how == "reset" else Fin())
             self._changed.wait_for(lambda: not any(one in self._open for one in killed), GRACE)
             return len(killed)
 
     def push_idle(self, data: bytes) -> int:
-        """Send unsolicited bytes on every connection that waits for a request; returns on how many."""
+        """Send bytes on every connection that waits for a request; returns on how many."""
         with self._changed:
             pushed = self._order(Send(data))
             self._changed.wait_for(
@@ -243,12 +240,9 @@ class FaultServer:
             return len(pushed)
 
     def freeze_idle(self) -> int:
-        """Never again answer on connections that now wait for a next request; returns how many."""
+        """Never again answer on connections that now wait for a request; returns how many."""
         with self._changed:
-            frozen = self._order(BlackHole())
-            for connection in frozen:
-                connection.state = State.FROZEN
-            return len(frozen)
+            return len(self._order(BlackHole()))
 
     def _order(self, step: Step) -> list[Connection]:
         self._changed.wait_for(
@@ -259,10 +253,10 @@ class FaultServer:
             connection.give(step)
         return idle
 
-    def _accept(self, wire: Wire) -> Callable[[], None]:
+    def _accept(self, sock: ServerSocket) -> Callable[[], None]:
         with self._changed:
-            connection = Connection(wire, self._ledger, self._ledger.accept(), self._terms)
-            greeting = next_of(self._ledger.greetings)
-            handshake = next_of(self._ledger.handshakes) if self._terms.tls else None
+            connection = Connection(sock, self._recorder, self._options, self._tls)
+            greeting = self._recorder.greeting(after_hello=False)
+            handshake = self._recorder.greeting(after_hello=True) if self._options.tls else None
             self._open.add(connection)
         return lambda: connection.run(greeting, handshake, self._open.discard)

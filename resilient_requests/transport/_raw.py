@@ -22,6 +22,10 @@ _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 class RawResponse(http.client.HTTPResponse):
     """http.client's response over a `SocketReader`."""
 
+    # Its finalizer looks at it, even where an exception has interrupted the constructor.
+    fp: Any = None
+    _method: str
+
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
         # http.client uses nothing of a socket but its makefile().
@@ -52,6 +56,10 @@ class RawResponse(http.client.HTTPResponse):
             self._look_for_chunks()
         else:
             self._take(head)
+        if self.chunked and self._method != "HEAD" and is_bodiless(self):
+            # RFC 9112 6.3: it has no chunks. http.client and urllib3 would read some all the same,
+            # but not behind HEAD.
+            self.chunked, self.length, self._method = False, 0, "HEAD"
         reader = self.reader
         if reader.has_ended:
             # http.client takes the end of the stream for the end of the head: a cut answer would
@@ -69,12 +77,20 @@ class RawResponse(http.client.HTTPResponse):
         reader.unread(data if head is None else data[head.size :])
         return head
 
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise ValueError("negative chunk size")  # http.client makes it an IncompleteRead
+        return size
+
     @property
     def is_at_boundary(self) -> bool:
         """True if the body has ended, and every byte read from the socket belongs to it."""
         reader = self.reader
         if reader.has_ended or reader.has_surplus or reader.has_unread:
             return False
+        if self.status == http.client.SWITCHING_PROTOCOLS:
+            return False  # another protocol follows (RFC 9110 15.2.2)
         return self.isclosed() or (self.length == 0 and not reader.peek(self.fp))
 
     def close(self) -> None:
@@ -82,12 +98,15 @@ class RawResponse(http.client.HTTPResponse):
 
         The file that is closed here has a lock, which a reading thread holds.
         """
-        self.reader.wake()
-        try:  # noqa: SIM105  # runs in each call, and `suppress` would add 1 µs
+        if self.fp is not None:
+            self.reader.wake()
+        try:
             super().close()
         # The lock is held by a greenlet of this thread, or by a read that a signal has interrupted.
         except RuntimeError:
             pass
+        except ValueError:
+            pass  # the collector has finalized the file first
 
     def _take(self, head: Head) -> None:
         """Copy a parsed head into the fields that http.client sets when it parses one itself."""
@@ -109,6 +128,8 @@ class RawResponse(http.client.HTTPResponse):
             self.chunk_left = None
             self.length = 0 if is_bodiless(self) else None
             self.will_close = self._check_close()  # type: ignore[attr-defined]
+        if self.chunked and self.version < 11:
+            self.will_close = True  # RFC 9112 6.1: the framing may be faulty
 
 
 def is_bodiless(response: http.client.HTTPResponse) -> bool:

@@ -39,6 +39,8 @@ class SocketReader(io.RawIOBase):
     ``socket.SocketIO``. Belongs to the thread that reads the response, except for `wake`.
     """
 
+    _file: Any = None  # until its constructor is through: a finalizer closes it before that, too
+
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
         self.attempt = attempt
         self.limit = limit
@@ -124,7 +126,8 @@ class SocketReader(io.RawIOBase):
         if token.end is not None:
             token.check()
         if not data:
-            self.has_ended = True
+            # Behind a close_notify the peer may keep the TCP connection open.
+            self.has_ended, self._sees_death = True, False
         return data
 
     def _arm(self) -> None:
@@ -216,7 +219,7 @@ class SocketReader(io.RawIOBase):
 
         A read of another thread ends, as by `wake`.
         """
-        if not self.closed:
+        if not self.closed and self._file is not None:
             self.has_surplus = self.has_surplus or bool(self._early)
             self.wake()  # before the close: closing a socket does not wake its reader
             self._file.close()

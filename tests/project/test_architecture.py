@@ -27,7 +27,6 @@ LONG_MODULES = {
     "call._attempt": "one object has all facts, and only its own methods write them",
     "retry._call": "the state of one call, and all that changes it",
     "stream._reader": "one reading loop under one set of clocks",
-    "testing._script": "each kind of reply, with what users read in help()",
     "transport._generations": "the state of all pools under one lock",
 }
 LONG_FUNCTIONS = {

@@ -18,6 +18,7 @@ import pytest
 import requests
 from clients import PATIENT, Client
 from coded_bodies import until_error
+from fuzzing.contents import events as reference
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from sse_vectors import cut, decoded, vectors
@@ -108,39 +109,6 @@ SOUP = st.lists(
     ),
     max_size=40,
 ).map(b"".join)
-
-
-def reference(data: bytes) -> tuple[list[tuple[str, str, str, int | None]], str, int | None]:
-    """The events by the WHATWG's algorithm (HTML, 9.2.6): slow, and easy to compare with the text."""
-    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
-    *lines, _unfinished = re.split("\r\n|\r|\n", text)
-    events = []
-    last_id = id_buffer = data_buffer = type_buffer = ""
-    retry: int | None = None
-    block_retry: int | None = None
-    for line in lines:
-        if not line:
-            last_id = id_buffer
-            if data_buffer:
-                events.append(
-                    (type_buffer or "message", data_buffer.removesuffix("\n"), last_id, block_retry)
-                )
-            data_buffer = type_buffer = ""
-            block_retry = None
-            continue
-        field, colon, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if colon and not field:
-            continue
-        if field == "event":
-            type_buffer = value
-        elif field == "data":
-            data_buffer += value + "\n"
-        elif field == "id" and "\0" not in value:
-            id_buffer = value
-        elif field == "retry" and re.fullmatch("[0-9]+", value):
-            retry = block_retry = int(value)
-    return events, last_id, retry
 
 
 @FUZZ

@@ -265,7 +265,6 @@ def in_both(
 
 
 LENIENT = {
-    "a byte behind": ("gzip", ONE + b"\0"),
     "the first byte of a member behind": ("gzip", ONE + TWO[:1]),
     "half a header behind": ("gzip", ONE + TWO[: HEADER // 2]),
     "a header behind": ("gzip", ONE + TWO[:HEADER]),
@@ -407,7 +406,7 @@ def test_members_follow_each_other(client: Client, fault_server: FaultServer) ->
     assert whole_sizes("gzip", members, framed=True) == {0, HEADER} | ends
 
 
-@pytest.mark.parametrize("garbage", [b"\0" * 20, b"garbage behind it", b"\r\n", b"\0\0"])
+@pytest.mark.parametrize("garbage", [b"\0" * 20, b"garbage behind it", b"\r\n", b"\0"])
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_garbage_behind_a_body_is_ignored(

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from resilient_requests.testing._listener import Listener
-from resilient_requests.testing._request import Body, Head, parse_fields, read_head
-from resilient_requests.testing._wire import Ended, Wire
+from resilient_requests.testing._request import (
+    RequestBody,
+    RequestHead,
+    parse_fields,
+    read_head,
+)
+from resilient_requests.testing._socket import Ended, ServerSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +57,7 @@ class _Proxy:
         self._forgot_at = 0.0
         self._changed = threading.Condition()
         self._targets: list[str] = []
-        self._heads: list[Head] = []
+        self._heads: list[RequestHead] = []
         self._accepted = self._swallowed = self._open = 0
         self._listener = Listener(self._accept, patience=patience)
         self.host = "127.0.0.1"
@@ -99,7 +104,7 @@ class _Proxy:
             return sum(1 for head in self._heads if head.method != "CONNECT")
 
     @property
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[RequestHead, ...]:
         """The heads of all requests to the proxy itself, CONNECT included."""
         with self._changed:
             return tuple(self._heads)
@@ -125,14 +130,14 @@ class _Proxy:
         """Forget all used connections: bytes on them count as beyond the limit from now on."""
         self._forgot_at = time.monotonic()
 
-    def _accept(self, wire: Wire) -> Callable[[], None]:
+    def _accept(self, wire: ServerSocket) -> Callable[[], None]:
         with self._changed:
             self._accepted += 1
             self._open += 1
             self._changed.notify_all()
         return lambda: self._run(wire)
 
-    def _run(self, wire: Wire) -> None:
+    def _run(self, wire: ServerSocket) -> None:
         try:
             with suppress(Ended), wire.sock:
                 self._serve(wire)
@@ -141,10 +146,10 @@ class _Proxy:
                 self._open -= 1
                 self._changed.notify_all()
 
-    def _serve(self, client: Wire) -> None:
+    def _serve(self, client: ServerSocket) -> None:
         raise NotImplementedError
 
-    def _wish(self, client: Wire, target: str) -> int | None:
+    def _wish(self, client: ServerSocket, target: str) -> int | None:
         """Record a wish to connect and play its fault; return the status of a refusal, or None."""
         with self._changed:
             self._targets.append(target)
@@ -155,11 +160,11 @@ class _Proxy:
             {"reset": client.reset, "fin": client.fin, "silence": client.silence}[fault]()
         return status
 
-    def _dial(self, client: Wire, host: str, port: int) -> Wire:
+    def _dial(self, client: ServerSocket, host: str, port: int) -> ServerSocket:
         sock = socket.create_connection((host.strip("[]"), port), timeout=client.patience)
-        return Wire(sock, self._listener.stop, client.patience)
+        return ServerSocket(sock, self._listener.stop, client.patience)
 
-    def _check_idle(self, client: Wire, since: float, used_at: float) -> None:
+    def _check_idle(self, client: ServerSocket, since: float, used_at: float) -> None:
         is_young = self._idle_limit is None or time.monotonic() - since <= self._idle_limit
         if is_young and used_at >= self._forgot_at:
             return
@@ -170,7 +175,7 @@ class _Proxy:
             client.reset()
         client.black_hole()
 
-    def _tunnel(self, client: Wire, server: Wire) -> None:
+    def _tunnel(self, client: ServerSocket, server: ServerSocket) -> None:
         """Carry bytes both ways, and each side's end to the other, until both have ended."""
         server.send(bytes(client.buffer))
         peers = {client: server, server: client}
@@ -192,7 +197,9 @@ class _Proxy:
                 peers[wire].send(data)
 
 
-def _readable(wires: Iterable[Wire], stop: socket.socket, seconds: float) -> Iterator[Wire]:
+def _readable(
+    wires: Iterable[ServerSocket], stop: socket.socket, seconds: float
+) -> Iterator[ServerSocket]:
     poller = select.poll()
     for sock in (*(wire.sock for wire in wires), stop):
         poller.register(sock, select.POLLIN)
@@ -211,7 +218,7 @@ class HTTPProxy(_Proxy):
     scheme = "http"
     connected = "200 Connection established"
 
-    def _serve(self, client: Wire) -> None:
+    def _serve(self, client: ServerSocket) -> None:
         used_at = time.monotonic()
         while True:
             since = time.monotonic()
@@ -219,9 +226,8 @@ class HTTPProxy(_Proxy):
                 client.fin()
             self._check_idle(client, since, used_at)
             head = read_head(client)
-            used_at = (
-                time.monotonic()
-            )  # and not when it was answered: the client has moved on by then
+            # Not the time of the answer: the client has moved on by then.
+            used_at = time.monotonic()
             with self._changed:
                 self._heads.append(head)
                 self._changed.notify_all()
@@ -232,7 +238,7 @@ class HTTPProxy(_Proxy):
             if head.wants_close:
                 client.fin()
 
-    def _connect(self, client: Wire, target: str) -> None:
+    def _connect(self, client: ServerSocket, target: str) -> None:
         status = self._wish(client, target)
         host, _, port = target.rpartition(":")
         if status is not None:
@@ -246,9 +252,9 @@ class HTTPProxy(_Proxy):
             self._tunnel(client, server)
         raise Ended("fin", "server")
 
-    def _forward(self, client: Wire, head: Head) -> None:
+    def _forward(self, client: ServerSocket, head: RequestHead) -> None:
         url = urlsplit(head.target)
-        body = Body(client, head)
+        body = RequestBody(client, head)
         pieces = b"".join(iter(body.read, b""))
         try:
             server = self._dial(client, url.hostname or "", url.port or 80)
@@ -270,7 +276,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-def _request(head: Head, target: str, body: bytes) -> bytes:
+def _request(head: RequestHead, target: str, body: bytes) -> bytes:
     fields = [(name, value) for name, value in head.headers if name.lower() not in _HOP_BY_HOP]
     fields += [("Content-Length", str(len(body)))] if head.has_body or head.method != "GET" else []
     lines = [
@@ -282,7 +288,7 @@ def _request(head: Head, target: str, body: bytes) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
-def _relay_response(server: Wire, client: Wire, method: str) -> None:
+def _relay_response(server: ServerSocket, client: ServerSocket, method: str) -> None:
     """Pass on a response as it comes; one without a length ends the client's connection too."""
     status = 100
     while status < 200:
@@ -290,20 +296,20 @@ def _relay_response(server: Wire, client: Wire, method: str) -> None:
         client.send(raw)
         first, *lines = raw.decode("latin-1").split("\r\n")
         status = int(first.split()[1])
-    head = Head(method, "", "HTTP/1.1", parse_fields(lines))
+    head = RequestHead(method, "", "HTTP/1.1", parse_fields(lines))
     if method == "HEAD" or status in {204, 304}:
         return
     if not head.has_body and head.header("Content-Length") is None:
         while True:
             client.send(server.take(1 << 16))
-    body = Body(server, head)
+    body = RequestBody(server, head)
     while piece := body.read():
         client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if head.chunked else piece)
     if head.chunked:
         client.send(b"0\r\n\r\n")
 
 
-def _answer(client: Wire, status: int) -> None:
+def _answer(client: ServerSocket, status: int) -> None:
     client.send(f"HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\n\r\n".encode())
 
 
@@ -313,7 +319,7 @@ class SOCKS5Proxy(_Proxy):
     scheme = "socks5h"
     greeting = b"\x05\x00"
 
-    def _serve(self, client: Wire) -> None:
+    def _serve(self, client: ServerSocket) -> None:
         _, methods = _exactly(client, 2)
         _exactly(client, methods)
         client.send(self.greeting)
@@ -333,7 +339,7 @@ class SOCKS5Proxy(_Proxy):
             self._tunnel(client, server)
 
 
-def _exactly(wire: Wire, size: int) -> bytes:
+def _exactly(wire: ServerSocket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         data += wire.take(size - len(data))
@@ -344,6 +350,6 @@ def _reply(code: int) -> bytes:
     return bytes([5, code, 0, 1]) + bytes(6)
 
 
-def _refuse(client: Wire, code: int) -> NoReturn:
+def _refuse(client: ServerSocket, code: int) -> NoReturn:
     client.send(_reply(code))
     client.fin()

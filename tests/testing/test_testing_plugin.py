@@ -57,7 +57,7 @@ def test_it(fault_server):
 
 
 def run(suite: str, path: Path) -> str:
-    """What pytest says of a suite that names the plugin."""
+    """Return the output of pytest for a suite that names the plugin."""
     (path / "conftest.py").write_text('pytest_plugins = ["resilient_requests.testing.plugin"]')
     (path / "test_suite.py").write_text(suite)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
@@ -69,14 +69,14 @@ def run(suite: str, path: Path) -> str:
 
 
 def test_fixtures_serve_a_suite_that_names_the_plugin(tmp_path: Path) -> None:
-    """One line in a conftest is all that users write; nothing loads itself."""
+    """Users write one line in a conftest; nothing loads itself."""
     said = run(SUITE, tmp_path)
 
     assert "4 passed" in said, said
 
 
 def test_fixtures_fail_the_test_whose_script_fails(tmp_path: Path) -> None:
-    """A warning about some thread would be overlooked."""
+    """A warning about a thread would be overlooked."""
     said = run(MISTAKEN, tmp_path)
 
     assert "1 passed, 1 error" in said, said

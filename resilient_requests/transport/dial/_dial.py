@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from resilient_requests.call import boot
 from resilient_requests.transport.dial import _limits
-from resilient_requests.transport.dial._options import OwnOption
-from resilient_requests.transport.dial._replaced import can_wait_on_several
+from resilient_requests.transport.dial._options import set_one
+from resilient_requests.transport.dial._replaced import can_wait_on_several, is_callers_own
 from resilient_requests.transport.dial._tries import Outcome, Try
 
 if TYPE_CHECKING:
@@ -146,11 +146,7 @@ class Dial:
         sock = socket.socket(*address[:3])
         try:
             for option in self._options:
-                try:
-                    sock.setsockopt(*option)
-                except OSError:
-                    if not isinstance(option, OwnOption):
-                        raise
+                set_one(sock, option)
             if self._source_address:
                 sock.bind(self._source_address)
         except BaseException:
@@ -159,6 +155,9 @@ class Dial:
         return sock
 
     def _failed(self, address: AddressInfo, since: float, error: OSError) -> None:
+        if is_callers_own(error):
+            self._errors.clear()
+            raise error  # no other address is tried
         error = _limits.explained(error, self._source_address)
         self._errors.append(error)
         self._due = -math.inf

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from resilient_requests.transport.dial._replaced import is_callers_own
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-__all__ = ["OwnOption", "SocketOption", "callers", "own", "set_own"]
+__all__ = ["OwnOption", "SocketOption", "callers", "own", "set_one", "set_own"]
 
 SocketOption = tuple[int, int, "int | bytes"]
 
@@ -41,5 +42,13 @@ def set_own(sock: socket.socket, options: Iterable[SocketOption] | None) -> None
     """Set the options that are ours, as far as the kernel accepts them."""
     for option in options or ():
         if isinstance(option, OwnOption):
-            with suppress(OSError):
-                sock.setsockopt(*option)
+            set_one(sock, option)
+
+
+def set_one(sock: socket.socket, option: SocketOption) -> None:
+    """Set an option; one of ours that the kernel refuses is skipped."""
+    try:
+        sock.setsockopt(*option)
+    except OSError as error:
+        if not isinstance(option, OwnOption) or is_callers_own(error):
+            raise

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import _socket
+import socket
 from typing import TYPE_CHECKING, Any
 
 import urllib3.connection
 import urllib3.util.connection
 
+from resilient_requests.call import foreign_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["can_wait_on_several", "is_ours_to_dial"]
+__all__ = ["can_wait_on_several", "is_callers_own", "is_ours_to_dial"]
 
 
 def is_ours_to_dial(new_conn: Callable[..., object]) -> bool:
@@ -32,3 +35,12 @@ def can_wait_on_several(kind: Any) -> bool:
     if connect is _socket.socket.connect:
         return True
     return getattr(connect, "__module__", "").partition(".")[0] in ("gevent", "eventlet")
+
+
+def is_callers_own(error: OSError) -> bool:
+    """Return True if code of the caller raised this in a dial, such as a signal handler."""
+    # A package that replaces sockets raises their errors in its own modules.
+    owners = (socket.socket, socket.socket.connect)
+    modules = (getattr(each, "__module__", None) or "" for each in owners)
+    roots = frozenset(name.partition(".")[0] for name in modules)
+    return foreign_in(error, roots) is not None

@@ -18,6 +18,7 @@ from listeners import answering, info, refusing, swallowing
 
 from resilient_requests.call import CancelScope, CancelToken
 from resilient_requests.exceptions import Cancelled, DeadlineExceeded
+from resilient_requests.transport.dial import _dial
 from resilient_requests.transport.dial._addresses import Remembered, in_order
 from resilient_requests.transport.dial._dial import Dial
 from resilient_requests.transport.dial._limits import explained
@@ -333,6 +334,27 @@ def test_an_error_of_a_signal_handler_leaves_a_race_as_it_is(hanging: list[Addre
 
 
 @pytest.mark.slow
+class Interrupted(list[Any]):
+    """Options in the middle of which a signal handler raises."""
+
+    def __iter__(self) -> Any:
+        raise OSError("of a signal handler")
+
+
+@pytest.mark.parametrize("are_plain", [True, False])
+def test_an_error_of_a_signal_handler_is_no_failure_of_an_address(
+    monkeypatch: pytest.MonkeyPatch, are_plain: bool
+) -> None:
+    """Else the next address would hide it, in a race as well as one after the other."""
+    monkeypatch.setattr(_dial, "can_wait_on_several", lambda _: are_plain)
+    with answering("127.0.0.1") as first, answering("127.0.0.2") as second:
+        made = dial(first, second, options=Interrupted([1]))
+        with pytest.raises(OSError, match="of a signal handler"):
+            made.connect()
+
+        assert made.begun == 0
+
+
 def test_a_deadline_ends_a_dial(hanging: list[AddressInfo]) -> None:
     """It comes before the limit, and is no failure to connect."""
     with CancelScope(timeout=0.4):

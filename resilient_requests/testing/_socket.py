@@ -1,4 +1,4 @@
-"""One socket, plain or TLS, on which every wait is bounded, can be stopped and sees the peer leave."""
+"""A server's socket, plain or TLS: each wait is bounded, can be stopped, sees the peer leave."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if sys.platform == "linux":
 How: TypeAlias = Literal["fin", "reset", "error"]
 Side: TypeAlias = Literal["peer", "server"]
 
-# POLLRDHUP (Linux) shows a FIN that stands behind unread bytes; elsewhere POLLHUP has to do.
-# Without poll (Windows) the module can still be imported: the command line has commands that need no server.
+# POLLRDHUP (Linux) shows a FIN behind unread bytes; POLLHUP alone does not. Where there is no poll
+# (Windows) the module can still be imported: some commands of the command line need no server.
 PEER_GONE = 0
 for _flag in ("POLLHUP", "POLLERR", "POLLRDHUP"):
     PEER_GONE |= getattr(select, _flag, 0)
 BLOCK = 65536
-SLICE = 0.005  # a threading.Event cannot be polled together with sockets
-NOTICE = 0.05  # for the peer to see our FIN before the RST
-QUIET = 0.25  # so long without a byte, and nothing more is on its way to us
+SLICE = 0.005  # seconds: a threading.Event cannot be polled together with a socket
+NOTICE = 0.05  # seconds in which the peer sees our FIN before the RST
+_SIOCOUTQNSD = 0x894B  # linux/sockios.h
+QUIET = 0.25  # seconds without a byte, after which nothing more is on its way
 
 
 class Ended(Exception):
@@ -39,12 +40,12 @@ class Ended(Exception):
         self.by = by
 
 
-class Wire:
+class ServerSocket:
     """A non-blocking socket with bounded reads and writes, and the ways to end it.
 
-    Used by one thread. ``stop`` is a socket that is readable, or closed, for good when all shall end;
-    each wait then raises Ended. TLS runs over memory buffers, so the plain socket stays at hand for a
-    reset without close_notify.
+    Used by one thread. ``stop`` is a socket that becomes readable, or is closed, when all shall
+    end; each wait then raises `Ended`. TLS runs over memory buffers: the plain socket stays at hand
+    for a reset without close_notify.
     """
 
     def __init__(self, sock: socket.socket, stop: socket.socket, patience: float) -> None:
@@ -58,26 +59,29 @@ class Wire:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(
-        self, events: int, seconds: float | None = None, *, bell: socket.socket | None = None
+        self, events: int, seconds: float | None = None, *, until: socket.socket | None = None
     ) -> int:
-        """The poll flags of the socket; 0 after so many seconds (``patience`` if None) or at the bell."""
+        """Return the poll flags of the socket.
+
+        Returns 0 after so many seconds (``patience`` if None), and when ``until`` is readable.
+        """
         if self._stop.fileno() < 0:
             raise Ended("fin", "server")
         poller = select.poll()
         poller.register(self.sock, events)
-        for other in filter(None, (self._stop, bell)):
+        for other in filter(None, (self._stop, until)):
             poller.register(other, select.POLLIN)
         ready = dict(poller.poll(math.ceil((self.patience if seconds is None else seconds) * 1000)))
         if self._stop.fileno() in ready:
             raise Ended("fin", "server")
-        if bell is not None and bell.fileno() in ready:
-            bell.recv(BLOCK)
+        if until is not None and until.fileno() in ready:
+            until.recv(BLOCK)
             return 0
         return ready.get(self.sock.fileno(), 0)
 
-    def receive(self, bell: socket.socket | None = None) -> bytes:
-        """Bytes as they are on the wire; b"" when patience is at its end or the bell rang."""
-        if not self.wait(select.POLLIN, bell=bell):
+    def receive(self, until: socket.socket | None = None) -> bytes:
+        """Return bytes as they came; b"" when patience ends, or ``until`` is readable."""
+        if not self.wait(select.POLLIN, until=until):
             return b""
         try:
             data = self.sock.recv(BLOCK)
@@ -87,17 +91,17 @@ class Wire:
             raise Ended("fin", "peer")
         return data
 
-    def fill(self, bell: socket.socket | None = None) -> bool:
-        """Add what arrives to the buffer; False when patience is at its end or the bell rang."""
+    def fill(self, until: socket.socket | None = None) -> bool:
+        """Add what arrives to the buffer; False when patience ends, or ``until`` is readable."""
         if self._tls is None:
-            data = self.receive(bell)
+            data = self.receive(until)
             self.buffer += data
             return bool(data)
         while True:
             try:
                 data = self._tls.read(BLOCK)
             except ssl.SSLWantReadError:
-                if not (data := self.receive(bell)):
+                if not (data := self.receive(until)):
                     return False
                 self._incoming.write(data)
             except ssl.SSLError:
@@ -109,12 +113,12 @@ class Wire:
                 return True
 
     def need(self) -> None:
-        """Wait for at least one more byte in the buffer, at most as long as patience lasts."""
+        """Wait for at least one more byte in the buffer; raises `Ended` when patience ends."""
         if not self.fill():
             raise Ended("error", "server")
 
     def take(self, most: int) -> bytes:
-        """One to ``most`` bytes."""
+        """Return one to ``most`` bytes."""
         if not self.buffer:
             self.need()
         data = bytes(self.buffer[:most])
@@ -122,7 +126,7 @@ class Wire:
         return data
 
     def take_until(self, mark: bytes, limit: int = 1 << 20) -> bytes:
-        """All bytes up to and with the mark."""
+        """Return all bytes up to and with the mark."""
         start = 0
         while (end := self.buffer.find(mark, start)) < 0:
             start = max(0, len(self.buffer) - len(mark) + 1)
@@ -132,7 +136,7 @@ class Wire:
         return self.take(end + len(mark))
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        """Do the handshake as a server, beginning with what is in the buffer."""
+        """Shake hands as a server, beginning with the bytes in the buffer."""
         self._incoming.write(bytes(self.buffer))
         self.buffer.clear()
         tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -159,7 +163,7 @@ class Wire:
             self._send(data)
             return
         view = memoryview(data)
-        while view:  # by blocks: encrypting many megabytes at once could not be stopped
+        while view:  # in blocks: the encryption of many megabytes could not be stopped
             view = view[self._tls.write(view[:BLOCK]) :]
             self._send(self._outgoing.read())
 
@@ -175,7 +179,7 @@ class Wire:
                 raise Ended("reset", "peer") from None
 
     def pause(self, until: float | threading.Event) -> None:
-        """Wait so many seconds, or until the event is set; raises Ended as soon as the peer has gone."""
+        """Wait so many seconds, or until the event is set; raises `Ended` when the peer leaves."""
         if isinstance(until, threading.Event):
             deadline = time.monotonic() + self.patience
             while not until.is_set() and time.monotonic() < deadline:
@@ -184,12 +188,12 @@ class Wire:
             self._watch(min(until, self.patience))
 
     def silence(self) -> NoReturn:
-        """Wait until the peer has gone, or patience is at its end."""
+        """Wait until the peer has left, or patience ends."""
         self._watch(self.patience)
         self.fin(unread=True)
 
     def black_hole(self) -> NoReturn:
-        """Discard what comes until the peer has gone, or patience is at its end."""
+        """Discard all that comes until the peer has left, or patience ends."""
         while self.receive():
             pass
         self.fin(unread=True)
@@ -209,13 +213,16 @@ class Wire:
         raise Ended("reset", "server")
 
     def fin(self, *, notify: bool = False, unread: bool = False) -> NoReturn:
-        """End with a FIN, after a TLS close_notify if ``notify``; ``unread``: more may be on its way here."""
+        """End with a FIN, behind a TLS close_notify if ``notify``.
+
+        ``unread``: bytes may still be on their way here, and are waited for.
+        """
         if notify and self._tls is not None:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
             self._send(self._outgoing.read())
         self._shut_writing()
-        # Closing a socket with unread bytes sends a RST, which would overtake the FIN.
+        # close() of a socket with unread bytes sends a RST, which would overtake the FIN.
         with contextlib.suppress(Ended):
             deadline = time.monotonic() + self.patience
             while self.wait(select.POLLIN, QUIET if unread else 0) and time.monotonic() < deadline:
@@ -223,7 +230,7 @@ class Wire:
         raise Ended("fin", "server")
 
     def fin_then_reset(self) -> NoReturn:
-        """End with a FIN, and with a RST after the peer has had it."""
+        """End with a FIN, and with a RST once the peer has had it."""
         self._shut_writing()
         self.wait(PEER_GONE, NOTICE)
         self.reset()
@@ -233,7 +240,7 @@ class Wire:
             self.sock.shutdown(socket.SHUT_WR)
 
     def _let_leave(self) -> None:
-        # A reset throws away what the kernel has not sent yet, which happens when the peer's window is full.
+        # A reset discards what the kernel has not sent yet, as when the window of the peer is full.
         deadline = time.monotonic() + min(1.0, self.patience)
         while _unsent(self.sock) and time.monotonic() < deadline:
             if self.wait(PEER_GONE, 0.001):
@@ -241,8 +248,8 @@ class Wire:
 
 
 def _unsent(sock: socket.socket) -> int:
-    """Bytes that the kernel could not send yet (SIOCOUTQNSD, Linux only; 0 elsewhere)."""
+    """Return how many bytes the kernel has not sent yet; 0 where only Linux would know."""
     if sys.platform != "linux":
         return 0
-    (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), 0x894B, b"\0" * 4))
+    (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, b"\0" * 4))
     return int(count)
