@@ -26,6 +26,7 @@ from resilient_requests.chat import (
     complete_chat,
     stream_chat,
 )
+from resilient_requests.diagnosis import InFlight, dump, dump_on
 from resilient_requests.exceptions import (
     Cancelled,
     ChatAPIError,
@@ -77,6 +78,7 @@ __all__ = [
     "Event",
     "EventStream",
     "Heartbeat",
+    "InFlight",
     "KeepAlivePolicy",
     "OriginStats",
     "PoolRotated",
@@ -100,6 +102,8 @@ __all__ = [
     "ToolCall",
     "Usage",
     "complete_chat",
+    "dump",
+    "dump_on",
     "is_transient",
     "iter_bytes",
     "iter_events",

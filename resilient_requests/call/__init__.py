@@ -30,9 +30,10 @@ from resilient_requests.call._events import (
 from resilient_requests.call._log import warn_certificates
 from resilient_requests.call._origin import Origin, up_to_authority
 from resilient_requests.call._process import Process
+from resilient_requests.call._reading import BodyReader
 from resilient_requests.call._scope import CancelScope
 from resilient_requests.call._timeouts import Limits, Timeouts, limits_of
-from resilient_requests.call._token import CallsInFlight, CancelToken
+from resilient_requests.call._token import CallsInFlight, CancelToken, Wakeable
 from resilient_requests.call._trace import CallTrace, Observer, Observers
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "AttemptRecord",
     "AttemptStarted",
     "AttemptSucceeded",
+    "BodyReader",
     "CallTrace",
     "CallsInFlight",
     "CancelScope",
@@ -62,6 +64,7 @@ __all__ = [
     "RetryScheduled",
     "StreamEnded",
     "Timeouts",
+    "Wakeable",
     "boot",
     "causes",
     "count_of",

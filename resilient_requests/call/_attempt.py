@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import threading
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -13,6 +15,8 @@ from resilient_requests.exceptions import StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from resilient_requests.call._reading import BodyReader
 
 __all__ = [
     "Attempt",
@@ -145,11 +149,14 @@ class Attempt:
     """
 
     __slots__ = (
+        "__weakref__",
         "_has_stalled",
         "_place",
+        "_reader",
         "_roots",
         "bytes_received",
         "bytes_sent",
+        "dialled_at",
         "early",
         "events_received",
         "fault",
@@ -171,6 +178,7 @@ class Attempt:
         "sent_at",
         "since",
         "status",
+        "thread",
         "token",
         "trace",
     )
@@ -190,7 +198,9 @@ class Attempt:
         self.must_dial = must_dial  # a retry never takes another pooled connection
         self.trace = trace
         self.since = token.boot()
+        self.thread = threading.get_ident()  # in which it, or the reading of its body, has begun
         self.phase = Phase.START
+        self.dialled_at: float | None = None  # boot time at which this step of a dial has begun
         self.lease: Lease | None = None
         self.reused = False
         self.idle_for: float | None = None
@@ -204,14 +214,14 @@ class Attempt:
         self.proxy_status: int | None = None
         self.fault: BaseException | None = None  # raised by the transport, as it was raised
         self.foreign: BaseException | None = None  # raised by the caller's code while we waited
-        # How the body comes, over all loops that read it: seconds since the attempt began. Kept where
-        # somebody wants to know.
+        # How the body comes, where somebody wants to know: seconds since the attempt began.
         self.first_byte: float | None = None
         self.first_event: float | None = None
         self.longest_gap = 0.0
         self.events_received = 0
         self.is_handed_out = False
         self._has_stalled = False
+        self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
         self._place: bool | None = None  # in a pool: None where none was asked for
         self._roots: frozenset[str] = frozenset()
 
@@ -230,6 +240,11 @@ class Attempt:
         """Go on to a phase."""
         assert phase in _NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
+
+    def dials(self, phase: Phase) -> None:
+        """Go on to a step of a dial: each has the whole connect limit."""
+        self.begin(phase)
+        self.dialled_at = self.token.boot()
 
     def waits_for_place(self) -> None:
         """A place of a pool is waited for."""
@@ -295,9 +310,10 @@ class Attempt:
         """A proxy has answered CONNECT."""
         self.proxy_status = status
 
-    def headed(self, status: int) -> None:
-        """The head of the response is there."""
+    def headed(self, status: int, reader: BodyReader) -> None:
+        """The head of the response is there, and what reads its body."""
         self.status = status
+        self._reader = weakref.ref(reader)
         self.heads()  # behind an interim answer all of it may have been there already
         self.begin(Phase.BODY)
 
@@ -334,6 +350,10 @@ class Attempt:
         """The response is handed out before the end of its body, which will be told."""
         self.is_handed_out = True
 
+    def read_by(self, reader: BodyReader) -> None:
+        """Another reader reads the body from now on, in this thread."""
+        self._reader, self.thread = weakref.ref(reader), threading.get_ident()
+
     def waited(self, silence: float) -> None:
         """No byte of the body has come for so long."""
         self.longest_gap = max(self.longest_gap, silence)
@@ -348,15 +368,11 @@ class Attempt:
         if self.first_event is None:
             self.first_event = self.age
 
-    @property
-    def hears_stalls(self) -> bool:
-        """Whether a silence is to be told while it lasts, which is done once."""
-        return not self._has_stalled and self.trace.hears_stalls
-
     def stalled(self, silence: float, idle_timeout: float) -> None:
-        """Nothing has come for a part of the limit."""
-        self._has_stalled = True
-        self.trace.stalled(self, silence, idle_timeout)
+        """Nothing has come for a part of the limit, which is told once."""
+        if not self._has_stalled:
+            self._has_stalled = True
+            self.trace.stalled(self, silence, idle_timeout)
 
     def stream_ended(self, error: BaseException | None, *, events: int, complete: bool) -> None:
         """The body of the response has ended. A silent or broken one implicates its generation."""
@@ -373,6 +389,11 @@ class Attempt:
     def age(self) -> float:
         """Seconds since the attempt began."""
         return self.token.boot() - self.since
+
+    @property
+    def reader(self) -> BodyReader | None:
+        """What reads the body of the response now; None before it, and where nobody can any more."""
+        return None if self._reader is None else self._reader()
 
     def errno_of(self, error: BaseException) -> int | None:
         """Return the system's error number behind an error of it, else behind the fault that was recorded.

@@ -10,7 +10,7 @@ import threading
 import uuid
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import requests
 
@@ -21,7 +21,10 @@ from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallsInFlight", "CancelToken", "shut_down"]
+__all__ = ["CallsInFlight", "CancelToken", "Wakeable", "shut_down"]
+
+LimitName = Literal["total", "scope"]
+_KNOBS: dict[LimitName, str] = {"total": "Timeouts.total", "scope": "the CancelScope's timeout"}
 
 # A sleeping machine stops the monotonic clock under a lock's timeout: look at boot time again this often.
 _LONGEST_NAP = 5.0
@@ -60,12 +63,32 @@ class End(enum.Enum):
     FORKED = "the call was begun in another process, before a fork: its connection is not ours"
 
 
+class Timed(Protocol):
+    """An attempt, by its beginning."""
+
+    since: float
+
+
 class CallsInFlight(weakref.WeakValueDictionary[int, "CancelToken"]):
     """The calls of one adapter that are being sent, or whose response has not ended; from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _OF_PROCESS[id(self)] = self
 
     def all(self) -> list[CancelToken]:
         """Return the calls; ``valuerefs`` copies atomically."""
         return [token for ref in self.valuerefs() if (token := ref()) is not None]
+
+    @staticmethod
+    def of_process() -> list[CancelToken]:
+        """Return the calls of all adapters, also of those that are gone and left a stream behind."""
+        held = [calls for ref in _OF_PROCESS.valuerefs() if (calls := ref()) is not None]
+        return [token for calls in held for token in calls.all()]
+
+
+# Weak: an adapter, or a call that has outlived it, keeps its own.
+_OF_PROCESS: weakref.WeakValueDictionary[int, CallsInFlight] = weakref.WeakValueDictionary()
 
 
 class CancelToken:
@@ -73,8 +96,15 @@ class CancelToken:
 
     Mutable state: the end, the socket that the call is blocked on and the alarm that it sleeps on,
     guarded by one re-entrant lock, since a signal handler or a ``__del__`` may cancel on the thread
-    that holds it. ``pid`` is asked of the system where it is None.
+    that holds it. ``pid`` is asked of the system where it is None. What a diagnosis asks takes no
+    lock: each is one value, as it is at that moment.
     """
+
+    _id: str | None = None
+    # Weak: an attempt refers to its token, and both are to be freed without the collector.
+    _attempt: weakref.ref[Timed] | None = None
+    _since: float | None = None  # boot time at which the first attempt began
+    _wakes_at: float | None = None  # boot time at which a sleep is over
 
     def __init__(
         self,
@@ -90,11 +120,10 @@ class CancelToken:
         self._lock = threading.RLock()
         self._pid = os.getpid() if pid is None else pid
         self.end: End | None = None  # what has ended it; not: whether a deadline has passed
-        self._id: str | None = None
         self._sock: Wakeable | None = None
         self._alarm: threading.Lock | None = None
         self._deadline = None if total is None else self.boot() + total
-        self._limit_name = "Timeouts.total"
+        self._limit_name: LimitName = "total"
         self._calls = calls
         self._is_sending = True
         if calls is not None:
@@ -119,9 +148,53 @@ class CancelToken:
     @property
     def id(self) -> str:
         """The name of the call in events; made when first asked for."""
-        if self._id is None:
-            self._id = uuid.uuid4().hex[:12]
-        return self._id
+        known: str | None = self._id
+        if known is None:
+            # Atomic: a diagnosis may ask in another thread, or in a signal handler in between.
+            known = vars(self).setdefault("_id", uuid.uuid4().hex[:12])
+        return known
+
+    # -- what a diagnosis asks --------------------------------------------------------------------
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether it was not begun before a fork: also where no at-fork hook has run."""
+        return self.end is not End.FORKED and self._pid == os.getpid()
+
+    @property
+    def attempt(self) -> object:
+        """The attempt that runs, or has run last; None where there is none any more."""
+        return None if self._attempt is None else self._attempt()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the first attempt began; 0 before."""
+        return 0.0 if self._since is None else self.boot() - self._since
+
+    @property
+    def watched(self) -> Wakeable | None:
+        """The socket that the call uses now."""
+        return self._sock
+
+    @property
+    def wakes_in(self) -> float | None:
+        """Seconds until the wait before another attempt is over; None where it does not wait."""
+        until = self._wakes_at
+        return None if until is None else max(until - self.boot(), 0.0)
+
+    @property
+    def limit_name(self) -> LimitName:
+        """What sets the deadline, where there is one."""
+        return self._limit_name
+
+    # -- what ends it, and what is woken then -----------------------------------------------------
+
+    def begin(self, attempt: Timed) -> None:
+        """An attempt of the call begins. Raises as `check`."""
+        self._attempt = weakref.ref(attempt)
+        if self._since is None:
+            self._since = attempt.since
+        self.check()
 
     def cancel(self) -> None:
         """End the call at once, from any thread or signal handler; its reader or sender raises `Cancelled`."""
@@ -139,7 +212,7 @@ class CancelToken:
             raise requests.ConnectionError(self.end.value)
         if self._deadline is not None and self.boot() >= self._deadline:
             raise DeadlineExceeded(
-                f"the call's total time is up ({self._limit_name} sets the limit)"
+                f"the call's total time is up ({_KNOBS[self._limit_name]} sets the limit)"
             )
 
     def remaining(self) -> float | None:
@@ -176,14 +249,17 @@ class CancelToken:
         alarm.acquire()
         with self._lock:
             self._alarm = alarm
-        until = self.boot() + seconds
-        self.check()
-        while (left := until - self.boot()) > 0:
-            # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
-            woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
+        self._wakes_at = until = self.boot() + seconds
+        try:
             self.check()
-            if woken:
-                break
+            while (left := until - self.boot()) > 0:
+                # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
+                woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
+                self.check()
+                if woken:
+                    break
+        finally:
+            self._wakes_at = None
 
     def disown(self) -> None:
         """In a forked child: the connection is the parent's; reading it here would take the parent's bytes."""
@@ -217,6 +293,7 @@ class CancelToken:
     def succeed(self, earlier: CancelToken) -> None:
         """Go on in place of an earlier call: under its name, in its scopes, to its deadline, ended if it was."""
         self._id = earlier.id
+        self._attempt, self._since = earlier._attempt, earlier._since
         self._end_by(earlier._deadline, earlier._limit_name)
         for scope in earlier._scopes:
             if scope not in self._scopes:
@@ -225,12 +302,12 @@ class CancelToken:
 
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
-        self._end_by(scope.take_in(self), "the CancelScope's timeout")
+        self._end_by(scope.take_in(self), "scope")
         # After joining, so that a cancel in between is seen either here or by the scope.
         if scope.is_cancelled:
             self.end = self.end or End.CANCELLED
 
-    def _end_by(self, deadline: float | None, name: str) -> None:
+    def _end_by(self, deadline: float | None, name: LimitName) -> None:
         if deadline is not None and (self._deadline is None or deadline < self._deadline):
             self._deadline, self._limit_name = deadline, name
 

@@ -93,12 +93,14 @@ class Reader:
         hears_stalls = wants_timings = False
         if attempt is not None:
             idle_timeout = attempt.limits.idle if idle_timeout is None else idle_timeout
-            hears_stalls = attempt.hears_stalls
+            hears_stalls = attempt.trace.hears_stalls
             wants_timings = attempt.trace.wants_timings
         self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
         # A shorter timeout first tells of a silence while it lasts.
         self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
         self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
+        if attempt is not None:
+            attempt.read_by(self)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -341,6 +343,15 @@ class Reader:
     def attempt(self) -> Attempt | None:
         """The attempt that brought the response; None where it has no socket."""
         return self._attempt
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread is inside of a read."""
+        return self._is_reading
+
+    def limit_in(self, silence: float) -> tuple[str, float] | None:
+        """Return the limit that comes first where nothing has come for so long, and in how many seconds."""
+        return self.clocks.limit_in(silence, self._idle_limit())
 
     @property
     def is_open(self) -> bool:

@@ -162,7 +162,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt, dial = self._attempt, super()._new_conn
         if attempt is None:
             return self._leave_dial_to(dial)
-        attempt.begin(Phase.CONNECT)
+        attempt.dials(Phase.CONNECT)
         is_ours = is_ours_to_dial(dial)
         if is_ours:
             sock = self._dial(attempt)
@@ -177,7 +177,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             except BaseException:  # cancelled at this moment: nobody else knows the socket
                 sock.close()
                 raise
-        attempt.begin(Phase.HANDSHAKE)
+        attempt.dials(Phase.HANDSHAKE)
         self.dialled = self._keeper.clock()
         return sock
 

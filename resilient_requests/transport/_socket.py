@@ -118,6 +118,16 @@ class SocketReader(io.RawIOBase):
             self.has_ended = True
         return data
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread waits in a read."""
+        return self._is_waiting
+
+    def limit_in(self, silence: float) -> tuple[str, float] | None:
+        """Return the limit of a read, and in how many seconds it ends one that has waited so long; None: no limit."""
+        limit = self.limit if self.theirs is UNSET else self.theirs
+        return None if limit is None else ("idle", limit - silence)
+
     def take_theirs(self) -> float | _Unset | None:
         """Return the timeout that somebody else has set since this was asked last; the caller obeys it then."""
         if (current := self._sock.gettimeout()) != self._armed:
