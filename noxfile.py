@@ -94,6 +94,27 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def packages(session: nox.Session) -> None:
+    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md instead."""
+    session.install("--requirement", "tests/packages/requirements.txt", "--editable", ".")
+    if "--page" in session.posargs:
+        with session.chdir("tests"):
+            session.run("python", "-m", "packages", "--page", "../docs/packages.md")
+        return
+    session.run(
+        "pytest", "--config-file", "tests/packages/pytest.ini", "tests/packages", *session.posargs
+    )
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Run the own tests of other packages with ours mounted everywhere; ``-- --all`` for all of them."""
+    session.install("--requirement", "tests/packages/suites/requirements.txt", "--editable", ".")
+    with session.chdir("tests"):
+        session.run("python", "-m", "packages.suites", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
     install(session, "test")

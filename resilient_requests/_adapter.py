@@ -20,6 +20,7 @@ from resilient_requests.call import (
     Observers,
     Origin,
     Timeouts,
+    as_urllib3,
     count_of,
     current_attempt,
     is_on,
@@ -358,7 +359,7 @@ class ResilientAdapter(TransportAdapter):
         token = self._begin_call(request)
         # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a
         # reused socket before it sends, and each change of a socket's timeout is a system call.
-        sent_timeout = (limits.write, limits.response) if timeout is None else timeout
+        given = (limits.write, limits.response) if timeout is None else as_urllib3(timeout)
         sender = Sender(
             self._retry_policy, self._observed, self._budgets, self._send_once, self._sleep
         )
@@ -370,7 +371,7 @@ class ResilientAdapter(TransportAdapter):
             limits=limits,
             stream=stream,
             kwargs={
-                "timeout": sent_timeout,
+                "timeout": given,
                 "verify": verification(verify),
                 "cert": cert,
                 "proxies": proxies,
@@ -463,5 +464,5 @@ def _tcp_from(given: object) -> TCPKeepAlive | None:
         return given
     kind = type(given).__name__
     raise TypeError(
-        f"tcp_keepalive must be a TCPKeepAlive, or None to leave sockets alone, not {kind}"
+        f"tcp_keepalive must be a TCPKeepAlive(), or None to leave sockets alone, not {kind}"
     )

@@ -14,7 +14,6 @@ __all__ = [
     "flag",
     "instance",
     "items",
-    "names",
     "number",
     "patience",
     "statuses",
@@ -104,11 +103,3 @@ def statuses(name: str, value: object) -> frozenset[int]:
     if codes and max(codes) > 999:  # http.client takes any three digits
         raise ValueError(f"{name} must be HTTP status codes, not {max(codes)}")
     return codes
-
-
-def names(name: str, value: object) -> frozenset[str]:
-    """Return ``value``, a collection of str, as a frozenset. Raises TypeError naming the parameter."""
-    found = frozenset(items(name, value))
-    for each in found:
-        instance(f"{name} (an item)", each, str)
-    return found

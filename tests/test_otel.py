@@ -285,7 +285,7 @@ with FaultServer(respond(b"ok"), reset()) as server, requests.Session() as sessi
 
 @pytest.mark.slow
 def test_the_prometheus_recipe_counts_what_happens() -> None:
-    """As it stands in the documentation; in a process of its own, since the registry is a global one."""
+    """It runs in a process of its own, since the registry is a global one."""
     pytest.importorskip("prometheus_client")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", recipe() + CHECK],

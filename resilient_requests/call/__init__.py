@@ -4,16 +4,10 @@ A `CancelToken` is the call itself, as scopes, deadlines and shutdown end it; an
 try, written down where things happen; a `CallTrace` tells observers and the log.
 """
 
-from resilient_requests.call._attempt import (
-    Attempt,
-    AttemptRecord,
-    Lease,
-    Phase,
-    current_attempt,
-    current_operation,
-)
-from resilient_requests.call._causes import causes, describe, errno_in, errno_of
+from resilient_requests.call._attempt import Attempt, Lease
+from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
 from resilient_requests.call._clock import Clock, Instant, boot, now
+from resilient_requests.call._current import current_attempt, current_operation
 from resilient_requests.call._environment import count_of, is_on, seconds_of
 from resilient_requests.call._events import (
     AttemptFailed,
@@ -29,10 +23,12 @@ from resilient_requests.call._events import (
 )
 from resilient_requests.call._log import warn_certificates
 from resilient_requests.call._origin import Origin, up_to_authority
+from resilient_requests.call._phase import Phase
 from resilient_requests.call._process import Process
 from resilient_requests.call._reading import BodyReader
+from resilient_requests.call._record import AttemptRecord
 from resilient_requests.call._scope import CancelScope
-from resilient_requests.call._timeouts import Limits, Timeouts, limits_of
+from resilient_requests.call._timeouts import Limits, Timeouts, as_urllib3, limits_of
 from resilient_requests.call._token import CallsInFlight, CancelToken, Wakeable
 from resilient_requests.call._trace import CallTrace, Observer, Observers
 
@@ -65,6 +61,7 @@ __all__ = [
     "StreamEnded",
     "Timeouts",
     "Wakeable",
+    "as_urllib3",
     "boot",
     "causes",
     "count_of",
@@ -73,6 +70,7 @@ __all__ = [
     "describe",
     "errno_in",
     "errno_of",
+    "foreign_in",
     "is_on",
     "limits_of",
     "now",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 import weakref
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests.call import _causes
+from resilient_requests.call._phase import NEXT, Phase
+from resilient_requests.call._record import AttemptRecord
 from resilient_requests.call._timeouts import Limits
 from resilient_requests.call._token import CancelToken
 from resilient_requests.exceptions import StreamBroken, StreamIdle
@@ -18,68 +18,7 @@ if TYPE_CHECKING:
 
     from resilient_requests.call._reading import BodyReader
 
-__all__ = [
-    "Attempt",
-    "AttemptRecord",
-    "Lease",
-    "Phase",
-    "Trace",
-    "current_attempt",
-    "current_operation",
-]
-
-
-class Phase(str, enum.Enum):
-    """How far an attempt came."""
-
-    START = "start"  # no connection of ours was asked for: a mock answered, or another pool
-    CONNECT = "connect"
-    HANDSHAKE = "handshake"  # TLS, or CONNECT at a proxy
-    SEND = "send"
-    WAIT = "wait"  # the request is out, no byte of the response has come
-    HEAD = "head"
-    BODY = "body"
-
-    # Python 3.11 changed how a mixed-in Enum formats; messages and logs must not depend on it.
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
-
-
-_NEXT: dict[Phase, frozenset[Phase]] = {
-    Phase.START: frozenset({Phase.CONNECT, Phase.SEND}),  # SEND: on a connection from the pool
-    Phase.CONNECT: frozenset({Phase.CONNECT, Phase.HANDSHAKE}),
-    # CONNECT: urllib3 dials anew for each step of a proxy's tunnel that has failed.
-    Phase.HANDSHAKE: frozenset({Phase.HANDSHAKE, Phase.CONNECT, Phase.SEND}),
-    # CONNECT: http.client opens a closed connection inside send(). HEAD: an early answer.
-    Phase.SEND: frozenset({Phase.SEND, Phase.CONNECT, Phase.WAIT, Phase.HEAD}),
-    Phase.WAIT: frozenset({Phase.WAIT, Phase.HEAD}),
-    Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: behind an interim answer
-    Phase.BODY: frozenset(),
-}
-
-
-class AttemptRecord(NamedTuple):
-    """What one attempt of a call did: an item of ``error.attempts``; immutable, pickles.
-
-    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for
-    ``idle_for`` seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP
-    status (None without one); ``error`` is text, the class and the errno's name, never the
-    exception, which would keep frames and prompts alive; ``elapsed`` seconds; ``stopped_by`` says
-    why no further attempt followed ("not replayable", "policy", "budget", "deadline", "cancelled",
-    "shut down", "exhausted"; None where one did follow, or on success). A tuple, because each call
-    makes one, and a frozen dataclass takes four times as long.
-    """
-
-    number: int
-    reused: bool
-    idle_for: float | None
-    phase: str
-    bytes_sent: int
-    bytes_received: int
-    status: int | None
-    error: str | None
-    elapsed: float
-    stopped_by: str | None = None
+__all__ = ["Attempt", "Lease", "Trace"]
 
 
 class Lease(Protocol):
@@ -151,6 +90,7 @@ class Attempt:
     __slots__ = (
         "__weakref__",
         "_has_stalled",
+        "_is_ours",
         "_place",
         "_reader",
         "_roots",
@@ -214,7 +154,8 @@ class Attempt:
         self.proxy_status: int | None = None
         self.fault: BaseException | None = None  # raised by the transport, as it was raised
         self.foreign: BaseException | None = None  # raised by the caller's code while we waited
-        # How the body comes, where somebody wants to know: seconds since the attempt began.
+        # How the body comes, over all loops that read it: seconds since the attempt began. Kept where
+        # somebody wants to know.
         self.first_byte: float | None = None
         self.first_event: float | None = None
         self.longest_gap = 0.0
@@ -223,6 +164,7 @@ class Attempt:
         self._has_stalled = False
         self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
         self._place: bool | None = None  # in a pool: None where none was asked for
+        self._is_ours = False  # a pool of ours sends it
         self._roots: frozenset[str] = frozenset()
 
     @classmethod
@@ -232,13 +174,14 @@ class Attempt:
         token.sent()
         attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
         attempt.phase = phase
+        attempt.has_pool()
         return attempt
 
     # -- what the transport tells -----------------------------------------------------------------
 
     def begin(self, phase: Phase) -> None:
         """Go on to a phase."""
-        assert phase in _NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
+        assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
 
     def dials(self, phase: Phase) -> None:
@@ -246,9 +189,13 @@ class Attempt:
         self.begin(phase)
         self.dialled_at = self.token.boot()
 
+    def has_pool(self) -> None:
+        """A pool of ours is about to send it."""
+        self._is_ours = True
+
     def waits_for_place(self) -> None:
-        """A place of a pool is waited for."""
-        self._place = False
+        """A place of a pool of ours is waited for."""
+        self._is_ours, self._place = True, False
 
     def has_place(self) -> None:
         """A place of a pool is there."""
@@ -323,12 +270,20 @@ class Attempt:
         self._roots |= {name.partition(".")[0] for name in modules}
 
     def failed(self, error: BaseException) -> None:
-        """Note what ended a step of the transport: its own failure, or an exception of the caller's code."""
+        """Note what ended a step of the transport: its own failure, or the caller's exception."""
         foreign = _causes.foreign_in(error, self._roots)
         if foreign is None:
             self.fault = error
-        else:
+        elif self.foreign is None:
             self.foreign = foreign
+
+    def left_with(self, error: BaseException) -> None:
+        """Look for an exception of the caller's behind an error, which may come up between steps.
+
+        Not where another package's pool has sent it, whose errors are raised in its own modules.
+        """
+        if self.foreign is None and self._is_ours:
+            self.foreign = _causes.foreign_in(error, self._roots)
 
     def send_broke(self, error: BaseException) -> None:
         """A send call failed: the tail of the request was never handed to the kernel."""
@@ -368,11 +323,15 @@ class Attempt:
         if self.first_event is None:
             self.first_event = self.age
 
+    @property
+    def hears_stalls(self) -> bool:
+        """Whether a silence is to be told while it lasts, which is done once."""
+        return not self._has_stalled and self.trace.hears_stalls
+
     def stalled(self, silence: float, idle_timeout: float) -> None:
-        """Nothing has come for a part of the limit, which is told once."""
-        if not self._has_stalled:
-            self._has_stalled = True
-            self.trace.stalled(self, silence, idle_timeout)
+        """Nothing has come for a part of the limit."""
+        self._has_stalled = True
+        self.trace.stalled(self, silence, idle_timeout)
 
     def stream_ended(self, error: BaseException | None, *, events: int, complete: bool) -> None:
         """The body of the response has ended. A silent or broken one implicates its generation."""
@@ -421,50 +380,3 @@ class Attempt:
             error,
             self.age,
         )
-
-
-# One variable for both: where an attempt runs, a request that its body iterator sends is an operation of its own.
-_CURRENT: ContextVar[object] = ContextVar("resilient_requests_current", default=None)
-
-
-class _Inside:
-    """Inside, this is the current one of this thread (or greenlet)."""
-
-    __slots__ = ("_current", "_outer")
-
-    def __init__(self, current: object) -> None:
-        self._current = current
-
-    def __enter__(self) -> None:
-        # A body iterator may send a request of its own in the middle of ours: restore, do not clear.
-        self._outer = _CURRENT.get()
-        _CURRENT.set(self._current)
-
-    def __exit__(self, *exc_info: object) -> None:
-        _CURRENT.set(self._outer)
-
-
-class current_attempt(_Inside):  # noqa: N801  # reads as a statement: ``with current_attempt(attempt)``
-    """Make ``attempt`` the one that pools hand to their connections.
-
-    urllib3 calls pools with arguments of its own, between us and them: hence a context variable.
-    """
-
-    __slots__ = ()
-
-    @staticmethod
-    def get() -> Attempt | None:
-        """Return it; None where no adapter of ours sends."""
-        current = _CURRENT.get()
-        return current if isinstance(current, Attempt) else None
-
-
-class current_operation(_Inside):  # noqa: N801  # as above
-    """Have sends join an operation; between it and them is requests' session, with arguments of its own."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def get() -> object:
-        """Return it, or the attempt that runs inside of it; None where there is neither."""
-        return _CURRENT.get()

@@ -7,10 +7,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from resilient_requests.exceptions import StreamIdle
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in"]
+__all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in", "name_of"]
 
 # What a socket without a timeout of its own says when there is nothing to do.
 _SILENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
@@ -22,6 +24,7 @@ _TRANSPORT = frozenset(
         "_socket",
         "_ssl",
         "asyncio",
+        "encodings",
         "eventlet",
         "gevent",
         "http",
@@ -74,30 +77,37 @@ def describe(error: BaseException, number: int | None = None) -> str:
     ``number``: the errno, where it is known already.
     """
     number = number or errno_of(error)
-    name = type(error).__name__
+    name = name_of(error)
     return name if number is None else f"{name}({errno.errorcode.get(number, number)})"
+
+
+def name_of(error: BaseException) -> str:
+    """Return the class of an exception as documentation names it."""
+    # In requests' own loops it is of a class that is more besides.
+    return StreamIdle.__name__ if isinstance(error, StreamIdle) else type(error).__name__
 
 
 def foreign_in(error: BaseException, roots: frozenset[str] = frozenset()) -> BaseException | None:
     """Return the exception in a chain that is not the transport's but the caller's own; None without one.
 
-    The caller's are a signal handler's, a greenlet's timeout, a trace function's: they come up inside
-    a wait of ours, and urllib3 wraps those that look like a socket's. ``roots``: further packages
-    whose errors are the transport's.
+    The caller's are a signal handler's, a greenlet's timeout, a trace function's. They come up
+    inside a wait of ours, and urllib3 wraps those that look like a socket's. ``roots``: further
+    packages whose errors are the transport's.
     """
     known = _TRANSPORT | roots
-    return next((each for each in causes(error) if _is_foreign(each, known)), None)
+    # An OSError alone is wrapped. Other causes are of other packages, such as a decoder's.
+    candidates = (each for each in causes(error) if each is error or isinstance(each, OSError))
+    return next((each for each in candidates if _is_foreign(each, known)), None)
 
 
 def _is_foreign(error: BaseException, known: frozenset[str]) -> bool:
     kind = type(error)
     root = kind.__module__.partition(".")[0]
-    if root != "builtins":
+    if root not in ("builtins", "requests"):
         return root not in known
-    if isinstance(error, TimeoutError):
-        # A signal handler raises it too: it is the transport's only where the transport raised it.
-        return not _is_raised_in(error, known)
-    return not isinstance(error, (OSError, EOFError, ValueError))
+    # A signal handler raises these too: they are the transport's only where that has raised them.
+    is_common = isinstance(error, (OSError, EOFError, ValueError))
+    return not is_common or not _is_raised_in(error, known)
 
 
 def _is_raised_in(error: BaseException, known: frozenset[str]) -> bool:

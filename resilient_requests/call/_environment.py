@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests import _checks
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["count_of", "is_on", "seconds_of"]
 
 _PREFIX = "RESILIENT_REQUESTS_"
-_T = TypeVar("_T", int, float)
+_ON = ("1", "true", "yes", "on")
+_OFF = ("0", "false", "no", "off")
+_T = TypeVar("_T")
 
 
 def is_on(name: str) -> bool:
-    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on."""
-    return _read(name, ("0", "1").index, 0) == 1
+    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; off for a bad value."""
+    return _read(name, _switch, False)
 
 
 def seconds_of(name: str, default: float) -> float:
@@ -40,7 +43,16 @@ def _read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
         return parse(text)
     except ValueError:
         warn_bad_environment(_PREFIX + name, default)
+        # An operator who has no log must not believe that it worked. The value may be a secret.
+        message = f"{_PREFIX}{name} has an unusable value: using {default}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
         return default
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in (*_ON, *_OFF):
+        raise ValueError
+    return text.lower() in _ON
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import urllib3
 
 from resilient_requests import _checks
 
-__all__ = ["Limits", "Timeouts", "limits_of"]
+__all__ = ["Limits", "Timeouts", "as_urllib3", "limits_of"]
 
 _UNSET = urllib3.Timeout.DEFAULT_TIMEOUT
 
@@ -75,6 +76,25 @@ def limits_of(timeouts: Timeouts, timeout: Any) -> Limits:
         )
     read = _seconds("timeout (read)", timeout[1], None)
     return Limits(connect=connect, write=timeouts.write, response=read, idle=read)
+
+
+def as_urllib3(timeout: Any) -> Any:
+    """Return a ``timeout=`` that `limits_of` has taken, with numbers that a socket takes.
+
+    A number of Decimal, of Fraction or of numpy is none to it. All else is returned as it is.
+    """
+    if isinstance(timeout, tuple):
+        return tuple(map(_plain, timeout))
+    if isinstance(timeout, urllib3.Timeout):
+        given = (timeout.total, timeout._connect, timeout._read)
+        plain = tuple(map(_plain, given))
+        return timeout if all(map(operator.is_, plain, given)) else urllib3.Timeout(*plain)
+    return _plain(timeout)
+
+
+def _plain(value: Any) -> Any:
+    is_taken = value is None or value is _UNSET or isinstance(value, (int, float))
+    return value if is_taken else float(value)
 
 
 def _limits_of_urllib3(timeouts: Timeouts, timeout: urllib3.Timeout) -> Limits:

@@ -18,7 +18,8 @@ from resilient_requests.call._events import (
 )
 
 if TYPE_CHECKING:
-    from resilient_requests.call._attempt import Attempt, AttemptRecord
+    from resilient_requests.call._attempt import Attempt
+    from resilient_requests.call._record import AttemptRecord
 
 __all__ = ["CallTrace", "Observer", "Observers"]
 
@@ -147,7 +148,7 @@ class CallTrace:
                     first_event=attempt.first_event,
                     longest_gap=attempt.longest_gap,
                     complete=complete,
-                    error=None if error is None else type(error).__name__,
+                    error=None if error is None else _causes.name_of(error),
                 )
             )
 

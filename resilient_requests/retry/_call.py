@@ -182,8 +182,9 @@ class RetryingCall:
     def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
         """Note a failed attempt and what it teaches; return the error to raise."""
         self._token.release()
-        ended = self._ended(error)
-        raised = ended or attempt.foreign or error
+        attempt.left_with(error)
+        ended = None if attempt.foreign is not None else self._ended(error)
+        raised = attempt.foreign or ended or error
         number = attempt.errno_of(raised)
         self._count.add(attempt.record(describe(raised, number)))
         if ended is None:

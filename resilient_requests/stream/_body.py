@@ -16,7 +16,7 @@ from resilient_requests.exceptions import Cancelled
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.stream._framing import ChunkFraming, CloseFraming, LengthFraming
 from resilient_requests.stream._unread import Unread
-from resilient_requests.transport import RawResponse, SocketReader, is_bodiless
+from resilient_requests.transport import RawResponse, SocketReader, is_bodiless, timed
 
 if TYPE_CHECKING:
     from resilient_requests.stream._framing import Framing
@@ -193,43 +193,47 @@ class SocketBody(Body):
         self._size = _SMALL
 
     def _next(self, *, joined: bool) -> bytes | None:
-        if self.state is not BodyState.OPEN:
+        if self._is_over():
             return self._when_over()
-        if self._exchange.fp is None:  # closed, and not through us
+        if self._pieces or self._coding.has_more:
+            # Nothing is read from the socket, which would tell that the call was ended.
             self.socket.attempt.token.check()
-            self._end(BodyState.CLOSED)
-            self._give_up()
-            return self._when_over()
-        if self._is_coded and self._coding.has_more:
-            self.socket.attempt.token.check()
+        if self._coding.has_more:
             return self._coding.decode(b"") or None
-        framing, pieces = self._framing, self._pieces
-        if not pieces:
-            if framing.is_over or framing.fault is not None:
-                return self._finish()
-            data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
-            if not data:
-                return self._finish()
-            # A stream of small events needs no large buffer, a burst does.
-            self._size = _LARGE if len(data) >= self._size else _SMALL
-            found = framing.feed(data)
-            if len(found) > 1:
-                pieces.extend([b"".join(found)] if joined else found)
-            piece = found[0] if len(found) == 1 else b""
-        else:
-            piece = b""
-        if pieces:
-            piece = pieces.popleft()
+        if not self._pieces and not self._receive(joined=joined):
+            return self._finish()
+        piece = self._pieces.popleft() if self._pieces else b""
         content = self._coding.decode(piece) if self._is_coded else piece
-        if framing.is_over and not pieces:
-            # Not one read later: the end may be all that follows, and a caller who stops here has a whole
-            # response. Where the coding is not whole an error follows, and the content comes first.
-            if not self._is_coded or self._coding.is_whole(framed=True):
-                self._finish()
+        # Not one read later: the end may be all that follows, and a caller who stops here has a whole
+        # response. Where the coding is not whole an error follows, and the content comes first.
+        if self._framing.is_over and not self._pieces and self._is_whole():
+            self._finish()
         if content:
             self._has_begun = True
             return content
         return b"" if self._has_ended() else None
+
+    def _is_over(self) -> bool:
+        if self._exchange.fp is None and self.state is BodyState.OPEN:  # closed, and not through us
+            self.socket.attempt.token.check()
+            self._end(BodyState.CLOSED)
+            self._give_up()
+        return self.state is not BodyState.OPEN
+
+    def _is_whole(self) -> bool:
+        return not self._is_coded or self._coding.is_whole(framed=self._framing.is_framed)
+
+    def _receive(self, *, joined: bool) -> bool:
+        """Read once, and take the framing off; False where nothing follows."""
+        framing = self._framing
+        if framing.is_over or framing.fault is not None:
+            return False
+        data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
+        # A stream of small events needs no large buffer, a burst does.
+        self._size = _LARGE if len(data) >= self._size else _SMALL
+        found = framing.feed(data)
+        self._pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
+        return bool(data)
 
     def _has_ended(self) -> bool:
         return self.state is BodyState.ENDED
@@ -248,7 +252,7 @@ class SocketBody(Body):
             raise urllib3.exceptions.ProtocolError(str(framing.fault)) from framing.fault
         if not framing.may_end:
             raise http.client.IncompleteRead(b"", framing.left)
-        if self._is_coded and not self._coding.is_whole(framed=framing.is_framed):
+        if not self._is_whole():
             raise http.client.IncompleteRead(b"")
         self.state = BodyState.ENDED
         if framing.surplus:
@@ -355,7 +359,7 @@ def _body_of(raw: Any) -> Body:
 
 def _adopt(sock: Any) -> SocketReader:
     """Return the reader for the socket of another adapter's response, under that socket's timeout."""
-    idle = sock.gettimeout()
+    idle = timed(sock).gettimeout()
     attempt = Attempt.unobserved(idle, Phase.BODY)
     reader = SocketReader(sock, attempt, idle)
     reader.begin_body(idle, ends_with_connection=False)

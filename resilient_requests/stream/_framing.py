@@ -87,10 +87,9 @@ class _Due(enum.Enum):
 
 
 class ChunkFraming:
-    """A body in chunks (RFC 9112 7.1). ``left``: the bytes still to come of a chunk that was begun."""
+    """A body in chunks (RFC 9112 7.1); at first ``left`` bytes of one are still to come."""
 
     is_framed = True
-    left: int | None = None
 
     def __init__(self, left: int = 0) -> None:
         self.is_over = self.may_end = False
@@ -101,8 +100,13 @@ class ChunkFraming:
         self._left = left
         self._due = _Due.DATA_END if left else _Due.SIZE
 
+    @property
+    def left(self) -> int | None:
+        """The bytes still to come of the chunk that has begun; None between two."""
+        return self._left or None
+
     # In one piece, because a call for each line would cost as much as all else for a stream of small chunks.
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:  # noqa: C901, PLR0912
         """Return the content of all chunks in ``data``; at the first malformed line it ends with a ``fault``."""
         size = len(data)
         if self._left > size:

@@ -41,6 +41,10 @@ class Loop:
     items that are decoded one by one (None: they stay bytes).
     """
 
+    # An exception of a signal handler may leave the constructor, and then this is finalized.
+    _closes = False
+    _reader: Reader | None = None
+
     def __init__(
         self,
         response: LoopedResponse,
@@ -55,7 +59,6 @@ class Loop:
         self._encoding = encoding
         self._closes = closes
         self._whole_chunks = whole_chunks
-        self._reader: Reader | None = None
 
     def __iter__(self) -> Self:
         return self

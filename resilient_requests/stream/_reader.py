@@ -93,7 +93,7 @@ class Reader:
         hears_stalls = wants_timings = False
         if attempt is not None:
             idle_timeout = attempt.limits.idle if idle_timeout is None else idle_timeout
-            hears_stalls = attempt.trace.hears_stalls
+            hears_stalls = attempt.hears_stalls
             wants_timings = attempt.trace.wants_timings
         self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
         # A shorter timeout first tells of a silence while it lasts.
@@ -273,11 +273,13 @@ class Reader:
         return self._error
 
     def _translated(self, error: Exception) -> BaseException:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.left_with(error)
+            if attempt.foreign is not None:
+                return attempt.foreign  # the caller's own, such as a signal handler's
         if (ended := self._ended()) is not None:
             return ended
-        attempt = self._attempt
-        if attempt is not None and attempt.foreign is not None:
-            return attempt.foreign  # the caller's own, such as a signal handler's
         facts = self.facts()
         if isinstance(error, _NoEvent):
             return StreamIdle(clock="events", idle_timeout=self.clocks.event, **facts)
@@ -299,9 +301,7 @@ class Reader:
 
     def _broken(self, error: Exception, facts: dict[str, Any]) -> StreamBroken:
         if self._legacy:
-            if not isinstance(error, urllib3.exceptions.ProtocolError):
-                error = urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)
-            return StreamBroken(error, **facts)
+            return StreamBroken(_as_urllib3(error, self.bytes_received), **facts)
         received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
         if isinstance(error.__cause__, ChunkedError):
             why = f"the framing of the body is malformed after {received} of it: {error.__cause__}"
@@ -412,3 +412,14 @@ class Reader:
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
         if self._attempt is not None and self._attempt.is_handed_out:
             self._attempt.stream_ended(error, events=self.events_received, complete=complete)
+
+
+def _as_urllib3(error: Exception, received: int) -> urllib3.exceptions.ProtocolError:
+    """Return what urllib3 makes of a cut body: code that resumes downloads looks at its words."""
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return error
+    if isinstance(error, http.client.IncompleteRead):
+        if error.expected is None:
+            return urllib3.exceptions.ProtocolError("Response ended prematurely")
+        error = urllib3.exceptions.IncompleteRead(received, error.expected)
+    return urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)

@@ -86,13 +86,19 @@ class SSEDecoder:
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Return the events that ``data`` completes. Raises `EventTooLarge`."""
         is_between = not (self._size or self._line or self._swallow_lf)
-        if is_between and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
+        is_one_line = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2
+        if (
+            is_between
+            and is_one_line
+            and data[-1] == _LF
+            and b"\r" not in data
+            and len(data) <= self._max
+        ):
             # One event with one line of data, which is how most arrive.
-            if data[-1] == _LF and b"\r" not in data and len(data) <= self._max:
-                self._at_start = False
-                text = data[6:-2].decode("utf-8", "replace")
-                # Past the named tuple's own constructor, which is Python.
-                return [_new(ServerSentEvent, ("message", text, self.last_event_id, None))]
+            self._at_start = False
+            text = data[6:-2].decode("utf-8", "replace")
+            # Past the named tuple's own constructor, which is Python.
+            return [_new(ServerSentEvent, ("message", text, self.last_event_id, None))]
         if self._swallow_lf and data:
             # A CR has ended the line at once; an LF right behind it belongs to it.
             data, self._swallow_lf = data.removeprefix(b"\n"), False

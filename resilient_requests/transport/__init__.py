@@ -18,6 +18,7 @@ from resilient_requests.transport.dial import (
     TLSContexts,
     Try,
     socket_options,
+    timed,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "is_bodiless",
     "parse_hint",
     "socket_options",
+    "timed",
     "verification",
     "warm",
 ]

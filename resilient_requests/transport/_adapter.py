@@ -13,7 +13,7 @@ import urllib3
 from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection
 
-from resilient_requests.call import Origin, up_to_authority
+from resilient_requests.call import Origin, current_attempt, up_to_authority
 from resilient_requests.transport._pool import RecyclingPool, recycle
 from resilient_requests.transport.dial import TCPKeepAlive, own, socket_options
 
@@ -123,10 +123,20 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> HTTPConnectionPool:
-        """Return the pool for a request, from a look-up by the facts that decide it where they were seen before."""
+        """Return the pool for a request."""
         if self._is_disabled or not self._has_stock_keys:
-            return super().get_connection_with_tls_context(request, verify, proxies, cert)
-        verify = verification(verify)
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        else:
+            pool = self._look_up(request, verification(verify), proxies, cert)
+        attempt = current_attempt.get()
+        if attempt is not None and isinstance(pool, RecyclingPool):
+            attempt.has_pool()
+        return pool
+
+    def _look_up(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any, cert: Any
+    ) -> HTTPConnectionPool:
+        """Return the pool by the facts that decide it, where they were seen before."""
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
         key = (up_to_authority(url), proxy, verify, cert)

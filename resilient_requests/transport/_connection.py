@@ -13,7 +13,7 @@ import urllib3.exceptions
 import urllib3.util.connection
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import Attempt, Phase
+from resilient_requests.call import Attempt, Phase, foreign_in
 from resilient_requests.transport._keepalive import parse_hint
 from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
@@ -28,6 +28,7 @@ from resilient_requests.transport.dial import (
     is_watched,
     resolve,
     set_own,
+    timed,
 )
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             return False
         try:
             return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if foreign_in(error) is not None:
+                raise
             return False
 
     def pause(self, now: Instant) -> str | None:
@@ -144,6 +147,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         try:
             self.timeout = attempt.token.clip(attempt.limits.connect)
             super().connect()
+            timed(self.sock)
             if self._twin is not None:
                 attempt.token.watch(self.sock)
             attempt.token.check()
@@ -164,6 +168,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             return self._leave_dial_to(dial)
         attempt.dials(Phase.CONNECT)
         is_ours = is_ours_to_dial(dial)
+        # All of these are replaced: what another package raises there is an error of the dial.
+        attempt.trusts(socket.socket, socket.socket.connect, socket.getaddrinfo)
         if is_ours:
             sock = self._dial(attempt)
         else:

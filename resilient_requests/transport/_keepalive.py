@@ -10,7 +10,7 @@ from resilient_requests import _checks
 __all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint", "window_of"]
 
 _TIMEOUT = re.compile(
-    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9}(?:\.\d{1,9})?)\"?\s*(?:$|[,;])", re.IGNORECASE
+    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
 )
 
 # Below half a second a window costs more dials than it saves calls, whatever the path does.
@@ -20,10 +20,14 @@ _WELL_BELOW = 0.9
 _DOUBLES_EVERY = 60.0
 
 
+# A hint without a limit in its digits would be infinite, which JSON cannot say.
+_MOST_SECONDS = 1e9
+
+
 def parse_hint(value: str | None) -> float | None:
     """Return the seconds of ``timeout=`` in a ``Keep-Alive`` header; None where there is none or it is malformed."""
     match = _TIMEOUT.search(value) if value else None
-    return float(match[1]) if match else None
+    return min(float(match[1]), _MOST_SECONDS) if match else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ __all__ = ["RawResponse", "is_bodiless"]
 _HEAD_SIZE = 16 * 1024
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 # Somebody may replace these, to see heads or to mend them: then http.client reads each head itself.
-_STOCK = (http.client.HTTPResponse.begin, http.client.parse_headers)
 
 
 class RawResponse(http.client.HTTPResponse):
@@ -109,4 +108,6 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
 
 
 def _is_replaced() -> bool:
-    return (http.client.HTTPResponse.begin, http.client.parse_headers) != _STOCK
+    """Whether somebody reads heads in a way of their own; it may have begun before our import."""
+    functions: tuple[Any, ...] = (http.client.HTTPResponse.begin, http.client.parse_headers)
+    return any(getattr(each, "__globals__", None) is not vars(http.client) for each in functions)

@@ -82,28 +82,15 @@ class SocketReader(io.RawIOBase):
             if attempt.status is None:
                 attempt.heads()
         else:
-            sock = self._sock
-            if (current := sock.gettimeout()) != self._armed:
-                self.theirs = self._asked = self._armed = current
-            limit = self.limit
-            if self.until is not None and limit is not None:
-                left = self.until - token.boot()
-                # The first read has the whole limit, which urllib3 has just set: to set it again is a system call.
-                limit = limit if limit - left < _MOMENT else max(left, 0.001)
-            elif self.theirs is not UNSET:
-                limit = self.theirs
-            limit = token.clip(limit)
-            if limit != self._asked:
-                sock.settimeout(limit)
-                self._asked, self._armed = limit, sock.gettimeout()
-            self._is_waiting = True
+            self._arm()
             try:
+                self._is_waiting = True
                 if self._is_closing:
                     token.cancel()
                 if self._sees_death:
-                    _see_death(sock)
+                    _see_death(self._sock)
                 # urllib3's TLS inside TLS says 0 where the peer has left without a word.
-                data = sock.recv(size) or b""
+                data = self._sock.recv(size) or b""
             except BaseException as error:
                 if isinstance(error, (OSError, ValueError)):
                     token.check()
@@ -117,6 +104,24 @@ class SocketReader(io.RawIOBase):
         if not data:
             self.has_ended = True
         return data
+
+    def _arm(self) -> None:
+        """Set the time that the next read has; a timeout that somebody else has set is obeyed."""
+        sock, token = self._sock, self.attempt.token
+        if (current := sock.gettimeout()) != self._armed:
+            self.theirs = self._asked = self._armed = current
+        limit = self.limit
+        if self.until is not None and limit is not None:
+            left = self.until - token.boot()
+            # The first read has the whole limit, which urllib3 has just set: to set it again is a
+            # system call.
+            limit = limit if limit - left < _MOMENT else max(left, 0.001)
+        elif self.theirs is not UNSET:
+            limit = self.theirs
+        limit = token.clip(limit)
+        if limit != self._asked:
+            sock.settimeout(limit)
+            self._asked, self._armed = limit, sock.gettimeout()
 
     @property
     def is_reading(self) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("place", "tls"), cells())
 def test_a_call_is_cancelled_wherever_it_hangs(place: str, tls: bool) -> None:
-    """All limits are a minute or an hour; a cancelled exchange looks retryable, so our own flag decides."""
+    """All limits are a minute or more; a cancelled call looks retryable, so the flag decides."""
     scope = CancelScope()
     with stalled(place, tls=tls) as stall:
         running = Running(inside(scope, stall.call))
@@ -120,7 +120,7 @@ def test_an_observer_may_cancel(server: FaultServer) -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 def test_a_stream_is_cancelled_with_its_scope(server: FaultServer, framing: Any) -> None:
-    """A close-delimited body that is shut down looks like a clean end, and TLS could leave ciphertext: never."""
+    """A close-delimited body that is shut down looks like a clean end."""
     server.script(stream([b"some"], framing=framing, ending="silence"))
     scope = CancelScope()
     got: list[Any] = []
@@ -202,7 +202,7 @@ def test_other_calls_go_on(fault_server: FaultServer) -> None:
 
 
 def test_a_scope_in_a_generator_can_be_closed_by_another_thread(fault_server: FaultServer) -> None:
-    """Every WSGI view does so; a context variable reset by token raises there, and a leaked scope would govern us."""
+    """Every WSGI view does so: a reset by token raises there, and a leaked scope governs others."""
     fault_server.script(stream([b"some"], ending="silence"))
 
     def view() -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import pytest
 import requests
 import tenacity
 import urllib3
-from clients import PATIENT, Client, in_time, inside
+from clients import PATIENT, Client, attempts_of, in_time, inside
 from stalls import NEVER, cells, congested, dripping_body, dripping_head, stalled
 
 from resilient_requests import (
@@ -184,7 +184,7 @@ def test_a_deadline_in_the_wait_for_a_retry_is_told(server: FaultServer, way: st
 
 
 def test_retries_do_not_outlast_the_deadline(server: FaultServer) -> None:
-    """The wait that would is not begun: the failure at hand leaves, and says why nothing followed."""
+    """Such a wait is not begun: the failure at hand leaves, and says why nothing followed."""
     server.default = reset()
     wait = tenacity.wait_chain(tenacity.wait_none(), tenacity.wait_none(), tenacity.wait_fixed(60))
     policy = {"max_retries": 1000, "budget": None, "wait": wait}
@@ -197,7 +197,7 @@ def test_retries_do_not_outlast_the_deadline(server: FaultServer) -> None:
 
     in_time(time.monotonic() - since, 5.0)
     assert len(server.requests) == 3
-    assert caught.value.attempts[-1].stopped_by == "deadline"  # type: ignore[attr-defined]
+    assert attempts_of(caught.value)[-1].stopped_by == "deadline"
     assert [each.reason for each in client.told(RetryDenied)] == ["deadline"]
 
 
@@ -289,7 +289,7 @@ def test_a_dial_has_the_connect_limit() -> None:
     ):
         client.get(timeout=(0.1, 30))
 
-    assert [each.phase for each in caught.value.attempts] == ["connect"] * 3  # type: ignore[attr-defined]
+    assert [each.phase for each in attempts_of(caught.value)] == ["connect"] * 3
     assert is_transient(caught.value)
 
 
@@ -300,5 +300,5 @@ def test_a_silent_handshake_has_the_connect_limit(fault_server_tls: FaultServer)
         client.post(timeout=(0.1, 30))
 
     assert fault_server_tls.accepted == 3
-    assert [each.phase for each in caught.value.attempts] == ["handshake"] * 3  # type: ignore[attr-defined]
+    assert [each.phase for each in attempts_of(caught.value)] == ["handshake"] * 3
     assert is_transient(caught.value)

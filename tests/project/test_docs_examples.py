@@ -1,7 +1,8 @@
 """What the documentation shows runs as it stands there.
 
-The Python blocks of one page are run in order, in one namespace, where ``https://api.example.com`` is a FaultServer. A
-block after the comment ``<!-- not run: reason -->`` is only compiled. The scripts in ``examples/`` are programs.
+The Python blocks of one page are run in order, in one namespace, where ``https://api.example.com``
+is a FaultServer. A block after the comment ``<!-- not run: reason -->`` is only compiled. The
+scripts in ``examples/`` are programs.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 def api(request: ReceivedRequest) -> Reply:
-    """Answer as the API in the documentation would: a chat, events, lines, or the request as JSON."""
+    """Answer as the API in the documentation: a chat, events, lines, or the request as JSON."""
     if request.path.endswith("/chat/completions"):
         choice = {"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}
         return sse(

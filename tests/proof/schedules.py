@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import requests
+from clients import attempts_of
 from fake_clock import FakeClock
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -72,9 +73,8 @@ Fate = Literal[
 ]  # fmt: skip
 Misfortune = Literal["reset", "fin", "bytes", "black hole"]
 
-LIMIT = (
-    0.05  # of a try that meets silence, and of no other: a slow machine must not look like silence
-)
+# Of a try that meets silence, and of no other: a slow machine must not look like silence.
+LIMIT = 0.05
 DEADLINE = 1.0  # of a call that it ends: all that comes before must have happened by then
 EXPIRY, MARGIN, STALE_WITHIN, FLOOR = 10.0, 2.0, 5.0, 0.5
 BUDGET = RetryBudget(capacity=4, deposit=0.25, trickle=0.0)  # every sum of these is exact
@@ -82,7 +82,7 @@ BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer do
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 
-# -- what a schedule consists of --------------------------------------------------------------------------------------
+# -- what a schedule consists of
 
 
 class Terse:
@@ -171,10 +171,8 @@ _FATES: tuple[Fate, ...] = (
     "ok", "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503", "503",
     "reset", "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut", "body cut",
 )  # fmt: skip
-_UNREAD: tuple[Kind, ...] = (
-    "reset POST",
-    "ended POST",
-)  # too big for a server that ends it before it has read it
+# Too big for a server that ends it before it has read it.
+_UNREAD: tuple[Kind, ...] = ("reset POST", "ended POST")
 _SILENT: tuple[Fate, ...] = ("silent", "head silent", "body silent")
 # Weights are in the samples: of equal strategies st.one_of() knows only one.
 _fates = st.lists(st.sampled_from(_FATES * 2 + _SILENT), max_size=3)
@@ -210,7 +208,7 @@ schedules = st.builds(
 )
 
 
-# -- the model --------------------------------------------------------------------------------------------------------
+# -- the model
 
 
 class Window:
@@ -331,7 +329,8 @@ class Model:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.now = Moment()
-        # The last is the next to be taken; None is the place of a closed one, and whoever takes that dials.
+        # The last is the next to be taken; None is the place of a closed one, and whoever takes
+        # that dials.
         self.places: list[Lying | None] = []
         self.generation = 0
         self.tokens = float(BUDGET.capacity)
@@ -515,7 +514,7 @@ def _passing(ask: Ask, fate: Fate) -> float:
     return STALE_WITHIN + 1 if fate == "late" or (ask.is_short and fate == "silent") else 0.0
 
 
-# -- the sockets ------------------------------------------------------------------------------------------------------
+# -- the sockets
 
 
 class Timed(ResilientAdapter):
@@ -527,14 +526,14 @@ class Timed(ResilientAdapter):
     attempt: Attempt | None = None
     runs_into: Sequence[Literal["response", "idle"] | None] = ()
 
-    def send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         self.attempt = attempt = current_attempt.get()
         assert attempt is not None
         if attempt.number > len(self.runs_into):
             attempt.limits = replace(attempt.limits, response=LIMIT, idle=LIMIT)
         elif (short := self.runs_into[attempt.number - 1]) is not None:
             attempt.limits = replace(attempt.limits, **{short: LIMIT})
-        return super().send_once(request, **kwargs)
+        return super()._send_once(request, **kwargs)
 
 
 class Violation(AssertionError):
@@ -557,9 +556,8 @@ class Run:
     def __init__(self, schedule: Schedule) -> None:
         self._model = Model(schedule)
         self._clock = FakeClock()
-        self._clock.move(
-            boot=boot() + 1000.0 - self._clock().boot
-        )  # scopes count in real boot time
+        # Scopes count in real boot time.
+        self._clock.move(boot=boot() + 1000.0 - self._clock().boot)
         self._server = FaultServer(tls=schedule.tls, patience=10.0)
         self._server.default = self._answer
         policy = RetryPolicy(
@@ -577,9 +575,8 @@ class Run:
         self._session.trust_env = False
         self._session.mount(self._server.url, self._adapter)
         self._session.verify = self._server.ca_path or True
-        self._asks: dict[
-            str, Ask
-        ] = {}  # by path: a server may look at a request when its client has gone on
+        # By path: a server may look at a request when its client has gone on.
+        self._asks: dict[str, Ask] = {}
         self._scope = CancelScope()
         self._seen: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
@@ -658,7 +655,8 @@ class Run:
         self._asks[path] = ask
         return path
 
-    # -- a call -----------------------------------------------------------------------------------------------
+    # -- a call ------------------------------------------------------------------------------------
+    # -----------
 
     def _call(self, ask: Ask) -> str | None:
         model = self._model
@@ -708,7 +706,7 @@ class Run:
         with CancelScope(timeout) as self._scope:
             try:
                 response = self._session.request(method, url, **options)
-                attempts = response.attempts  # type: ignore[attr-defined]
+                attempts = attempts_of(response)
                 with response:
                     return (response.status_code, self._read(ask, response)), attempts
             except (requests.RequestException, Cancelled) as error:
@@ -738,20 +736,21 @@ class Run:
     def _state(self) -> str | None:
         """Return what is wrong about the adapter's state between two steps."""
         model, adapter = self._model, self._adapter
-        bucket = adapter.bucket(Origin.of(self._server.url), create=True)
-        assert bucket is not None
+        origin, now = Origin.of(self._server.url), self._clock().boot
+        bucket = adapter._budgets.bucket(origin, BUDGET, now)
         facts = {
             "generation": (adapter.generation, model.generation),
             "idle": (adapter._state.idle(), len(model.idle)),
             "calls in flight": (len(adapter._state.in_flight.all()), 0),
-            "tokens": (bucket.tokens(self._clock().boot), model.tokens),
+            "tokens": (bucket.tokens(now), model.tokens),
         }
         wrong = [
             f"{name} is {is_}, not {must}" for name, (is_, must) in facts.items() if is_ != must
         ]
         return ", ".join(wrong) or None
 
-    # -- the server -------------------------------------------------------------------------------------------
+    # -- the server
+    # -------------------------------------------------------------------------------------------
 
     def _answer(self, request: ReceivedRequest) -> Reply:
         """What becomes of one try."""
@@ -849,9 +848,8 @@ def _reply(fate: Fate, body: bytes) -> Reply:
         "close": lambda: respond(body, framing="close"),
         "hint 5": lambda: respond(body, keep_alive="timeout=5"),
         "hint 1": lambda: respond(body, keep_alive="timeout=1"),
-        "twice": lambda: Reply(
-            (Send(twice.data, twice.body + POISON),)
-        ),  # in one write: later is no answer's fault
+        # In one write: bytes that come later are no answer's fault.
+        "twice": lambda: Reply((Send(twice.data, twice.body + POISON),)),
         "413": lambda: respond(body, status=413),
         "503": lambda: respond(body, status=503),
         "reset": reset,

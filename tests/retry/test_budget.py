@@ -33,7 +33,7 @@ def test_a_bucket_starts_full_and_is_emptied_token_by_token() -> None:
 
 
 def test_a_withdrawal_is_whole_or_not_at_all() -> None:
-    """One token does not pay for a replay that costs two, and is still there for one that costs one."""
+    """One token does not pay for a replay that costs two, and stays for one that costs one."""
     bucket = TokenBucket(RetryBudget(capacity=1), 0.0)
 
     assert (bucket.withdraw(2, 0.0), bucket.withdraw(1, 0.0)) == (False, True)
@@ -128,7 +128,7 @@ def test_threads_share_exactly_what_there_is() -> None:
 
 
 def simulate(rate: float, seconds: float, fails: Callable[[int, int], bool]) -> tuple[float, float]:
-    """Attempts per call and the share of calls that failed, at most two retries each; the attempts are numbered."""
+    """Attempts per call and the share of calls that failed, at most two retries each."""
     bucket = TokenBucket(RetryBudget(), 0.0)
     calls = int(rate * seconds)
     attempts = lost = 0

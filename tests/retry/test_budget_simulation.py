@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 def test_the_budget_keeps_its_promises(tmp_path: Path) -> None:
-    """At most 1.2 attempts per call in an outage, and 2 % lost at 20 % loss, from one call per second on."""
+    """An outage costs at most 1.2 attempts per call, and 20 % loss at most 2 % of the calls."""
     figure = tmp_path / "budget.svg"
     command = [
         sys.executable,

@@ -42,7 +42,7 @@ from resilient_requests.stream._framing import ChunkedError
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NO_POOL: Any = None
 NO_LIMITS = Limits(connect=None, write=None, response=None, idle=None)
@@ -245,7 +245,7 @@ BROKEN: dict[str, Any] = {"send_failed": True}
 HALF_SENT: dict[str, Any] = {"send_failed": True, "bytes_sent": 9}
 BEGUN: dict[str, Any] = {"bytes_received": 9}
 
-FAILURES: list[tuple[Failure, Phase, dict[str, Any], list[BaseException]]] = [
+FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] = [
     (
         Failure.NO_CONNECTION,
         Phase.CONNECT,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 import requests
-from clients import PATIENT, Client, refusing
+from clients import PATIENT, Client, attempts_of, refusing
 from requests.structures import CaseInsensitiveDict
 
 import resilient_requests
@@ -69,7 +69,7 @@ RECEIVED: dict[str, int | None] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: what the connection was, how much was sent, what happened then, to which request."""
+    """One cell: the connection, how much was sent, what happened then, and to which request."""
 
     tls: bool
     conn: Literal["fresh", "reused"]
@@ -98,7 +98,10 @@ class Case:
 
 
 class Row(NamedTuple):
-    """What a row of the table says. ``replays``: whose requests; ``waits``: the retry is not at once and free."""
+    """What a row of the table says.
+
+    ``replays``: whose requests; ``waits``: the retry is not at once and free.
+    """
 
     number: str
     replays: Literal["all", "id", "none"]
@@ -136,7 +139,7 @@ ROWS = {
 
 
 def row_of(case: Case) -> Row:  # noqa: PLR0911  # the table, from the top
-    """Return the row of the table for a cell; written from the table's words, independent of the package."""
+    """Return the row of the table for a cell, written from the table's words, not from the code."""
     is_silent = case.fault == "silence"
     if case.sent == "none":
         if case.conn == "fresh":
@@ -147,8 +150,10 @@ def row_of(case: Case) -> Row:  # noqa: PLR0911  # the table, from the top
     if case.answered:
         return ROWS["body stalled" if is_silent else "body cut"]
     if case.sent == "part":
-        # A send call that failed before its end proves that the request was not applied, whatever was answered. Once
-        # a byte of an answer came, idleness is not to blame; silence is met by the send call, before it is read.
+        # A send call that failed before its end proves that the request was not applied, whatever
+        # was answered. Once
+        # a byte of an answer came, idleness is not to blame; silence is met by the send call,
+        # before it is read.
         if case.received == "nothing":
             return ROWS["write error, reused" if case.conn == "reused" else "write error, fresh"]
         return ROWS["write error, fresh" if is_silent else "refused halfway"]
@@ -179,7 +184,8 @@ def impossible(case: Case) -> str | None:
             case.sent == "none" and case.received != "nothing",
             "an answer to no request is an unsolicited one",
         ),
-        # Once the kernel has accepted, it takes the request; a refused port is row 1, and has a test of its own.
+        # Once the kernel has accepted, it takes the request; a refused port is row 1, and has a
+        # test of its own.
         (case.sent == "none" and not is_reused and not case.tls, "cannot be told from 'all sent'"),
         (
             case.sent == "none" and is_reused and case.fault == "silence",
@@ -348,21 +354,21 @@ def client_for(case: Case, server: FaultServer | str) -> Client:
 
 @pytest.mark.parametrize("kind", ["GET", "POST", "bare POST", "generator"])
 def test_a_refused_port_is_tried_three_times(kind: Any) -> None:
-    """Row 1: nobody has seen the request, so every kind of it may be repeated, with a wait and at the price of 1."""
+    """Row 1: nobody has seen the request, so every kind is repeated, after a wait."""
     case = Case(False, "fresh", "none", "nothing", "reset", kind, False)
     with refusing() as url, client_for(case, url) as client:
         outcome = send(client, case, prepare(client, case))
         tokens = client.tokens()
 
     assert isinstance(outcome, requests.ConnectionError)
-    assert [each.phase for each in outcome.attempts] == ["connect"] * 3  # type: ignore[attr-defined]
+    assert [each.phase for each in attempts_of(outcome)] == ["connect"] * 3
     assert client.waited_after == [1, 2]
     assert tokens == 8
     assert client.told(PoolRotated) == []
 
 
 class KilledWhileSending(Headers):
-    """Headers whose writing makes the server end the connection: after the checkout, before the first byte."""
+    """Headers whose writing ends the connection: after the checkout, before the first byte."""
 
     def __init__(self, headers: Any, kill: Iterator[object]) -> None:
         super().__init__(headers)
@@ -396,7 +402,7 @@ def test_a_connection_that_dies_between_checkout_and_sending_is_replaced_at_once
         tokens, stale = client.tokens(), client.adapter.stats().stale
 
     assert isinstance(outcome, requests.Response)
-    assert [(each.phase, each.reused, each.bytes_sent) for each in outcome.attempts[:1]] == [  # type: ignore[attr-defined]
+    assert [(each.phase, each.reused, each.bytes_sent) for each in attempts_of(outcome)[:1]] == [
         (ROWS["write error, nothing sent"].phase, True, 0)
     ]
     assert (server.accepted, len(server.requests), server.applied) == (1, 1, 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import tenacity
-from clients import Client, Running, counts, in_time, refusing
+from clients import Client, Running, attempts_of, counts, in_time, refusing
 from requests.structures import CaseInsensitiveDict
 
 from resilient_requests import (
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connections(
     server: FaultServer,
 ) -> None:
-    """The key declares it safe to repeat; the caller gets the last attempt's own error, and what each did."""
+    """The key declares it safe to repeat; the caller gets the last error, and what each did."""
     server.default = reset()
     with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
         client.post()
 
     assert counts(server) == (3, 3, 3)
     assert len({request.header("Idempotency-Key") for request in server.requests}) == 1
-    assert [each.number for each in caught.value.attempts] == [1, 2, 3]  # type: ignore[attr-defined]
-    assert [each.stopped_by for each in caught.value.attempts] == [None, None, "exhausted"]  # type: ignore[attr-defined]
+    assert [each.number for each in attempts_of(caught.value)] == [1, 2, 3]
+    assert [each.stopped_by for each in attempts_of(caught.value)] == [None, None, "exhausted"]
     assert server.ca_path or any(
         isinstance(each, ConnectionResetError) for each in causes(caught.value)
     )
@@ -94,7 +94,7 @@ def test_a_bare_post_that_is_reset_on_a_fresh_connection_is_not_repeated(
 
     assert counts(server) == (1, 1, 1)
     assert server.requests[0].header("Idempotency-Key") is None
-    assert caught.value.attempts[0].stopped_by == "policy"  # type: ignore[attr-defined]
+    assert attempts_of(caught.value)[0].stopped_by == "policy"
     assert not is_transient(caught.value)
 
 
@@ -108,7 +108,7 @@ def test_a_bare_post_on_a_stale_connection_is_repeated_once(server: FaultServer)
             client.post()
 
     assert counts(server) == (1, 2, 2)
-    assert [each.reused for each in caught.value.attempts] == [True, False]  # type: ignore[attr-defined]
+    assert [each.reused for each in attempts_of(caught.value)] == [True, False]
     assert client.waited_after == []
 
 
@@ -123,7 +123,7 @@ def test_a_fault_on_the_first_connection_only_costs_one_request(
 
     assert response.status_code == 200
     assert counts(server) == (2, 2, 2)
-    assert len(response.attempts) == 2  # type: ignore[attr-defined]
+    assert len(attempts_of(response)) == 2
 
 
 @pytest.mark.parametrize(("max_retries", "requests_made"), [(0, 1), (1, 2), (4, 5)])
@@ -139,7 +139,7 @@ def test_max_retries_counts_retries_and_not_attempts(
         client.post()
 
     assert counts(server) == (requests_made,) * 3
-    assert len(caught.value.attempts) == requests_made  # type: ignore[attr-defined]
+    assert len(attempts_of(caught.value)) == requests_made
 
 
 @pytest.mark.parametrize("keys", [True, False], ids=["keyed", "bare"])
@@ -152,7 +152,7 @@ def test_a_refused_port_is_dialled_three_times(keys: bool) -> None:
     ):
         client.post()
 
-    assert [each.phase for each in caught.value.attempts] == ["connect"] * 3  # type: ignore[attr-defined]
+    assert [each.phase for each in attempts_of(caught.value)] == ["connect"] * 3
     assert len(client.told(AttemptStarted)) == 3
 
 
@@ -168,11 +168,11 @@ def test_mixed_failures_draw_on_one_count(server: FaultServer) -> None:
             client.post()
 
     phases = ["wait", "handshake", "wait"] if server.ca_path else ["wait"] * 3
-    assert [each.phase for each in caught.value.attempts] == phases  # type: ignore[attr-defined]
+    assert [each.phase for each in attempts_of(caught.value)] == phases
 
 
 def test_a_retry_never_takes_another_pooled_connection(server: FaultServer) -> None:
-    """Ten pooled connections that a path has forgotten cost one failed attempt, not ten; the other nine are closed."""
+    """Ten connections that a path has forgotten cost one attempt; the other nine are closed."""
     gate = threading.Event()
     with Client(server) as client:
         server.script(*[respond(b"ok", head_pause=gate)] * 10)
@@ -198,13 +198,13 @@ def test_a_retry_never_takes_another_pooled_connection(server: FaultServer) -> N
 
 @pytest.mark.slow
 def test_a_response_timeout_is_not_repeated(server: FaultServer) -> None:
-    """The server may be at work: one project's retries executed three times for three times the wait."""
+    """The server may be at work: such retries executed three times for three times the wait."""
     server.default = silence()
     with Client(server) as client, pytest.raises(requests.ReadTimeout) as caught:
         client.post(timeout=(3, 0.3))
 
     assert counts(server) == (1, 1, 1)
-    assert caught.value.attempts[0].stopped_by == "policy"  # type: ignore[attr-defined]
+    assert attempts_of(caught.value)[0].stopped_by == "policy"
     assert not is_transient(caught.value)
     assert len(client.told(PoolRotated)) == 1
 
@@ -221,7 +221,7 @@ def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for
     ):
         client.post(timeout=(3, 0.15))
 
-    first, second = caught.value.attempts  # type: ignore[attr-defined]
+    first, second = attempts_of(caught.value)
     assert counts(server) == (2, 2, 2)
     assert first.elapsed >= 0.15
     assert second.elapsed >= 0.3
@@ -262,7 +262,7 @@ def test_an_answer_that_cannot_be_read_is_not_asked_for_again(
         client.post()
 
     assert counts(server)[:2] == (1, 1)
-    assert [each.stopped_by for each in caught.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+    assert [each.stopped_by for each in attempts_of(caught.value)] == ["policy"]
     assert client.told(PoolRotated) == []
     assert not is_transient(caught.value)
 
@@ -272,7 +272,7 @@ def test_an_answer_that_cannot_be_read_is_not_asked_for_again(
 def test_an_answer_that_was_cut_is_asked_for_again(
     server: FaultServer, part: bytes, ending: Callable[[], Reply]
 ) -> None:
-    """What does not look like HTTP may be the beginning of anything as long as its line has no end."""
+    """Bytes that do not look like HTTP may begin anything as long as their line has no end."""
     server.script(Reply((Send(part), *ending().steps)))
     with Client(server) as client:
         response = client.post()
@@ -310,7 +310,7 @@ def test_a_listed_status_is_repeated_after_what_the_server_asks_for(server: Faul
 
 
 def test_a_wait_that_the_deadline_would_cut_is_not_begun(server: FaultServer) -> None:
-    """With a second to wait and half a second left, the answer at hand is all that there will be."""
+    """With a second to wait and half a second left, the answer at hand is the last one."""
     server.default = respond(b"", status=503, headers={"Retry-After": "1"})
     since = time.monotonic()
     with Client(server, policy={"statuses": {503}}, timeouts=Timeouts(total=0.5)) as client:
@@ -356,7 +356,7 @@ def test_a_certificate_that_is_not_trusted_is_an_answer(fault_server_tls: FaultS
 
     assert (fault_server_tls.accepted, len(fault_server_tls.requests)) == (1, 0)
     assert client.told(PoolRotated) == []
-    assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
+    assert len(attempts_of(caught.value)) == 1
     assert not is_transient(caught.value)
 
 
@@ -383,7 +383,7 @@ def test_a_handshake_that_is_cut_is_repeated(
     with Client(fault_server_tls, idempotency_keys=keys, timeouts=Timeouts(connect=0.75)) as client:
         response = client.post()
 
-    assert response.attempts[0].phase == "handshake"  # type: ignore[attr-defined]
+    assert attempts_of(response)[0].phase == "handshake"
     assert counts(fault_server_tls) == (2, 1, 1)
     assert len(client.told(PoolRotated)) == 1
 
@@ -392,7 +392,7 @@ def test_a_handshake_that_is_cut_is_repeated(
     params=[TimeoutError("timed out"), ConnectionResetError(errno.ECONNRESET, "reset")], ids=repr
 )
 def handling(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
-    """Call something while an error is handled: Python makes that the context of whatever is raised."""
+    """Call something while an error is handled: Python makes that the context of what is raised."""
 
     def call(function: Callable[[], Any]) -> Any:
         try:
@@ -458,7 +458,7 @@ def test_a_silent_stream_is_idle_whatever_its_reader_is_handling(
 def test_only_posts_with_a_streamed_response_are_keyed_by_default(
     server: FaultServer, method: str, keys: dict[str, Any], stream: bool, requests_read: int
 ) -> None:
-    """Servers of other POSTs, which send messages or move money, mostly ignore the header, and act twice."""
+    """Servers of other POSTs, which send messages or move money, mostly ignore the header."""
     server.default = reset()
     adapter = ResilientAdapter(max_retries=RetryPolicy(wait=tenacity.wait_none()), **keys)
     with requests.Session() as session:

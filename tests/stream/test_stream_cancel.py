@@ -22,7 +22,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.testing import FaultServer, silence, stream
+from resilient_requests.testing import FaultServer, respond, silence, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,6 +285,23 @@ def test_what_has_arrived_is_not_delivered_after_a_cancel(
         for _ in range(3):
             with pytest.raises(Cancelled):
                 next(stream_)
+
+
+def test_chunks_that_came_in_one_packet_are_not_delivered_after_a_cancel(
+    client: Client, server: FaultServer
+) -> None:
+    """No read of the socket tells of the cancel then; a socket that was shut down is not pooled."""
+    scope = CancelScope()
+    server.script(respond(b"0123456789", framing="chunked", chunks=(2,)))
+    response = inside(scope, lambda: client.get(stream=True))()
+    pieces = response.iter_content(None)
+    first = next(pieces)
+    scope.cancel()
+
+    with pytest.raises(Cancelled):
+        next(pieces)
+    assert first == b"01"
+    assert client.adapter.stats().idle == 0
 
 
 def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:

@@ -61,7 +61,10 @@ def tell_the_children(**_: Any) -> None:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def listen(**_: Any) -> None:
-    """Wait beside the tasks. By a thread and not by a signal, whose handlers billiard sets itself."""
+    """Wait beside the tasks.
+
+    By a thread and not by a signal, whose handlers billiard sets itself.
+    """
     writing.close()
     threading.Thread(target=_end_streams, daemon=True).start()
 

@@ -7,10 +7,15 @@ import os
 import select
 import signal
 import traceback
+import weakref
 from typing import TYPE_CHECKING
+
+from resilient_requests.call import _process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import pytest
 
 PATIENCE = 40
 """Seconds after which a child hangs."""
@@ -45,4 +50,6 @@ def child(work: Callable[[], object], patience: float = PATIENCE) -> Iterator[No
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-# -- fork -----------------------------------------------------------------------------------------------------------
+def forget_by_process_id(patch: pytest.MonkeyPatch) -> None:
+    """Let children learn of the fork by their process id alone: uWSGI runs no at-fork hook."""
+    patch.setattr(_process, "_PROCESSES", weakref.WeakSet())

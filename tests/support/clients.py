@@ -1,4 +1,4 @@
-"""A session over a ResilientAdapter for one server, all that the adapter tells, and calls in threads."""
+"""A session over one ResilientAdapter, all that the adapter tells, and calls in threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 
-from resilient_requests import ResilientAdapter, RetryBudget, RetryPolicy, Timeouts
+from resilient_requests import AttemptRecord, ResilientAdapter, RetryBudget, RetryPolicy, Timeouts
 from resilient_requests.call import Origin, now
 from resilient_requests.testing import FaultServer
 
@@ -30,7 +30,10 @@ BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer do
 
 
 class TooSlow(AssertionError):
-    """Something took longer than it may. A machine that is busy elsewhere explains it once: pytest repeats the test."""
+    """Something took longer than it may.
+
+    A machine that is busy elsewhere explains it once: pytest repeats the test.
+    """
 
 
 def in_time(seconds: float, most: float) -> float:
@@ -113,13 +116,19 @@ def refusing() -> Iterator[str]:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
+def attempts_of(told: object) -> tuple[AttemptRecord, ...]:
+    """What each attempt did, as it stands on an error of requests, or on a response."""
+    found: tuple[AttemptRecord, ...] = vars(told)["attempts"]
+    return found
+
+
 def counts(server: FaultServer) -> tuple[int, int, int]:
     """Connections, requests and applied requests at the server."""
     return server.accepted, len(server.requests), server.applied
 
 
 class Running:
-    """A function that runs in a thread of its own; ``scope`` is where it puts the scope that ends it."""
+    """A function that runs in a thread of its own."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.value: Any = None

@@ -93,7 +93,7 @@ def ask(
 
 
 def forgets(server: FaultServer) -> FaultServer:
-    """Reset, unread, every request on a connection that has brought one before: a path that forgets at once."""
+    """Reset, unread, every request on a used connection: a path that forgets at once."""
 
     def answer(request: ReceivedRequest) -> Reply:
         is_first = server.connections[request.connection - 1].requests == 1
@@ -107,7 +107,10 @@ def forgets(server: FaultServer) -> FaultServer:
 def in_threads(
     count: int, work: Callable[[int], object], timeout: float = 40.0
 ) -> Iterator[list[BaseException]]:
-    """Run ``work(number)`` in so many threads that start together; on leaving, all have ended. Yields their errors."""
+    """Run ``work(number)`` in so many threads that start together; on leaving, all have ended.
+
+    Yields their errors.
+    """
     errors: list[BaseException] = []
     barrier = threading.Barrier(count)
 

@@ -1,6 +1,7 @@
-"""A script that is told to end while its main thread is in the middle of a call; run by test_shutdown.py.
+"""A script that is told to end while its main thread is in the middle of a call.
 
-Prints "ready" when the call has come where it shall be, then what the call raised, and the seconds since the signal.
+Prints "ready" when the call has come where it shall be, then what the call raised, and the
+seconds since the signal.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ def main(where: str, url: str, grace: float, ca_path: str | bool) -> None:
 
     policy = RetryPolicy(wait=tenacity.wait_fixed(60))
     adapter = ResilientAdapter(
-        max_retries=policy, observers=[tell], pool_maxsize=1, pool_block=True
+        max_retries=policy,
+        observers=[tell],
+        pool_maxsize=1,
+        pool_block=True,
+        idempotency_keys=True,
     )
     session = requests.Session()
     session.mount("http://", adapter)

@@ -68,7 +68,7 @@ def is_full(session: requests.Session, server: FaultServer) -> bool:
 def test_a_stream_that_is_read_keeps_its_place(
     fault_server: FaultServer, mount: Mount, framing: Any
 ) -> None:
-    """http.client closes a connection that will not be used again, and its body is still to come."""
+    """http.client closes a connection that is not used again, though its body is still to come."""
     session = mount(1)
     go_on = threading.Event()
     fault_server.script(stream([b"one ", go_on, b"two"], framing=framing))

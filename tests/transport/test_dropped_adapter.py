@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 @pytest.mark.skipif(os.name != "posix", reason="FaultServer is POSIX only")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, stream: bool) -> None:
-    """A Session per call, never closed, is what legacy code does: plain requests frees its sockets, and so do we.
+    """Legacy code makes a Session per call and never closes it; requests frees its sockets.
 
-    urllib3 holds the queue of each pool in a finalizer, for ever; whatever a pooled connection refers to lives as long.
+    urllib3 holds the queue of each pool in a finalizer, for ever; whatever a pooled connection
+    refers to lives as long.
     """
     session = requests.Session()
     session.mount("http://", ResilientAdapter())
@@ -47,7 +48,7 @@ def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, str
 def test_a_response_that_took_a_retry_is_freed_at_once(
     server: FaultServer, fault: Callable[[], Reply]
 ) -> None:
-    """A stream that is dropped must close its connection now, and not when the collector comes by."""
+    """A stream that is dropped closes its connection now, and not when the collector comes by."""
     with Client(server, max_retries=Retry(3, status_forcelist=[500])) as client:
         server.script(fault(), fault(), stream([b"first"], ending="silence"))
         try:

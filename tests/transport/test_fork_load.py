@@ -1,6 +1,7 @@
-"""Forks in the middle of everything: no process hangs, none gets an answer or a byte that is another's.
+"""Forks in the middle of everything: no process hangs, none gets what belongs to another.
 
-``FORKS`` (of each of four kinds) and ``FORK_REQUESTS`` set how many; long: ``FORKS=1000 FORK_REQUESTS=10000``.
+``FORKS`` (of each of four kinds) and ``FORK_REQUESTS`` set how many; a long run has
+``FORKS=1000 FORK_REQUESTS=10000``.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import os
 import subprocess
 import sys
 import threading
-import weakref
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from children import PATIENCE, child
+from children import PATIENCE, child, forget_by_process_id
 from fake_clock import adapter_of, ask, echoes, in_threads, mounted
 
-from resilient_requests import StreamBroken, _adapter, iter_events
+from resilient_requests import StreamBroken, iter_events
 from resilient_requests.testing import stream
+from resilient_requests.transport._pool import RecyclingPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,13 +64,16 @@ def session(server: FaultServer) -> Iterator[requests.Session]:
 def forgetting(
     request: pytest.FixtureRequest, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let the child learn of the fork by the hook, or, as under uWSGI, by nothing but its process id."""
+    """Let the child learn of the fork by the hook, or, as under uWSGI, by its process id alone."""
     if request.param == "pid check":
-        monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
+        forget_by_process_id(monkeypatch)
 
 
 class Load:
-    """What threads do with a session while its process forks. Guarded by nothing: the server is in another process."""
+    """What threads do with a session while its process forks.
+
+    Guarded by nothing: the server is in another process.
+    """
 
     def __init__(self, url: str, session: requests.Session) -> None:
         self.url, self.session, self.adapter = url, session, adapter_of(session)
@@ -96,9 +100,10 @@ class Load:
         self.answers += 1
 
     def _hold(self, name: str) -> None:
-        register = self.adapter.register
-        locks: list[Any] = [register._lock, register.tls._lock, self.adapter.poolmanager.pools.lock]
-        locks += [pool.pool.mutex for pool in register.pools() if pool.pool is not None]  # type: ignore[attr-defined]
+        state = self.adapter._state
+        locks: list[Any] = [state._lock, state.tls._lock, self.adapter.poolmanager.pools.lock]
+        pools: list[Any] = [pool for pool in state.pools() if isinstance(pool, RecyclingPool)]
+        locks += [pool.pool.mutex for pool in pools if pool.pool is not None]
         for lock in locks:
             with lock:
                 self.over.wait(0.001)
@@ -118,7 +123,7 @@ class Load:
 
 @pytest.fixture(params=["plain", "tls"])
 def load(request: pytest.FixtureRequest) -> Iterator[Load]:
-    """A load on a server in another process: the handshakes at its end take locks of OpenSSL too."""
+    """A load on a server in another process: its handshakes take locks of OpenSSL too."""
     command = [
         sys.executable,
         str(Path(__file__).resolve().parents[1] / "support" / "fork_server.py"),
@@ -144,12 +149,11 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
 ) -> None:
     """At each fork calls, streams, handshakes and locks are somewhere in the middle."""
     if forgets_by == "pid check":
-        monkeypatch.setattr(_adapter, "_ADAPTERS", weakref.WeakSet())
+        forget_by_process_id(monkeypatch)
 
     def work(number: int, held: requests.Response) -> None:
-        load.session.cookies = (
-            load.session.cookies.copy()
-        )  # as docs/fork.md says: the jar may have been locked
+        # As docs/fork.md says: the jar may have been locked.
+        load.session.cookies = load.session.cookies.copy()
         with pytest.raises(StreamBroken, match="another process"):
             next(held.iter_content(None))
         ask(load.session, load.url, f"child{number}", 4)
@@ -175,11 +179,13 @@ def test_no_fork_under_load_hangs_or_mixes_answers_up(
 def test_what_ends_things_in_a_child_waits_for_no_lock_of_the_parent(
     server: FaultServer, session: requests.Session, forgetting: None, end: str
 ) -> None:
-    """A worker of uWSGI that is told to end before its first call has not looked at its process id yet."""
+    """A worker of uWSGI that ends before its first call has not looked at its process id yet."""
     adapter = adapter_of(session)
     (pool,) = adapter._state.pools()
+    assert isinstance(pool, RecyclingPool)
+    assert pool.pool is not None
     with session.get(server.url, stream=True) as live, contextlib.ExitStack() as locks:
-        for lock in (adapter._state._lock, adapter.poolmanager.pools.lock, pool.pool.mutex):  # type: ignore[attr-defined]
+        for lock in (adapter._state._lock, adapter.poolmanager.pools.lock, pool.pool.mutex):
             locks.enter_context(held_elsewhere(lock))
         with child(live.close if end == "close response" else getattr(adapter, end)):
             pass
@@ -190,7 +196,7 @@ def test_what_ends_things_in_a_child_waits_for_no_lock_of_the_parent(
 def test_a_copy_of_the_cookie_jar_waits_for_no_lock_of_the_parent(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """A jar of requests' is locked after each response, and no adapter can reach it: the page on forks says so."""
+    """A jar is locked after each response, and no adapter can reach it: docs/fork.md says so."""
 
     def work() -> None:
         session.cookies = session.cookies.copy()
@@ -240,7 +246,7 @@ def test_a_warm_session_brings_both_processes_their_own_answers(
 def test_threads_of_a_child_may_all_be_the_first_to_call(
     server: FaultServer, session: requests.Session, forgetting: None, call: str
 ) -> None:
-    """UWSGI starts its threads, and they take requests, before anything has looked at the process id."""
+    """Threads of uWSGI take requests before anything has looked at the process id."""
     count = 1 if call == "first" else 10
 
     def work() -> None:
@@ -254,7 +260,8 @@ def test_threads_of_a_child_may_all_be_the_first_to_call(
     for _ in range(10):
         with child(work):
             pass
-        # The server is in this process: it must not shake hands while that is forked, OpenSSL's locks would stay held.
+        # The server is in this process: a fork in the middle of its handshake would leave
+        # OpenSSL's locks held.
         assert server.wait_for(lambda one: one.open_connections <= warm)
 
 

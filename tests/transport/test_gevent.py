@@ -1,4 +1,4 @@
-"""Under gevent, whether it patches first or late, every way out of a call works as it does with threads."""
+"""Under gevent, patched first or late, every way out of a call works as it does with threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROMISED = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("when", "wires"), [("early", 4), ("late", 2)])
 def test_every_way_out_works_in_greenlets(when: str, wires: int) -> None:
-    """Its sockets wake with EBADF, also on close-delimited bodies, where a thread's socket sees a clean end."""
+    """Its sockets wake with EBADF; on a close-delimited body a thread's socket sees a clean end."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), when], capture_output=True, text=True, timeout=50, check=False
     )

@@ -1,4 +1,4 @@
-"""A connection is pooled only where every byte read from it belongs to a response that has ended."""
+"""A connection is pooled only where each byte read from it belongs to a response that ended."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_an_event_stream_with_bytes_behind_it_is_closed(
 def test_a_late_tls_record_without_data_leaves_a_connection_healthy(
     fault_server_factory: Callable[..., FaultServer],
 ) -> None:
-    """TLS 1.3 sends session tickets behind the handshake: the socket is readable, and nobody said anything."""
+    """TLS 1.3 sends session tickets behind the handshake: the socket is readable then."""
     server = fault_server_factory(tls=True)
     with mounted() as session:
         pool = adapter_of(session).get_connection_with_tls_context(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import trustme
+from clients import attempts_of
 from fake_clock import FakeClock, adapter_of, mounted
 from proxies import HTTPProxy, SOCKS5Proxy
 
@@ -351,7 +352,7 @@ def test_a_proxy_that_stays_silent_fails_in_time(tunnel: Callable[..., Way]) -> 
             session.get(way.server.url, timeout=(0.1, 5))
         gc.collect()
 
-        attempts = failure.value.attempts  # type: ignore[attr-defined]
+        attempts = attempts_of(failure.value)
         assert [record.phase for record in attempts] == ["handshake"] * 3
         assert way.server.accepted == 0
 
@@ -436,7 +437,7 @@ def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer
     ):
         session.get(fault_server.url)
 
-    attempts = failure.value.attempts  # type: ignore[attr-defined]
+    attempts = attempts_of(failure.value)
     assert [each.stopped_by for each in attempts] == ["policy"]
 
 
@@ -460,7 +461,7 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
     ):
         session.get(fault_server.url)
 
-    assert len(failure.value.attempts) == 3  # type: ignore[attr-defined]
+    assert len(attempts_of(failure.value)) == 3
 
 
 # -- secrets
@@ -482,7 +483,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
         try:
             told.append(session.get(way.server.url))
         except requests.RequestException as error:
-            told += [error, repr(error), error.attempts]  # type: ignore[attr-defined]
+            told += [error, repr(error), attempts_of(error)]
         adapter = adapter_of(session)
         told += [
             adapter,
@@ -639,5 +640,5 @@ def test_a_proxys_own_certificate_is_verified(
         else:
             with pytest.raises(requests.exceptions.ProxyError) as failure:
                 session.get(fault_server_tls.url)
-            assert len(failure.value.attempts) == 1  # type: ignore[attr-defined]
+            assert len(attempts_of(failure.value)) == 1
             assert fault_server_tls.accepted == 0

@@ -1,4 +1,4 @@
-"""A process that is told to end does so in time, wherever its main thread is; the recipe of the documentation."""
+"""A process that is told to end does so in time, wherever its main thread is."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REPLIES: dict[str, Reply] = {
 
 
 def terminated(where: str, url: str, *more: str) -> tuple[str, float]:
-    """Run the script, send SIGTERM when it is ready; what the call raised, and after how many seconds."""
+    """Send SIGTERM to the script when it is ready; its error, and the seconds that it took."""
     command = [sys.executable, "-W", "error", str(SCRIPT), where, url, str(GRACE), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -64,7 +64,7 @@ def terminated(where: str, url: str, *more: str) -> tuple[str, float]:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("where", REPLIES)
 def test_sigterm_ends_a_call_within_the_grace(where: str, tls: bool) -> None:
-    """The handler runs on the thread that it has interrupted: it must wait for nothing that this thread holds."""
+    """The handler runs on the thread that it has interrupted, whose locks it must not wait for."""
     with FaultServer(tls=tls, receive_buffer=4096, default=REPLIES[where]) as server:
         error, seconds = terminated(
             where, server.url, *([server.ca_path] if server.ca_path else [])
@@ -76,7 +76,7 @@ def test_sigterm_ends_a_call_within_the_grace(where: str, tls: bool) -> None:
 
 @pytest.mark.slow
 def test_sigterm_ends_a_dial_within_the_grace() -> None:
-    """A connection that nobody accepts stays in SYN_SENT, where only a shutdown of the socket wakes it."""
+    """A dial that nobody accepts stays in SYN_SENT, where a shutdown of the socket wakes it."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = listener.getsockname()
@@ -139,7 +139,7 @@ def test_a_proxy_that_is_new_at_this_moment_is_no_hindrance(
 
 
 def test_a_shutdown_ends_calls_whatever_fails_before(fault_server: FaultServer) -> None:
-    """Who shuts down wants no stream to go on, also where a pool manager of somebody else's cannot be cleared."""
+    """No stream goes on, also where a pool manager of somebody else's cannot be cleared."""
 
     def fail() -> None:
         raise ZeroDivisionError
@@ -157,7 +157,7 @@ def test_a_shutdown_ends_calls_whatever_fails_before(fault_server: FaultServer) 
 
 
 class Interruption:
-    """Raises SIGUSR1 before the n-th line of the package, of urllib3 or of a queue that this thread comes to."""
+    """Raises SIGUSR1 before the n-th line of the package, of urllib3 or of a queue."""
 
     ours = (
         str(Path(resilient_requests.__file__).parent),
@@ -189,12 +189,13 @@ class Interruption:
 
 
 def interrupted(server: FaultServer, line: int) -> int:
-    """Use a session for all it is good for, shut it down before that line; how many lines there were."""
+    """Use a session for all it is good for, and shut it down before that line; the lines seen."""
     with mounted(max_retries=0, pool_maxsize=1, pool_block=True) as session:
         session.verify, adapter = server.ca_path or True, adapter_of(session)
         before = signal.signal(signal.SIGUSR1, lambda *_: adapter.shutdown())
         try:
-            # A call that finds the adapter shut down, or that is ended, says so; all else works as ever.
+            # A call that finds the adapter shut down, or that is ended, says so; all else works as
+            # ever.
             with (
                 suppress(requests.ConnectionError, resilient_requests.StreamBroken),
                 Interruption(line) as interruption,

@@ -5,7 +5,12 @@ A `Dial` connects to the first address of a name that answers; a call can end it
 
 from resilient_requests.transport.dial._addresses import AddressInfo, Remembered, in_order, resolve
 from resilient_requests.transport.dial._dial import Dial, Reached
-from resilient_requests.transport.dial._handshake import duplicate, has_only_records, is_watched
+from resilient_requests.transport.dial._handshake import (
+    duplicate,
+    has_only_records,
+    is_watched,
+    timed,
+)
 from resilient_requests.transport.dial._options import SocketOption, callers, own, set_own
 from resilient_requests.transport.dial._replaced import is_ours_to_dial
 from resilient_requests.transport.dial._tcp import TCPKeepAlive, socket_options
@@ -33,4 +38,5 @@ __all__ = [
     "resolve",
     "set_own",
     "socket_options",
+    "timed",
 ]

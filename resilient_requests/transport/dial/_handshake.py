@@ -13,7 +13,7 @@ from resilient_requests.call import current_attempt
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["duplicate", "has_only_records", "is_watched", "watched"]
+__all__ = ["duplicate", "has_only_records", "is_watched", "timed", "watched"]
 
 # Both hand the descriptor to an instance of the context's ``sslsocket_class``, and call its
 # do_handshake(). truststore's and eventlet's contexts take no notice of that attribute.
@@ -80,6 +80,13 @@ def has_only_records(sock: object) -> bool:
     finally:
         sock.settimeout(limit)
     return False  # an end, or a byte that nobody has asked for
+
+
+def timed(sock: Any) -> Any:
+    """Return a socket that tells its timeout: urllib3's over pyOpenSSL cannot without this."""
+    if not hasattr(sock, "gettimeout"):
+        sock.gettimeout = sock.socket.gettimeout
+    return sock
 
 
 def duplicate(sock: socket.socket) -> _socket.socket | None:

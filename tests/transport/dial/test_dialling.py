@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from resilient_requests.transport.dial._addresses import AddressInfo
 
 URL = "http://name.test/"
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The own tests of other packages, plain and with ours in place of every ``HTTPAdapter``."""
