@@ -45,7 +45,7 @@ def _record(call: CancelToken, attempt: Attempt) -> InFlight:
     reader = attempt.reader
     is_read = call.is_sending or (reader is not None and reader.is_reading)
     is_held = phase == Phase.BODY and not is_read
-    ends_by, ends_in = first_limit(attempt, phase, silence, tcp, is_held=is_held)
+    limit, ends_in = first_limit(attempt, phase, silence, tcp, is_held=is_held)
     record = InFlight(
         call_id=call.id,
         origin=attempt.trace.origin,
@@ -55,7 +55,7 @@ def _record(call: CancelToken, attempt: Attempt) -> InFlight:
         idle_for=silence,
         bytes_sent=attempt.bytes_sent,
         bytes_received=attempt.bytes_received,
-        ends_by=ends_by,
+        limit=limit,
         ends_in=ends_in,
         next_in=next_in,
         is_held=is_held,

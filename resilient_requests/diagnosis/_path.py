@@ -1,4 +1,4 @@
-"""What the kernel's view says of a path: one word. Pure."""
+"""What the kernel's view says of a path. Pure."""
 
 from __future__ import annotations
 
@@ -24,44 +24,41 @@ _MOMENT = 1.0
 
 
 class Path(enum.Enum):
-    """How a path looks from here."""
+    """How a path looks from here, as people are told; without words where it does not show."""
 
-    UNSEEN = "the system does not tell"
+    UNSEEN = ""
     DIALLING = "no connection stands yet"
-    GONE = "the connection is gone: reset, or given up"
-    LEFT = "the peer sends nothing more"
-    STUCK = "nothing leaves this machine"
-    DEAD = "what was sent is not acknowledged"
-    SILENT = "probes are not answered"
-    LOSSY = "something was lost"
-    FULL = "the peer does not read"
-    ANSWERS = "probes are answered"
-    UNASKED = "nothing was sent that wants an answer"
+    GONE = "the connection is gone: the next read or write fails"
+    LEFT = "the peer has closed its side"
+    STUCK = "nothing leaves this machine: no route, or no link"
+    DEAD = "{idle} unacknowledged: the path is dead"
+    SILENT = "{probes} probes unanswered, {heard} since a sign of life: the path is dead"
+    LOSSY = "{heard} since a sign of life: the path loses packets, or is dead"
+    FULL = "the peer does not read, its kernel answers window probes"
+    ANSWERS = "the path answers keep-alive probes, {heard} ago"
+    UNASKED = "{heard} since a sign of life"
+    UNPROBED = "{heard} since a sign of life, and no keep-alive probe asks for one"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing that is sent arrives, or is read."""
+        return self in (Path.STUCK, Path.DEAD, Path.SILENT, Path.FULL)
 
 
 def path_of(tcp: TCPView | None) -> Path:
     """Return how the path looks."""
     if tcp is None:
         return Path.UNSEEN
-    if tcp.state == "SYN_SENT":
-        return Path.DIALLING
-    if tcp.state == "CLOSE":
-        return Path.GONE
     if tcp.state != "ESTABLISHED":
-        return Path.LEFT
+        return {"SYN_SENT": Path.DIALLING, "CLOSE": Path.GONE}.get(tcp.state, Path.LEFT)
     if tcp.unacknowledged:
-        if tcp.retransmits >= _RETRANSMITS:
-            return Path.DEAD
-        return Path.LOSSY if tcp.retransmits else Path.UNASKED
-    if tcp.unsent:
-        return _of_waiting_data(tcp)
-    if tcp.probes:
-        return _of_probes(tcp)
-    return Path.ANSWERS if _was_asked(tcp) else Path.UNASKED
+        lost = Path.DEAD if tcp.retransmits >= _RETRANSMITS else Path.LOSSY
+        return lost if tcp.retransmits else Path.UNASKED
+    return _of_waiting_data(tcp) if tcp.unsent else _of_probes(tcp)
 
 
 def _of_waiting_data(tcp: TCPView) -> Path:
-    """Of bytes that wait to be sent, while none is under way."""
+    """Return how a path looks while bytes wait to be sent, and none is under way."""
     if tcp.window != 0:
         # The kernel tries again what it could not hand to an interface, and counts that as probes.
         return Path.STUCK if tcp.probes >= _PROBES else Path.UNASKED
@@ -71,18 +68,13 @@ def _of_waiting_data(tcp: TCPView) -> Path:
 
 
 def _of_probes(tcp: TCPView) -> Path:
-    """Of keep-alive probes that are not answered, or not yet."""
+    """Return how a path looks on which nothing of ours is under way, but keep-alive probes may be."""
     if tcp.probes >= _PROBES:
         return Path.SILENT
-    heard = min(tcp.last_acknowledged or 0.0, tcp.last_received or 0.0)
-    asked = heard - (tcp.keepalive.idle if tcp.keepalive else 0.0)  # seconds ago
-    if asked > _MOMENT / 2 + 3 * tcp.rtt:
+    since_probe = tcp.heard - (tcp.keepalive.idle if tcp.keepalive else 0.0)
+    if tcp.probes and since_probe > _MOMENT / 2 + 3 * tcp.rtt:
         return Path.LOSSY
-    return Path.ANSWERS if _was_asked(tcp) else Path.UNASKED
-
-
-def _was_asked(tcp: TCPView) -> bool:
-    """Whether the peer's kernel has answered something since data was sent or came: a probe."""
-    if tcp.last_acknowledged is None or tcp.silence is None:
-        return False
-    return tcp.last_acknowledged + _MOMENT + 2 * tcp.rtt < tcp.silence
+    # The peer's kernel has answered something since data was sent or came: that was a probe.
+    if tcp.silence is not None and tcp.heard + _MOMENT + 2 * tcp.rtt < tcp.silence:
+        return Path.ANSWERS
+    return Path.UNPROBED if tcp.keepalive is None else Path.UNASKED

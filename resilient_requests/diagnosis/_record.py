@@ -18,23 +18,24 @@ class InFlight:
     """One call that is being sent, or whose response has not ended; immutable, pickles.
 
     ``call_id`` and ``origin``: as in events. ``attempt``: the number of the one that runs, or has
-    run last. ``phase``: how far it has come, one of "start", "pool" (it waits for a place in a
-    blocking pool), "connect", "handshake", "send", "wait" (for the first byte), "head", "body" and
-    "backoff" (it waits before the next attempt). ``since``: seconds since the call began.
-    ``idle_for``: seconds since the last byte moved, in either direction; None before any could, and
-    where the system does not tell. ``bytes_sent``, ``bytes_received``: of this attempt.
+    run last. ``phase``: "start", "pool" (the call waits for a place in a blocking pool), "connect",
+    "handshake", "send", "wait" (for the first byte), "head", "body" or "backoff" (the call waits
+    before the next attempt). ``since``: seconds since the call began. ``idle_for``: seconds since a
+    byte of this attempt moved, in either direction; None before one could, and where the system
+    does not tell. ``bytes_sent``, ``bytes_received``: of this attempt.
 
-    ``ends_by``: what will end it first if nothing else happens; None: nothing. "connect", "write",
-    "response", "idle" and "total": that limit of `Timeouts`, or of the call's own ``timeout=``;
-    "event": ``event_timeout=``; "scope": a `CancelScope`; "keepalive" and "user_timeout": the
-    kernel, as `TCPKeepAlive` has it, where it takes the path for dead. ``ends_in``: seconds until
-    then, of a body at least so many: its limit does not count the time of the consumer.
-    ``next_in``: seconds until the next attempt begins; None unless it waits for that.
+    ``limit``: what will end the call first if nothing else happens. "connect", "write", "response",
+    "idle" and "total" are limits of `Timeouts`, or of the call's own ``timeout=``; "event" is
+    ``event_timeout=``; "scope" is a `CancelScope`; "keepalive" and "user_timeout" are the kernel's,
+    which takes the path for dead. None: nothing will. ``ends_in``: seconds until then; of a body at
+    least so many, since the time of the consumer does not count; None where nobody knows.
+    ``next_in``: seconds until the next attempt begins; None unless the call waits for that.
 
-    ``is_held``: nobody reads the body at this moment: the consumer is busy elsewhere. ``thread``,
-    ``thread_id``: the name and `threading.get_ident()` of the one that sends, or has begun to read
-    the body. ``tcp``: the kernel's view of the connection, on Linux: that to the proxy, where there
-    is one. ``judgement``: what all of this means, in one line.
+    ``is_held``: nobody reads the body at this moment, the consumer is busy elsewhere. ``thread``,
+    ``thread_id``: name and `threading.get_ident()` of the thread that sends, or has begun to read
+    the body. ``tcp``: the kernel's view of the connection (to the proxy, where there is one); None
+    where there is no connection, and on other systems than Linux. ``judgement``: what all of this
+    means, in one line.
     """
 
     call_id: str
@@ -45,7 +46,7 @@ class InFlight:
     idle_for: float | None
     bytes_sent: int
     bytes_received: int
-    ends_by: str | None
+    limit: str | None
     ends_in: float | None
     next_in: float | None
     is_held: bool

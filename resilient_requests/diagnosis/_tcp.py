@@ -9,7 +9,7 @@ import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resilient_requests.call import Wakeable
@@ -20,29 +20,27 @@ if sys.platform == "linux":
 
 __all__ = ["Probing", "TCPView", "look"]
 
-# Of the kernel's include/net/tcp_states.h, from 1.
-_STATES = (
-    "ESTABLISHED",
-    "SYN_SENT",
-    "SYN_RECV",
-    "FIN_WAIT1",
-    "FIN_WAIT2",
-    "TIME_WAIT",
-    "CLOSE",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "LISTEN",
-    "CLOSING",
-)
-# Where the fields of `struct tcp_info` (include/uapi/linux/tcp.h) begin: it only ever grows at its
+# Of the kernel's include/net/tcp_states.h those in which a client's connection can be.
+_STATES = {
+    1: "ESTABLISHED",
+    2: "SYN_SENT",
+    4: "FIN_WAIT1",
+    5: "FIN_WAIT2",
+    7: "CLOSE",
+    8: "CLOSE_WAIT",
+    9: "LAST_ACK",
+    11: "CLOSING",
+}
+# Numbers of 32-bit words in `struct tcp_info` (include/uapi/linux/tcp.h). It only ever grows at its
 # end, and a kernel hands out as much as it has.
-_UNACKNOWLEDGED, _LAST_SENT, _LAST_RECEIVED, _LAST_ACKNOWLEDGED, _RTT = 24, 44, 52, 56, 68
-_UNSENT, _WINDOW = 144, 228  # Linux 4.6 and 5.4
-_LEAST, _MOST = _RTT + 4, 512
+_UNACKNOWLEDGED, _LAST_SENT, _LAST_RECEIVED, _LAST_ACKNOWLEDGED, _RTT = 6, 11, 13, 14, 17
+_UNSENT, _WINDOW = 36, 57  # Linux 4.6 and 5.4
+_MOST = 512
 
 
-class Probing(NamedTuple):
-    """When the kernel sends keep-alive probes: after ``idle`` seconds, every ``interval``, ``count`` times."""
+@dataclass(frozen=True)
+class Probing:
+    """When the kernel probes a silent peer: after ``idle`` s, every ``interval`` s, ``count`` times."""
 
     idle: int
     interval: int
@@ -53,14 +51,14 @@ class Probing(NamedTuple):
 class TCPView:
     """What the kernel knows of a connection; immutable, pickles.
 
-    ``state``: as in ``ss``. ``unacknowledged``: segments that were sent, and which nobody has
-    acknowledged; ``retransmits``: how often in a row the first of them was sent again. ``unsent``:
-    bytes that wait to be sent; ``window``: bytes that the peer is ready to take. ``unread``: bytes
-    that have come, and which nobody has read; with TLS, of its records. ``probes``: keep-alive or
-    window probes that nobody has answered. ``last_sent``, ``last_received``: seconds since data was
-    sent, or sent again, and received; ``last_acknowledged``: since anything at all came from the
-    peer's kernel; all three None while it dials. ``rtt``: seconds. ``keepalive``: None where it is
-    off. ``user_timeout``: seconds; None where it is off. Any other None: this kernel does not tell.
+    ``state``: as in ``ss``. ``unacknowledged``: segments sent and not acknowledged; ``retransmits``:
+    how often in a row the first of them was sent again. ``unsent``: bytes that wait to be sent;
+    ``window``: bytes that the peer is ready to take. ``unread``: bytes that have come and that
+    nobody has read; with TLS, of its records. ``probes``: keep-alive or window probes without an
+    answer. ``last_sent``, ``last_received``: seconds since data was sent (again), and received;
+    ``last_acknowledged``: since anything at all came from the peer's kernel; None while it dials.
+    ``rtt``: seconds. ``keepalive``, ``user_timeout`` (seconds): None where it is off. Any other
+    None: this kernel does not tell.
     """
 
     state: str
@@ -81,29 +79,30 @@ class TCPView:
     def parse(
         cls,
         info: bytes,
-        *,
         unread: int | None = None,
         keepalive: Probing | None = None,
         user_timeout: float | None = None,
     ) -> TCPView | None:
         """Return what a ``struct tcp_info`` says, however short; None where it says nothing."""
-        if len(info) < _LEAST or not 0 < info[0] <= len(_STATES):
+        words: tuple[int, ...] = struct.unpack(f"={len(info) // 4}I", info[: len(info) // 4 * 4])
+        if len(words) <= _RTT or info[0] not in _STATES:
             return None
-        state = _STATES[info[0] - 1]
+        state = _STATES[info[0]]
+        ages = [words[each] / 1e3 for each in (_LAST_SENT, _LAST_RECEIVED, _LAST_ACKNOWLEDGED)]
         # Before the connection stands, these count from the start of the machine.
-        stands = state != "SYN_SENT"
+        sent, received, acknowledged = [None] * 3 if state == "SYN_SENT" else ages
         return cls(
             state=state,
-            unacknowledged=_u32(info, _UNACKNOWLEDGED) or 0,
+            unacknowledged=words[_UNACKNOWLEDGED],
             retransmits=info[2],
-            unsent=_u32(info, _UNSENT),
-            window=_u32(info, _WINDOW),
+            unsent=words[_UNSENT] if len(words) > _UNSENT else None,
+            window=words[_WINDOW] if len(words) > _WINDOW else None,
             unread=unread,
             probes=info[3],
-            last_sent=_u32(info, _LAST_SENT, 1e3) if stands else None,
-            last_received=_u32(info, _LAST_RECEIVED, 1e3) if stands else None,
-            last_acknowledged=_u32(info, _LAST_ACKNOWLEDGED, 1e3) if stands else None,
-            rtt=_u32(info, _RTT, 1e6) or 0.0,
+            last_sent=sent,
+            last_received=received,
+            last_acknowledged=acknowledged,
+            rtt=words[_RTT] / 1e6,
             keepalive=keepalive,
             user_timeout=user_timeout,
         )
@@ -119,12 +118,10 @@ class TCPView:
             return None
         return min(sent, self.last_received)
 
-
-def _u32(info: bytes, at: int, unit: float = 0.0) -> int | float | None:
-    if len(info) < at + 4:
-        return None
-    value: int = struct.unpack_from("=I", info, at)[0]
-    return value / unit if unit else value
+    @property
+    def heard(self) -> float:
+        """Seconds since the last sign of life of the peer's kernel; 0 while it dials."""
+        return min(self.last_acknowledged or 0.0, self.last_received or 0.0)
 
 
 def look(sock: Wakeable | None) -> TCPView | None:
@@ -151,27 +148,16 @@ def _view(sock: _socket.socket) -> TCPView | None:
     # Each call holds the GIL from the descriptor to the answer: a close in between is an OSError, and
     # never a look at the next socket of that number. SO_ERROR is not asked for: that would clear it.
     info = _socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, _MOST)
+    unread = fcntl.ioctl(_socket.socket.fileno(sock), termios.FIONREAD, bytes(4))
     keepalive = None
-    if _option(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+    if _option(sock, socket.SO_KEEPALIVE, socket.SOL_SOCKET):
         names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        keepalive = Probing(*(_option(sock, socket.IPPROTO_TCP, name) for name in names))
-    milliseconds = _option(sock, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    return TCPView.parse(
-        info,
-        unread=_unread(sock),
-        keepalive=keepalive,
-        user_timeout=milliseconds / 1e3 if milliseconds else None,
-    )
+        keepalive = Probing(*(_option(sock, name) for name in names))
+    user_timeout = _option(sock, socket.TCP_USER_TIMEOUT) / 1e3 or None
+    return TCPView.parse(info, int.from_bytes(unread, sys.byteorder), keepalive, user_timeout)
 
 
-def _option(sock: _socket.socket, level: int, name: int) -> int:
+def _option(sock: _socket.socket, name: int, level: int = socket.IPPROTO_TCP) -> int:
     with suppress(OSError):  # gVisor lacks some
         return _socket.socket.getsockopt(sock, level, name)
     return 0
-
-
-def _unread(sock: _socket.socket) -> int | None:
-    with suppress(OSError, ValueError):
-        waiting = fcntl.ioctl(_socket.socket.fileno(sock), termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder)
-    return None

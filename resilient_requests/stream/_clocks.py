@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from operator import itemgetter
 
 __all__ = ["Clocks", "Expiry"]
 
@@ -91,14 +92,14 @@ class Clocks:
         return None
 
     def limit_in(self, silence: float, idle: float | None) -> tuple[str, float] | None:
-        """Return which limit ends a silence that has lasted so long, and in how many seconds; None: none will.
+        """Return the limit that ends a silence of so many seconds, and in how many; None: none will.
 
         ``idle``: the limit between bytes, which somebody else may have set.
         """
         unseen = max(silence - self.silence, 0.0)  # of the wait that is going on
         limits = (("event", self.event, self.eventless + unseen), ("idle", idle, silence))
-        left = [(limit - spent, name) for name, limit, spent in limits if limit is not None]
-        return (min(left)[1], min(left)[0]) if left else None
+        left = [(name, limit - spent) for name, limit, spent in limits if limit is not None]
+        return min(left, key=itemgetter(1), default=None)
 
     def take_stall(self) -> float | None:
         """Return, once, for how long nothing has come, where that is a part of the limit worth telling."""
