@@ -8,7 +8,6 @@ from resilient_requests.call._attempt import Attempt, Lease
 from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
 from resilient_requests.call._clock import Clock, Instant, boot, now
 from resilient_requests.call._current import current_attempt, current_operation
-from resilient_requests.call._environment import count_of, is_on, seconds_of
 from resilient_requests.call._events import (
     AttemptFailed,
     AttemptStarted,
@@ -21,7 +20,7 @@ from resilient_requests.call._events import (
     RetryScheduled,
     StreamEnded,
 )
-from resilient_requests.call._log import warn_certificates
+from resilient_requests.call._log import warn_bad_environment, warn_certificates
 from resilient_requests.call._origin import Origin, up_to_authority
 from resilient_requests.call._phase import Phase
 from resilient_requests.call._process import Process
@@ -64,17 +63,15 @@ __all__ = [
     "as_urllib3",
     "boot",
     "causes",
-    "count_of",
     "current_attempt",
     "current_operation",
     "describe",
     "errno_in",
     "errno_of",
     "foreign_in",
-    "is_on",
     "limits_of",
     "now",
-    "seconds_of",
     "up_to_authority",
+    "warn_bad_environment",
     "warn_certificates",
 ]

@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"call"}),
     frozenset({"transport", "otel", "diagnosis"}),
     frozenset({"retry", "stream"}),
-    frozenset({"_adapter", "chat"}),
+    frozenset({"adapter", "chat"}),
     frozenset({"__init__", "cli", "web"}),
     frozenset({"__main__"}),
 )

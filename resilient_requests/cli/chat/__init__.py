@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests._adapter import ResilientAdapter
+from resilient_requests.adapter import ResilientAdapter
 from resilient_requests.call import Timeouts
 from resilient_requests.chat._registry import DIALECTS
 from resilient_requests.cli._arguments import UsageError, seconds

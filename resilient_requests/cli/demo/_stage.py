@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import requests
 from requests.adapters import HTTPAdapter
 
-from resilient_requests._adapter import ResilientAdapter
+from resilient_requests.adapter import ResilientAdapter
 from resilient_requests.cli._output import describe
 from resilient_requests.retry import RetryPolicy
 from resilient_requests.testing import FaultServer, respond

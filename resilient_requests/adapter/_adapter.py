@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -11,6 +10,19 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from resilient_requests import _checks
+from resilient_requests.adapter._environment import is_on
+from resilient_requests.adapter._settings import (
+    DEFAULT_KEEPALIVE,
+    DEFAULT_POLICY,
+    DEFAULT_TCP,
+    DEFAULT_TIMEOUTS,
+    changed,
+    keepalive_from,
+    keyed_from,
+    policy_from,
+    tcp_from,
+    timeouts_from,
+)
 from resilient_requests.call import (
     Attempt,
     CallTrace,
@@ -21,12 +33,9 @@ from resilient_requests.call import (
     Origin,
     Timeouts,
     as_urllib3,
-    count_of,
     current_attempt,
-    is_on,
     limits_of,
     now,
-    seconds_of,
 )
 from resilient_requests.diagnosis import records
 from resilient_requests.exceptions import portable
@@ -37,7 +46,6 @@ from resilient_requests.retry import (
     RetryPolicy,
     Sender,
     is_keyed,
-    policy_of,
     with_key,
 )
 from resilient_requests.stream import resilient
@@ -61,12 +69,6 @@ if TYPE_CHECKING:
     from resilient_requests.transport import AdapterStats
 
 __all__ = ["ResilientAdapter"]
-
-# The environment counts only where the caller gave nothing: these very objects, as the signature shows them.
-_DEFAULT_POLICY = RetryPolicy()
-_DEFAULT_KEEPALIVE = KeepAlivePolicy()
-_DEFAULT_TIMEOUTS = Timeouts()
-_DEFAULT_TCP = TCPKeepAlive()
 
 
 class ResilientAdapter(TransportAdapter):
@@ -104,13 +106,13 @@ class ResilientAdapter(TransportAdapter):
         self,
         pool_connections: int = 10,
         pool_maxsize: int = 10,
-        max_retries: RetryPolicy | int | urllib3.Retry = _DEFAULT_POLICY,
+        max_retries: RetryPolicy | int | urllib3.Retry = DEFAULT_POLICY,
         pool_block: bool = False,
         *,
-        keepalive: KeepAlivePolicy | float = _DEFAULT_KEEPALIVE,
-        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        keepalive: KeepAlivePolicy | float = DEFAULT_KEEPALIVE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         idempotency_keys: KeyedRequests = "streams",
-        tcp_keepalive: TCPKeepAlive | None = _DEFAULT_TCP,
+        tcp_keepalive: TCPKeepAlive | None = DEFAULT_TCP,
         observers: Iterable[Observer] = (),
     ) -> None:
         _checks.count("pool_connections", pool_connections)
@@ -119,12 +121,12 @@ class ResilientAdapter(TransportAdapter):
             # Nobody would ever get a connection.
             raise ValueError("pool_maxsize must be at least 1 with pool_block=True, not 0")
         self._is_disabled = is_on("DISABLE")
-        policy = _policy_from(max_retries)
+        policy = policy_from(max_retries)
         self._set_policy(policy)
-        self._keepalive = _keepalive_from(keepalive)
-        self._timeouts = _timeouts_from(timeouts)
-        self._idempotency_keys = _keyed_from(idempotency_keys)
-        self._tcp_keepalive = _tcp_from(tcp_keepalive)
+        self._keepalive = keepalive_from(keepalive)
+        self._timeouts = timeouts_from(timeouts)
+        self._idempotency_keys = keyed_from(idempotency_keys)
+        self._tcp_keepalive = tcp_from(tcp_keepalive)
         self._observers = Observers(observers).all
         self._begin()
         plain = max_retries if not isinstance(max_retries, RetryPolicy) else 0
@@ -160,21 +162,9 @@ class ResilientAdapter(TransportAdapter):
     def __repr__(self) -> str:
         if self._is_disabled:
             return f"<{type(self).__name__} disabled by RESILIENT_REQUESTS_DISABLE>"
-        settings = {
-            "retry_policy": _DEFAULT_POLICY,
-            "keepalive": _DEFAULT_KEEPALIVE,
-            "timeouts": _DEFAULT_TIMEOUTS,
-            "tcp_keepalive": _DEFAULT_TCP,
-            "idempotency_keys": "streams",
-        }
-        told = [
-            f" {name}={getattr(self, name)!r}"
-            for name, default in settings.items()
-            if getattr(self, name) != default
-        ]
         return (
             f"<{type(self).__name__} generation={self.generation} "
-            f"in_flight={len(self._state.in_flight.all())} idle={self._state.idle()}{''.join(told)}>"
+            f"in_flight={len(self._state.in_flight.all())} idle={self._state.idle()}{changed(self)}>"
         )
 
     # -- what is in force -------------------------------------------------------------------------
@@ -218,7 +208,7 @@ class ResilientAdapter(TransportAdapter):
         if self._is_disabled:
             self._carrier = urllib3.Retry.from_int(0 if isinstance(value, RetryPolicy) else value)
         else:
-            self._set_policy(_policy_from(value))
+            self._set_policy(policy_from(value))
 
     def _set_policy(self, policy: RetryPolicy) -> None:
         self._retry_policy = policy
@@ -293,6 +283,11 @@ class ResilientAdapter(TransportAdapter):
         request = requests.Request("GET", url).prepare()
         with requests.Session() as session:
             settings = session.merge_environment_settings(url, proxies or {}, None, verify, cert)
+        return self._dial_ahead(request, settings, connections, lasting)
+
+    def _dial_ahead(
+        self, request: requests.PreparedRequest, settings: Any, connections: int, lasting: float
+    ) -> int:
         pool = self._pool_of(request, settings)
         token = self._begin_call(request)
         trace = CallTrace(self._observed, str(Origin.of(request.url or "")), "")
@@ -416,53 +411,3 @@ def _refusal(request: requests.PreparedRequest) -> requests.ConnectionError:
     )
     refused.attempts = ()  # type: ignore[attr-defined]
     return refused
-
-
-def _policy_from(given: object) -> RetryPolicy:
-    if given is _DEFAULT_POLICY:
-        most = count_of("MAX_RETRIES", _DEFAULT_POLICY.max_retries)
-        return replace(_DEFAULT_POLICY, max_retries=most)
-    if isinstance(given, RetryPolicy):
-        return given
-    if isinstance(given, urllib3.Retry):
-        return policy_of(given)
-    if isinstance(given, bool) or not isinstance(given, int):
-        kind = type(given).__name__
-        raise TypeError(f"max_retries must be a RetryPolicy, an int or a urllib3 Retry, not {kind}")
-    return RetryPolicy(max_retries=given)
-
-
-def _keyed_from(given: object) -> KeyedRequests:
-    if given == "streams":
-        return "streams"
-    if not isinstance(given, bool):
-        raise TypeError(f'idempotency_keys must be "streams", True or False, not {given!r}')
-    return given
-
-
-def _keepalive_from(given: object) -> KeepAlivePolicy:
-    if given is _DEFAULT_KEEPALIVE:
-        expiry = seconds_of("KEEPALIVE", _DEFAULT_KEEPALIVE.expiry)
-        return replace(_DEFAULT_KEEPALIVE, expiry=expiry)
-    if isinstance(given, KeepAlivePolicy):
-        return given
-    if given is None:
-        never = "keepalive=KeepAlivePolicy(expiry=0) never reuses a connection"
-        raise TypeError(f"keepalive must be a KeepAlivePolicy or seconds, not None: {never}")
-    return KeepAlivePolicy(expiry=_checks.number("keepalive", given, least=0))
-
-
-def _timeouts_from(given: Timeouts) -> Timeouts:
-    _checks.instance("timeouts", given, Timeouts)
-    if given is not _DEFAULT_TIMEOUTS or given.idle is None:
-        return given
-    return replace(given, idle=seconds_of("STREAM_IDLE", given.idle))
-
-
-def _tcp_from(given: object) -> TCPKeepAlive | None:
-    if given is None or isinstance(given, TCPKeepAlive):
-        return given
-    kind = type(given).__name__
-    raise TypeError(
-        f"tcp_keepalive must be a TCPKeepAlive(), or None to leave sockets alone, not {kind}"
-    )

@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, TypeVar
 
 from resilient_requests import _checks
-from resilient_requests.call._log import warn_bad_environment
+from resilient_requests.call import warn_bad_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
