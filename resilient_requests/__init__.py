@@ -26,7 +26,7 @@ from resilient_requests.chat import (
     complete_chat,
     stream_chat,
 )
-from resilient_requests.diagnosis import InFlight, dump, dump_on
+from resilient_requests.diagnosis import InFlight, TCPView, dump, dump_on
 from resilient_requests.exceptions import (
     Cancelled,
     ChatAPIError,
@@ -97,6 +97,7 @@ __all__ = [
     "StreamProtocolError",
     "StreamTruncated",
     "TCPKeepAlive",
+    "TCPView",
     "TextStream",
     "Timeouts",
     "ToolCall",

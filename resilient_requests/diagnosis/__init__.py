@@ -3,6 +3,6 @@
 from resilient_requests.diagnosis._dump import dump, dump_on
 from resilient_requests.diagnosis._look import records
 from resilient_requests.diagnosis._record import InFlight
-from resilient_requests.diagnosis._tcp import Probing, TCPView
+from resilient_requests.diagnosis._tcp import TCPView
 
-__all__ = ["InFlight", "Probing", "TCPView", "dump", "dump_on", "records"]
+__all__ = ["InFlight", "TCPView", "dump", "dump_on", "records"]

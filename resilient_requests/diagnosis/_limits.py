@@ -65,5 +65,6 @@ def _kernels(tcp: TCPView) -> Limit | None:
     elif tcp.probes and keepalive is not None:
         if timeout is not None:  # it stands in place of the count (tcp_keepalive_timer)
             return "user_timeout", timeout - tcp.heard
-        return "keepalive", keepalive.idle + keepalive.interval * keepalive.count - tcp.heard
+        idle, interval, count = keepalive
+        return "keepalive", idle + interval * count - tcp.heard
     return None

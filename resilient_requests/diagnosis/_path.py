@@ -71,7 +71,7 @@ def _of_probes(tcp: TCPView) -> Path:
     """Return how a path looks on which nothing of ours is under way, but keep-alive probes may be."""
     if tcp.probes >= _PROBES:
         return Path.SILENT
-    since_probe = tcp.heard - (tcp.keepalive.idle if tcp.keepalive else 0.0)
+    since_probe = tcp.heard - (tcp.keepalive[0] if tcp.keepalive else 0.0)
     if tcp.probes and since_probe > _MOMENT / 2 + 3 * tcp.rtt:
         return Path.LOSSY
     # The peer's kernel has answered something since data was sent or came: that was a probe.

@@ -18,7 +18,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["Probing", "TCPView", "look"]
+__all__ = ["TCPView", "look"]
 
 # Of the kernel's include/net/tcp_states.h those in which a client's connection can be.
 _STATES = {
@@ -38,15 +38,6 @@ _UNSENT, _WINDOW = 36, 57  # Linux 4.6 and 5.4
 _MOST = 512
 
 
-@dataclass(frozen=True)
-class Probing:
-    """When the kernel probes a silent peer: after ``idle`` s, every ``interval`` s, ``count`` times."""
-
-    idle: int
-    interval: int
-    count: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class TCPView:
     """What the kernel knows of a connection; immutable, pickles.
@@ -57,8 +48,9 @@ class TCPView:
     nobody has read; with TLS, of its records. ``probes``: keep-alive or window probes without an
     answer. ``last_sent``, ``last_received``: seconds since data was sent (again), and received;
     ``last_acknowledged``: since anything at all came from the peer's kernel; None while it dials.
-    ``rtt``: seconds. ``keepalive``, ``user_timeout`` (seconds): None where it is off. Any other
-    None: this kernel does not tell.
+    ``rtt``: seconds. ``keepalive``: the kernel probes a silent peer after so many seconds, every so
+    many seconds, so many times. ``user_timeout``: seconds. Both None where off; any other None: this
+    kernel does not tell.
     """
 
     state: str
@@ -72,7 +64,7 @@ class TCPView:
     last_received: float | None
     last_acknowledged: float | None
     rtt: float
-    keepalive: Probing | None
+    keepalive: tuple[int, int, int] | None
     user_timeout: float | None
 
     @classmethod
@@ -80,7 +72,7 @@ class TCPView:
         cls,
         info: bytes,
         unread: int | None = None,
-        keepalive: Probing | None = None,
+        keepalive: tuple[int, int, int] | None = None,
         user_timeout: float | None = None,
     ) -> TCPView | None:
         """Return what a ``struct tcp_info`` says, however short; None where it says nothing."""
@@ -151,8 +143,11 @@ def _view(sock: _socket.socket) -> TCPView | None:
     unread = fcntl.ioctl(_socket.socket.fileno(sock), termios.FIONREAD, bytes(4))
     keepalive = None
     if _option(sock, socket.SO_KEEPALIVE, socket.SOL_SOCKET):
-        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        keepalive = Probing(*(_option(sock, name) for name in names))
+        keepalive = (
+            _option(sock, socket.TCP_KEEPIDLE),
+            _option(sock, socket.TCP_KEEPINTVL),
+            _option(sock, socket.TCP_KEEPCNT),
+        )
     user_timeout = _option(sock, socket.TCP_USER_TIMEOUT) / 1e3 or None
     return TCPView.parse(info, int.from_bytes(unread, sys.byteorder), keepalive, user_timeout)
 
