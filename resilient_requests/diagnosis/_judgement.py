@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["judgement", "seconds"]
 
 _MOVING = 1.0  # seconds without a byte in which nobody would call a call hanging
+_LOST = 2  # packets of a dial: on a bad path one is lost now and then
 _AWAITED: dict[str, str] = {
     Phase.HANDSHAKE: "the peer's part of the handshake",
     Phase.WAIT: "the first byte",
@@ -54,9 +55,10 @@ def seconds(value: float) -> str:
 def _dial(call: InFlight) -> str:
     if call.tcp is None:
         return "looks up the name, or dials"
-    if not (again := call.tcp.retransmits):
-        return "dials"
-    return f"dials: the address does not answer, {again} packet{'s'[: again > 1]} sent again"
+    again = call.tcp.retransmits
+    if again >= _LOST:
+        return f"dials: the address does not answer, {again} packets sent again"
+    return "dials, the first packet was sent again" if again else "dials"
 
 
 def _step(call: InFlight) -> str:
@@ -82,6 +84,6 @@ def _path(call: InFlight) -> str:
     """Return how the path looks; nothing where the system does not tell."""
     if call.tcp is None:
         return ""
-    idle, heard = seconds(call.idle_for or 0.0), seconds(call.tcp.heard)
-    words = path_of(call.tcp).value
-    return "; " + words.format(idle=idle, heard=heard, probes=call.tcp.probes)
+    facts = {"idle": call.idle_for, "heard": call.tcp.heard, "sent": call.tcp.last_sent}
+    words = {name: seconds(age or 0.0) for name, age in facts.items()}
+    return "; " + path_of(call.tcp).value.format(probes=call.tcp.probes, **words)

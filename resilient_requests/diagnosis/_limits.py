@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["first_limit"]
 
+# Of two limits that come together ours wins: it is exact, and the kernel's waits for one of its timers.
+_TIE = 0.5
+
 Limit = tuple[str, float]
 """What ends it, and in how many seconds."""
 
@@ -28,11 +31,13 @@ def first_limit(
     left = attempt.token.remaining()
     deadline = None if left is None else (attempt.token.limit_name, left)
     own = None if is_held else _own(attempt, phase, silence or 0.0)
-    kernels = None if tcp is None else _kernels(tcp)
-    found: list[Limit] = [each for each in (deadline, own, kernels) if each is not None]
-    if not found:
+    kernels = None if tcp is None else _kernels(tcp, silence)
+    first = min(filter(None, (deadline, own)), key=itemgetter(1), default=None)
+    if kernels is not None and (first is None or kernels[1] < first[1] - _TIE):
+        first = kernels
+    if first is None:
         return None, None
-    name, left = min(found, key=itemgetter(1))
+    name, left = first
     is_unknown = silence is None and name in ("write", "idle", "event")
     return name, None if is_unknown else max(left, 0.0)
 
@@ -54,14 +59,14 @@ def _own(attempt: Attempt, phase: str, silence: float) -> Limit | None:
     return name, since + limit - now
 
 
-def _kernels(tcp: TCPView) -> Limit | None:
+def _kernels(tcp: TCPView, silence: float | None) -> Limit | None:
     """Return the kernel's limit of a path that it takes for dead already, or whose peer takes nothing."""
     timeout, keepalive = tcp.user_timeout, tcp.keepalive
     if tcp.unacknowledged or tcp.unsent:
         # Of a full window the timeout counts, too, though the peer answers probes (tcp_probe_timer).
         is_stuck = tcp.retransmits if tcp.unacknowledged else (tcp.probes or tcp.window == 0)
-        if timeout is not None and is_stuck and tcp.silence is not None:
-            return "user_timeout", timeout - tcp.silence
+        if timeout is not None and is_stuck and silence is not None:
+            return "user_timeout", timeout - silence
     elif tcp.probes and keepalive is not None:
         if timeout is not None:  # it stands in place of the count (tcp_keepalive_timer)
             return "user_timeout", timeout - tcp.heard

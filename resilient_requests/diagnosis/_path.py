@@ -30,7 +30,7 @@ class Path(enum.Enum):
     DIALLING = "no connection stands yet"
     GONE = "the connection is gone: the next read or write fails"
     LEFT = "the peer has closed its side"
-    STUCK = "nothing leaves this machine: no route, or no link"
+    STUCK = "nothing left this machine at the last try, {sent} ago: no route, or no link"
     DEAD = "{idle} unacknowledged: the path is dead"
     SILENT = "{probes} probes unanswered, {heard} since a sign of life: the path is dead"
     LOSSY = "{heard} since a sign of life: the path loses packets, or is dead"

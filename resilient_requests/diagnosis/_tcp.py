@@ -103,9 +103,11 @@ class TCPView:
     def silence(self) -> float | None:
         """Seconds since a byte was acknowledged, or came; None while it dials.
 
-        Each time that the kernel sends the same bytes again it takes that for the last sending.
+        The kernel takes each further try to send the same bytes for the last sending. Of a shut
+        window only that counts, since window probes are acknowledged.
         """
-        sent = self.last_acknowledged if self.unacknowledged else self.last_sent
+        is_retried = self.unacknowledged or (self.unsent and self.window != 0)
+        sent = self.last_acknowledged if is_retried else self.last_sent
         if sent is None or self.last_received is None:
             return None
         return min(sent, self.last_received)

@@ -134,15 +134,20 @@ def test_path_is_unseen_without_a_view() -> None:
         (
             {"phase": "connect", "limit": "connect", "ends_in": 8.0, "idle_for": None}
             | {"tcp": replace(ESTABLISHED, state="SYN_SENT", retransmits=1)},
-            (
-                "dials: the address does not answer, 1 packet sent again, the connect limit ends it"
-                " in 8.0 s"
-            ),
+            "dials, the first packet was sent again, the connect limit ends it in 8.0 s",
         ),
         (
             {"phase": "connect", "limit": None, "idle_for": None}
             | {"tcp": replace(ESTABLISHED, state="SYN_SENT", retransmits=2)},
             "dials: the address does not answer, 2 packets sent again",
+        ),
+        (
+            {"phase": "wait", "limit": None, "idle_for": None}
+            | {"tcp": replace(ESTABLISHED, unsent=9, probes=2, last_sent=1.5)},
+            (
+                "waiting for the first byte; nothing left this machine at the last try, 1.5 s ago:"
+                " no route, or no link"
+            ),
         ),
         ({"phase": "connect", "limit": None, "tcp": None}, "looks up the name, or dials"),
         ({"phase": "start", "limit": None, "tcp": None}, "has not asked for a connection yet"),
