@@ -13,6 +13,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
+PARTNERS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "partners")
 BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
 SUPPORT = Path("tests", "support").resolve()
 # A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
@@ -22,7 +23,7 @@ NOT_AS_REQUESTS = (
     "tests/test_requests.py::TestTimeout::test_total_timeout_connect",
 )
 
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
@@ -36,25 +37,37 @@ def install(session: nox.Session, extras: str, *arguments: str) -> None:
     session.install("--upgrade", f".[{extras}]", *arguments)
 
 
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run pytest where nothing is missing: a test that skips itself for a package fails here."""
+    session.run("pytest", *arguments, *session.posargs, env={"EVERYTHING_IS_DUE": "1"})
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on the newest versions; arguments go to pytest."""
-    install(session, "test")
-    session.run("pytest", *session.posargs)
+    """Run the tests but the slow ones on the newest versions; arguments go to pytest."""
+    install(session, "test", *PARTNERS)
+    run_tests(session)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the slow tests: workers, the laboratory, forks under load, the fault matrix."""
+    install(session, "test", *PARTNERS)
+    run_tests(session, "-m", "slow and not browser")
 
 
 @nox.session(python=OLDEST)
 def oldest(session: nox.Session) -> None:
     """Run the tests on the lowest versions that setup.cfg allows."""
-    install(session, "test", "--constraint", CONSTRAINTS)
-    session.run("pytest", *session.posargs)
+    install(session, "test", *PARTNERS, "--constraint", CONSTRAINTS)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def coverage(session: nox.Session) -> None:
     """Run the tests, and fail below the branch coverage that pyproject.toml asks for."""
-    session.install("--upgrade", "--editable", ".[test]")
-    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+    session.install("--upgrade", "--editable", ".[test]", *PARTNERS)
+    run_tests(session, "--cov", "--cov-report=term")
 
 
 @nox.session
@@ -145,7 +158,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Run mypy --strict over the package, its tests, the examples and these tools."""
-    session.install("--upgrade", "--editable", ".[test,lint,docs]", "nox")
+    session.install("--upgrade", "--editable", ".[test,lint,docs]", *PARTNERS, "nox")
     session.run("mypy")
 
 

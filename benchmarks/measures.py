@@ -160,13 +160,13 @@ class Layers(Measure):
     )
 
     def run(self, contender: Contender) -> Sample:
-        emitter = ResilientAdapter().emitter
+        observers = ResilientAdapter()._observed
         return {
             "retry": _around_stub("GET"),
             "key": _around_stub("POST"),
             "idle": _around_queue(contender, ResilientAdapter())
             - _around_queue(contender, HTTPAdapter()),
-            "emit": 3 * _per_call(lambda: emitter.wants(AttemptStarted)),
+            "emit": 3 * _per_call(lambda: observers.wants(AttemptStarted)),
         }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest.importorskip(
-    "opentelemetry.sdk", reason="needs opentelemetry-sdk: pip install 'resilient_requests[test]'"
+    "opentelemetry.sdk", reason="needs opentelemetry-sdk: pip install --group partners"
 )
 # ruff: isort: off
 from opentelemetry.sdk.metrics import MeterProvider  # after the question whether it is there

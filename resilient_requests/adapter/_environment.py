@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["count_of", "is_on", "seconds_of"]
 
 _PREFIX = "RESILIENT_REQUESTS_"
+_PACKAGE = "resilient_requests."
 _ON = ("1", "true", "yes", "on")
 _OFF = ("0", "false", "no", "off")
 _T = TypeVar("_T")
@@ -22,20 +24,20 @@ _T = TypeVar("_T")
 
 def is_on(name: str) -> bool:
     """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; off for a bad value."""
-    return _read(name, _switch, False)
+    return _read(name, _switch, False, f"neither on ({', '.join(_ON)}) nor off")
 
 
 def seconds_of(name: str, default: float) -> float:
     """Return the seconds that a variable gives; ``default`` where it gives none, or a bad value."""
-    return _read(name, _seconds, default)
+    return _read(name, _seconds, default, "no number of seconds above 0")
 
 
 def count_of(name: str, default: int) -> int:
     """Return the count that a variable gives; ``default`` where it gives none, or a bad value."""
-    return _read(name, _count, default)
+    return _read(name, _count, default, "no whole number from 0")
 
 
-def _read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
+def _read(name: str, parse: Callable[[str], _T], default: _T, complaint: str) -> _T:
     text = os.environ.get(_PREFIX + name, "").strip()
     if not text:
         return default
@@ -44,9 +46,17 @@ def _read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
     except ValueError:
         warn_bad_environment(_PREFIX + name, default)
         # An operator who has no log must not believe that it worked. The value may be a secret.
-        message = f"{_PREFIX}{name} has an unusable value: using {default}"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        message = f"{_PREFIX}{name} is {complaint}: using {default}"
+        warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
         return default
+
+
+def _callers_level() -> int:
+    """Return how many frames above `_read` the code stands that has made the adapter."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _switch(text: str) -> bool:

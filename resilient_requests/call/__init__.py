@@ -4,7 +4,7 @@ A `CancelToken` is the call itself, as scopes, deadlines and shutdown end it; an
 try, written down where things happen; a `CallTrace` tells observers and the log.
 """
 
-from resilient_requests.call._attempt import Attempt, Lease
+from resilient_requests.call._attempt import Attempt
 from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
 from resilient_requests.call._clock import Clock, Instant, boot, now
 from resilient_requests.call._current import current_attempt, current_operation
@@ -20,12 +20,10 @@ from resilient_requests.call._events import (
     RetryScheduled,
     StreamEnded,
 )
+from resilient_requests.call._facts import AttemptRecord, BodyReader, Lease, Phase
 from resilient_requests.call._log import warn_bad_environment, warn_certificates
 from resilient_requests.call._origin import Origin, up_to_authority
-from resilient_requests.call._phase import Phase
 from resilient_requests.call._process import Process
-from resilient_requests.call._reading import BodyReader
-from resilient_requests.call._record import AttemptRecord
 from resilient_requests.call._scope import CancelScope
 from resilient_requests.call._timeouts import Limits, Timeouts, as_urllib3, limits_of
 from resilient_requests.call._token import CallsInFlight, CancelToken, Wakeable

@@ -7,38 +7,15 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests.call import _causes
-from resilient_requests.call._phase import NEXT, Phase
-from resilient_requests.call._record import AttemptRecord
+from resilient_requests.call._facts import NEXT, AttemptRecord, Phase
 from resilient_requests.call._timeouts import Limits
 from resilient_requests.call._token import CancelToken
 from resilient_requests.exceptions import StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from resilient_requests.call._facts import BodyReader, Lease
 
-    from resilient_requests.call._reading import BodyReader
-
-__all__ = ["Attempt", "Lease", "Trace"]
-
-
-class Lease(Protocol):
-    """An attempt's connection, as one of those of its origin and generation."""
-
-    @property
-    def origin(self) -> Hashable:
-        """The origin of the connection: a proxy's where that forwards."""
-
-    def retire(self, reason: str, call_id: str | None) -> None:
-        """Retire the connections of the origin, unless that was done since this one was made."""
-
-    def was_good(self, idle_for: float) -> None:
-        """A reused connection brought a response."""
-
-    def was_stale(self, idle_for: float) -> None:
-        """A reused connection turned out dead."""
-
-    def is_retried(self) -> None:
-        """Another attempt follows."""
+__all__ = ["Attempt", "Trace"]
 
 
 class Trace(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import urllib3
@@ -23,6 +23,12 @@ class Limits:
     write: float | None
     response: float | None
     idle: float | None
+
+    def longer(self) -> Limits:
+        """Return these with twice the time for an answer that was slow."""
+        names = ("response", "idle")
+        doubled = {name: 2 * value for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **doubled)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,8 @@ class CancelToken:
     _id: str | None = None
     # Weak: an attempt refers to its token, and both are to be freed without the collector.
     _attempt: weakref.ref[Timed] | None = None
-    _since: float | None = None  # boot time at which the first attempt began
-    _wakes_at: float | None = None  # boot time at which a sleep is over
+    since: float | None = None  # boot time at which the first attempt began
+    wakes_at: float | None = None  # boot time at which the next attempt is due
 
     def __init__(
         self,
@@ -118,14 +118,14 @@ class CancelToken:
         # The present boot time in seconds: asked for so often that it must not cost a look at all three clocks.
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
-        self._pid = os.getpid() if pid is None else pid
+        self.pid = os.getpid() if pid is None else pid
         self.end: End | None = None  # what has ended it; not: whether a deadline has passed
         self._sock: Wakeable | None = None
         self._alarm: threading.Lock | None = None
-        self._deadline = None if total is None else self.boot() + total
-        self._limit_name: LimitName = "total"
+        self.deadline = None if total is None else self.boot() + total  # boot time
+        self.limit_name: LimitName = "total"  # what sets the deadline
         self._calls = calls
-        self._is_sending = True
+        self.is_sending = True  # no response has been handed out
         if calls is not None:
             calls[id(self)] = self
         self._scopes: tuple[CancelScope, ...] = ()
@@ -141,11 +141,6 @@ class CancelToken:
         return self.end is not None
 
     @property
-    def is_sending(self) -> bool:
-        """Whether the sender still works on it: no response has been handed out."""
-        return self._is_sending
-
-    @property
     def id(self) -> str:
         """The name of the call in events; made when first asked for."""
         known: str | None = self._id
@@ -159,7 +154,7 @@ class CancelToken:
     @property
     def is_of_this_process(self) -> bool:
         """Whether it was not begun before a fork: also where no at-fork hook has run."""
-        return self.end is not End.FORKED and self._pid == os.getpid()
+        return self.end is not End.FORKED and self.pid == os.getpid()
 
     @property
     def attempt(self) -> object:
@@ -167,33 +162,17 @@ class CancelToken:
         return None if self._attempt is None else self._attempt()
 
     @property
-    def age(self) -> float:
-        """Seconds since the first attempt began; 0 before."""
-        return 0.0 if self._since is None else self.boot() - self._since
-
-    @property
     def watched(self) -> Wakeable | None:
         """The socket that the call uses now."""
         return self._sock
-
-    @property
-    def wakes_in(self) -> float | None:
-        """Seconds until the wait before another attempt is over; None where it does not wait."""
-        until = self._wakes_at
-        return None if until is None else max(until - self.boot(), 0.0)
-
-    @property
-    def limit_name(self) -> LimitName:
-        """What sets the deadline, where there is one."""
-        return self._limit_name
 
     # -- what ends it, and what is woken then -----------------------------------------------------
 
     def begin(self, attempt: Timed) -> None:
         """An attempt of the call begins. Raises as `check`."""
-        self._attempt = weakref.ref(attempt)
-        if self._since is None:
-            self._since = attempt.since
+        self._attempt, self.wakes_at = weakref.ref(attempt), None
+        if self.since is None:
+            self.since = attempt.since
         self.check()
 
     def cancel(self) -> None:
@@ -210,14 +189,14 @@ class CancelToken:
             if self.end is End.CANCELLED:
                 raise Cancelled
             raise requests.ConnectionError(self.end.value)
-        if self._deadline is not None and self.boot() >= self._deadline:
+        if self.deadline is not None and self.boot() >= self.deadline:
             raise DeadlineExceeded(
-                f"the call's total time is up ({_KNOBS[self._limit_name]} sets the limit)"
+                f"the call's total time is up ({_KNOBS[self.limit_name]} sets the limit)"
             )
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None where there is none."""
-        return None if self._deadline is None else max(self._deadline - self.boot(), 0.0)
+        return None if self.deadline is None else max(self.deadline - self.boot(), 0.0)
 
     def clip(self, limit: float | None) -> float | None:
         """Return the timeout of the next blocking operation: ``limit``, or less where the deadline comes first.
@@ -225,9 +204,9 @@ class CancelToken:
         Raises as `check`.
         """
         # A sender knows its process, and a system call at each of its reads would cost 1 % of a short call.
-        if not self._is_sending and self._pid != os.getpid():
+        if not self.is_sending and self.pid != os.getpid():
             self.disown()  # uWSGI runs no at-fork hook
-        if self.end is None and self._deadline is None:
+        if self.end is None and self.deadline is None:
             return limit
         self.check()
         remaining = self.remaining()
@@ -249,17 +228,14 @@ class CancelToken:
         alarm.acquire()
         with self._lock:
             self._alarm = alarm
-        self._wakes_at = until = self.boot() + seconds
-        try:
+        self.wakes_at = until = self.boot() + seconds
+        self.check()
+        while (left := until - self.boot()) > 0:
+            # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
+            woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
             self.check()
-            while (left := until - self.boot()) > 0:
-                # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
-                woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
-                self.check()
-                if woken:
-                    break
-        finally:
-            self._wakes_at = None
+            if woken:
+                break
 
     def disown(self) -> None:
         """In a forked child: the connection is the parent's; reading it here would take the parent's bytes."""
@@ -271,12 +247,12 @@ class CancelToken:
         """Forget the socket, which is about to serve somebody else; leave if the sender is done."""
         with self._lock:
             self._sock = None
-        if not self._is_sending:
+        if not self.is_sending:
             self.leave()
 
     def sent(self) -> None:
         """The sender is done; a response that is still open keeps the call alive."""
-        self._is_sending = False
+        self.is_sending = False
         with self._lock:
             is_open = self._sock is not None
         if not is_open:
@@ -293,8 +269,8 @@ class CancelToken:
     def succeed(self, earlier: CancelToken) -> None:
         """Go on in place of an earlier call: under its name, in its scopes, to its deadline, ended if it was."""
         self._id = earlier.id
-        self._attempt, self._since = earlier._attempt, earlier._since
-        self._end_by(earlier._deadline, earlier._limit_name)
+        self._attempt, self.since = earlier._attempt, earlier.since
+        self._end_by(earlier.deadline, earlier.limit_name)
         for scope in earlier._scopes:
             if scope not in self._scopes:
                 self._obey(scope)
@@ -308,8 +284,8 @@ class CancelToken:
             self.end = self.end or End.CANCELLED
 
     def _end_by(self, deadline: float | None, name: LimitName) -> None:
-        if deadline is not None and (self._deadline is None or deadline < self._deadline):
-            self._deadline, self._limit_name = deadline, name
+        if deadline is not None and (self.deadline is None or deadline < self.deadline):
+            self.deadline, self.limit_name = deadline, name
 
     def _finish(self, end: End) -> None:
         with self._lock:
@@ -319,5 +295,5 @@ class CancelToken:
                 with suppress(RuntimeError):  # released already
                     alarm.release()
             # A forked child shares the parent's connection: to shut it down would end the parent's call.
-            if sock is not None and self._pid == os.getpid():
+            if sock is not None and self.pid == os.getpid():
                 shut_down(sock)

@@ -19,7 +19,7 @@ from resilient_requests.call._events import (
 
 if TYPE_CHECKING:
     from resilient_requests.call._attempt import Attempt
-    from resilient_requests.call._record import AttemptRecord
+    from resilient_requests.call._facts import AttemptRecord
 
 __all__ = ["CallTrace", "Observer", "Observers"]
 

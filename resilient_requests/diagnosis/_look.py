@@ -38,7 +38,8 @@ def records(calls: Iterable[CancelToken]) -> tuple[InFlight, ...]:
 
 
 def _record(call: CancelToken, attempt: Attempt) -> InFlight:
-    next_in = call.wakes_in
+    now, wakes_at = call.boot(), call.wakes_at
+    next_in = None if wakes_at is None else max(wakes_at - now, 0.0)
     phase = _phase(attempt) if next_in is None else BACKOFF
     tcp = None if phase in _WITHOUT_SOCKET else look(call.watched)
     silence = _silence(attempt, phase, tcp)
@@ -51,7 +52,7 @@ def _record(call: CancelToken, attempt: Attempt) -> InFlight:
         origin=attempt.trace.origin,
         attempt=attempt.number,
         phase=phase,
-        since=call.age,
+        since=now - (attempt.since if call.since is None else call.since),
         idle_for=silence,
         bytes_sent=attempt.bytes_sent,
         bytes_received=attempt.bytes_received,

@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 if sys.platform == "linux":
     import fcntl
     import termios
+
+    _OPTIONS = (
+        socket.TCP_KEEPIDLE,
+        socket.TCP_KEEPINTVL,
+        socket.TCP_KEEPCNT,
+        socket.TCP_USER_TIMEOUT,
+    )
 
 __all__ = ["TCPView", "look"]
 
@@ -58,23 +65,17 @@ class TCPView:
     retransmits: int
     unsent: int | None
     window: int | None
-    unread: int | None
     probes: int
     last_sent: float | None
     last_received: float | None
     last_acknowledged: float | None
     rtt: float
-    keepalive: tuple[int, int, int] | None
-    user_timeout: float | None
+    unread: int | None = None
+    keepalive: tuple[int, int, int] | None = None
+    user_timeout: float | None = None
 
     @classmethod
-    def parse(
-        cls,
-        info: bytes,
-        unread: int | None = None,
-        keepalive: tuple[int, int, int] | None = None,
-        user_timeout: float | None = None,
-    ) -> TCPView | None:
+    def parse(cls, info: bytes) -> TCPView | None:
         """Return what a ``struct tcp_info`` says, however short; None where it says nothing."""
         words: tuple[int, ...] = struct.unpack(f"={len(info) // 4}I", info[: len(info) // 4 * 4])
         if len(words) <= _RTT or info[0] not in _STATES:
@@ -89,14 +90,11 @@ class TCPView:
             retransmits=info[2],
             unsent=words[_UNSENT] if len(words) > _UNSENT else None,
             window=words[_WINDOW] if len(words) > _WINDOW else None,
-            unread=unread,
             probes=info[3],
             last_sent=sent,
             last_received=received,
             last_acknowledged=acknowledged,
             rtt=words[_RTT] / 1e6,
-            keepalive=keepalive,
-            user_timeout=user_timeout,
         )
 
     @property
@@ -141,17 +139,20 @@ def look(sock: Wakeable | None) -> TCPView | None:
 def _view(sock: _socket.socket) -> TCPView | None:
     # Each call holds the GIL from the descriptor to the answer: a close in between is an OSError, and
     # never a look at the next socket of that number. SO_ERROR is not asked for: that would clear it.
-    info = _socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, _MOST)
+    view = TCPView.parse(
+        _socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, _MOST)
+    )
+    if view is None:
+        return None
     unread = fcntl.ioctl(_socket.socket.fileno(sock), termios.FIONREAD, bytes(4))
-    keepalive = None
-    if _option(sock, socket.SO_KEEPALIVE, socket.SOL_SOCKET):
-        keepalive = (
-            _option(sock, socket.TCP_KEEPIDLE),
-            _option(sock, socket.TCP_KEEPINTVL),
-            _option(sock, socket.TCP_KEEPCNT),
-        )
-    user_timeout = _option(sock, socket.TCP_USER_TIMEOUT) / 1e3 or None
-    return TCPView.parse(info, int.from_bytes(unread, sys.byteorder), keepalive, user_timeout)
+    idle, interval, count, milliseconds = (_option(sock, name) for name in _OPTIONS)
+    is_probed = _option(sock, socket.SO_KEEPALIVE, socket.SOL_SOCKET)
+    return replace(
+        view,
+        unread=int.from_bytes(unread, sys.byteorder),
+        keepalive=(idle, interval, count) if is_probed else None,
+        user_timeout=milliseconds / 1e3 or None,
+    )
 
 
 def _option(sock: _socket.socket, name: int, level: int = socket.IPPROTO_TCP) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import requests
-import urllib3.exceptions
 
 from resilient_requests.call import (
     Attempt,
@@ -15,16 +13,15 @@ from resilient_requests.call import (
     CancelToken,
     Limits,
     Origin,
-    Phase,
-    causes,
     current_attempt,
     describe,
     errno_of,
 )
-from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamIdle, portable
+from resilient_requests.exceptions import Cancelled, DeadlineExceeded, StreamIdle
 from resilient_requests.retry._count import RetryCount
 from resilient_requests.retry._decision import Decision, Facts, decide
-from resilient_requests.retry._failures import ended_by, failure_of, is_stale
+from resilient_requests.retry._endings import as_requests_would, exhausted, explain, let_go
+from resilient_requests.retry._failures import ended_by, failure_of, is_stale, learn
 from resilient_requests.retry._loop import repeat
 from resilient_requests.retry._policy import pause, retry_after
 from resilient_requests.retry._replayable import can_be_rewound, is_idempotent, rewind
@@ -189,14 +186,14 @@ class RetryingCall:
         self._count.add(attempt.record(describe(raised, number)))
         if ended is None:
             self._rule = rule_of(failure_of(error, attempt), stale=is_stale(attempt))
-        self._learn(attempt, ended)
+        learn(attempt, self._rule, ended)
         self._trace.failed(attempt, raised, number)
         if ended is not None or self._rule is None or not isinstance(raised, Exception):
             self._decision = Decision(again=False, reason=ended_by(ended))
         else:
             self._decision = self._first_look(error, None)
         if ended is None and isinstance(error, StreamIdle):
-            return _as_requests_would(error, attempt)
+            return as_requests_would(error, attempt)
         return raised
 
     def _ended(self, error: BaseException) -> BaseException | None:
@@ -212,20 +209,6 @@ class RetryingCall:
             )
             return error if is_same else ended
         return None
-
-    def _learn(self, attempt: Attempt, ended: BaseException | None) -> None:
-        """Retire the origin's connections, and narrow its window, where the failure implicates them."""
-        rule, lease = self._rule, attempt.lease
-        if lease is None:
-            return
-        # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
-        in_silence = attempt.reused and attempt.phase is Phase.WAIT
-        if isinstance(ended, DeadlineExceeded) and in_silence:
-            lease.retire("deadline in silence", self._token.id)
-        elif rule is not None and rule.retires:
-            lease.retire(rule.failure.value, self._token.id)
-        if rule is not None and rule.teaches and attempt.idle_for is not None:
-            lease.was_stale(attempt.idle_for)
 
     # -- whether another follows ------------------------------------------------------------------
 
@@ -267,7 +250,7 @@ class RetryingCall:
             return False
         self._schedule()
         if outcome.failed:
-            _let_go(outcome.exception())
+            let_go(outcome.exception())
         else:
             outcome.result().close()
         return True
@@ -306,7 +289,7 @@ class RetryingCall:
         assert rule is not None
         assert attempt is not None
         if rule.when is When.CONFIGURED:
-            self._limits = _longer(self._limits)
+            self._limits = self._limits.longer()
         self._count.grant(rule, decision)
         record = self._count.records[-1]
         reason = record.error or f"status {record.status}"
@@ -327,16 +310,7 @@ class RetryingCall:
         if self._rule is _STATUS and stopped_by not in (None, "policy"):
             with suppress(requests.RequestException):
                 response.content  # noqa: B018  # the property reads, and gives the connection back
-            status = response.status_code
-            reason = urllib3.exceptions.ResponseError(
-                f"too many {status} error responses, and no attempt is left: {stopped_by}"
-            )
-            origin: Any = str(self._origin)  # where urllib3 names its pool
-            path = self._request.path_url.partition("?")[0]
-            exhausted = urllib3.exceptions.MaxRetryError(origin, path, reason)
-            raise requests.exceptions.RetryError(
-                exhausted, request=self._request, response=response
-            )
+            raise exhausted(response, self._request, self._origin, stopped_by)
 
     def _explain(self, error: Exception) -> None:
         """Write on an error what the attempts did, and why there are no more."""
@@ -344,21 +318,7 @@ class RetryingCall:
         if records and records[-1].stopped_by is None:  # the attempt that was to come did not
             self._decision = Decision(again=False, reason=ended_by(error))
             self._deny()
-        with suppress(AttributeError):  # one of the caller's own may be frozen
-            error.attempts = tuple(records)  # type: ignore[attr-defined]
-            if isinstance(error, requests.RequestException):
-                error.request = portable(error.request or self._request)
-                if error.response is not None:
-                    error.response.request = portable(error.response.request)
-                self._add_note(error)
-
-    def _add_note(self, error: BaseException) -> None:
-        if not hasattr(error, "add_note"):  # Python 3.10
-            return
-        records = self._count.records
-        count = f"{len(records)} attempt{'' if len(records) == 1 else 's'}"
-        why = f", no more: {records[-1].stopped_by}" if records else ""
-        error.add_note(f"resilient_requests: {count} at {self._origin}{why}")
+        explain(error, records, self._origin, self._request)
 
 
 def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
@@ -369,34 +329,3 @@ def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
         return outcome
     finally:
         del outcome
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Take its traceback from an error that is repeated, and from what stands behind it.
-
-    urllib3's frames refer to the error that they are in the traceback of, and to all frames below
-    them: without this the response that came in the end would not be freed before the garbage
-    collector comes by.
-    """
-    for each in () if error is None else causes(error):
-        each.__traceback__ = None
-
-
-def _as_requests_would(error: StreamIdle, attempt: Attempt) -> requests.ConnectionError:
-    # With stream=False nobody has seen half of anything: code that knows requests' own error may go on.
-    pool: Any = None  # the error needs no more of it than what it calls itself
-    if attempt.lease is not None:
-        origin: Any = attempt.lease.origin
-        pool = f"{origin.scheme.upper()}ConnectionPool(host={origin.host!r}, port={origin.port})"
-    return requests.ConnectionError(
-        urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out."), request=error.request
-    )
-
-
-def _longer(limits: Limits) -> Limits:
-    doubled = {
-        name: value * 2
-        for name in ("response", "idle")
-        if (value := getattr(limits, name)) is not None
-    }
-    return replace(limits, **doubled)

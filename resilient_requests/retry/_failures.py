@@ -18,7 +18,9 @@ from resilient_requests.retry._rules import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ended_by", "failure_of", "is_stale", "is_transient"]
+    from resilient_requests.retry._rules import Rule
+
+__all__ = ["ended_by", "failure_of", "is_stale", "is_transient", "learn"]
 
 # A reused connection that dies later than this after the last byte was not stale: the server was at
 # work.
@@ -255,3 +257,21 @@ def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     is_bare = type(error) in (requests.ConnectionError, requests.ConnectTimeout) and len(chain) == 1
     is_death = errno_in(chain) is not None or any(isinstance(each, ended) for each in chain)
     return failure is Failure.NO_CONNECTION or is_bare or is_death or _is_timeout(chain)
+
+
+def learn(attempt: Attempt, rule: Rule | None, ended: BaseException | None) -> None:
+    """Retire the origin's connections, and narrow its window, where a failure implicates them.
+
+    ``ended``: what has ended the call, where that is not the failure.
+    """
+    lease = attempt.lease
+    if lease is None:
+        return
+    # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
+    in_silence = attempt.reused and attempt.phase is Phase.WAIT
+    if isinstance(ended, DeadlineExceeded) and in_silence:
+        lease.retire("deadline in silence", attempt.token.id)
+    elif rule is not None and rule.retires:
+        lease.retire(rule.failure.value, attempt.token.id)
+    if rule is not None and rule.teaches and attempt.idle_for is not None:
+        lease.was_stale(attempt.idle_for)

@@ -4,6 +4,7 @@
 returns, whose old loops are prompt and honest.
 """
 
+from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat
 from resilient_requests.stream._iterators import (
     EVENT_STREAM,
     NDJSON,
@@ -14,7 +15,7 @@ from resilient_requests.stream._iterators import (
     iter_events,
     media_type,
 )
-from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._reader import Reader
 from resilient_requests.stream._response import ResilientResponse, resilient
 from resilient_requests.stream._sse import (
     MAX_EVENT_BYTES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from operator import itemgetter
 
-__all__ = ["Clocks", "Expiry"]
+__all__ = ["HEARTBEAT", "Clocks", "Expiry", "Heartbeat"]
 
 # A stream has stalled after this part of its limit.
 _STALLED = 3
@@ -18,6 +18,19 @@ class Expiry(enum.Enum):
     IDLE = "no byte"
     EVENT = "no event"
     HEARTBEAT = "nothing was handed out"
+
+
+class Heartbeat(enum.Enum):
+    """The type of `HEARTBEAT`."""
+
+    HEARTBEAT = "heartbeat"
+
+    def __repr__(self) -> str:
+        return "HEARTBEAT"
+
+
+HEARTBEAT = Heartbeat.HEARTBEAT
+"""Yielded after ``heartbeat`` silent seconds, so that a web view can notice that its browser has left."""
 
 
 class Clocks:

@@ -9,8 +9,9 @@ import requests
 
 from resilient_requests import _checks
 from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._body import is_used
-from resilient_requests.stream._reader import HEARTBEAT, Heartbeat, Reader
+from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat
+from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._socket_body import is_used
 from resilient_requests.stream._sse import (
     MAX_EVENT_BYTES,
     EventTooLarge,

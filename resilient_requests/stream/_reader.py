@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import enum
-import http.client
-import ssl
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
-import urllib3.exceptions
 
 from resilient_requests.call import boot, errno_of
 from resilient_requests.exceptions import (
     Cancelled,
     DeadlineExceeded,
-    LoopIdle,
     StreamBroken,
     StreamIdle,
-    StreamProtocolError,
 )
-from resilient_requests.stream._body import BodyState, body_of
-from resilient_requests.stream._clocks import Clocks, Expiry
-from resilient_requests.stream._framing import ChunkedError
+from resilient_requests.stream._body import BodyState
+from resilient_requests.stream._clocks import HEARTBEAT, Clocks, Expiry, Heartbeat
+from resilient_requests.stream._faults import BROKEN, LOOP_ERRORS, READER_ERRORS
+from resilient_requests.stream._socket_body import body_of
 from resilient_requests.transport import UNSET
 
 if TYPE_CHECKING:
@@ -32,22 +28,7 @@ if TYPE_CHECKING:
     from resilient_requests.call import Attempt
 
 
-__all__ = ["HEARTBEAT", "Heartbeat", "Reader"]
-
-_BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ssl.SSLError)
-
-
-class Heartbeat(enum.Enum):
-    """The type of `HEARTBEAT`."""
-
-    HEARTBEAT = "heartbeat"
-
-    def __repr__(self) -> str:
-        return "HEARTBEAT"
-
-
-HEARTBEAT = Heartbeat.HEARTBEAT
-"""Yielded after ``heartbeat`` silent seconds, so that a web view can notice that its browser has left."""
+__all__ = ["Reader"]
 
 
 class _State(enum.Enum):
@@ -81,7 +62,7 @@ class Reader:
         self.body = body = body_of(response)
         self.bytes_received = self.events_received = 0
         self._number = body.attach()
-        self._legacy = legacy
+        self._errors = LOOP_ERRORS if legacy else READER_ERRORS
         self._state = _State.OPEN
         self._is_reading = False
         self._tells_end = True
@@ -126,7 +107,7 @@ class Reader:
             data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
             # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
-            self.fail(self._translated(error) if isinstance(error, Exception) else error, error)
+            self.fail(self._named(error) if isinstance(error, Exception) else error, error)
         finally:
             self._is_reading = False
         if data is HEARTBEAT:
@@ -158,7 +139,7 @@ class Reader:
         try:
             return self._read_after_stall(error, read)
         except BaseException as later:  # noqa: BLE001  # fail() raises it again
-            self.fail(self._translated(later) if isinstance(later, Exception) else later, later)
+            self.fail(self._named(later) if isinstance(later, Exception) else later, later)
 
     def _read_on(self, read: Callable[[], bytes | None]) -> bytes:
         """Read until there is any content; what has come gave none yet."""
@@ -239,7 +220,7 @@ class Reader:
         try:
             return HEARTBEAT if self._beats(None) else None
         except (_NoEvent, TimeoutError) as error:
-            self.fail(self._translated(error))
+            self.fail(self._named(error))
 
     def hand_out_event(self) -> None:
         """An event is handed out: its clocks start anew."""
@@ -257,7 +238,7 @@ class Reader:
             # What the call took until its response began.
             error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
         self._error = error
-        with suppress(*_BROKEN):
+        with suppress(*BROKEN):
             self.body.fail(error, cause)
         self._tell(error, complete=False)
         if cause is None or cause is error:
@@ -268,11 +249,12 @@ class Reader:
         """Return the error of the body, by the name that this reader has for it."""
         if self._error is None:
             fault = self.body.fault
-            named = self._translated(fault) if isinstance(fault, Exception) else error
+            named = self._named(fault) if isinstance(fault, Exception) else error
             self._error = error if type(named) is type(error) else named
         return self._error
 
-    def _translated(self, error: Exception) -> BaseException:
+    def _named(self, error: Exception) -> BaseException:
+        """Return the error to raise for one that a read has raised."""
         attempt = self._attempt
         if attempt is not None:
             attempt.left_with(error)
@@ -280,38 +262,9 @@ class Reader:
                 return attempt.foreign  # the caller's own, such as a signal handler's
         if (ended := self._ended()) is not None:
             return ended
-        facts = self.facts()
         if isinstance(error, _NoEvent):
-            return StreamIdle(clock="events", idle_timeout=self.clocks.event, **facts)
-        is_timeout = isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError))
-        if is_timeout and errno_of(error) is None:
-            idle = self._idle_limit()
-            if self._legacy:
-                return LoopIdle(self._timed_out(), idle_timeout=idle, **facts)
-            return StreamIdle(clock="bytes", idle_timeout=idle, **facts)
-        if isinstance(error, urllib3.exceptions.DecodeError):
-            if self._legacy:
-                # The class that requests' users know for a body that does not match its Content-Encoding.
-                return requests.exceptions.ContentDecodingError(error)
-            why = error.args[0] if error.args else error
-            return StreamProtocolError(f"the body does not match its coding: {why}", **facts)
-        if isinstance(error, _BROKEN) and not isinstance(error, requests.RequestException):
-            return self._broken(error, facts)
-        return error
-
-    def _broken(self, error: Exception, facts: dict[str, Any]) -> StreamBroken:
-        if self._legacy:
-            return StreamBroken(_as_urllib3(error, self.bytes_received), **facts)
-        received = f"{self.bytes_received} byte{'' if self.bytes_received == 1 else 's'}"
-        if isinstance(error.__cause__, ChunkedError):
-            why = f"the framing of the body is malformed after {received} of it: {error.__cause__}"
-            return StreamBroken(why, **facts)
-        return StreamBroken(f"the connection was lost after {received} of the body", **facts)
-
-    def _timed_out(self) -> urllib3.exceptions.ReadTimeoutError:
-        # The pool that urllib3 names: most of its errors are read by people.
-        pool: Any = getattr(self.response.raw, "_pool", None)
-        return urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out.")
+            return StreamIdle(clock="events", idle_timeout=self.clocks.event, **self.facts())
+        return self._errors.named(error, self._idle_limit(), self.facts())
 
     def _idle_limit(self) -> float | None:
         theirs = UNSET if self._socket is None else self._socket.theirs
@@ -373,7 +326,7 @@ class Reader:
         if self._state in (_State.OPEN, _State.ENDED):
             self._state, self._closer = _State.CLOSED, threading.get_ident()
         if self.body.error is None:
-            with suppress(*_BROKEN):
+            with suppress(*BROKEN):
                 self.body.close()
             self._tell(None, complete=self.body.state is BodyState.ENDED)
 
@@ -382,7 +335,7 @@ class Reader:
         if not self.is_open or self.body.reader != self._number:
             return False
         self._state = _State.CLOSED
-        with suppress(*_BROKEN):
+        with suppress(*BROKEN):
             self.body.drop()
         return True
 
@@ -412,14 +365,3 @@ class Reader:
     def _tell(self, error: BaseException | None, *, complete: bool) -> None:
         if self._attempt is not None and self._attempt.is_handed_out:
             self._attempt.stream_ended(error, events=self.events_received, complete=complete)
-
-
-def _as_urllib3(error: Exception, received: int) -> urllib3.exceptions.ProtocolError:
-    """Return what urllib3 makes of a cut body: code that resumes downloads looks at its words."""
-    if isinstance(error, urllib3.exceptions.ProtocolError):
-        return error
-    if isinstance(error, http.client.IncompleteRead):
-        if error.expected is None:
-            return urllib3.exceptions.ProtocolError("Response ended prematurely")
-        error = urllib3.exceptions.IncompleteRead(received, error.expected)
-    return urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)

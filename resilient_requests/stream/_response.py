@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import requests
 
-from resilient_requests.stream._body import is_rewired
 from resilient_requests.stream._iterators import EVENT_STREAM, NDJSON, media_type
 from resilient_requests.stream._lines import (
     Loop,
@@ -18,6 +17,7 @@ from resilient_requests.stream._lines import (
     parts,
 )
 from resilient_requests.stream._reader import Reader
+from resilient_requests.stream._socket_body import is_rewired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

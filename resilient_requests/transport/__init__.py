@@ -5,11 +5,11 @@ checkout and retired by generation; `PoolState` is what one adapter knows of the
 """
 
 from resilient_requests.transport._adapter import TransportAdapter, verification
-from resilient_requests.transport._generations import PoolState, Rotation
+from resilient_requests.transport._generations import PoolState
 from resilient_requests.transport._keepalive import KeepAlivePolicy, parse_hint
 from resilient_requests.transport._raw import RawResponse, is_bodiless
 from resilient_requests.transport._socket import UNSET, SocketReader
-from resilient_requests.transport._stats import AdapterStats, OriginStats
+from resilient_requests.transport._stats import AdapterStats, OriginStats, Rotation
 from resilient_requests.transport._warm import WARM_FAILURES, as_requests, warm
 from resilient_requests.transport.dial import (
     Dial,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
-import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.connection
@@ -19,26 +17,22 @@ from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
 from resilient_requests.transport._upload import Upload
 from resilient_requests.transport.dial import (
-    Dial,
-    callers,
+    dial_directly,
     duplicate,
     has_only_records,
-    in_order,
     is_ours_to_dial,
     is_watched,
-    resolve,
-    set_own,
+    leave_dial_to,
     timed,
 )
 
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
 
     from resilient_requests.call import Clock, Instant, Lease, Origin
     from resilient_requests.transport.dial import AddressInfo, Reached, TLSContexts
 
-__all__ = ["ConnectionKeeper", "RecyclingConnection", "derive"]
+__all__ = ["ConnectionKeeper", "RecyclingConnection"]
 
 # A body so short goes into one packet with its head, or into one TLS record: half the work, here
 # and at the server.
@@ -69,7 +63,7 @@ class ConnectionKeeper(Protocol):
 
 
 class RecyclingConnection(urllib3.connection.HTTPConnection):
-    """The part that is laid over whatever connection class a pool has; see `derive`.
+    """The part that is laid over whatever connection class a pool has.
 
     ``born`` and ``generation`` are those of the last dial; ``idle_since`` is None until it was pooled
     once. Owned by the thread that has checked it out.
@@ -165,16 +159,17 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     def _new_conn(self) -> socket.socket:
         attempt, dial = self._attempt, super()._new_conn
         if attempt is None:
-            return self._leave_dial_to(dial)
+            return leave_dial_to(self, dial)
         attempt.dials(Phase.CONNECT)
         is_ours = is_ours_to_dial(dial)
         # All of these are replaced: what another package raises there is an error of the dial.
         attempt.trusts(socket.socket, socket.socket.connect, socket.getaddrinfo)
         if is_ours:
-            sock = self._dial(attempt)
+            first = self._keeper.first_address(self)
+            sock, self.reached = dial_directly(self, attempt, first)
         else:
             attempt.trusts(urllib3.util.connection.create_connection, type(self))
-            sock = self._leave_dial_to(dial)
+            sock = leave_dial_to(self, dial)
         is_hidden = hasattr(self, "ssl_context") and not is_watched(self)
         if is_hidden or not is_ours:
             try:
@@ -185,48 +180,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 raise
         attempt.dials(Phase.HANDSHAKE)
         self.dialled = self._keeper.clock()
-        return sock
-
-    def _leave_dial_to(self, dial: Callable[[], socket.socket]) -> socket.socket:
-        """Have PySocks dial, or the one who has replaced urllib3's function."""
-        # They know only how to set options that the kernel accepts.
-        options = self.socket_options
-        self.socket_options = callers(options)
-        try:
-            sock = dial()
-        except urllib3.exceptions.HTTPError as error:
-            # urllib3 names no cause of what a SOCKS server refuses, or of an error in that dial.
-            if type(error.__context__).__module__ == "socks":
-                error.__cause__ = error.__context__
-            raise
-        finally:
-            self.socket_options = options
-        set_own(sock, options)
-        return sock
-
-    def _dial(self, attempt: Attempt) -> socket.socket:
-        """Do what urllib3 does here, but try several addresses, within reach of a cancel."""
-        try:
-            addresses = resolve(self._dns_host, self.port)
-            if len(addresses) > 1:
-                addresses = in_order(addresses, self._keeper.first_address(self))
-            dial = Dial(
-                addresses,
-                options=self.socket_options,
-                source_address=self.source_address,
-                limit=attempt.limits.connect,
-                token=attempt.token,
-            )
-            sock, self.reached = dial.connect()
-        except socket.gaierror as error:
-            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            message = f"Connection to {self.host} timed out. (connect timeout={self.timeout})"
-            raise urllib3.exceptions.ConnectTimeoutError(self, message) from error
-        except OSError as error:
-            message = f"Failed to establish a new connection: {error}"
-            raise urllib3.exceptions.NewConnectionError(self, message) from error
-        sys.audit("http.client.connect", self, self.host, self.port)
         return sock
 
     # -- one request ------------------------------------------------------------------------------
@@ -327,30 +280,3 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             limit = _LAST_LOOK if limit is None else min(limit, _LAST_LOOK)
         self._response = RawResponse(SocketReader(sock, attempt, limit), *args, **kwargs)
         return self._response
-
-
-# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
-# its base.
-_DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
-
-
-def derive(base: type) -> type:
-    """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
-
-    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one
-    as long as it, or a connection of it, is in use.
-    """
-    known = _DERIVED.get(base)
-    derived = None if known is None else known()
-    if derived is None:
-        derived = _derive(base)
-        _DERIVED[base] = weakref.ref(derived)
-    return derived
-
-
-def _derive(base: type) -> type:
-    if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(
-        base, RecyclingConnection
-    ):
-        return base
-    return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import threading
 import weakref
@@ -19,7 +18,8 @@ from resilient_requests.call import (
 )
 from resilient_requests.transport._keepalive import KeepAlivePolicy, window_of
 from resilient_requests.transport._origin import ConnectionLease, OriginState
-from resilient_requests.transport._stats import AdapterStats
+from resilient_requests.transport._origins import Origins
+from resilient_requests.transport._stats import AdapterStats, Rotation
 from resilient_requests.transport.dial import Remembered, TLSContexts, family_name
 
 if TYPE_CHECKING:
@@ -27,26 +27,10 @@ if TYPE_CHECKING:
     from resilient_requests.transport._connection import RecyclingConnection
     from resilient_requests.transport.dial import AddressInfo
 
-__all__ = ["PoolState", "Rotation"]
+__all__ = ["PoolState"]
 
-# Callers that notice the same change of network do so within moments of each other.
+# Callers notice the same change of network within moments of each other.
 _COALESCE = 1.0
-# Of those without a pool: a crawler must not make an adapter remember all hosts.
-_MOST_ORIGINS = 512
-_FORGOTTEN = "*"
-
-
-class Rotation(enum.Enum):
-    """The outcome of a call of ``ResilientAdapter.rotate()``."""
-
-    ROTATED = "rotated"
-    """All pooled connections were retired."""
-    ALREADY_ROTATED = "already rotated"
-    """Nothing: all connections were retired since the generation that the caller had seen."""
-    COALESCED = "coalesced"
-    """Nothing: another call had retired all within the last second."""
-    CLOSED = "closed"
-    """Nothing: the adapter was shut down."""
 
 
 class Pool(Protocol):
@@ -95,8 +79,7 @@ class PoolState:
         """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
         self._lock = threading.RLock()
         self._floor = self.first_generation = self.generation
-        self._origins: dict[Origin, OriginState] = {}  # in the order in which their pools were made
-        self._forgotten = OriginState(self.policy.expiry, self.generation)
+        self._origins = Origins(self.policy.expiry, self.generation)
         self._pools: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.in_flight = CallsInFlight()
 
@@ -122,21 +105,7 @@ class PoolState:
         """Know a pool that was made."""
         self._pools[id(pool)] = pool
         with self._lock:
-            known = self._origins.pop(pool.origin, None)
-            self._origins[pool.origin] = known or self._new_origin()
-            if len(self._origins) > _MOST_ORIGINS:
-                self._forget_origins()
-
-    def _new_origin(self) -> OriginState:
-        # No connection of an origin that was forgotten can be as young as this.
-        return OriginState(self.policy.expiry, self._forgotten.floor)
-
-    def _forget_origins(self) -> None:
-        """Forget the origins that have no pool beyond the most, first those whose pool was made first."""
-        in_use = {each.origin for each in self.pools()}
-        unused = [origin for origin in self._origins if origin not in in_use]
-        for origin in unused[: len(self._origins) - _MOST_ORIGINS]:
-            self._forgotten.add(self._origins.pop(origin))
+            self._origins.has_pool(pool.origin, (each.origin for each in self.pools()))
 
     def pools(self) -> list[Pool]:
         """Return all pools there are, also those that their manager has forgotten already."""
@@ -146,17 +115,10 @@ class PoolState:
         """Return the number of pooled connections."""
         return sum(len(pool.idle) for pool in self.pools())
 
-    def _origin(self, origin: Origin) -> OriginState:
-        known = self._origins.get(origin)
-        if known is None:
-            with self._lock:
-                known = self._origins.setdefault(origin, self._new_origin())
-        return known
-
     def count(self, origin: Origin, name: str) -> None:
         """Count one more of something for the statistics."""
         with self._lock:
-            self._origin(origin).count(name)
+            self._origins.of(origin).count(name)
 
     # -- what connections ask ---------------------------------------------------------------------
 
@@ -166,19 +128,20 @@ class PoolState:
 
     def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
         """Return the address that the last dial of its origin reached; None: none is known."""
-        known = self._origin(conn.origin).remembered(self._floor)
+        known = self._origins.of(conn.origin).remembered(self._floor)
         return None if known is None else known.address
 
     def opened(self, conn: RecyclingConnection, attempt: Attempt) -> None:
         """A connection was dialled."""
         reached = conn.reached
         with self._lock:
-            origin = self._origin(conn.origin)
+            origin = self._origins.of(conn.origin)
             origin.count("opened")
             if reached is not None:
                 origin.remember(Remembered(reached[0], conn.generation))
         if self._observers.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
+            version = getattr(conn.sock, "version", None)
             # Without a socket of ours to dial, the whole counts as connecting.
             connect = elapsed if conn.dialled is None else min(conn.born.age(conn.dialled), elapsed)
             self._observers.tell(
@@ -189,7 +152,7 @@ class PoolState:
                     elapsed=elapsed,
                     connect=connect,
                     handshake=elapsed - connect,
-                    tls=getattr(conn.sock, "version", _no_version)(),
+                    tls=None if version is None else version(),
                     family=None if reached is None else family_name(reached[0][0]),
                     tries=None if reached is None else reached[1],
                 )
@@ -203,7 +166,7 @@ class PoolState:
             return "closed by the peer, or unread bytes"
         if self.is_shut_down:
             return "shut down"
-        origin = self._origins.get(conn.origin) or self._origin(conn.origin)
+        origin = self._origins.of(conn.origin)
         if conn.generation < self._floor or conn.generation < origin.floor:
             return "retired"
         since = conn.idle_since
@@ -241,12 +204,12 @@ class PoolState:
     def good(self, origin: Origin, idle_for: float) -> None:
         """A reused connection brought a response."""
         with self._lock:
-            self._origin(origin).good(idle_for)
+            self._origins.of(origin).good(idle_for)
 
     def stale(self, origin: Origin, idle_for: float) -> None:
         """A reused connection turned out dead."""
         with self._lock:
-            self._origin(origin).stale(idle_for, self.clock().boot)
+            self._origins.of(origin).stale(idle_for, self.clock().boot)
 
     def retire(
         self, origin: Origin, generation: int, reason: str, call_id: str | None = None
@@ -254,7 +217,7 @@ class PoolState:
         """Retire the connections of one origin, unless that was done since this generation."""
         self.process.ensure()  # a stream of the parent's may end in a child that has not called yet
         with self._lock:
-            known = self._origin(origin)
+            known = self._origins.of(origin)
             if generation < max(known.floor, self._floor):
                 return False
             self.generation += 1
@@ -269,11 +232,9 @@ class PoolState:
         """Return what has happened so far."""
         boot = self.clock().boot
         with self._lock:
-            known: list[tuple[object, OriginState]] = list(self._origins.items())
-            if self._forgotten.has_counted:
-                known.append((_FORGOTTEN, self._forgotten))
             origins = {
-                str(name): each.stats(self._limit(each, boot), self._floor) for name, each in known
+                name: each.stats(self._limit(each, boot), self._floor)
+                for name, each in self._origins.named()
             }
         return AdapterStats(
             generation=self.generation,
@@ -312,8 +273,7 @@ class PoolState:
     def _retire_all(self) -> None:
         self.generation += 1
         self._floor = self.generation
-        for origin in list(self._origins.values()):  # a finalizer may add one in between
-            origin.relearn()
+        self._origins.relearn()
 
     def close(self) -> None:
         """Close all idle connections, and those in flight when they return; the adapter can be used again."""
@@ -342,7 +302,3 @@ class PoolState:
                 closed=closed,
             )
         )
-
-
-def _no_version() -> None:
-    return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 import urllib3.exceptions
 
 from resilient_requests.call import Origin, current_attempt
-from resilient_requests.transport._connection import RecyclingConnection, derive
+from resilient_requests.transport._connection import RecyclingConnection
 
 if TYPE_CHECKING:
     from resilient_requests.call import Attempt, CancelToken, Instant
@@ -199,3 +200,30 @@ def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> N
 def _evict(pool: object) -> None:
     if isinstance(pool, RecyclingPool):
         pool.evict()
+
+
+# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
+# its base.
+_DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
+
+
+def derive(base: type) -> type:
+    """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
+
+    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one
+    as long as it, or a connection of it, is in use.
+    """
+    known = _DERIVED.get(base)
+    derived = None if known is None else known()
+    if derived is None:
+        derived = _derive(base)
+        _DERIVED[base] = weakref.ref(derived)
+    return derived
+
+
+def _derive(base: type) -> type:
+    if not issubclass(base, urllib3.connection.HTTPConnection) or issubclass(
+        base, RecyclingConnection
+    ):
+        return base
+    return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -82,15 +83,22 @@ class SocketReader(io.RawIOBase):
             if attempt.status is None:
                 attempt.heads()
         else:
-            self._arm()
+            sock = self._sock
+            # Most reads have the limit that the socket has already, and a call more in each of them
+            # would show. A sender knows its process: only later reads may be a forked child's.
+            is_armed = self.limit == self._asked and sock.gettimeout() == self._armed
+            is_bounded = self.until is not None or token.deadline is not None
+            is_inherited = not token.is_sending and token.pid != os.getpid()
+            if not is_armed or is_bounded or is_inherited or self.theirs is not UNSET:
+                self._arm()
             try:
                 self._is_waiting = True
                 if self._is_closing:
                     token.cancel()
                 if self._sees_death:
-                    _see_death(self._sock)
+                    _see_death(sock)
                 # urllib3's TLS inside TLS says 0 where the peer has left without a word.
-                data = self._sock.recv(size) or b""
+                data = sock.recv(size) or b""
             except BaseException as error:
                 if isinstance(error, (OSError, ValueError)):
                     token.check()

@@ -1,7 +1,8 @@
-"""What an adapter has done so far, in numbers, and what they say about its settings."""
+"""What users are told of an adapter: what it has done, in numbers, and what became of a rotation."""
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["AdapterStats", "OriginStats", "hint"]
+__all__ = ["AdapterStats", "OriginStats", "Rotation", "hint"]
 
 # Fewer dead connections, or a smaller part, is what any network does.
 _ENOUGH = 3
@@ -125,3 +126,16 @@ class AdapterStats:
 def _counts(stats: AdapterStats | OriginStats) -> str:
     names = ("opened", "reused", "recycled", "stale", "retries")
     return " ".join(f"{name}={getattr(stats, name)}" for name in names)
+
+
+class Rotation(enum.Enum):
+    """The outcome of a call of ``ResilientAdapter.rotate()``."""
+
+    ROTATED = "rotated"
+    """All pooled connections were retired."""
+    ALREADY_ROTATED = "already rotated"
+    """Nothing: all connections were retired since the generation that the caller had seen."""
+    COALESCED = "coalesced"
+    """Nothing: another call had retired all within the last second."""
+    CLOSED = "closed"
+    """Nothing: the adapter was shut down."""

@@ -30,7 +30,7 @@ from resilient_requests import (
 )
 from resilient_requests.testing import reset, respond, sse
 from resilient_requests.transport import socket_options
-from resilient_requests.transport._connection import derive
+from resilient_requests.transport._pool import derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

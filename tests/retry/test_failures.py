@@ -38,7 +38,6 @@ from resilient_requests.retry import RetryPolicy
 from resilient_requests.retry._decision import Decision, Facts, decide
 from resilient_requests.retry._failures import failure_of, is_stale
 from resilient_requests.retry._rules import Failure, When, rule_of
-from resilient_requests.stream._framing import ChunkedError
 from resilient_requests.testing import FaultServer, Reply, Send, fin, reset, respond, silence
 
 if TYPE_CHECKING:
@@ -315,7 +314,7 @@ FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] =
         Failure.UNREADABLE,
         Phase.BODY,
         {},
-        [caused(StreamBroken("cut"), ChunkedError("a chunk has no size"))],
+        [caused(StreamBroken("cut"), urllib3.exceptions.ProtocolError("a chunk has no size"))],
     ),
     (Failure.OTHER, Phase.BODY, {}, [requests.exceptions.ContentDecodingError()]),
     (Failure.OTHER, Phase.WAIT, {}, [KeyboardInterrupt(), GeneratorExit()]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +123,23 @@ def upward_imports(modules: Iterable[Module]) -> Iterator[str]:
             floor = floor_of(room)
             if room != module.room and (own is None or floor is None or floor >= own):
                 yield f"{module.name}:{line}: {module.room} must not import {room}"
+
+
+def private_imports(modules: Iterable[Module]) -> Iterator[str]:
+    """Yield each import of a private module of another room: a room's ``__init__`` says what it shows."""
+    modules = list(modules)
+    names = [each.name for each in modules]
+    for module in modules:
+        for line, target in module.imports(names):
+            room, _, inside = target.partition(".")
+            if room != module.room and any(each.startswith("_") for each in inside.split(".")):
+                yield f"{module.name}:{line}: {target} is private to {room}"
+
+
+def folders(modules: Iterable[Module]) -> dict[str, int]:
+    """Return how many modules each folder has, its ``__init__`` left out."""
+    counted = Counter(each.name.rpartition(".")[0] for each in modules if not each.is_package)
+    return dict(counted)
 
 
 def graph_of(modules: Iterable[Module]) -> dict[str, set[str]]:

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.context import SpawnContext
 
-    from resilient_requests.retry._budget import TokenBucket
     from resilient_requests.testing import ReceivedRequest, Reply
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
@@ -84,7 +83,7 @@ def forgetting(
         forget_by_process_id(monkeypatch)
 
 
-def bucket_of(adapter: ResilientAdapter, url: str) -> TokenBucket:
+def bucket_of(adapter: ResilientAdapter, url: str) -> Any:
     """The tokens that retries at a server may cost."""
     return adapter._budgets.bucket(Origin.of(url), RetryBudget(), adapter._clock().boot)
 

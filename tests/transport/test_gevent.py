@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gevent", reason="needs gevent: pip install 'resilient_requests[test]'")
+pytest.importorskip("gevent", reason="needs gevent: pip install --group partners")
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "gevent_script.py"
 PROMISED = {

@@ -16,6 +16,7 @@ from resilient_requests.transport.dial._replaced import is_ours_to_dial
 from resilient_requests.transport.dial._tcp import TCPKeepAlive, socket_options
 from resilient_requests.transport.dial._tls import TLSContexts
 from resilient_requests.transport.dial._tries import Outcome, Try, family_name
+from resilient_requests.transport.dial._urllib3 import dial_directly, leave_dial_to
 
 __all__ = [
     "AddressInfo",
@@ -28,12 +29,14 @@ __all__ = [
     "TLSContexts",
     "Try",
     "callers",
+    "dial_directly",
     "duplicate",
     "family_name",
     "has_only_records",
     "in_order",
     "is_ours_to_dial",
     "is_watched",
+    "leave_dial_to",
     "own",
     "resolve",
     "set_own",

@@ -1,0 +1,194 @@
+"""Bodies that are read from the socket, framing and coding undone; and which responses have one."""
+
+from __future__ import annotations
+
+import http.client
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from resilient_requests.call import Attempt, Phase
+from resilient_requests.stream._body import Body, BodyState, ForeignBody
+from resilient_requests.stream._coding import ContentDecoder
+from resilient_requests.stream._framing import ChunkFraming, CloseFraming, LengthFraming
+from resilient_requests.transport import RawResponse, SocketReader, is_bodiless, timed
+
+if TYPE_CHECKING:
+    import requests
+
+    from resilient_requests.stream._framing import Framing
+
+__all__ = ["body_of", "is_rewired", "is_used"]
+
+_SMALL, _LARGE = 16 * 1024, 64 * 1024
+
+
+class SocketBody(Body):
+    """Reads past http.client and urllib3, which hold bytes back and lose them on a cut.
+
+    ``read`` raises TimeoutError when nothing came within the socket's limit (it may be called again
+    then), OSError, urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where
+    the peer leaves too early.
+    """
+
+    socket: SocketReader
+
+    def __init__(
+        self, raw: urllib3.HTTPResponse, exchange: http.client.HTTPResponse, sock: SocketReader
+    ) -> None:
+        super().__init__(raw)
+        self.socket = sock
+        self._exchange: Any = exchange  # typeshed does not say that ``fp`` may be None
+        self._framing = _framing_of(raw, exchange)
+        self._coding = ContentDecoder(raw)
+        self._is_coded = self._coding.is_coded
+        self._pieces: deque[bytes] = deque()  # framing undone, coding not yet
+        # Where http.client has read the head, it may have read more.
+        self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
+        self._size = _SMALL
+
+    # In one piece, because each event of a stream passes here: a call more is a tenth of its cost.
+    def _next(self, *, joined: bool) -> bytes | None:
+        if self.state is not BodyState.OPEN or self._exchange.fp is None:
+            return self._when_over()
+        framing, pieces = self._framing, self._pieces
+        if pieces or self._coding.has_more:
+            # Nothing is read from the socket, which would tell that the call was ended.
+            self.socket.attempt.token.check()
+            if self._coding.has_more:
+                return self._coding.decode(b"") or None
+        else:
+            if framing.is_over or framing.fault is not None:
+                return self._finish()
+            data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
+            if not data:
+                return self._finish()
+            # A stream of small events needs no large buffer, a burst does.
+            self._size = _LARGE if len(data) >= self._size else _SMALL
+            found = framing.feed(data)
+            pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
+        piece = pieces.popleft() if pieces else b""
+        content = self._coding.decode(piece) if self._is_coded else piece
+        # Not one read later: the end may be all that follows, and a caller who stops here has a whole
+        # response. Where the coding is not whole an error follows, and the content comes first.
+        if framing.is_over and not pieces and self._is_whole():
+            self._finish()
+        if content:
+            self._has_begun = True
+            return content
+        return b"" if self._has_ended() else None
+
+    def _when_over(self) -> bytes:
+        if self.state is BodyState.OPEN:  # its connection was closed, and not through us
+            self.socket.attempt.token.check()
+            self._end(BodyState.CLOSED)
+            self._give_up()
+        return super()._when_over()
+
+    def _is_whole(self) -> bool:
+        return not self._is_coded or self._coding.is_whole(framed=self._framing.is_framed)
+
+    def _has_ended(self) -> bool:
+        return self.state is BodyState.ENDED
+
+    def _recv_buffered(self) -> bytes:
+        """Return the bytes that http.client has read ahead; read once where there are none."""
+        buffer, self._buffer = self._buffer, None
+        return self.socket.buffered(buffer) or self.socket.recv(self._size)
+
+    def _ends_chunk(self) -> bool:
+        return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)
+
+    def _finish(self) -> bytes:
+        framing = self._framing
+        if framing.fault is not None:
+            raise urllib3.exceptions.ProtocolError(str(framing.fault)) from framing.fault
+        if not framing.may_end:
+            raise http.client.IncompleteRead(b"", framing.left)
+        if not self._is_whole():
+            raise http.client.IncompleteRead(b"")
+        self.state = BodyState.ENDED
+        if framing.surplus:
+            self.socket.leave(framing.surplus)
+        self._exchange.close()
+        self.socket.close()
+        if self.socket.has_surplus:
+            self._raw.close()  # the pool of another adapter does not look
+        self._raw.release_conn()
+        return b""
+
+    def _give_up(self) -> None:
+        self._pieces.clear()
+        self._raw.close()
+        self.socket.close()
+        self._raw.release_conn()
+
+
+def _framing_of(raw: Any, exchange: http.client.HTTPResponse) -> Framing:
+    # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
+    if raw.chunked and not is_bodiless(exchange):
+        return ChunkFraming(raw.chunk_left or 0)
+    if exchange.length is None:
+        return CloseFraming()
+    return LengthFraming(exchange.length)
+
+
+def body_of(response: requests.Response) -> Body:
+    """Return the body of a streamed response; one of another adapter is adopted with its own read timeout.
+
+    A response of ours has one for good: a reader goes on where another has stopped.
+    """
+    body: Body | None = getattr(response, "_body", None)
+    if body is None:
+        body = _body_of(response.raw)
+        if hasattr(response, "_body"):
+            vars(response)["_body"] = body
+    return body
+
+
+def is_used(response: requests.Response) -> bool:
+    """Return whether the body of a response has been read to its end, or given up."""
+    body: Body | None = getattr(response, "_body", None)
+    if body is not None:
+        return body.state in (BodyState.ENDED, BodyState.CLOSED) and not body.unread
+    exchange = getattr(response.raw, "_original_response", None)
+    is_closed = isinstance(exchange, http.client.HTTPResponse) and exchange.isclosed()
+    return bool(
+        response._content_consumed
+        or response.raw is None
+        or (is_closed and not response.raw.tell())
+    )
+
+
+def is_rewired(raw: Any) -> bool:
+    """Return whether somebody has put a file of their own under urllib3's response: a cache that sees the bytes."""
+    exchange = getattr(raw, "_original_response", None)
+    is_response = isinstance(exchange, http.client.HTTPResponse)
+    return is_response and getattr(raw, "_fp", exchange) is not exchange
+
+
+def _body_of(raw: Any) -> Body:
+    exchange = getattr(raw, "_original_response", None)
+    # vcrpy's stand-in for urllib3's response says that it is http.client's too.
+    if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(
+        exchange, http.client.HTTPResponse
+    ):
+        return ForeignBody(raw)
+    if exchange.isclosed() or raw.tell():
+        # urllib3 may hold some that it has decoded for nobody yet.
+        return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
+    if isinstance(exchange, RawResponse):
+        return SocketBody(raw, exchange, exchange.reader)
+    sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)
+    return ForeignBody(raw) if sock is None else SocketBody(raw, exchange, _adopt(sock))
+
+
+def _adopt(sock: Any) -> SocketReader:
+    """Return the reader for the socket of another adapter's response, under that socket's timeout."""
+    idle = timed(sock).gettimeout()
+    attempt = Attempt.unobserved(idle, Phase.BODY)
+    reader = SocketReader(sock, attempt, idle)
+    reader.begin_body(idle, ends_with_connection=False)
+    attempt.token.watch(sock)
+    return reader
