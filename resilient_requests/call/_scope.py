@@ -77,7 +77,7 @@ class CancelScope:
         if self._timeout is not None:
             self._deadline = boot() + self._timeout
         if outer is not None:
-            deadline = outer.take_in(self)
+            deadline = outer._take_in(self)
             both = [each for each in (self._deadline, deadline) if each is not None]
             self._deadline = min(both, default=None)
         _SCOPE.set(self)
@@ -89,12 +89,12 @@ class CancelScope:
         if _SCOPE.get() is self:
             _SCOPE.set(current_scope())
 
-    def take_in(self, member: Cancellable) -> float | None:
+    def _take_in(self, member: Cancellable) -> float | None:
         """Have ``cancel()`` end this member too; return the boot time of the deadline, None without one."""
         self._members[id(member)] = member
         return self._deadline
 
-    def let_go(self, member: Cancellable) -> None:
+    def _let_go(self, member: Cancellable) -> None:
         """Forget a member that has ended."""
         self._members.pop(id(member), None)
 

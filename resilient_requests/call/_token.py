@@ -264,7 +264,7 @@ class CancelToken:
         if self._calls is not None:
             self._calls.pop(id(self), None)
         for scope in self._scopes:
-            scope.let_go(self)
+            scope._let_go(self)
 
     def succeed(self, earlier: CancelToken) -> None:
         """Go on in place of an earlier call: under its name, in its scopes, to its deadline, ended if it was."""
@@ -278,7 +278,7 @@ class CancelToken:
 
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
-        self._end_by(scope.take_in(self), "scope")
+        self._end_by(scope._take_in(self), "scope")
         # After joining, so that a cancel in between is seen either here or by the scope.
         if scope.is_cancelled:
             self.end = self.end or End.CANCELLED

@@ -26,10 +26,10 @@ The bool: nothing more comes."""
 class LoopedResponse(Protocol):
     """A response that knows which loops have read it."""
 
-    def begin_loop(self) -> bool:
+    def _begin_loop(self) -> bool:
         """A loop begins; return whether it is the first one."""
 
-    def end_loops(self) -> None:
+    def _end_loops(self) -> None:
         """A loop has come to the end of the body."""
 
 
@@ -71,7 +71,7 @@ class Loop:
             if reader.body.state is BodyState.OPEN:
                 continue
             if (item := take(unread, True)) is None:
-                self._response.end_loops()
+                self._response._end_loops()
                 raise StopIteration
             break
         return item if self._encoding is None else item.decode(self._encoding, "replace")
@@ -79,7 +79,7 @@ class Loop:
     def _begin(self) -> Reader:
         response: Any = self._response
         reader = Reader(response, legacy=True)
-        reader.body.refuse_used_up(is_first=self._response.begin_loop())
+        reader.body.refuse_used_up(is_first=self._response._begin_loop())
         self._unread = reader.body.unread
         self._receive = partial(reader.body.receive, whole_chunks=self._whole_chunks)
         self._reader = reader

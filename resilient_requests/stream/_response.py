@@ -48,12 +48,12 @@ class ResilientResponse(requests.Response):
     )
     _has_looped = False
 
-    def begin_loop(self) -> bool:
+    def _begin_loop(self) -> bool:
         """A loop over the body begins; return whether it is the first one."""
         is_first, self._has_looped = not self._has_looped, True
         return is_first
 
-    def end_loops(self) -> None:
+    def _end_loops(self) -> None:
         """A loop has come to the end of the body, which is consumed then."""
         self._content_consumed = True
 
@@ -76,7 +76,7 @@ class ResilientResponse(requests.Response):
     def _pieces(self) -> Iterator[bytes]:
         """Yield the rest of the body, not in blocks of some size, which would only be joined again."""
         reader = Reader(self, legacy=True)
-        reader.body.refuse_used_up(is_first=self.begin_loop())
+        reader.body.refuse_used_up(is_first=self._begin_loop())
         while data := reader.read():
             assert isinstance(data, bytes)  # no heartbeat was asked for
             yield data

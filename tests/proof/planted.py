@@ -87,7 +87,7 @@ BUGS = (
     Bug(
         "2.4 what is readable is not reused",
         "transport/_connection.py",
-        "return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)",
+        "return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)",
         "return True",
     ),
     Bug(
@@ -176,7 +176,7 @@ BUGS = (
     ),
     Bug(
         "2 a deadline in silence retires",
-        CALL,
+        "retry/_failures.py",
         "if isinstance(ended, DeadlineExceeded) and in_silence:",
         "if False:",
     ),

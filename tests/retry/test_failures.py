@@ -314,7 +314,7 @@ FAILURES: list[tuple[Failure, Phase, dict[str, Any], Sequence[BaseException]]] =
         Failure.UNREADABLE,
         Phase.BODY,
         {},
-        [caused(StreamBroken("cut"), urllib3.exceptions.ProtocolError("a chunk has no size"))],
+        [caused(StreamBroken("cut"), http.client.LineTooLong("chunk size"))],
     ),
     (Failure.OTHER, Phase.BODY, {}, [requests.exceptions.ContentDecodingError()]),
     (Failure.OTHER, Phase.WAIT, {}, [KeyboardInterrupt(), GeneratorExit()]),

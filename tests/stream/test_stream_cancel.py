@@ -179,6 +179,7 @@ def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
     tap = response.raw._original_response.reader
     assert response.raw.read(1) == b"d"
     token = tap.attempt.token
+    token.deadline = token.boot() + 60  # so that each read asks for its limit
     is_about_to, go_on, clip = threading.Event(), threading.Event(), token.clip
 
     def clipped(limit: float | None) -> float | None:
