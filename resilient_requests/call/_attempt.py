@@ -328,7 +328,7 @@ class Attempt:
 
     @property
     def reader(self) -> BodyReader | None:
-        """What reads the body of the response now; None before it, and where nobody can any more."""
+        """What reads the body of the response; None before it, and where nobody can any more."""
         return None if self._reader is None else self._reader()
 
     def errno_of(self, error: BaseException) -> int | None:

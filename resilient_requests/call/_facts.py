@@ -63,14 +63,14 @@ class Lease(Protocol):
 
 
 class BodyReader(Protocol):
-    """What reads the body of an attempt's response; asked in any thread, in the middle of a read too."""
+    """What reads the body of a response; asked in any thread, in the middle of a read too."""
 
     @property
     def is_reading(self) -> bool:
         """Whether a thread is inside of a read."""
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:
-        """Return the limit that ends a silence of so many seconds, and in how many; None: none will."""
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
 
 
 class AttemptRecord(NamedTuple):

@@ -82,7 +82,7 @@ class CallsInFlight(weakref.WeakValueDictionary[int, "CancelToken"]):
 
     @staticmethod
     def of_process() -> list[CancelToken]:
-        """Return the calls of all adapters, also of those that are gone and left a stream behind."""
+        """Return the calls of all adapters, of those too that are gone and left a stream."""
         held = [calls for ref in _OF_PROCESS.valuerefs() if (calls := ref()) is not None]
         return [token for calls in held for token in calls.all()]
 

@@ -104,7 +104,7 @@ def _writer(file: object) -> Callable[[str], object]:
         raise TypeError(f"file must be a text file, a descriptor or None, not {kind}")
     try:
         # A file's own buffer has a lock, which the interrupted thread may hold.
-        return partial(_write, file.fileno())  # type: ignore[union-attr]  # absent, or there is none
+        return partial(_write, file.fileno())  # type: ignore[union-attr]  # may be absent
     except (AttributeError, OSError, ValueError):
         return write
 

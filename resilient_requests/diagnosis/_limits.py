@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["first_limit"]
 
-# Of two limits that come together ours wins: it is exact, and the kernel's waits for one of its timers.
+# Of two limits that come together ours wins: it is exact, and the kernel's waits for a timer.
 _TIE = 0.5
 
 Limit = tuple[str, float]
@@ -23,7 +23,7 @@ Limit = tuple[str, float]
 def first_limit(
     attempt: Attempt, phase: str, silence: float | None, tcp: TCPView | None, *, is_held: bool
 ) -> tuple[str, float | None] | tuple[None, None]:
-    """Return what ends a call first, and in how many seconds, at least 0; None twice where nothing does.
+    """Return what ends a call first, and in how many seconds; None twice where nothing does.
 
     ``silence``: seconds without a byte, None where nobody knows: then nobody knows either when a
     limit of such a silence ends.
@@ -60,10 +60,10 @@ def _own(attempt: Attempt, phase: str, silence: float) -> Limit | None:
 
 
 def _kernels(tcp: TCPView, silence: float | None) -> Limit | None:
-    """Return the kernel's limit of a path that it takes for dead already, or whose peer takes nothing."""
+    """Return the kernel's limit of a path that it takes for dead, or whose peer takes nothing."""
     timeout, keepalive = tcp.user_timeout, tcp.keepalive
     if tcp.unacknowledged or tcp.unsent:
-        # Of a full window the timeout counts, too, though the peer answers probes (tcp_probe_timer).
+        # It counts for a full window too, though the peer answers probes (tcp_probe_timer).
         is_stuck = tcp.retransmits if tcp.unacknowledged else (tcp.probes or tcp.window == 0)
         if timeout is not None and is_stuck and silence is not None:
             return "user_timeout", timeout - silence

@@ -83,6 +83,6 @@ def _silence(attempt: Attempt, phase: str, tcp: TCPView | None) -> float | None:
 
 
 def _name_of(ident: int) -> str:
-    # Not by threading.enumerate(): the lock that takes may be held by what a signal has interrupted.
+    # threading.enumerate() takes a lock, which a signal may have interrupted the holder of.
     thread = getattr(threading, "_active", {}).get(ident)
     return f"thread {ident}" if thread is None else str(thread.name)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Path", "path_of"]
 
 # One lost packet in ten is a bad path, and not a dead one: three in a row are lost once in a
-# thousand times. The third is sent again 1.4 s after the first on a short path, later on a long one.
+# thousand times. The third is sent again 1.4 s after the first, on a long path later.
 _RETRANSMITS = 3
 # Keep-alive probes are seconds apart.
 _PROBES = 2
@@ -68,7 +68,7 @@ def _of_waiting_data(tcp: TCPView) -> Path:
 
 
 def _of_probes(tcp: TCPView) -> Path:
-    """Return how a path looks on which nothing of ours is under way, but keep-alive probes may be."""
+    """Return how a path looks on which nothing but keep-alive probes is under way."""
     if tcp.probes >= _PROBES:
         return Path.SILENT
     since_probe = tcp.heard - (tcp.keepalive[0] if tcp.keepalive else 0.0)

@@ -25,7 +25,7 @@ if sys.platform == "linux":
         socket.TCP_USER_TIMEOUT,
     )
 
-__all__ = ["TCPView", "look"]
+__all__ = ["TCPView", "look", "parse"]
 
 # Of the kernel's include/net/tcp_states.h those in which a client's connection can be.
 _STATES = {
@@ -49,15 +49,15 @@ _MOST = 512
 class TCPView:
     """What the kernel knows of a connection; immutable, pickles.
 
-    ``state``: as in ``ss``. ``unacknowledged``: segments sent and not acknowledged; ``retransmits``:
-    how often in a row the first of them was sent again. ``unsent``: bytes that wait to be sent;
-    ``window``: bytes that the peer is ready to take. ``unread``: bytes that have come and that
-    nobody has read; with TLS, of its records. ``probes``: keep-alive or window probes without an
-    answer. ``last_sent``, ``last_received``: seconds since data was sent (again), and received;
-    ``last_acknowledged``: since anything at all came from the peer's kernel; None while it dials.
-    ``rtt``: seconds. ``keepalive``: the kernel probes a silent peer after so many seconds, every so
-    many seconds, so many times. ``user_timeout``: seconds. Both None where off; any other None: this
-    kernel does not tell.
+    ``state``: as in ``ss``. ``unacknowledged``: segments sent and not acknowledged;
+    ``retransmits``: how often in a row the first of them was sent again. ``unsent``: bytes that
+    wait to be sent; ``window``: bytes that the peer is ready to take. ``unread``: bytes that have
+    come and that nobody has read; with TLS, of its records. ``probes``: keep-alive or window probes
+    without an answer. ``last_sent``, ``last_received``: seconds since data was sent (again), and
+    received; ``last_acknowledged``: since anything at all came from the peer's kernel; None while
+    it dials. ``rtt``: seconds. ``keepalive``: the kernel probes a silent peer after so many
+    seconds, every so many seconds, so many times. ``user_timeout``: seconds. Both are None where
+    off; any other None: this kernel does not tell.
     """
 
     state: str
@@ -73,29 +73,6 @@ class TCPView:
     unread: int | None = None
     keepalive: tuple[int, int, int] | None = None
     user_timeout: float | None = None
-
-    @classmethod
-    def parse(cls, info: bytes) -> TCPView | None:
-        """Return what a ``struct tcp_info`` says, however short; None where it says nothing."""
-        words: tuple[int, ...] = struct.unpack(f"={len(info) // 4}I", info[: len(info) // 4 * 4])
-        if len(words) <= _RTT or info[0] not in _STATES:
-            return None
-        state = _STATES[info[0]]
-        ages = [words[each] / 1e3 for each in (_LAST_SENT, _LAST_RECEIVED, _LAST_ACKNOWLEDGED)]
-        # Before the connection stands, these count from the start of the machine.
-        sent, received, acknowledged = [None] * 3 if state == "SYN_SENT" else ages
-        return cls(
-            state=state,
-            unacknowledged=words[_UNACKNOWLEDGED],
-            retransmits=info[2],
-            unsent=words[_UNSENT] if len(words) > _UNSENT else None,
-            window=words[_WINDOW] if len(words) > _WINDOW else None,
-            probes=info[3],
-            last_sent=sent,
-            last_received=received,
-            last_acknowledged=acknowledged,
-            rtt=words[_RTT] / 1e6,
-        )
 
     @property
     def silence(self) -> float | None:
@@ -127,7 +104,8 @@ def look(sock: Wakeable | None) -> TCPView | None:
     with suppress(OSError, ValueError):
         if isinstance(sock, _socket.socket):
             return _view(sock)
-        # gevent's sockets and urllib3's TLS in TLS are no stdlib sockets: ask a twin of their descriptor.
+        # gevent's sockets and urllib3's TLS in TLS are none of the standard library's: a twin of
+        # their descriptor is.
         twin = _socket.socket(fileno=os.dup(sock.fileno()))
         try:
             return _view(twin)
@@ -137,11 +115,9 @@ def look(sock: Wakeable | None) -> TCPView | None:
 
 
 def _view(sock: _socket.socket) -> TCPView | None:
-    # Each call holds the GIL from the descriptor to the answer: a close in between is an OSError, and
-    # never a look at the next socket of that number. SO_ERROR is not asked for: that would clear it.
-    view = TCPView.parse(
-        _socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, _MOST)
-    )
+    # Each call holds the GIL from the descriptor to the answer: a close in between is an OSError,
+    # and never a look at the next socket of that number. To ask for SO_ERROR would clear it.
+    view = parse(_socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, _MOST))
     if view is None:
         return None
     unread = fcntl.ioctl(_socket.socket.fileno(sock), termios.FIONREAD, bytes(4))
@@ -152,6 +128,29 @@ def _view(sock: _socket.socket) -> TCPView | None:
         unread=int.from_bytes(unread, sys.byteorder),
         keepalive=(idle, interval, count) if is_probed else None,
         user_timeout=milliseconds / 1e3 or None,
+    )
+
+
+def parse(info: bytes) -> TCPView | None:
+    """Return what a ``struct tcp_info`` says, however short; None where it says nothing."""
+    words: tuple[int, ...] = struct.unpack(f"={len(info) // 4}I", info[: len(info) // 4 * 4])
+    if len(words) <= _RTT or info[0] not in _STATES:
+        return None
+    state = _STATES[info[0]]
+    ages = [words[each] / 1e3 for each in (_LAST_SENT, _LAST_RECEIVED, _LAST_ACKNOWLEDGED)]
+    # Before the connection stands, these count from the start of the machine.
+    sent, received, acknowledged = [None] * 3 if state == "SYN_SENT" else ages
+    return TCPView(
+        state=state,
+        unacknowledged=words[_UNACKNOWLEDGED],
+        retransmits=info[2],
+        unsent=words[_UNSENT] if len(words) > _UNSENT else None,
+        window=words[_WINDOW] if len(words) > _WINDOW else None,
+        probes=info[3],
+        last_sent=sent,
+        last_received=received,
+        last_acknowledged=acknowledged,
+        rtt=words[_RTT] / 1e6,
     )
 
 

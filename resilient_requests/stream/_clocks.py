@@ -105,7 +105,7 @@ class Clocks:
         return None
 
     def limit_in(self, silence: float, idle: float | None) -> tuple[str, float] | None:
-        """Return the limit that ends a silence of so many seconds, and in how many; None: none will.
+        """Return the limit that ends a silence of so many seconds, and in how many; or None.
 
         ``idle``: the limit between bytes, which somebody else may have set.
         """

@@ -303,7 +303,7 @@ class Reader:
         return self._is_reading
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:
-        """Return the limit that comes first where nothing has come for so long, and in how many seconds."""
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
         return self.clocks.limit_in(silence, self._idle_limit())
 
     @property

@@ -137,7 +137,7 @@ class SocketReader(io.RawIOBase):
         return self._is_waiting
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:
-        """Return the limit of a read, and in how many seconds it ends one that has waited so long; None: no limit."""
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
         limit = self.limit if self.theirs is UNSET else self.theirs
         return None if limit is None else ("idle", limit - silence)
 

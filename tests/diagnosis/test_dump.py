@@ -1,4 +1,4 @@
-"""dump and dump_on: text for people, from anywhere, also from a signal handler while a call hangs."""
+"""dump and dump_on: text for people, also from a signal handler while a call hangs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def usr2() -> Iterator[signal.Signals]:
 
 
 def test_dump_tells_each_call(server: FaultServer, client: Client) -> None:
-    """One heading, then of each call its name, how far it has come, the kernel's view and the judgement."""
+    """A heading, then of each call its name, its phase, the kernel's view and the judgement."""
     server.script(ENDLESS, ENDLESS)
     text = io.StringIO()
     with client.get(stream=True), client.get(stream=True):
@@ -196,7 +196,7 @@ def test_dump_on_belongs_to_the_main_thread(usr2: signal.Signals) -> None:
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("where", ["main", "worker"])
 def test_real_signal_dumps_a_process_whose_call_hangs(tls: bool, where: str) -> None:
-    """The call hangs in the main thread or in a worker's, and goes on hanging: nothing is ended by a look."""
+    """The call may hang in any thread, and goes on hanging: nothing is ended by a look."""
     with FaultServer(tls=tls) as server:
         server.script(silence())
         arguments = [sys.executable, str(SCRIPT), server.url, where, server.ca_path or ""]

@@ -104,8 +104,8 @@ def test_path_is_unseen_without_a_view() -> None:
                 "tcp": replace(ESTABLISHED, unacknowledged=4, retransmits=6),
             },
             (
-                "sending, 200 bytes so far, nothing has moved for 37 s; 37 s unacknowledged: the path"
-                " is dead, the write limit ends it in 3.0 s"
+                "sending, 200 bytes so far, nothing has moved for 37 s; 37 s unacknowledged:"
+                " the path is dead, the write limit ends it in 3.0 s"
             ),
         ),
         (
@@ -115,8 +115,8 @@ def test_path_is_unseen_without_a_view() -> None:
                 "tcp": replace(ESTABLISHED, probes=3, last_acknowledged=25.5),
             },
             (
-                "waiting 41 s for the first byte; 3 probes unanswered, 26 s since a sign of life: the"
-                " path is dead, the kernel (user_timeout) ends it in 4.5 s"
+                "waiting 41 s for the first byte; 3 probes unanswered, 26 s since a sign of life:"
+                " the path is dead, the kernel (user_timeout) ends it in 4.5 s"
             ),
         ),
         (

@@ -1,4 +1,4 @@
-"""Records of calls in flight: right in each phase, of this process alone, and made without a lock."""
+"""Records of calls in flight: right in each phase, of this process, made without a lock."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from resilient_requests import (
     ResilientAdapter,
     StreamIdle,
     Timeouts,
+    complete_chat,
     iter_bytes,
     iter_events,
 )
@@ -79,7 +80,7 @@ def in_phase(client: Client, phase: str) -> InFlight:
 
 @pytest.mark.parametrize(("place", "tls"), cells())
 def test_record_of_a_hanging_call_says_its_phase_and_limit(place: str, tls: bool) -> None:
-    """Where a call hangs, and what will end it, is what somebody wants to know who looks at a worker."""
+    """Where does a call hang, and what will end it: the questions of whoever looks at a worker."""
     phase, limit, seconds = PHASES[place]
     with (
         stalled(place, tls=tls, timeouts=LIMITS) as stall,
@@ -116,9 +117,10 @@ def test_record_counts_bytes_of_the_attempt(place: str, tls: bool) -> None:
         running(stall.client, stall.call),
     ):
         until(stall.is_reached)
-        record = in_phase(stall.client, PHASES[place][0])
+        in_phase(stall.client, PHASES[place][0])
+        until(lambda: (only(stall.client).bytes_sent > 0) is has_sent)
+        record = only(stall.client)
 
-    assert (record.bytes_sent > 0) is has_sent
     assert (record.bytes_received > 0) is (place == "reading the body")
 
 
@@ -160,6 +162,25 @@ def test_second_attempt_has_its_number_and_no_byte_of_the_first(fault_server: Fa
     assert (record.attempt, record.bytes_received) == (2, 0)
 
 
+def test_replay_of_a_chat_goes_on_under_the_name_and_age_of_the_call(
+    fault_server: FaultServer,
+) -> None:
+    """A buffered chat that is asked for again is one call to whoever waits for it."""
+    fault_server.script(stream([0.3, b"data: "], ending="reset"), silence())
+    with Client(fault_server) as client:
+
+        def ask() -> None:
+            complete_chat(client.session, client.url, model="m", messages=[{"role": "user"}])
+
+        with running(client, ask):
+            until(lambda: len(fault_server.requests) == 2)
+            record = in_phase(client, "wait")
+
+    first, *_ = client.told(AttemptStarted)
+    assert record.call_id == first.call_id
+    assert record.since >= 0.3
+
+
 def test_dial_ahead_is_in_flight(fault_server: FaultServer) -> None:
     """A worker that hangs in `warm` before its first call is a hanging worker too."""
     with FaultServer(tls=True) as server, Client(server) as client:
@@ -178,7 +199,7 @@ def test_stream_that_nobody_reads_is_held(server: FaultServer, client: Client, r
     # After a moment: what comes together with the head is read together with it.
     server.script(stream([0.1, b"data: one\n\n"], ending="silence"))
     with client.get(stream=True) as response, read(response) as parts:
-        until(lambda: only(client).tcp is None or bool(only(client).tcp.unread))  # type: ignore[union-attr]
+        until(lambda: (tcp := only(client).tcp) is None or bool(tcp.unread))
         unread = only(client)
         next(parts)
         held = only(client)
@@ -363,7 +384,7 @@ def test_child_has_no_record_of_its_parents_calls(
 
 
 def test_records_are_made_without_a_lock(fault_server: FaultServer) -> None:
-    """A signal handler may have interrupted the holder of any lock: to wait for one would never end."""
+    """A signal may have interrupted the holder of any lock: to wait for it would never end."""
     fault_server.script(silence())
     with Client(fault_server) as client, running(client, client.get):
         in_phase(client, "wait")

@@ -15,7 +15,7 @@ from clients import BIG, Client, until
 from listeners import swallowing
 
 from resilient_requests import TCPKeepAlive, TCPView
-from resilient_requests.diagnosis._tcp import look
+from resilient_requests.diagnosis._tcp import look, parse
 from resilient_requests.testing import FaultServer, stream
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_view_is_parsed_at_every_length() -> None:
     whole = info(
         unacknowledged=1, rtt=2_000_000, sent=3000, received=4, acknowledged=5000, unsent=6
     )
-    views = {size: TCPView.parse(whole[:size]) for size in range(len(whole) + 1)}
+    views = {size: parse(whole[:size]) for size in range(len(whole) + 1)}
 
     assert all((view is None) is (size < 72) for size, view in views.items())
     assert {view.unsent for size, view in views.items() if view and size < 148} == {None}
@@ -208,7 +208,7 @@ def test_view_is_parsed_at_every_length() -> None:
 @pytest.mark.parametrize("state", [0, 3, 6, 10, 12, 255])
 def test_state_that_no_connection_of_ours_has_is_no_view(state: int) -> None:
     """A listener, or a state of a later kernel, is nothing to be judged."""
-    assert TCPView.parse(info(state=state)) is None
+    assert parse(info(state=state)) is None
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_state_that_no_connection_of_ours_has_is_no_view(state: int) -> None:
 )
 def test_silence_is_since_a_byte_was_known_to_move(fields: dict[str, int], silence: float) -> None:
     """The kernel's ages of sending start anew with each retransmission."""
-    view = TCPView.parse(info(**fields))
+    view = parse(info(**fields))
 
     assert view is not None
     assert view.silence == silence

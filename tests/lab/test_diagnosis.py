@@ -157,7 +157,7 @@ def first_attempt(seen: Watched) -> list[Look]:
 
 
 def due(attempt: list[Look], truth: Truth, seen: Watched) -> list[Look]:
-    """The looks that could know all: not so late that the call is about to end, or the path mended."""
+    """The looks that could know all, before the call is about to end, or the path is mended."""
     mended = [at for at, what in seen.faults if what in MENDING]
     end = min([attempt[-1].at - MOMENT, truth.until, *mended])
     found = [look for look in attempt if truth.by + MOMENT <= look.at <= end]
