@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import tenacity
 from children import child, forget_by_process_id
 from clients import Client, Running, until
 from fake_clock import adapter_of, mounted
@@ -155,7 +156,8 @@ def test_call_whose_head_has_begun_waits_for_the_rest(tls: bool) -> None:
 def test_second_attempt_has_its_number_and_no_byte_of_the_first(fault_server: FaultServer) -> None:
     """The counts of a record are those of the attempt that runs, its age that of the call."""
     fault_server.script(stream([b"some"], ending="reset"), silence())
-    with Client(fault_server) as client, running(client, client.get):
+    policy = {"wait": tenacity.wait_fixed(0.01)}
+    with Client(fault_server, policy=policy) as client, running(client, client.get):
         until(lambda: any(each.attempt == 2 for each in client.adapter.in_flight()))
         record = in_phase(client, "wait")
 

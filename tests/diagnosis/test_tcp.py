@@ -218,6 +218,9 @@ def test_state_that_no_connection_of_ours_has_is_no_view(state: int) -> None:
         ({"sent": 3000, "received": 2000, "acknowledged": 1000}, 2.0),
         # What is sent again counts as sent: only an acknowledgement shows that bytes move.
         ({"sent": 100, "received": 9000, "acknowledged": 4000, "unacknowledged": 1}, 4.0),
+        # So does what could not be handed to an interface; a shut window's probes are answered.
+        ({"sent": 100, "received": 9000, "acknowledged": 4000, "unsent": 9, "window": 1}, 4.0),
+        ({"sent": 7000, "received": 9000, "acknowledged": 100, "unsent": 9, "window": 0}, 7.0),
     ],
 )
 def test_silence_is_since_a_byte_was_known_to_move(fields: dict[str, int], silence: float) -> None:
