@@ -9,14 +9,22 @@ from pathlib import Path
 
 import nox
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
 PARTNERS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "partners")
 BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # what users' tests never need
+PAGES = ("tests/web/browser", "tests/docs")
 SUPPORT = Path("tests", "support").resolve()
-# A server that cuts one head and is gone, where we try again; the others dial an address outside of this machine.
+HOSTED = {  # schemas that check-jsonschema brings along
+    "github-workflows": ".github/workflows/*.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "readthedocs": ".readthedocs.yaml",
+}
+# In the first a server cuts one head and is gone, and we try again. The others dial an address
+# outside of this machine.
 NOT_AS_REQUESTS = (
     "tests/test_lowlevel.py::test_chunked_encoding_error",
     "tests/test_requests.py::TestTimeout::test_connect_timeout",
@@ -30,7 +38,7 @@ nox.options.error_on_missing_interpreters = False
 
 
 def install(session: nox.Session, extras: str, *arguments: str) -> None:
-    """Install the package as a user would, with the newest versions unless the arguments say otherwise."""
+    """Install as a user would, with the newest versions unless the arguments say otherwise."""
     shutil.rmtree(
         "build", ignore_errors=True
     )  # setuptools would ship modules that are no longer there
@@ -72,7 +80,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def requests(session: nox.Session) -> None:
-    """Run the own tests of the newest requests, from its sdist, with the adapter mounted on every session."""
+    """Run the newest requests' own tests, from its sdist, with the adapter on every session."""
     install(session, "test")
     session.install("--upgrade", "requests", "pytest-httpbin", "pytest-mock")
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -97,18 +105,20 @@ def requests(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Drive the chat page in Chromium; needs the system packages chromium and chromium-driver.
+    """Drive the chat page, and measure the documentation, in Chromium.
 
-    ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the documentation.
+    Needs the system packages chromium and chromium-driver.
+
+    ``SCREENSHOTS=docs/_static nox -s browser -- -k screenshots`` makes the pictures of the docs.
     """
-    install(session, "test")
+    install(session, "test,docs")
     session.install("--upgrade", *BROWSER)
-    session.run("pytest", "-m", "browser", "-n", "2", "tests/web/browser", *session.posargs)
+    session.run("pytest", "-m", "browser", "-n", "2", *PAGES, *session.posargs)
 
 
 @nox.session
 def packages(session: nox.Session) -> None:
-    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md instead."""
+    """Play real clients under faults, plain beside ours; ``-- --page`` writes docs/packages.md."""
     session.install("--requirement", "tests/packages/requirements.txt", "--editable", ".")
     if "--page" in session.posargs:
         with session.chdir("tests"):
@@ -121,7 +131,7 @@ def packages(session: nox.Session) -> None:
 
 @nox.session
 def suites(session: nox.Session) -> None:
-    """Run the own tests of other packages with ours mounted everywhere; ``-- --all`` for all of them."""
+    """Run other packages' own tests with ours mounted everywhere; ``-- --all`` for all of them."""
     session.install("--requirement", "tests/packages/suites/requirements.txt", "--editable", ".")
     with session.chdir("tests"):
         session.run("python", "-m", "packages.suites", *session.posargs)
@@ -129,7 +139,7 @@ def suites(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run the soak for an hour: at least 100 000 injected faults; ``-- --seconds 60 --seed 7`` for another length."""
+    """Run an hour of load with at least 100 000 faults; ``-- --seconds 60 --seed 7``: a minute."""
     install(session, "test")
     session.run(
         "python",
@@ -140,7 +150,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def proof(session: nox.Session) -> None:
-    """Run ten thousand random fault schedules, and see each planted bug found; ``-- --page docs/proof.md`` notes it."""
+    """Run ten thousand random fault schedules, and see each planted bug found.
+
+    ``-- --page docs/proof.md`` writes the figures down.
+    """
     session.install("--upgrade", "--editable", ".[test]")
     session.run(
         "python", "tests/proof/proof.py", *session.posargs, env={"PYTHONPATH": str(SUPPORT)}
@@ -149,10 +162,13 @@ def proof(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Lint, and check the format."""
-    session.install("--upgrade", "ruff")
+    """Lint, check the format, and hold the files for code hosts to their schemas."""
+    session.install("--upgrade", "check-jsonschema", "ruff")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    for schema, files in HOSTED.items():
+        paths = sorted(str(path) for path in Path().glob(files))
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
 @nox.session
@@ -180,7 +196,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel, and use the wheel as its users will: alone, and far from the sources."""
+    """Build sdist and wheel, and use the wheel as users will: alone, far from the sources."""
     session.install("--upgrade", "build")
     shutil.rmtree("build", ignore_errors=True)
     shutil.rmtree(DIST, ignore_errors=True)
@@ -207,7 +223,7 @@ def build(session: nox.Session) -> None:
 def smoke(session: nox.Session, bin_dir: Path) -> None:
     """Import what was installed, and let it prove itself."""
     names = "import resilient_requests as r; print(r.__file__, *(getattr(r, n) for n in r.__all__))"
-    # The demonstration makes its own certificates: the machine's bundles must not stand in for them.
+    # The demonstration makes its own certificates: a bundle of the machine would replace them.
     plain = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None}
     session.run(str(bin_dir / "python"), "-W", "error", "-c", names, external=True)
     session.run(str(bin_dir / "resilient-requests"), "demo", "--json", env=plain, external=True)

@@ -120,7 +120,7 @@ def goals_table(found: Iterable[Figure]) -> list[list[str]]:
 
 
 def contenders_table(measure: Measure, results: Results) -> list[list[str]]:
-    """Return the table of contenders, its head first: the median of each, and of its ratios to the first one's."""
+    """Return the table of contenders, its head first: medians, and those of ratios to the first."""
     of, factor = measure.shown
     names = [name for name in measure.contenders if name in results[0] and of in results[0][name]]
     if not names:
@@ -150,14 +150,23 @@ def facts() -> str:
         except metadata.PackageNotFoundError:
             continue
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{python} on {platform.system()} ({platform.machine()}, {os.cpu_count()} CPUs); {', '.join(versions)}."
+    machine = f"{platform.system()} ({platform.machine()}, {os.cpu_count()} CPUs)"
+    return f"{python} on {machine}; {', '.join(versions)}."
 
 
-_INTRODUCTION = """\
+_LEAD = """\
 # Benchmarks
 
-Made by `python -m benchmarks --page docs/benchmarks.md`; nothing here is written by hand. To make them again, all or
-those whose names are given, which leaves the others as they are:
+What the adapter costs, beside plain requests and other clients. Each figure has a goal, and a
+figure that does not reach its goal says so. A program makes this page: see
+[how](#how-it-is-measured).
+"""
+
+_METHOD = """\
+## How it is measured
+
+Nothing here is written by hand. To make all figures again, or those whose names are given, which
+leaves the others as they are:
 
 ```console
 $ python -m benchmarks --install
@@ -165,22 +174,25 @@ $ python -m benchmarks
 $ python -m benchmarks threads latency --page docs/benchmarks.md
 ```
 
-The upstream is a process of its own that sends bytes rendered beforehand, on loopback. Each contender has a process
-that is kept; each round runs all of them once, in a fresh random order; the first round is thrown away. CPU is the
-process time of the client. Ratios are taken within a round: machines change their speed, and only what ran in the same
-second can be compared. The range is that of all rounds, not a confidence interval, and n is their number: less for the
-long lines and the million events, where a round takes up to a minute, since memory can only be measured in a process
-that is new each time. What a measure ran on stands under its heading, for not all need have run together. A figure that
-does not reach its goal says so.
+The upstream is a process of its own that sends bytes rendered beforehand, on loopback. Each
+contender has a process that is kept; each round runs all of them once, in a fresh random order; the
+first round is thrown away. CPU is the process time of the client. Ratios are taken within a round:
+machines change their speed, and only what ran in the same second can be compared. The range is that
+of all rounds, not a confidence interval, and n is their number: less for the long lines and the
+million events, where a round takes up to a minute, since memory can only be measured in a process
+that is new each time. What a measure ran on stands under its heading, for not all need have run
+together.
 
-The goals for events are those of parsing. `stream_chat` does more: it makes typed deltas, puts the answer together and
-judges its end. Its goals against other ways to read a stream are looser ones of its own.
+The goals for events are those of parsing. `stream_chat` does more: it makes typed deltas, puts the
+answer together and judges its end. Its goals against other ways to read a stream are looser ones of
+its own.
 
-Why some are missed, as timing their parts tells: the layers are a dozen small things for each call, such as its entry
-among those that a shutdown ends, and the record of its attempt; none takes more than 1 µs, and all together 2 % of a
-POST. With one event every 2 ms, limits cost sockets next to nothing: it is the code between socket and event that takes
-4 µs more per read when it runs without a pause, and two to four times as long after each wait. An `iter_lines` loop
-that is left at the mark keeps its connection only where the end of the body has come by then; `stream_chat` waits for
+Why some are missed, as timing their parts tells: the layers are a dozen small things for each call,
+such as its entry among those that a shutdown ends, and the record of its attempt; none takes more
+than 1 µs, and all together 2 % of a POST. With one event every 2 ms, limits cost sockets next to
+nothing: it is the code between socket and event that takes 4 µs more per read when it runs without
+a pause, and two to four times as long after each wait. An `iter_lines` loop that is left at the
+mark keeps its connection only where the end of the body has come by then; `stream_chat` waits for
 it.
 """
 
@@ -188,7 +200,7 @@ it.
 def page(
     sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = ""
 ) -> str:
-    """Return the page for the documentation; of ``measures`` that did not run it keeps what ``before`` says."""
+    """Return the page; of ``measures`` that did not run it keeps what ``before`` says."""
     made = {measure.title: results for measure, results in sections}
     goals, told = _markdown([["", *_HEAD]]), ""
     for measure in [*measures] or [measure for measure, _ in sections]:
@@ -212,7 +224,7 @@ def page(
                 )
             )
         told += f"### {title}\n\n{section.rstrip()}\n\n" if section else ""
-    return f"{_INTRODUCTION}\n## Goals\n\n{goals}\n## Measures\n\n{told.rstrip()}\n"
+    return f"{_LEAD}\n## Goals\n\n{goals}\n{_METHOD}\n## Measures\n\n{told.rstrip()}\n"
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -10,5 +10,5 @@ try:
     if __name__ == "__main__":
         sys.exit(main())
 except KeyboardInterrupt:
-    # Imports take a good part of a second, in which people notice what they have mistyped.
+    # Imports take a good part of a second: long enough for a typing error to be noticed.
     sys.exit(130)

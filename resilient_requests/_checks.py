@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-# What socket.settimeout() and poll() can wait: milliseconds in a C int, some 24 days.
+# The longest wait of socket.settimeout() and poll(): milliseconds in a C int, about 24 days.
 _LONGEST = 2_147_483.0
 
 
@@ -32,13 +32,14 @@ def number(
     least: float = -math.inf,
     most: float = sys.float_info.max,
 ) -> float:
-    """Return ``value`` as a finite float greater than ``above``, not less than ``least``, not more than ``most``.
+    """Return ``value`` as a finite float above ``above``, from ``least`` to ``most``.
 
-    Raises TypeError where it is no number, ValueError where it is out of range; both name the parameter.
+    Raises TypeError if it is no number, ValueError if it is out of range; both name the parameter.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if value != value or value in (math.inf, -math.inf):  # noqa: PLR0124  # isfinite() fails on ints beyond floats
+    # Compared, since math.isfinite() raises OverflowError on an int larger than any float.
+    if value != value or value in (math.inf, -math.inf):  # noqa: PLR0124
         raise ValueError(f"{name} must be finite, not {value!r}")
     if value > most:
         raise ValueError(f"{name} must be at most {most:.7g}")
@@ -50,24 +51,24 @@ def number(
 
 
 def duration(name: str, value: object) -> float | None:
-    """Return ``value`` as seconds greater than zero, at most 24 days, or None (no limit). Errors as `number`."""
+    """Return ``value`` as seconds above zero, at most 24 days; None: no limit. Errors: `number`."""
     return None if value is None else number(name, value, above=0.0, most=_LONGEST)
 
 
 def patience(name: str, value: object) -> float | None:
-    """Return a call's own ``timeout=`` in seconds, or None: whatever is a number to requests.
+    """Return a call's own ``timeout=`` in seconds, or None, from any number that requests takes.
 
-    More than 24 days, the most that a socket can wait, is 24 days. Errors as `number`.
+    A longer time than 24 days becomes 24 days, the most that a socket can wait. Errors as `number`.
     """
     if value is None:
         return None
     if isinstance(value, SupportsFloat) and not isinstance(value, (str, bool, int)):
-        value = float(value)  # of numpy, decimal or fractions
+        value = float(value)  # a number of numpy, decimal or fractions
     return min(number(name, value, above=0.0, most=threading.TIMEOUT_MAX), _LONGEST)
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
-    """Return ``value`` as an int not less than ``least``, nor more than ``most``. Errors as `number`."""
+    """Return ``value`` as an int from ``least`` to ``most`` (None: no limit). Errors: `number`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
@@ -85,13 +86,13 @@ def flag(name: str, value: object) -> bool:
 
 
 def instance(name: str, value: object, kind: type, *, optional: bool = False) -> None:
-    """Raise TypeError naming the parameter unless ``value`` is a ``kind`` (or None where ``optional``)."""
+    """Raise TypeError naming the parameter unless ``value`` is a ``kind`` (or an allowed None)."""
     if not (isinstance(value, kind) or (optional and value is None)):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
 
 def items(name: str, value: object) -> Iterable[Any]:
-    """Return ``value``, which must be a collection and no str. Raises TypeError naming the parameter."""
+    """Return ``value``, a collection but no str. Raises TypeError naming the parameter."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a collection, not {type(value).__name__}")
     return value

@@ -25,7 +25,7 @@ __all__ = [
 def _restore(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
-    """Rebuild a pickled error without its constructor, whose arguments are keyword-only."""
+    """Rebuild a pickled error without its constructor, which takes keyword arguments only."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -33,7 +33,8 @@ def _restore(
 
 
 def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
-    # A response holds a socket and a request perhaps a generator: neither crosses a process boundary.
+    # A response holds a socket, and a request may hold a generator: neither can cross to another
+    # process.
     state = {
         name: None if name in ("response", "request") else value
         for name, value in vars(error).items()
@@ -49,7 +50,7 @@ _PORTABLE = (type(None), str, bytes, bytearray)
 
 
 class _Request(requests.PreparedRequest):
-    """A request that leaves behind, when it is pickled, its hooks and a body that is no text and no bytes."""
+    """A request that pickles without its hooks and without a body that is no text or bytes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         body = self.body if isinstance(self.body, _PORTABLE) else None
@@ -63,10 +64,10 @@ def _restore_request(state: dict[str, Any]) -> requests.PreparedRequest:
 
 
 def portable(request: Any) -> Any:
-    """Return a request as it is where it can be pickled whole, else one like it that can be pickled.
+    """Return ``request`` itself if it can be pickled whole, else a copy that can be pickled.
 
-    A file, a generator and a hook (requests' own for digest authentication too) cannot, and would take the error that
-    they are on with them.
+    A file, a generator and a hook cannot be pickled (requests installs a hook of its own for digest
+    authentication). An error that refers to one could not be pickled either.
     """
     if not isinstance(request, requests.PreparedRequest):
         return request
@@ -78,13 +79,15 @@ def portable(request: Any) -> Any:
 
 
 class StreamError(requests.RequestException):
-    """A response failed after it had begun.
+    """A response failed after its head had arrived.
 
-    Only `complete_chat`, and `stream_chat` before the first part of the answer, have sent the request again.
+    The request is not sent again. Two exceptions: `complete_chat` may repeat it at any time,
+    `stream_chat` before the first part of the answer.
 
-    Attributes: ``bytes_received`` and ``events_received`` up to the failure, ``elapsed`` seconds since its
-    reading began, ``response``, ``partial`` (the completion so far, from the chat helpers; else None) and
-    ``attempts`` (as on every error of a call). Pickles, without ``response``.
+    ``bytes_received`` and ``events_received`` count up to the failure. ``elapsed`` is in seconds,
+    since the reader began. ``response`` is the response, or None. ``partial`` is the completion so
+    far where a chat helper raises the error, else None. ``attempts`` is a tuple of `AttemptRecord`,
+    one per attempt of the call. Errors pickle; ``response`` is None in the copy.
     """
 
     def __init__(
@@ -109,11 +112,11 @@ class StreamError(requests.RequestException):
 
 
 class StreamIdle(StreamError):
-    """The peer went silent: no byte for ``idle_timeout`` seconds, or no event for ``event_timeout`` seconds.
+    """The peer went silent: no byte for ``idle_timeout`` seconds, or no event for its own limit.
 
-    ``clock`` says which limit was reached ("bytes" or "events"), ``idle_timeout`` its length in seconds. Neither a
-    ``requests.ConnectionError`` nor a ``requests.Timeout``: code that retries on those would replay a stream
-    that somebody has already seen half of.
+    ``clock`` names the limit that was reached ("bytes" or "events"), ``idle_timeout`` is its length
+    in seconds. The class is neither a ``requests.ConnectionError`` nor a ``requests.Timeout``: code
+    that retries on those would replay a stream of which the user has already seen a part.
     """
 
     def __init__(
@@ -135,7 +138,8 @@ class StreamIdle(StreamError):
             what = "byte" if clock == "bytes" else "event"
             received = _counted(bytes_received, "byte")
             message = (
-                f"no {what} for {idle_timeout:g} s, after {received} and {_counted(events_received, 'event')} "
+                f"no {what} for {idle_timeout:g} s, after {received} "
+                f"and {_counted(events_received, 'event')} "
                 f"({knob} sets the limit)"
                 if idle_timeout is not None
                 else f"the stream went silent after {received}"
@@ -148,10 +152,10 @@ class StreamIdle(StreamError):
 
 
 class LoopIdle(StreamIdle, requests.ConnectionError):
-    """`StreamIdle` from one of requests' own loops, also as plain requests has it there.
+    """`StreamIdle` from one of requests' own loops, where plain requests raises a ConnectionError.
 
     Code that resumes downloads catches ``requests.ConnectionError``, and looks for urllib3's
-    ``ReadTimeoutError`` in ``args[0]``. Users see no class but `StreamIdle`.
+    ``ReadTimeoutError`` in ``args[0]``. The class shows itself to users as `StreamIdle`.
     """
 
     def __init__(self, reason: Exception, **facts: Any) -> None:
@@ -166,6 +170,7 @@ class LoopIdle(StreamIdle, requests.ConnectionError):
         return _restore_loop_idle, (args, state)
 
 
+# Texts show the public name. Pickle finds no class under it: hence `_restore_loop_idle`.
 LoopIdle.__name__ = LoopIdle.__qualname__ = StreamIdle.__name__
 
 
@@ -174,7 +179,10 @@ def _restore_loop_idle(args: tuple[Any, ...], state: dict[str, Any]) -> BaseExce
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):
-    """The connection was lost, or ended short of what the framing had promised, inside a response."""
+    """The connection was lost inside a response, or ended before the length that was promised.
+
+    The class is also requests' own for a cut body, so that existing handlers catch it.
+    """
 
 
 class StreamTruncated(StreamError):
@@ -182,14 +190,15 @@ class StreamTruncated(StreamError):
 
 
 class StreamProtocolError(StreamError):
-    """The stream is not what was promised: wrong content type, bad JSON, an oversized event."""
+    """The stream has the wrong content type, bad JSON, or an event over the limit."""
 
 
 class ChatAPIError(requests.RequestException):
-    """The provider reported an error inside a stream whose status was 200.
+    """The provider reported an error inside a stream that began with status 200.
 
-    Attributes: ``type``, ``code``, ``message`` as the provider gave them (None where it did not), ``transient``
-    (a repetition may succeed), ``partial`` (the completion so far). Pickles, without ``response``.
+    ``type``, ``code`` and ``message`` are the provider's own (None if it gave none). ``transient``
+    is True if the same request may succeed later. ``partial`` is the completion so far.
+    ``attempts`` is a tuple of `AttemptRecord`. Errors pickle; ``response`` is None in the copy.
     """
 
     def __init__(
@@ -217,7 +226,8 @@ class ChatAPIError(requests.RequestException):
 class DeadlineExceeded(requests.Timeout):
     """The total time of a call (``Timeouts.total``) or of a ``CancelScope`` is up.
 
-    ``partial`` holds the completion so far when a chat stream was ended, else None. Pickles, without ``response``.
+    ``partial`` is the completion so far where a chat stream was ended, else None. ``attempts`` is a
+    tuple of `AttemptRecord`. Errors pickle; ``response`` is None in the copy.
     """
 
     def __init__(self, message: str = "the deadline was reached", **facts: Any) -> None:
@@ -232,8 +242,9 @@ class DeadlineExceeded(requests.Timeout):
 class Cancelled(Exception):
     """You called ``cancel()``.
 
-    No ``requests.RequestException``, so that no retry loop written for requests' errors replays it. ``partial``
-    holds the completion so far when a chat stream was cancelled, else None. Pickles.
+    The class is no ``requests.RequestException``: a retry loop for requests' errors must not replay
+    a call that you ended. ``partial`` is the completion so far where a chat stream was cancelled,
+    else None. ``attempts`` is a tuple of `AttemptRecord`. Errors pickle.
     """
 
     def __init__(self, message: str = "cancelled", *, partial: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""OpenTelemetry: attempts as span events, the number of resendings, and metrics; needs the extra ``otel``."""
+"""OpenTelemetry: attempts as span events, the resend count, and metrics; needs extra ``otel``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ __all__ = ["OpenTelemetryObserver"]
 
 _NAME = "resilient_requests"
 _RESEND_COUNT = "http.request.resend_count"
-# On the span of a request that is being served, the number would seem to be that request's.
+# A span of these kinds describes the request that this process serves: a count on it would be read
+# as that request's.
 _FOREIGN = (trace.SpanKind.SERVER, trace.SpanKind.CONSUMER)
 _SPAN_EVENTS = {
     AttemptSucceeded: "attempt",
@@ -38,7 +39,7 @@ _SPAN_EVENTS = {
     RetryDenied: "retry_denied",
     StreamEnded: "stream_ended",
 }
-# What the conventions have a name for; all else is under ours.
+# Fields with a name in the semantic conventions; the others get a name under ours.
 _CONVENTIONAL = {
     "method": "http.request.method",
     "status": "http.response.status_code",
@@ -47,16 +48,18 @@ _CONVENTIONAL = {
 
 
 class OpenTelemetryObserver:
-    """An observer for ``ResilientAdapter(observers=[...])`` that makes no spans of its own; used from any thread.
+    """An observer for ``ResilientAdapter(observers=[...])``; opens no span; used from any thread.
 
-    On the current span each attempt, each denied retry and each end of a stream is a span event, and
-    ``http.request.resend_count`` is set once there was a retry. Where urllib3 is instrumented, hand over
-    `request_hook`: the number then goes to the span of each attempt, and durations are left to the instrumentation.
+    Each attempt, each denied retry and each end of a stream becomes an event of the current span.
+    ``http.request.resend_count`` is set on that span after a retry. If urllib3 is instrumented,
+    pass `request_hook` to the instrumentation: the count then goes to the span of each attempt, and
+    the instrumentation measures durations.
 
-    Metrics: ``http.client.request.duration`` per attempt; ``resilient_requests.retries``,
-    ``resilient_requests.retries.denied``, ``resilient_requests.connections.opened``,
-    ``resilient_requests.connections.recycled`` and ``resilient_requests.stream.duration``. ``meter_provider``: None is
-    the global one. Pickles, for the global one.
+    Metrics: ``http.client.request.duration`` in seconds per attempt,
+    ``resilient_requests.retries``, ``resilient_requests.retries.denied``,
+    ``resilient_requests.connections.opened``, ``resilient_requests.connections.recycled`` and
+    ``resilient_requests.stream.duration`` in seconds. ``meter_provider``: None is the global one. A
+    pickled observer uses the global one.
     """
 
     def __init__(self, *, meter_provider: MeterProvider | None = None) -> None:
@@ -117,7 +120,7 @@ class OpenTelemetryObserver:
             meter(event, _place(event.origin))
 
     def request_hook(self, span: trace.Span, *_: object) -> None:
-        """Set the number of resendings on the span of an attempt; for ``URLLib3Instrumentor().instrument``."""
+        """Set the resend count on an attempt's span; a hook for ``URLLib3Instrumentor``."""
         self._has_hook = True
         attempt = current_attempt.get()
         if attempt is not None and attempt.number > 1 and span.is_recording():
@@ -165,7 +168,7 @@ def _attributes(event: Any) -> dict[str, AttributeValue]:
 
 @functools.lru_cache(maxsize=256)
 def _place(origin: str) -> dict[str, AttributeValue]:
-    """Return the conventional attributes of an origin; not to be changed."""
+    """Return the conventional attributes of an origin; the dict is cached, do not change it."""
     parts = urlsplit(origin)
     place: dict[str, AttributeValue] = {
         "server.address": parts.hostname or origin,

@@ -1,4 +1,4 @@
-"""The adapter: its settings, what users call, and the one line that puts the rooms below together."""
+"""The adapter that users mount: its settings, and the assembly of the rooms below."""
 
 from resilient_requests.adapter._adapter import ResilientAdapter
 

@@ -72,26 +72,27 @@ __all__ = ["ResilientAdapter"]
 
 
 class ResilientAdapter(TransportAdapter):
-    """Mount it on a ``requests.Session``: calls then survive networks that quietly kill connections.
+    """Mount it on a ``requests.Session``: its calls survive networks that drop connections.
 
-    ``pool_connections``, ``pool_maxsize``, ``pool_block``: as in requests. ``max_retries``: a
-    `RetryPolicy`, an int, or a urllib3 ``Retry``, which is translated. ``keepalive``: a
-    `KeepAlivePolicy`, or its expiry in seconds. ``timeouts``: the limits of calls that give none.
-    ``idempotency_keys``: which POSTs and PATCHes get an ``Idempotency-Key``, which declares them safe
-    to repeat: "streams", those whose response is streamed; True, all; False, none. ``tcp_keepalive``:
-    socket options; None: those of urllib3. ``observers``: callables that take one event.
+    ``pool_connections``, ``pool_maxsize`` and ``pool_block`` are requests' own. ``max_retries`` is
+    a `RetryPolicy`, an int, or a urllib3 ``Retry``, which is translated. ``keepalive`` is a
+    `KeepAlivePolicy`, or its expiry in seconds. ``timeouts`` are the limits of calls that give
+    none. ``idempotency_keys`` selects the POSTs and PATCHes that get an ``Idempotency-Key``, which
+    declares them safe to repeat: "streams" those with a streamed response, True all, False none.
+    ``tcp_keepalive`` sets socket options; None leaves urllib3's. ``observers`` are callables that
+    take one event.
 
-    Thread-safe; survives fork, pickle and copy (in a copy nothing is pooled). The environment
+    Thread-safe. Survives fork, pickle and copy; a copy starts with no connection. The environment
     variables ``RESILIENT_REQUESTS_KEEPALIVE``, ``_MAX_RETRIES``, ``_STREAM_IDLE`` and ``_DISABLE``
     are read here, once; arguments win. Raises TypeError or ValueError naming the parameter.
     """
 
-    _carrier: urllib3.Retry  # read as ``max_retries``
+    _carrier: urllib3.Retry  # the value of ``max_retries``
 
-    # A seam for tests: the source of the time.
+    # Tests replace the source of the time here.
     _clock: Clock = staticmethod(now)
 
-    __attrs__ = [  # noqa: RUF012  # requests' own name and form
+    __attrs__ = [  # noqa: RUF012  # the name and form of requests
         *HTTPAdapter.__attrs__,
         "_retry_policy",
         "_keepalive",
@@ -118,7 +119,7 @@ class ResilientAdapter(TransportAdapter):
         _checks.count("pool_connections", pool_connections)
         _checks.flag("pool_block", pool_block)
         if _checks.count("pool_maxsize", pool_maxsize) == 0 and pool_block:
-            # Nobody would ever get a connection.
+            # A blocking pool without a place would block each call for ever.
             raise ValueError("pool_maxsize must be at least 1 with pool_block=True, not 0")
         self._is_disabled = is_on("DISABLE")
         policy = policy_from(max_retries)
@@ -132,16 +133,16 @@ class ResilientAdapter(TransportAdapter):
         plain = max_retries if not isinstance(max_retries, RetryPolicy) else 0
         super().__init__(pool_connections, pool_maxsize, plain, pool_block)
         if not self._is_disabled:
-            self._set_policy(policy)  # HTTPAdapter has set ``max_retries``, too
+            self._set_policy(policy)  # again: HTTPAdapter has set ``max_retries``
         self._recycle_manager()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Of all classes: another package's adapter that is mixed with ours has attributes of its own.
+        # From all classes: another package's adapter that is mixed with ours has attributes too.
         names = [name for kind in type(self).__mro__ for name in vars(kind).get("__attrs__", ())]
         return {name: getattr(self, name, None) for name in dict.fromkeys(names)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # requests' own sets them too, and then makes the pools.
+        # requests sets the attributes as well, but then makes the pools, which need them.
         vars(self).update({name: each for name, each in state.items() if name != "max_retries"})
         self._begin()
         super().__setstate__(state)
@@ -155,7 +156,7 @@ class ResilientAdapter(TransportAdapter):
         self._state.process.on_fork(self._forget)
 
     def _forget(self) -> None:
-        """Know nothing of budgets and pools, as at first and in a forked child."""
+        """Forget budgets and pools; also the reset in a forked child."""
         self._budgets = OriginBudgets()
         self._begin_lookups()
 
@@ -164,42 +165,43 @@ class ResilientAdapter(TransportAdapter):
             return f"<{type(self).__name__} disabled by RESILIENT_REQUESTS_DISABLE>"
         return (
             f"<{type(self).__name__} generation={self.generation} "
-            f"in_flight={len(self._state.in_flight.all())} idle={self._state.idle()}{changed(self)}>"
+            f"in_flight={len(self._state.in_flight.all())} "
+            f"idle={self._state.idle()}{changed(self)}>"
         )
 
-    # -- what is in force -------------------------------------------------------------------------
+    # -- settings in force ------------------------------------------------------------------------
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """The policy in force, in whatever form ``max_retries`` was given."""
+        """The policy in force; an int or a ``Retry`` was translated."""
         return self._retry_policy
 
     @property
     def keepalive(self) -> KeepAlivePolicy:
-        """How long an idle connection may be reused."""
+        """The limits for the reuse of idle connections."""
         return self._keepalive
 
     @property
     def timeouts(self) -> Timeouts:
-        """The limits of calls that give none."""
+        """The limits of calls that give no ``timeout=``."""
         return self._timeouts
 
     @property
     def tcp_keepalive(self) -> TCPKeepAlive | None:
-        """The socket options; None: those of urllib3."""
+        """The socket options of the kernel's keep-alive; None: urllib3's options only."""
         return self._tcp_keepalive
 
     @property
     def idempotency_keys(self) -> KeyedRequests:
-        """Which POSTs and PATCHes get a key."""
+        """The POSTs and PATCHes that get a key: "streams", True (all) or False (none)."""
         return self._idempotency_keys
 
     @property
     def max_retries(self) -> urllib3.Retry:
-        """A urllib3 ``Retry`` that never retries by itself, and carries the policy to another adapter.
+        """A urllib3 ``Retry`` that carries the policy to other adapters, and never retries itself.
 
-        Writing an int, a ``Retry`` or a `RetryPolicy` changes the policy, for calls that begin then.
-        Other packages do both. Raises TypeError for anything else.
+        Writing an int, a ``Retry`` or a `RetryPolicy` changes the policy of later calls. Other
+        packages read it and write it. Raises TypeError for anything else.
         """
         return self._carrier
 
@@ -217,31 +219,33 @@ class ResilientAdapter(TransportAdapter):
 
     @property
     def generation(self) -> int:
-        """How often connections were retired, by failures or by `rotate`; grows by 1 each time."""
+        """The number of retirements of connections, by failures, `rotate` or `close`."""
         return self._state.generation
 
-    # -- what users do ----------------------------------------------------------------------------
+    # -- calls of users ---------------------------------------------------------------------------
 
     def rotate(self, generation: int | None = None) -> Rotation:
-        """Retire all pooled connections and TLS contexts; calls in flight finish, and are then not pooled.
+        """Retire all pooled connections and TLS contexts; calls in flight finish.
 
-        ``generation``: the `generation` at which you saw the failure; where all connections were
-        retired since, by this or `close`, nothing happens (``ALREADY_ROTATED``). None: at once, but
-        two calls within 1 s count as one (``COALESCED``). ``CLOSED`` after `shutdown`. Certificates
-        that cannot be loaded anew stay as they were. Thread-safe. Raises TypeError or ValueError for a
+        Connections in use close when they return to the pool. ``generation`` is the `generation` at
+        which you saw a failure: if all connections were retired since, by this or by `close`,
+        nothing happens (``ALREADY_ROTATED``). None retires at once, but two calls within 1 s count
+        as one (``COALESCED``). After `shutdown` the outcome is ``CLOSED``. TLS contexts whose files
+        cannot be loaded anew stay in use. Thread-safe. Raises TypeError or ValueError for a
         generation that never was.
         """
         if generation is not None:
             _checks.count("generation", generation)
             if generation > self.generation:
                 raise ValueError(
-                    f"generation must be one that was seen: {generation} is ahead of {self.generation}"
+                    "generation must be one that was seen: "
+                    f"{generation} is ahead of {self.generation}"
                 )
         self._state.process.ensure()
         return self._state.rotate(generation)
 
     def stats(self) -> AdapterStats:
-        """Return what this adapter has done so far, in total and per origin. Thread-safe."""
+        """Return the present figures of this adapter, in total and per origin. Thread-safe."""
         self._state.process.ensure()
         return self._state.stats()
 
@@ -262,17 +266,17 @@ class ResilientAdapter(TransportAdapter):
         verify: Any = True,
         cert: Any = None,
     ) -> int:
-        """Dial until so many idle connections to the origin of ``url`` are pooled.
+        """Dial until ``connections`` idle connections to the origin of ``url`` are pooled.
 
-        Returns how many are. TLS and proxies included, in this thread, and without a request. At
-        most ``pool_maxsize``, of which connections in use take their part; windows count from now.
-        ``lasting``: seconds for which a connection must still be usable to count, for callers that
-        come again. ``proxies``, ``verify``, ``cert``: as of the calls to come; by default those of
-        the environment, as in a ``Session``. 0 where the adapter is disabled. Thread-safe.
+        Returns the number of idle ones; 0 if the adapter is disabled. This thread dials, with TLS
+        and proxies, and no request is sent. At most ``pool_maxsize`` are pooled, less those in use;
+        their windows start now. ``lasting``: seconds for which a connection must stay usable to
+        count, for callers that come again. ``proxies``, ``verify`` and ``cert`` are those of the
+        calls to come; by default the environment's, as in a ``Session``. Thread-safe.
 
-        Raises TypeError or ValueError naming the parameter; what requests raises of a URL that is
-        none, and where a dial fails (no retry follows; the connections already dialled stay);
-        `Cancelled`; `DeadlineExceeded`.
+        Raises TypeError or ValueError naming the parameter; requests' errors for an unusable URL or
+        a failed dial (no retry follows, and earlier connections stay); `Cancelled`;
+        `DeadlineExceeded`.
         """
         _checks.instance("url", url, str)
         _checks.count("connections", connections, least=1)
@@ -304,17 +308,19 @@ class ResilientAdapter(TransportAdapter):
             token.leave()
 
     def close(self) -> None:
-        """Close all idle connections; responses in flight finish, and the adapter can be used again.
+        """Close all idle connections; responses in flight finish; the adapter can be used again.
 
-        Unlike requests', which closes no socket while any response is alive.
+        requests' own ``close()`` closes no socket of a pool while one of its responses is alive.
+        Thread-safe.
         """
         self._state.process.ensure()
         super().close()
 
     def shutdown(self, grace: float = 0.0) -> None:
-        """Close for good: refuse new calls, end those in flight after ``grace`` seconds, with clear errors there.
+        """Close for good: refuse new calls, and end those in flight after ``grace`` seconds.
 
-        Safe from any thread and in a signal handler; harmless when repeated.
+        Calls that are ended raise a ``requests.ConnectionError``. Safe from any thread and in a
+        signal handler; harmless if repeated. Raises TypeError or ValueError for a wrong ``grace``.
         """
         grace = _checks.number("grace", grace, least=0)
         state = self._state
@@ -323,7 +329,8 @@ class ResilientAdapter(TransportAdapter):
         try:
             self.close()
             until = self._clock().boot + grace
-            # Polled: no lock or condition may be waited for in a signal handler, which may have interrupted its holder.
+            # Polled. A signal handler must not wait for a lock or a condition: it may have
+            # interrupted the thread that holds it.
             while state.in_flight.all() and self._clock().boot < until:
                 time.sleep(0.01)
         finally:
@@ -339,11 +346,11 @@ class ResilientAdapter(TransportAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> requests.Response:
-        """Send a request; repeat it by the rules until there is a response.
+        """Send a request; retry it by the rules until there is a response.
 
-        Raises what requests raises, with ``attempts`` on it; `Cancelled`; `DeadlineExceeded`; with
-        ``stream=False`` also `StreamBroken`, for a body that was cut. Each attempt goes through
-        ``HTTPAdapter.send``.
+        Raises requests' errors with ``attempts`` on them, `Cancelled` and `DeadlineExceeded`; with
+        ``stream=False`` also `StreamBroken` for a cut body. Each attempt passes
+        ``HTTPAdapter.send``. Thread-safe.
         """
         if self._is_disabled:
             return super().send(request, stream, timeout, verify, cert, proxies)
@@ -352,8 +359,9 @@ class ResilientAdapter(TransportAdapter):
         if is_keyed(self._idempotency_keys, stream=stream):
             request = with_key(request)
         token = self._begin_call(request)
-        # Mocks see what the caller gave. Else the write limit, though urllib3 calls it connect: it sets that on a
-        # reused socket before it sends, and each change of a socket's timeout is a system call.
+        # Mocks get the timeout that the caller gave. Otherwise urllib3's "connect" is the write
+        # limit: urllib3 sets it on a reused socket before it sends, and each change of a socket's
+        # timeout is a system call.
         given = (limits.write, limits.response) if timeout is None else as_urllib3(timeout)
         sender = Sender(
             self._retry_policy, self._observed, self._budgets, self._send_once, self._sleep
@@ -374,7 +382,7 @@ class ResilientAdapter(TransportAdapter):
         ).run()
 
     def _begin_call(self, request: requests.PreparedRequest) -> CancelToken:
-        """Return a call that is in flight from now on; raises where the adapter is shut down."""
+        """Return a call that is in flight from here on; raise if the adapter is shut down."""
         state = self._state
         token = CancelToken(
             clock=self._clock,
@@ -383,24 +391,24 @@ class ResilientAdapter(TransportAdapter):
             calls=state.in_flight,
         )
         if state.is_shut_down:
-            # After joining: a shutdown that is under way either sees this call or is seen by it.
+            # After joining: a shutdown at this moment either finds this call, or is found by it.
             token.leave()
             raise _refusal(request)
         return token
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return a `ResilientResponse` of what came."""
+        """Return a `ResilientResponse` around urllib3's response."""
         response = super().build_response(req, resp)
         return response if self._is_disabled else resilient(response)
 
     def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Make one attempt, through the attribute of HTTPAdapter that mocks and tracers replace."""
+        """Make one attempt through HTTPAdapter's attribute, which mocks and tracers replace."""
         return super().send(request, **kwargs)
 
-    # A seam for tests: the wait before a retry.
+    # Tests replace the wait before a retry here.
     @staticmethod
     def _sleep(token: CancelToken, seconds: float) -> None:
-        """Wait before a retry; ends when the call does."""
+        """Wait before a retry; end with the call."""
         if seconds > 0:
             token.sleep(seconds)
 

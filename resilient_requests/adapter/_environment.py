@@ -1,4 +1,4 @@
-"""Settings that an operator makes by environment variables."""
+"""Settings of operators, by environment variables."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _T = TypeVar("_T")
 
 
 def is_on(name: str) -> bool:
-    """Return whether ``RESILIENT_REQUESTS_<name>`` is a switch that is on; off for a bad value."""
+    """Return True if ``RESILIENT_REQUESTS_<name>`` is a switch that is on; a bad value is off."""
     return _read(name, _switch, False, f"neither on ({', '.join(_ON)}) nor off")
 
 
 def seconds_of(name: str, default: float) -> float:
-    """Return the seconds that a variable gives; ``default`` where it gives none, or a bad value."""
+    """Return the seconds in a variable; ``default`` if it is unset, blank or bad."""
     return _read(name, _seconds, default, "no number of seconds above 0")
 
 
 def count_of(name: str, default: int) -> int:
-    """Return the count that a variable gives; ``default`` where it gives none, or a bad value."""
+    """Return the count in a variable; ``default`` if it is unset, blank or bad."""
     return _read(name, _count, default, "no whole number from 0")
 
 
@@ -45,14 +45,14 @@ def _read(name: str, parse: Callable[[str], _T], default: _T, complaint: str) ->
         return parse(text)
     except ValueError:
         warn_bad_environment(_PREFIX + name, default)
-        # An operator who has no log must not believe that it worked. The value may be a secret.
+        # A warning too, for operators without a log. Without the value, which may be a secret.
         message = f"{_PREFIX}{name} is {complaint}: using {default}"
         warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
         return default
 
 
 def _callers_level() -> int:
-    """Return how many frames above `_read` the code stands that has made the adapter."""
+    """Return the number of frames from `_read` to the code that makes the adapter."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals["__name__"].startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""The settings of an adapter: what each parameter takes, and the environment where none is given."""
+"""The settings of an adapter: the forms of each parameter, and the environment's defaults."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = [
     "timeouts_from",
 ]
 
-# The environment counts only where the caller gave nothing: these very objects, as the signature
-# shows them.
+# The environment counts only if the caller gave no value. The test is identity: these objects are
+# the defaults in the signature.
 DEFAULT_POLICY = RetryPolicy()
 DEFAULT_KEEPALIVE = KeepAlivePolicy()
 DEFAULT_TIMEOUTS = Timeouts()
@@ -38,7 +38,7 @@ DEFAULT_TCP = TCPKeepAlive()
 
 
 def policy_from(given: object) -> RetryPolicy:
-    """Return the policy that ``max_retries`` gives."""
+    """Return the policy for ``max_retries``. Raises TypeError naming it."""
     if given is DEFAULT_POLICY:
         most = count_of("MAX_RETRIES", DEFAULT_POLICY.max_retries)
         return replace(DEFAULT_POLICY, max_retries=most)
@@ -53,7 +53,7 @@ def policy_from(given: object) -> RetryPolicy:
 
 
 def keyed_from(given: object) -> KeyedRequests:
-    """Return ``idempotency_keys``, checked."""
+    """Return ``idempotency_keys``. Raises TypeError naming it."""
     if given == "streams":
         return "streams"
     if not isinstance(given, bool):
@@ -62,7 +62,7 @@ def keyed_from(given: object) -> KeyedRequests:
 
 
 def keepalive_from(given: object) -> KeepAlivePolicy:
-    """Return the policy that ``keepalive`` gives."""
+    """Return the policy for ``keepalive``. Raises TypeError or ValueError naming it."""
     if given is DEFAULT_KEEPALIVE:
         expiry = seconds_of("KEEPALIVE", DEFAULT_KEEPALIVE.expiry)
         return replace(DEFAULT_KEEPALIVE, expiry=expiry)
@@ -75,7 +75,7 @@ def keepalive_from(given: object) -> KeepAlivePolicy:
 
 
 def timeouts_from(given: Timeouts) -> Timeouts:
-    """Return ``timeouts``, checked."""
+    """Return ``timeouts``, with the environment's idle limit. Raises TypeError naming it."""
     _checks.instance("timeouts", given, Timeouts)
     if given is not DEFAULT_TIMEOUTS or given.idle is None:
         return given
@@ -83,7 +83,7 @@ def timeouts_from(given: Timeouts) -> Timeouts:
 
 
 def tcp_from(given: object) -> TCPKeepAlive | None:
-    """Return ``tcp_keepalive``, checked."""
+    """Return ``tcp_keepalive``. Raises TypeError naming it."""
     if given is None or isinstance(given, TCPKeepAlive):
         return given
     kind = type(given).__name__
@@ -93,7 +93,7 @@ def tcp_from(given: object) -> TCPKeepAlive | None:
 
 
 def changed(adapter: Any) -> str:
-    """Return the settings in force that are not the defaults, as in a call."""
+    """Return the settings in force that differ from the defaults, as keyword arguments."""
     defaults = {
         "retry_policy": DEFAULT_POLICY,
         "keepalive": DEFAULT_KEEPALIVE,

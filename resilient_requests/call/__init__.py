@@ -1,7 +1,8 @@
 """The facts of one call while it runs: its clocks, limits, scope, attempts and events.
 
-A `CancelToken` is the call itself, as scopes, deadlines and shutdown end it; an `Attempt` is one
-try, written down where things happen; a `CallTrace` tells observers and the log.
+A `CancelToken` stands for the call: scopes, deadlines and shutdown end the call through it. An
+`Attempt` is one try; the transport writes its facts as they come about. A `CallTrace` reports the
+call to observers and to the log.
 """
 
 from resilient_requests.call._attempt import Attempt

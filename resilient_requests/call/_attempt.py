@@ -1,4 +1,4 @@
-"""One attempt of a call: what it has done so far, written down where it happens."""
+"""One attempt of a call: its facts so far, each written by the code that learns it first."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Attempt", "Trace"]
 
 
 class Trace(Protocol):
-    """Who is told of a call while it runs."""
+    """The listener that an attempt reports to while its call runs."""
 
     @property
     def origin(self) -> str:
-        """The origin of the request, whatever proxy it goes through."""
+        """The origin of the request, not of a proxy that it goes through."""
 
     @property
     def wants_timings(self) -> bool:
-        """Whether anybody wants to know how a body comes: to measure it takes a look at the clock per read."""
+        """True if an observer wants the timings of a body: these cost a clock reading per read."""
 
     @property
     def hears_stalls(self) -> bool:
-        """Whether anybody wants to know of a silence while it lasts."""
+        """True if an operator would see the report of a silence while it lasts."""
 
     def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
-        """No byte of a body has come for a part of its limit."""
+        """No byte of a body came for ``silence`` seconds, a part of ``idle_timeout``."""
 
     def stream_ended(
         self, attempt: Attempt, error: BaseException | None, *, complete: bool
@@ -59,9 +59,9 @@ _NO_TRACE = _NoTrace()
 
 
 class Attempt:
-    """The facts of one attempt; belongs to the thread that sends, and then to the reader of its response.
+    """The facts of one attempt; used by one thread at a time: the sender, then the body's reader.
 
-    Its own methods write it: each is called by the place where the fact comes about.
+    Only its own methods write it. The code that learns a fact calls the method for that fact.
     """
 
     __slots__ = (
@@ -112,7 +112,7 @@ class Attempt:
         self.token = token
         self.number = number
         self.limits = limits
-        self.must_dial = must_dial  # a retry never takes another pooled connection
+        self.must_dial = must_dial  # for a retry: other pooled connections may be dead as well
         self.trace = trace
         self.since = token.boot()
         self.thread = threading.get_ident()  # in which it, or the reading of its body, has begun
@@ -124,15 +124,15 @@ class Attempt:
         self.sends = 0
         self.bytes_sent = 0
         self.send_failed = False
-        self.sent_at: float | None = None  # boot time of the last byte
+        self.sent_at: float | None = None  # boot time at which the last byte was sent
         self.bytes_received = 0
         self.early = b""
         self.status: int | None = None
         self.proxy_status: int | None = None
-        self.fault: BaseException | None = None  # raised by the transport, as it was raised
-        self.foreign: BaseException | None = None  # raised by the caller's code while we waited
-        # How the body comes, over all loops that read it: seconds since the attempt began. Kept where
-        # somebody wants to know.
+        self.fault: BaseException | None = None  # the transport's error, as it was raised
+        self.foreign: BaseException | None = None  # an error of the caller's code, raised in a wait
+        # Timings of the body, in seconds since the attempt began, over all loops that read it. They
+        # are kept only if `Trace.wants_timings`.
         self.first_byte: float | None = None
         self.first_event: float | None = None
         self.longest_gap = 0.0
@@ -140,13 +140,13 @@ class Attempt:
         self.is_handed_out = False
         self._has_stalled = False
         self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
-        self._place: bool | None = None  # in a pool: None where none was asked for
-        self._is_ours = False  # a pool of ours sends it
+        self._place: bool | None = None  # False: waits for one in a pool; None: never did
+        self._is_ours = False  # True if a pool of ours sends the request
         self._roots: frozenset[str] = frozenset()
 
     @classmethod
     def unobserved(cls, timeout: float | None, phase: Phase = Phase.WAIT) -> Attempt:
-        """Return the attempt of a request that no adapter of ours sends; ``timeout`` bounds each read."""
+        """Return the attempt of a request that another adapter sends; ``timeout`` bounds a read."""
         token = CancelToken()
         token.sent()
         attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
@@ -154,10 +154,10 @@ class Attempt:
         attempt.has_pool()
         return attempt
 
-    # -- what the transport tells -----------------------------------------------------------------
+    # -- reports of the transport ------------------------------------------------------------------
 
     def begin(self, phase: Phase) -> None:
-        """Go on to a phase."""
+        """Enter a phase; `NEXT` says which phase may follow which."""
         assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
 
@@ -167,87 +167,100 @@ class Attempt:
         self.dialled_at = self.token.boot()
 
     def has_pool(self) -> None:
-        """A pool of ours is about to send it."""
+        """A pool of ours is about to send the request."""
         self._is_ours = True
 
     def waits_for_place(self) -> None:
-        """A place of a pool of ours is waited for."""
+        """The attempt waits for a place in a pool of ours."""
         self._is_ours, self._place = True, False
 
     def has_place(self) -> None:
-        """A place of a pool is there."""
+        """The attempt has a place in a pool."""
         self._place = True
 
     def may_return_place(self) -> bool:
-        """Whether a place that urllib3 gives back was ever had: not where the wait for it was broken off."""
+        """Return False if the wait for a place was broken off.
+
+        urllib3 gives a place back in either case: one that nobody took would make the pool grow.
+        """
         return self._place is not False
 
     def take(self, lease: Lease, idle_for: float | None = None) -> None:
-        """Have a connection: one that lay idle for so long, or one that is about to be dialled (None)."""
+        """The attempt has a connection, ``idle_for`` seconds idle; None: not dialled yet."""
         self.lease, self.idle_for, self.reused = lease, idle_for, idle_for is not None
 
     def connected(self) -> None:
-        """The connection stands: a proxy's answer to CONNECT is no part of the response."""
+        """The connection stands. Bytes counted so far are not the response's.
+
+        They belong to the CONNECT request and to the proxy's answer.
+        """
         self.bytes_sent = self.bytes_received = 0
         self.early = b""
 
     def sending(self) -> None:
-        """A piece of the request is about to be sent."""
+        """A send call is about to begin, with the head or with a block of the body."""
         self.sends += 1
 
     def sent(self, size: int) -> None:
-        """So many bytes were handed to the kernel."""
+        """The kernel has taken ``size`` bytes."""
         self.bytes_sent += size
 
     def heard(self, data: bytes) -> None:
-        """Bytes came while the request was still being sent."""
+        """Bytes of the response came while the request was still being sent."""
         self.early += data
         self.bytes_received += len(data)
 
     def take_early(self) -> bytes:
-        """Return the bytes that came while the request was being sent, once."""
+        """Return the bytes that came while the request was being sent, and forget them."""
         early, self.early = self.early, b""
         return early
 
     def waiting(self) -> None:
-        """The request is out; after a failed send only a last look follows, and it remains one of sending."""
+        """The request is out.
+
+        After a failed send the phase stays SEND: the transport only looks once more for an answer.
+        """
         self.sent_at = self.token.boot()
         if not self.send_failed:
             self.begin(Phase.WAIT)
 
     def received(self, size: int) -> None:
-        """So many bytes of the response came."""
+        """``size`` bytes of the response came."""
         self.bytes_received += size
+        # In SEND too: a server may answer before it has read the whole request (RFC 9112 9.5).
         if size and (self.phase is Phase.WAIT or self.phase is Phase.SEND):
             self.phase = Phase.HEAD
 
     def heads(self) -> None:
-        """The head is being read, of bytes that have been counted."""
+        """The parser reads the head, from bytes that are counted already."""
         if self.phase is Phase.WAIT or self.phase is Phase.SEND:
             self.begin(Phase.HEAD)
 
     def interim(self) -> None:
-        """An interim answer came: progress, and not yet the response."""
+        """An interim answer (1xx) came: a sign of progress, but not the response."""
         self.begin(Phase.WAIT)
 
     def tunnelled(self, status: int) -> None:
-        """A proxy has answered CONNECT."""
+        """A proxy answered CONNECT with this status."""
         self.proxy_status = status
 
     def headed(self, status: int, reader: BodyReader) -> None:
-        """The head of the response is there, and what reads its body."""
+        """The head of the response is complete; ``reader`` reads the body."""
         self.status = status
         self._reader = weakref.ref(reader)
-        self.heads()  # behind an interim answer all of it may have been there already
+        self.heads()  # the read of an interim answer may have brought this head as well
         self.begin(Phase.BODY)
 
     def trusts(self, *owners: object) -> None:
-        """Take errors that the modules of these objects raise for the transport's: a socket of another class."""
+        """Count errors from the modules of these objects as the transport's.
+
+        For sockets of other classes, such as pyOpenSSL's.
+        """
         modules = (getattr(each, "__module__", None) or "" for each in owners)
         self._roots |= {name.partition(".")[0] for name in modules}
 
     def failed(self, error: BaseException) -> None:
-        """Note what ended a step of the transport: its own failure, or the caller's exception."""
+        """Record the error that ended a step: the transport's own, or the caller's exception."""
         foreign = _causes.foreign_in(error, self._roots)
         if foreign is None:
             self.fault = error
@@ -255,31 +268,33 @@ class Attempt:
             self.foreign = foreign
 
     def left_with(self, error: BaseException) -> None:
-        """Look for an exception of the caller's behind an error, which may come up between steps.
+        """Record the caller's exception if one stands behind an error that is about to leave.
 
-        Not where another package's pool has sent it, whose errors are raised in its own modules.
+        A signal handler may raise between two steps of the transport, where `failed` sees nothing.
+        Another package's pool raises errors from modules that are unknown here, so those are left
+        alone.
         """
         if self.foreign is None and self._is_ours:
             self.foreign = _causes.foreign_in(error, self._roots)
 
     def send_broke(self, error: BaseException) -> None:
-        """A send call failed: the tail of the request was never handed to the kernel."""
+        """A send call failed, so the kernel never had the tail of the request."""
         self.failed(error)
         self.send_failed = self.fault is error
 
     def raised(self, error: BaseException) -> None:
-        """The caller's body raised while it was sent."""
+        """The caller's body raised an error while it was being sent."""
         if self.phase is Phase.SEND and self.fault is None and self.foreign is None:
             self.foreign = error
 
     def answered(self, status: int) -> None:
-        """A response was made of it, by a mock too."""
+        """The attempt has a response; a mock makes one without any head."""
         self.status = status
 
-    # -- what follows the response ----------------------------------------------------------------
+    # -- after the response ------------------------------------------------------------------------
 
     def hand_out(self) -> None:
-        """The response is handed out before the end of its body, which will be told."""
+        """The response leaves before the end of its body; `stream_ended` will report that end."""
         self.is_handed_out = True
 
     def read_by(self, reader: BodyReader) -> None:
@@ -287,39 +302,42 @@ class Attempt:
         self._reader, self.thread = weakref.ref(reader), threading.get_ident()
 
     def waited(self, silence: float) -> None:
-        """No byte of the body has come for so long."""
+        """A wait for bytes of the body lasted ``silence`` seconds."""
         self.longest_gap = max(self.longest_gap, silence)
 
     def body_begun(self) -> None:
-        """Bytes of the body came."""
+        """Bytes of the body came; the first time counts."""
         if self.first_byte is None:
             self.first_byte = self.age
 
     def event_came(self) -> None:
-        """An event came."""
+        """An event came; the first time counts."""
         if self.first_event is None:
             self.first_event = self.age
 
     @property
     def hears_stalls(self) -> bool:
-        """Whether a silence is to be told while it lasts, which is done once."""
+        """True if a silence should be reported while it lasts; each attempt reports one at most."""
         return not self._has_stalled and self.trace.hears_stalls
 
     def stalled(self, silence: float, idle_timeout: float) -> None:
-        """Nothing has come for a part of the limit."""
+        """Report a silence of ``silence`` seconds, a part of ``idle_timeout``."""
         self._has_stalled = True
         self.trace.stalled(self, silence, idle_timeout)
 
     def stream_ended(self, error: BaseException | None, *, events: int, complete: bool) -> None:
-        """The body of the response has ended. A silent or broken one implicates its generation."""
-        self.is_handed_out = False  # it is told once
+        """The body of the response has ended.
+
+        A silent or broken body says that the path is dead, so the connections of its origin retire.
+        """
+        self.is_handed_out = False  # the end is reported once
         self.events_received += events
         silent = isinstance(error, StreamIdle) and error.clock == "bytes"
         if self.lease is not None and (silent or isinstance(error, StreamBroken)):
             self.lease.retire("StreamIdle" if silent else "StreamBroken", self.token.id)
         self.trace.stream_ended(self, error, complete=complete)
 
-    # -- what others ask --------------------------------------------------------------------------
+    # -- questions ---------------------------------------------------------------------------------
 
     @property
     def age(self) -> float:
@@ -332,20 +350,24 @@ class Attempt:
         return None if self._reader is None else self._reader()
 
     def errno_of(self, error: BaseException) -> int | None:
-        """Return the system's error number behind an error of it, else behind the fault that was recorded.
+        """Return the system's error number behind an error of this attempt; None without one.
 
-        After a failed send urllib3 raises the end that its last look met, which has none.
+        The recorded fault is the second choice. After a failed send urllib3 raises the error of its
+        last look for an answer, and that error has no number.
         """
         number = _causes.errno_of(error)
         return number if number or self.fault is None else _causes.errno_of(self.fault)
 
     @property
     def body_touched(self) -> bool:
-        """Whether a block of the body has been taken: the head is a send call of its own, before all blocks."""
+        """True if a block of the body has been taken from the caller.
+
+        The head is a send call of its own and comes before all blocks.
+        """
         return self.sends > 1 or (self.sends == 1 and not self.send_failed)
 
     def record(self, error: str | None = None) -> AttemptRecord:
-        """Return what is told of it."""
+        """Return the facts for ``error.attempts``; ``error`` is a text, None on success."""
         return AttemptRecord(
             self.number,
             self.reused,

@@ -1,4 +1,4 @@
-"""An exception and all that stand behind it, however the libraries below have linked them."""
+"""The chain of exceptions behind an error, through each kind of link that the libraries use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["causes", "describe", "errno_in", "errno_of", "foreign_in", "name_of"]
 
-# What a socket without a timeout of its own says when there is nothing to do.
+# The errors of a non-blocking socket that has nothing to do: no failure, so no errno to report.
 _SILENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
-# The packages whose errors are the transport's. gevent and eventlet stand in for the socket module.
+# Packages that raise the transport's errors. gevent and eventlet replace the socket module.
 _TRANSPORT = frozenset(
     {
         "OpenSSL",
@@ -39,11 +39,11 @@ _TRANSPORT = frozenset(
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it names as its reason, each once.
+    """Yield an exception and every exception that it names as a reason, each once.
 
     requests, urllib3 and PySocks spread the links over ``args``, ``reason``, ``socket_err`` and
-    ``__cause__``. ``__context__`` is left out: it may lead to an exception that the caller was
-    handling, which is another story.
+    ``__cause__``. ``__context__`` is left out: it may lead to an unrelated exception that the
+    caller was handling when it made the call.
     """
     seen: set[int] = set()
     queue: list[object] = [error]
@@ -57,14 +57,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """Return the system's error number from anywhere behind an exception; None where there is none."""
+    """Return the system's error number from a chain of `causes`; None without one."""
     return errno_in(causes(error))
 
 
 def errno_in(chain: Iterable[BaseException]) -> int | None:
-    """Return the first of the system's error numbers in a chain of `causes`."""
+    """Return the first of the system's error numbers among ``chain``; None without one."""
     for each in chain:
-        # gaierror and SSLError keep numbers of their own in the same attribute.
+        # gaierror and SSLError use the same attribute for the codes of getaddrinfo and OpenSSL.
         has_own = isinstance(each, (socket.gaierror, ssl.SSLError))
         if isinstance(each, OSError) and not has_own and each.errno and each.errno not in _SILENT:
             return each.errno
@@ -72,9 +72,10 @@ def errno_in(chain: Iterable[BaseException]) -> int | None:
 
 
 def describe(error: BaseException, number: int | None = None) -> str:
-    """Return an exception as text for logs: the class and the errno's name, no message (it may hold a URL).
+    """Return an exception as text for logs: its class and the name of its errno.
 
-    ``number``: the errno, where it is known already.
+    The message is left out, since it may hold a URL. ``number`` is the errno if it is known
+    already.
     """
     number = number or errno_of(error)
     name = name_of(error)
@@ -83,19 +84,20 @@ def describe(error: BaseException, number: int | None = None) -> str:
 
 def name_of(error: BaseException) -> str:
     """Return the class of an exception as documentation names it."""
-    # In requests' own loops it is of a class that is more besides.
+    # Requests' own loops raise a subclass that is not public.
     return StreamIdle.__name__ if isinstance(error, StreamIdle) else type(error).__name__
 
 
 def foreign_in(error: BaseException, roots: frozenset[str] = frozenset()) -> BaseException | None:
-    """Return the exception in a chain that is not the transport's but the caller's own; None without one.
+    """Return the caller's own exception from a chain; None if all are the transport's.
 
-    The caller's are a signal handler's, a greenlet's timeout, a trace function's. They come up
-    inside a wait of ours, and urllib3 wraps those that look like a socket's. ``roots``: further
-    packages whose errors are the transport's.
+    A signal handler, a greenlet's timeout or a trace function may raise inside a wait of ours.
+    urllib3 wraps such an exception if it looks like a socket's. ``roots``: further packages that
+    raise the transport's errors.
     """
     known = _TRANSPORT | roots
-    # An OSError alone is wrapped. Other causes are of other packages, such as a decoder's.
+    # urllib3 wraps a caller's exception only if it is an OSError. A cause of another class belongs
+    # to another package, such as a decoder.
     candidates = (each for each in causes(error) if each is error or isinstance(each, OSError))
     return next((each for each in candidates if _is_foreign(each, known)), None)
 
@@ -105,7 +107,7 @@ def _is_foreign(error: BaseException, known: frozenset[str]) -> bool:
     root = kind.__module__.partition(".")[0]
     if root not in ("builtins", "requests"):
         return root not in known
-    # A signal handler raises these too: they are the transport's only where that has raised them.
+    # The caller's code may raise these classes too: the innermost frame tells them apart.
     is_common = isinstance(error, (OSError, EOFError, ValueError))
     return not is_common or not _is_raised_in(error, known)
 
@@ -113,7 +115,7 @@ def _is_foreign(error: BaseException, known: frozenset[str]) -> bool:
 def _is_raised_in(error: BaseException, known: frozenset[str]) -> bool:
     innermost = error.__traceback__
     if innermost is None:
-        return True  # made by the transport, and only named as a reason
+        return True  # never raised: the transport made it as the reason of another error
     while innermost.tb_next is not None:
         innermost = innermost.tb_next
     name: str = innermost.tb_frame.f_globals.get("__name__", "")

@@ -1,4 +1,4 @@
-"""Instants whose ages suspend, VM pause and clock steps cannot fool."""
+"""Instants, and ages that are right after a suspend, a paused VM or a clock step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ __all__ = ["Clock", "Instant", "boot", "now"]
 class Instant(NamedTuple):
     """One moment on three clocks, in seconds; immutable.
 
-    ``monotonic`` stops while the machine sleeps, ``boot`` goes on but stops while a VM is paused, ``wall`` sees
-    both but is stepped by people and NTP: each is fooled by something that the other two notice.
+    ``monotonic`` stops while the machine sleeps. ``boot`` counts that sleep, but stops while a VM
+    is paused. ``wall`` counts both, but people and NTP set it. Each of the three errs in a case
+    that another one notices.
     """
 
     monotonic: float
@@ -23,18 +24,20 @@ class Instant(NamedTuple):
     def age(self, now: Instant) -> float:
         """Return the seconds from this moment to ``now``: the largest that any clock has counted.
 
-        A wrong age costs one dial, a socket that only looks young costs a call: so the largest, never below zero.
+        An age too large costs one dial. An age too small costs a call, on a dead connection. So the
+        largest counts, and never one below zero.
         """
         return max(now.monotonic - self.monotonic, now.boot - self.boot, now.wall - self.wall, 0.0)
 
 
 Clock = Callable[[], Instant]
 
+# Linux has this clock (clock_gettime(2)); elsewhere the monotonic one stands in.
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def boot() -> float:
-    """Return the seconds of the boot-time clock; of the monotonic one where the platform has none."""
+    """Return the seconds of the boot-time clock, or of the monotonic one if there is no other."""
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 

@@ -1,4 +1,4 @@
-"""The attempt, and the operation, in which this thread (or greenlet) is."""
+"""The current attempt, and the current operation, of this thread or greenlet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from resilient_requests.call._attempt import Attempt
 
 __all__ = ["current_attempt", "current_operation"]
 
-# One variable for both: where an attempt runs, a request that its body iterator sends is an
-# operation of its own.
+# One variable for both, so that the innermost counts: the body iterator of an attempt may send a
+# request, and that request is an operation of its own.
 _CURRENT: ContextVar[object] = ContextVar("resilient_requests_current", default=None)
 
 
 class _Inside:
-    """Inside, this is the current one of this thread (or greenlet)."""
+    """A context manager that makes an object the current one of this thread or greenlet."""
 
     __slots__ = ("_current", "_outer")
 
@@ -22,8 +22,8 @@ class _Inside:
         self._current = current
 
     def __enter__(self) -> None:
-        # A body iterator may send a request of its own in the middle of ours: restore, do not
-        # clear.
+        # Restored, not cleared: a body iterator may send a request of its own in the middle of
+        # ours.
         self._outer = _CURRENT.get()
         _CURRENT.set(self._current)
 
@@ -31,27 +31,31 @@ class _Inside:
         _CURRENT.set(self._outer)
 
 
-class current_attempt(_Inside):  # noqa: N801  # reads as a statement: ``with current_attempt(attempt)``
+class current_attempt(_Inside):  # noqa: N801  # a statement: ``with current_attempt(attempt)``
     """Make ``attempt`` the one that pools hand to their connections.
 
-    urllib3 calls pools with arguments of its own, between us and them: hence a context variable.
+    A context variable, because urllib3 stands between the adapter and its pools, and passes on no
+    argument that it does not know.
     """
 
     __slots__ = ()
 
     @staticmethod
     def get() -> Attempt | None:
-        """Return it; None where no adapter of ours sends."""
+        """Return the current attempt; None if no adapter of ours sends."""
         current = _CURRENT.get()
         return current if isinstance(current, Attempt) else None
 
 
 class current_operation(_Inside):  # noqa: N801  # as above
-    """Have sends join an operation; between it and them is requests' session, with arguments of its own."""
+    """Make the sends inside join one operation.
+
+    A context variable, because requests' session stands between the operation and its sends.
+    """
 
     __slots__ = ()
 
     @staticmethod
     def get() -> object:
-        """Return it, or the attempt that runs inside of it; None where there is neither."""
+        """Return the current operation, or the attempt that runs inside it; None without either."""
         return _CURRENT.get()

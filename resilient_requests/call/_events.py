@@ -1,4 +1,4 @@
-"""What happens to calls and connections, as frozen events."""
+"""The events of calls and connections, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something happened. ``call_id`` names the call within this process, ``origin`` is "scheme://host:port".
+    """The base of all events; immutable.
 
-    ``origin`` is the request's, also through a proxy; a proxy that forwards is named where its connections are meant
-    and not one call: when they are retired, or recycled without a call. ``call_id`` is None where no call is the
-    cause (a rotation by hand). Durations are seconds. No event holds a path, a query, a header or a body.
+    ``call_id`` names the call within this process. It is None where no call is the cause, as in a
+    rotation by hand. ``origin`` is "scheme://host:port" of the request, through a proxy as well. A
+    forwarding proxy is named only where its connections are meant and no single call: connections
+    retired, or recycled without a call. Durations are seconds. No event holds a path, a query, a
+    header or a body.
     """
 
     call_id: str | None
@@ -41,7 +43,11 @@ class AttemptStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptSucceeded(Event):
-    """An attempt brought a response, whatever its ``status``."""
+    """An attempt brought a response, with any ``status``.
+
+    ``idle_for`` is the seconds that the connection was idle, None on a fresh one. ``elapsed`` is
+    the seconds from the start of the attempt to the response.
+    """
 
     attempt: int
     method: str
@@ -55,7 +61,11 @@ class AttemptSucceeded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFailed(Event):
-    """An attempt brought no response. ``errno`` is None where the system gave none (an end, a timeout)."""
+    """An attempt brought no response.
+
+    ``phase`` is a value of `Phase`, ``error`` the class and errno as text. ``errno`` is None if the
+    system gave none, as for a timeout or a FIN. ``idle_for`` is None on a fresh connection.
+    """
 
     attempt: int
     method: str
@@ -71,7 +81,7 @@ class AttemptFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryScheduled(Event):
-    """``attempt`` failed and another will follow after ``wait`` seconds; comes before the wait."""
+    """``attempt`` failed and another follows after ``wait`` seconds; told before the wait."""
 
     attempt: int
     wait: float
@@ -84,7 +94,7 @@ class RetryScheduled(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryDenied(Event):
-    """``attempt`` failed and none will follow; ``reason`` as ``AttemptRecord.stopped_by``."""
+    """``attempt`` failed and none follows; ``reason`` is as in ``AttemptRecord.stopped_by``."""
 
     attempt: int
     reason: str
@@ -92,11 +102,12 @@ class RetryDenied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOpened(Event):
-    """A connection was dialled, in ``elapsed`` seconds: name resolution and TCP took ``connect`` of them.
+    """A connection was dialled in ``elapsed`` seconds.
 
-    ``handshake``: the rest, for TLS and for a proxy's CONNECT; ``tls``: the version, None without TLS.
-    ``family``: "IPv4" or "IPv6", of the proxy where there is one; ``tries``: how many addresses of the name were
-    tried, 1 where the first has answered in time. Both None where somebody else has dialled, as PySocks does.
+    ``connect`` is the part for name resolution and TCP, ``handshake`` the part for TLS and a
+    proxy's CONNECT. ``tls`` is the version, None without TLS. ``family`` is "IPv4" or "IPv6", of
+    the proxy if there is one. ``tries`` is the number of addresses tried, 1 if the first answered
+    in time. Both are None if other code dialled, such as PySocks.
     """
 
     attempt: int
@@ -118,7 +129,10 @@ class ConnectionRecycled(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolRotated(Event):
-    """Connections were retired: those of ``origin``, or all where it is "*"; ``closed`` of them lay idle."""
+    """Connections of ``origin`` were retired, or all of them if it is "*".
+
+    ``closed`` is the number that were idle; the others close when their responses end.
+    """
 
     generation: int
     reason: str
@@ -127,11 +141,12 @@ class PoolRotated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamEnded(Event):
-    """A streamed response ended; ``error`` is the error's class, None where there was none.
+    """A streamed response ended; ``error`` is the class of its error, None without one.
 
-    ``complete``: it was read to its end, not closed before. ``first_byte`` of the body and ``first_event`` in seconds
-    since the attempt began, None where there was none; ``longest_gap``: the longest wait for a byte, without the
-    time that the consumer took.
+    ``complete`` is True if it was read to its end, False if it was closed or failed before.
+    ``first_byte`` (of the body) and ``first_event`` are in seconds since the attempt began, None
+    without one. ``longest_gap`` is the longest wait for a byte in seconds; time that the consumer
+    took does not count.
     """
 
     attempt: int

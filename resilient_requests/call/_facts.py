@@ -1,4 +1,4 @@
-"""What others see of an attempt: its phases, its place among connections, its record afterwards."""
+"""The facts of an attempt that other modules see: its phases, its lease, its record."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["NEXT", "AttemptRecord", "BodyReader", "Lease", "Phase"]
 
 
 class Phase(str, enum.Enum):
-    """How far an attempt came."""
+    """The progress of an attempt."""
 
-    START = "start"  # no connection of ours was asked for: a mock answered, or another pool
+    START = "start"  # no connection of ours: a mock or another package's pool answers
     CONNECT = "connect"
     HANDSHAKE = "handshake"  # TLS, or CONNECT at a proxy
     SEND = "send"
@@ -22,41 +22,41 @@ class Phase(str, enum.Enum):
     HEAD = "head"
     BODY = "body"
 
-    # Python 3.11 changed how a mixed-in Enum formats; messages and logs must not depend on it.
+    # Python 3.11 changed format() of a mixed-in Enum; messages and logs must be the same in all.
     __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]  # a str is what it formats
+    __format__ = str.__format__  # type: ignore[assignment]  # it formats a str
 
 
 NEXT: dict[Phase, frozenset[Phase]] = {
-    # SEND: on a connection from the pool. WAIT: another package's connection class sends by itself
-    # (vcrpy's).
+    # SEND: the connection comes from the pool. WAIT: another package's connection class sends the
+    # request itself (vcrpy's does).
     Phase.START: frozenset({Phase.CONNECT, Phase.SEND, Phase.WAIT}),
     Phase.CONNECT: frozenset({Phase.CONNECT, Phase.HANDSHAKE}),
-    # CONNECT: urllib3 dials anew for each step of a proxy's tunnel that has failed.
+    # CONNECT: after a failed step of a proxy's tunnel, urllib3 dials again.
     Phase.HANDSHAKE: frozenset({Phase.HANDSHAKE, Phase.CONNECT, Phase.SEND}),
     # CONNECT: http.client opens a closed connection inside send(). HEAD: an early answer.
     Phase.SEND: frozenset({Phase.SEND, Phase.CONNECT, Phase.WAIT, Phase.HEAD}),
     Phase.WAIT: frozenset({Phase.WAIT, Phase.HEAD}),
-    Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: behind an interim answer
+    Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: after an interim answer (1xx)
     Phase.BODY: frozenset(),
 }
 
 
 class Lease(Protocol):
-    """An attempt's connection, as one of those of its origin and generation."""
+    """The hold of an attempt on a connection, which belongs to an origin and a generation."""
 
     @property
     def origin(self) -> Hashable:
-        """The origin of the connection: a proxy's where that forwards."""
+        """The origin of the connection: the proxy's if the proxy forwards requests."""
 
     def retire(self, reason: str, call_id: str | None) -> None:
-        """Retire the connections of the origin, unless that was done since this one was made."""
+        """Retire the connections of the origin, unless that was done after this one was made."""
 
     def was_good(self, idle_for: float) -> None:
-        """A reused connection brought a response."""
+        """A connection reused after ``idle_for`` seconds brought a response."""
 
     def was_stale(self, idle_for: float) -> None:
-        """A reused connection turned out dead."""
+        """A connection reused after ``idle_for`` seconds was dead."""
 
     def is_retried(self) -> None:
         """Another attempt follows."""
@@ -74,15 +74,16 @@ class BodyReader(Protocol):
 
 
 class AttemptRecord(NamedTuple):
-    """What one attempt of a call did: an item of ``error.attempts``; immutable, pickles.
+    """The record of one attempt of a call: an item of ``error.attempts``; immutable, pickles.
 
-    ``number`` counts from 1; ``reused`` says whether the connection came from the pool, idle for
-    ``idle_for`` seconds (None on a fresh one); ``phase`` is how far it came; ``status`` the HTTP
-    status (None without one); ``error`` is text, the class and the errno's name, never the
-    exception, which would keep frames and prompts alive; ``elapsed`` seconds; ``stopped_by`` says
-    why no further attempt followed ("not replayable", "policy", "budget", "deadline", "cancelled",
-    "shut down", "exhausted"; None where one did follow, or on success). A tuple, because each call
-    makes one, and a frozen dataclass takes four times as long.
+    ``number`` counts from 1. ``reused`` is True if the connection came from the pool, and
+    ``idle_for`` is the seconds that it was idle (None on a fresh one). ``phase`` is a value of
+    `Phase`. ``status`` is the HTTP status, None without one. ``error`` is text, the class and the
+    errno's name: the exception itself would keep frames, and prompts in them, alive. ``elapsed`` is
+    in seconds. ``stopped_by`` says why no attempt followed ("not replayable", "policy", "budget",
+    "deadline", "cancelled", "shut down", "exhausted"); None if one followed, or on success.
+
+    A tuple, because each call makes one, and a frozen dataclass takes four times as long.
     """
 
     number: int

@@ -29,11 +29,11 @@ __all__ = [
     "warn_stalled",
 ]
 
-# A library must not print where the application has configured no logging.
+# logging prints warnings to stderr if no handler is configured; a library must not do that.
 _ROOT = logging.getLogger("resilient_requests")
 _ROOT.addHandler(logging.NullHandler())
 
-# Level and constant message per event; a recovered failure is one WARNING, the rest is detail.
+# Logger, level and constant message per event. A failure that a retry mends is one WARNING.
 _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
     RetryScheduled: (
         "retry",
@@ -87,18 +87,18 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
 }
 _LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
 _STREAM = _LOGGERS[StreamEnded]
-# Asked for several times per call: one look-up, and none of an attribute.
+# is_logged runs several times per call, so the bound methods are looked up once, here.
 _ENABLED = {kind: (_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
 
 
 def is_logged(kind: type[Event]) -> bool:
-    """Return whether the log shows events of this kind."""
+    """Return whether the log shows events of this kind, as it is configured now."""
     is_enabled_for, level = _ENABLED[kind]
     return is_enabled_for(level)
 
 
 def log_event(event: Event) -> None:
-    """Write an event to the log, where that shows it."""
+    """Write an event to the log, if its level is enabled."""
     kind = type(event)
     _, level, message, arguments = _LINES[kind]
     logger = _LOGGERS[kind]
@@ -114,34 +114,41 @@ def log_failed_observer(event: Event) -> None:
 
 
 def warn_bad_environment(name: str, default: object) -> None:
-    """Log that an environment variable is unusable; its value may be a secret in the wrong place, so not that."""
+    """Log that an environment variable is unusable, without its value, which may be a secret."""
     _ROOT.warning(
         "%s has an unusable value: using %s", name, default, extra={f"{_ROOT.name}.variable": name}
     )
 
 
 def warn_certificates(error: OSError) -> None:
-    """Log that the files of a TLS context cannot be loaded, and that the one made of them before is used on."""
+    """Log that the files of a TLS context cannot be loaded.
+
+    The context that was made of them before stays in use.
+    """
     message = "the CA bundle or client certificate cannot be loaded: using what was loaded before"
     _ROOT.warning(message, extra={f"{_ROOT.name}.error": str(error)})
 
 
 def hears_stalls() -> bool:
-    """Return whether anybody would see that a stream stalls."""
+    """Return whether the log would show that a stream stalls."""
     return _STREAM.isEnabledFor(logging.WARNING)
 
 
 def warn_stalled(**values: Any) -> None:
-    """Log that a stream has been silent for a part of its limit; it may yet go on, so this is no event."""
+    """Log that a stream has been silent for a part of its limit.
+
+    The stream may still go on, so this is a line in the log and no event.
+    """
     message = "stream stalled: no byte from %s for %.3f s, limit %.3f s"
     arguments = (values["origin"], values["silence"], values["idle_timeout"])
     _STREAM.warning(message, *arguments, extra=_extra(values))
 
 
 def _rounded(value: Any) -> Any:
-    # %.3f would do it, but for a value that may be None.
+    # Not %.3f in the message: the value may be None.
     return round(value, 3) if isinstance(value, float) else value
 
 
 def _extra(values: dict[str, Any]) -> dict[str, Any]:
+    # With a prefix: logging raises KeyError for an extra with the name of a LogRecord's field.
     return {f"{_ROOT.name}.{key}": value for key, value in values.items()}

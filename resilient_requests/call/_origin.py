@@ -9,12 +9,13 @@ from urllib3.connection import port_by_scheme
 
 __all__ = ["Origin", "up_to_authority"]
 
-# A query or a fragment may stand right behind the host (RFC 3986 3.2), and requests adds no slash to a Location.
+# RFC 3986 3.2: a query or a fragment may follow the host at once. requests adds no slash to a
+# Location that has none.
 _UP_TO_AUTHORITY = re.compile("[^:/?#]*://[^/?#]*")
 
 
 class Origin(NamedTuple):
-    """Where requests, or the connections of a pool, go; prints as "scheme://host:port"."""
+    """The destination of requests, or of a pool; prints as "scheme://host:port"."""
 
     scheme: str
     host: str
@@ -26,7 +27,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """Return the origin of a prepared URL, without its credentials; for budgets and events."""
+        """Return the origin of a prepared URL, without credentials; port 0 if it has none."""
         scheme, _, authority = up_to_authority(url).partition("://")
         scheme, authority = scheme.lower(), authority.rpartition("@")[2].lower()
         host, colon, port = authority.rpartition(":")
@@ -36,6 +37,6 @@ class Origin(NamedTuple):
 
 
 def up_to_authority(url: str) -> str:
-    """Return the part of a URL that decides where it leads; all of one that has no authority."""
+    """Return a URL up to the end of its authority; the whole of one that has no authority."""
     match = _UP_TO_AUTHORITY.match(url)
     return url if match is None else match[0]

@@ -1,4 +1,4 @@
-"""The process that pools, tokens and budgets belong to, and what is done in a forked child."""
+"""The process that pools, tokens and budgets belong to, and their reset in a forked child."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["Process"]
 
 
 class Process:
-    """Notices that this is a forked child, and has its listeners forget the parent's things, once.
+    """The process of an adapter; in a forked child, its listeners forget the parent once.
 
-    By an at-fork hook, and by the process id where none ran: uWSGI runs none. One re-entrant lock, held
-    nowhere else, lets one thread of the child do it while the others wait.
+    An at-fork hook does that, or `ensure` by the process id where no hook ran: uWSGI forks in C and
+    runs none. One re-entrant lock lets one thread of the child do it while the others wait. No
+    other code takes this lock.
     """
 
     def __init__(self) -> None:
@@ -27,12 +28,15 @@ class Process:
         _PROCESSES.add(self)
 
     def on_fork(self, method: Callable[[], None]) -> None:
-        """Call a method of an object that lives on, in a forked child; in the order in which they came."""
+        """Call a method in a forked child, in order of registration.
+
+        Methods are held weakly: an object that has gone is skipped.
+        """
         self._listeners.append(weakref.WeakMethod(method))
 
     @property
     def pid(self) -> int:
-        """Its id, as it was when somebody last looked."""
+        """The id of the process, as of the last `ensure` or fork."""
         return self._pid
 
     def ensure(self) -> None:
@@ -43,14 +47,14 @@ class Process:
                     self.forked()
 
     def forked(self) -> None:
-        """This is the child."""
+        """Call the listeners: this process is the child."""
         for listener in self._listeners:
             if (method := listener()) is not None:
                 method()
-        self._pid = os.getpid()  # last: from now on other threads pass
+        self._pid = os.getpid()  # last: from here on `ensure` lets other threads pass
 
 
-# An at-fork hook cannot be unregistered: one for all that are alive.
+# os.register_at_fork has no inverse, so there is one hook, and a weak set of living objects.
 _PROCESSES: weakref.WeakSet[Process] = weakref.WeakSet()
 
 

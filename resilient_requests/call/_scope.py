@@ -1,4 +1,4 @@
-"""CancelScope: everything begun inside it ends at once."""
+"""CancelScope: one call of ``cancel()`` ends everything that began inside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CancelScope", "Cancellable", "current_scope"]
 
 
 class Cancellable(Protocol):
-    """What a scope ends: a call, or a scope inside."""
+    """A member of a scope: a call, or a scope inside."""
 
     def cancel(self) -> None:
         """End it at once; safe from any thread and in signal handlers."""
@@ -33,15 +33,18 @@ _SCOPE: ContextVar[CancelScope | None] = ContextVar("resilient_requests_scope", 
 
 
 class CancelScope:
-    """Everything begun inside (connect, send, wait for headers, backoff, streams) ends at once on ``cancel()``.
+    """A context manager; ``cancel()`` ends at once everything that began inside it.
 
-    ``timeout``: seconds from entering until everything inside raises `DeadlineExceeded`; None: no
-    limit. Scopes nest: an outer one ends the inner ones, the earliest deadline counts. A stream
-    keeps the scope in which it began. One thread enters a scope, once; ``cancel()`` may come from
-    any thread or signal handler, any number of times, before, inside and after. Name resolution
-    cannot be interrupted: there the end comes when it returns.
+    That covers connect, send, the wait for headers, backoff and streams. A stream keeps the scope
+    in which it began. Name resolution cannot be interrupted: the call ends when it returns.
 
-    Raises TypeError or ValueError naming the parameter; RuntimeError when entered twice.
+    ``timeout``: seconds from entering until everything inside raises `DeadlineExceeded`; None is no
+    limit. Scopes nest: an outer scope ends the inner ones, and the earliest deadline counts.
+
+    One thread enters a scope, once. ``cancel()`` may come from any thread or signal handler, any
+    number of times, before, inside and after.
+
+    Raises TypeError or ValueError naming the parameter, RuntimeError if it is entered twice.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -50,7 +53,8 @@ class CancelScope:
         self._cancelled = False
         self._outer: CancelScope | None = None
         self._deadline: float | None = None
-        # No WeakSet: that cannot be listed while another thread adds to it; ``valuerefs`` copies atomically.
+        # Not a WeakSet: listing one fails while another thread adds to it. ``valuerefs`` copies
+        # atomically.
         self._members: weakref.WeakValueDictionary[int, Cancellable] = weakref.WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -59,11 +63,11 @@ class CancelScope:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether this scope or one around it was cancelled (not: whether the timeout has passed)."""
+        """True if this scope or one around it was cancelled; a passed timeout is no cancel."""
         return self._cancelled or (self._outer is not None and self._outer.is_cancelled)
 
     def cancel(self) -> None:
-        """End everything inside at once with `Cancelled`; returns without waiting for it."""
+        """End everything inside at once with `Cancelled`; return without waiting for it."""
         self._cancelled = True
         for ref in self._members.valuerefs():
             if (member := ref()) is not None:
@@ -84,13 +88,14 @@ class CancelScope:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # Never by token: a generator may be closed by another thread, whose context knows nothing of this scope.
+        # No token of the context variable: another thread may close a generator, and a token is
+        # valid only in the context that made it.
         self._state = _State.LEFT
         if _SCOPE.get() is self:
             _SCOPE.set(current_scope())
 
     def _take_in(self, member: Cancellable) -> float | None:
-        """Have ``cancel()`` end this member too; return the boot time of the deadline, None without one."""
+        """Have ``cancel()`` end a member too; return the deadline (boot time), None without one."""
         self._members[id(member)] = member
         return self._deadline
 
@@ -100,9 +105,9 @@ class CancelScope:
 
 
 def current_scope() -> CancelScope | None:
-    """Return the innermost scope that is still open.
+    """Return the innermost open scope; None without one.
 
-    A scope entered in a generator stays in the caller's context when another thread closes the
+    A scope entered in a generator stays in the caller's context if another thread closes the
     generator: such a scope is skipped.
     """
     scope = _SCOPE.get()

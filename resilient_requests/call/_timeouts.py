@@ -17,7 +17,7 @@ _UNSET = urllib3.Timeout.DEFAULT_TIMEOUT
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The time limits of one attempt, in seconds; None: no limit."""
+    """The time limits of one attempt, in seconds; None is no limit; immutable."""
 
     connect: float | None
     write: float | None
@@ -25,7 +25,7 @@ class Limits:
     idle: float | None
 
     def longer(self) -> Limits:
-        """Return these with twice the time for an answer that was slow."""
+        """Return limits with twice the time for the answer, for the retry of a slow one."""
         names = ("response", "idle")
         doubled = {name: 2 * value for name in names if (value := getattr(self, name)) is not None}
         return replace(self, **doubled)
@@ -33,13 +33,18 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Time limits, in seconds, used where a call gives no ``timeout=``; immutable. None: no limit.
+    """Time limits in seconds for calls that give no ``timeout=``; None is no limit; immutable.
 
-    ``connect``: dialling, the TLS handshake, a proxy's answer to CONNECT, each. ``write``: each
-    64 KiB of the request that the peer does not take. ``response``: from the last byte sent to the
-    end of the response's head. ``idle``: no byte of the body. ``total``: one send as a whole, its
-    retries, waits and response included. A call's own ``timeout=(c, r)`` sets connect, and response
-    and idle.
+    ``connect`` bounds dialling, the TLS handshake and a proxy's answer to CONNECT, each by itself.
+    ``write`` bounds the wait until the peer takes the next 64 KiB of the request. ``response`` runs
+    from the last byte sent to the end of the response's head. ``idle`` bounds a silence in the
+    body. ``total`` bounds one send as a whole: retries, waits and response. A call's own
+    ``timeout=(c, r)`` sets connect to c, response and idle to r.
+
+    The defaults: 10 s allow for three retransmissions of the first packet of a connection. 30 s is
+    also `TCPKeepAlive`'s limit for unacknowledged data. 600 s is the response limit of the large
+    providers' clients. 300 s is below the 350 s after which common gateways forget a flow, and
+    above the pauses that models make.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -49,7 +54,7 @@ class Timeouts:
     response: float | None = 600.0
     idle: float | None = 300.0
     total: float | None = None
-    # Made here: until Python 3.12 a cached_property takes a lock.
+    # Not a cached_property, which takes a lock until Python 3.12.
     _limits: Limits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,10 +67,10 @@ class Timeouts:
 
 
 def limits_of(timeouts: Timeouts, timeout: Any) -> Limits:
-    """Return the limits of a call that was given ``timeout=``, in any form that requests takes.
+    """Return the limits of a call with this ``timeout=``, in any form that requests takes.
 
-    None and urllib3's default mark: those of ``timeouts``. Raises ValueError, as requests does,
-    naming the part of ``timeout`` that is wrong, for a wrong type too.
+    None, and urllib3's mark for its default, stand for the limits of ``timeouts``. Raises
+    ValueError naming the part of ``timeout`` that is wrong, for a wrong type too, as requests does.
     """
     if timeout is None or timeout is _UNSET:
         return timeouts._limits
@@ -85,9 +90,10 @@ def limits_of(timeouts: Timeouts, timeout: Any) -> Limits:
 
 
 def as_urllib3(timeout: Any) -> Any:
-    """Return a ``timeout=`` that `limits_of` has taken, with numbers that a socket takes.
+    """Return a ``timeout=`` that `limits_of` has accepted, with numbers that a socket accepts.
 
-    A number of Decimal, of Fraction or of numpy is none to it. All else is returned as it is.
+    Numbers of Decimal, Fraction and numpy become floats: socket.settimeout refuses them. Any other
+    value returns unchanged.
     """
     if isinstance(timeout, tuple):
         return tuple(map(_plain, timeout))
@@ -104,7 +110,8 @@ def _plain(value: Any) -> Any:
 
 
 def _limits_of_urllib3(timeouts: Timeouts, timeout: urllib3.Timeout) -> Limits:
-    # urllib3 bounds connect and read together by ``total``; its own attributes are checked already.
+    # In urllib3, ``total`` bounds connect and read together. Its constructor has checked the
+    # values.
     given, total = (timeout._connect, timeout._read), timeout.total
     connect = _seconds("timeout (connect)", given[0], timeouts.connect)
     response = _seconds("timeout (read)", given[1], timeouts.response)

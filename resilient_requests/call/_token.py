@@ -1,4 +1,4 @@
-"""The token of one call: what may end it, and what is woken then."""
+"""The token of one call: the end of the call, and the wake-up of the thread that it blocks."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ __all__ = ["CallsInFlight", "CancelToken", "Wakeable", "shut_down"]
 LimitName = Literal["total", "scope"]
 _KNOBS: dict[LimitName, str] = {"total": "Timeouts.total", "scope": "the CancelScope's timeout"}
 
-# A sleeping machine stops the monotonic clock under a lock's timeout: look at boot time again this often.
+# A lock's timeout uses the monotonic clock, which stops while the machine sleeps. After each nap of
+# this many seconds, boot time says how much is left.
 _LONGEST_NAP = 5.0
 
 
 class Wakeable(Protocol):
-    """A socket, by its descriptor."""
+    """A socket, known by its descriptor."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
 
 
 def shut_down(sock: Wakeable) -> None:
-    """Wake every thread that is blocked on a socket; harmless where it is closed.
+    """Wake every thread that is blocked on a socket; harmless if it is closed.
 
-    Never through ``SSLSocket.shutdown()``: that drops the TLS object, and a reader would get
+    ``SSLSocket.shutdown()`` is bypassed: it drops the TLS object, and a reader would then get
     ciphertext as body.
     """
     with suppress(OSError, ValueError):
         if isinstance(sock, _socket.socket):
             _socket.socket.shutdown(sock, socket.SHUT_RDWR)
             return
-        # gevent's sockets and urllib3's TLS in TLS are no stdlib sockets: shut down a twin of their descriptor.
+        # gevent's sockets and urllib3's TLS in TLS lack the method: a twin of the descriptor has
+        # it.
         twin = _socket.socket(fileno=os.dup(sock.fileno()))
         try:
             twin.shutdown(socket.SHUT_RDWR)
@@ -56,7 +58,7 @@ def shut_down(sock: Wakeable) -> None:
 
 
 class End(enum.Enum):
-    """What has ended a call."""
+    """The reason for the end of a call, as its error gives it."""
 
     CANCELLED = "cancelled"
     SHUT_DOWN = "the adapter was shut down (ResilientAdapter.shutdown)"
@@ -70,7 +72,7 @@ class Timed(Protocol):
 
 
 class CallsInFlight(weakref.WeakValueDictionary[int, "CancelToken"]):
-    """The calls of one adapter that are being sent, or whose response has not ended; from any thread."""
+    """The calls of one adapter whose request or response has not ended; used from any thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,12 +94,13 @@ _OF_PROCESS: weakref.WeakValueDictionary[int, CallsInFlight] = weakref.WeakValue
 
 
 class CancelToken:
-    """One send with its retries and its response: what may end it, and what must be woken then.
+    """One send with its retries and its response, as something that can be ended.
 
-    Mutable state: the end, the socket that the call is blocked on and the alarm that it sleeps on,
-    guarded by one re-entrant lock, since a signal handler or a ``__del__`` may cancel on the thread
-    that holds it. ``pid`` is asked of the system where it is None. What a diagnosis asks takes no
-    lock: each is one value, as it is at that moment.
+    `cancel` and `abort` may come from any thread. Mutable state: the end, the socket that the
+    call is blocked on and the alarm that it sleeps on, guarded by one lock. The lock is re-entrant,
+    since a signal handler or a ``__del__`` may cancel on the thread that holds it. ``total`` is in
+    seconds, None is no limit. ``pid``: None asks the system. What a diagnosis asks takes no lock:
+    each answer is one value, as it is at that moment.
     """
 
     _id: str | None = None
@@ -115,11 +118,12 @@ class CancelToken:
         calls: CallsInFlight | None = None,
     ) -> None:
         self.clock = clock
-        # The present boot time in seconds: asked for so often that it must not cost a look at all three clocks.
+        # Boot time now, in seconds. Each read asks for it, so it must not cost a look at all
+        # clocks.
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
         self.pid = os.getpid() if pid is None else pid
-        self.end: End | None = None  # what has ended it; not: whether a deadline has passed
+        self.end: End | None = None  # a deadline that has passed does not set it
         self._sock: Wakeable | None = None
         self._alarm: threading.Lock | None = None
         self.deadline = None if total is None else self.boot() + total  # boot time
@@ -137,15 +141,16 @@ class CancelToken:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it was cancelled or shut down (not: whether a deadline has passed)."""
+        """True if the call was cancelled, shut down or forked; a passed deadline does not count."""
         return self.end is not None
 
     @property
     def id(self) -> str:
-        """The name of the call in events; made when first asked for."""
+        """The name of the call in events; made when it is first asked for."""
         known: str | None = self._id
         if known is None:
-            # Atomic: a diagnosis may ask in another thread, or in a signal handler in between.
+            # 48 random bits tell the calls of a log apart, also in forked workers. Atomic: a
+            # diagnosis may ask in another thread, or in a signal handler in between.
             known = vars(self).setdefault("_id", uuid.uuid4().hex[:12])
         return known
 
@@ -176,15 +181,18 @@ class CancelToken:
         self.check()
 
     def cancel(self) -> None:
-        """End the call at once, from any thread or signal handler; its reader or sender raises `Cancelled`."""
+        """End the call at once, from any thread or signal handler; it raises `Cancelled`."""
         self._finish(End.CANCELLED)
 
     def abort(self) -> None:
-        """End the call at once because its adapter was shut down; it raises a ConnectionError."""
+        """End the call at once because its adapter was shut down; it raises ConnectionError."""
         self._finish(End.SHUT_DOWN)
 
     def check(self) -> None:
-        """Raise the error of what has ended the call: `Cancelled`, `DeadlineExceeded` or ConnectionError."""
+        """Raise the error of the call's end, if it has ended.
+
+        That is `Cancelled`, `DeadlineExceeded`, or ConnectionError after a shutdown or a fork.
+        """
         if self.end is not None:
             if self.end is End.CANCELLED:
                 raise Cancelled
@@ -195,35 +203,37 @@ class CancelToken:
             )
 
     def remaining(self) -> float | None:
-        """Return the seconds until the deadline, at least 0; None where there is none."""
+        """Return the seconds until the deadline, at least 0; None without one."""
         return None if self.deadline is None else max(self.deadline - self.boot(), 0.0)
 
     def clip(self, limit: float | None) -> float | None:
-        """Return the timeout of the next blocking operation: ``limit``, or less where the deadline comes first.
+        """Return the timeout of the next blocking operation in seconds; None is no limit.
 
-        Raises as `check`.
+        It is ``limit``, or less if the deadline comes first. Raises as `check`.
         """
-        # A sender knows its process, and a system call at each of its reads would cost 1 % of a short call.
+        # Not asked while the call sends, since a sender knows its process: a system call per read
+        # costs 1 % of a short call.
         if not self.is_sending and self.pid != os.getpid():
-            self.disown()  # uWSGI runs no at-fork hook
+            self.disown()  # for uWSGI, which runs no at-fork hook
         if self.end is None and self.deadline is None:
             return limit
         self.check()
         remaining = self.remaining()
         if remaining is None:
             return limit
-        # A millisecond more: a timeout that fires a hair before the deadline would not look like the deadline.
+        # A millisecond more: an early timeout would be taken for the peer's silence, not for the
+        # deadline.
         remaining += 0.001
         return remaining if limit is None else min(limit, remaining)
 
     def watch(self, sock: Wakeable | None) -> None:
-        """Name the socket to shut down when this call ends (None: there is none now). Raises as `check`."""
+        """Set the socket to shut down if this call ends; None: no socket. Raises as `check`."""
         with self._lock:
             self._sock = sock
         self.check()
 
     def sleep(self, seconds: float) -> None:
-        """Wait, less where the deadline comes first; raises as `check` as soon as the call ends."""
+        """Wait, less if the deadline comes first; raise as `check` as soon as the call ends."""
         alarm = threading.Lock()
         alarm.acquire()
         with self._lock:
@@ -231,27 +241,29 @@ class CancelToken:
         self.wakes_at = until = self.boot() + seconds
         self.check()
         while (left := until - self.boot()) > 0:
-            # A plain lock: unlike an Event's, its release is safe in a signal handler on the waiting thread.
+            # Not an Event: setting one takes its lock, which a signal handler would wait for on the
+            # thread that holds it. Releasing a plain lock cannot block.
             woken = alarm.acquire(timeout=min(self.clip(left) or 0.0, _LONGEST_NAP))
             self.check()
             if woken:
                 break
 
     def disown(self) -> None:
-        """In a forked child: the connection is the parent's; reading it here would take the parent's bytes."""
+        """Forget the parent's connection, in a forked child: a read here would take its bytes."""
+        # The old lock may be held by a thread of the parent, which does not exist here.
         self._lock = threading.RLock()
         self._sock = None
         self.end = self.end or End.FORKED
 
     def release(self) -> None:
-        """Forget the socket, which is about to serve somebody else; leave if the sender is done."""
+        """Forget the socket before it serves another call; leave if the sender is done."""
         with self._lock:
             self._sock = None
         if not self.is_sending:
             self.leave()
 
     def sent(self) -> None:
-        """The sender is done; a response that is still open keeps the call alive."""
+        """The sender is done. A response that is still open keeps the call alive."""
         self.is_sending = False
         with self._lock:
             is_open = self._sock is not None
@@ -259,7 +271,7 @@ class CancelToken:
             self.leave()
 
     def leave(self) -> None:
-        """The call is over: nothing is left to end."""
+        """The call is over: its scopes and its adapter forget it."""
         self._alarm = None
         if self._calls is not None:
             self._calls.pop(id(self), None)
@@ -267,7 +279,7 @@ class CancelToken:
             scope._let_go(self)
 
     def succeed(self, earlier: CancelToken) -> None:
-        """Go on in place of an earlier call: under its name, in its scopes, to its deadline, ended if it was."""
+        """Continue an earlier call: take over its name, its scopes, its deadline and its end."""
         self._id = earlier.id
         self._attempt, self.since = earlier._attempt, earlier.since
         self._end_by(earlier.deadline, earlier.limit_name)
@@ -279,7 +291,7 @@ class CancelToken:
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
         self._end_by(scope._take_in(self), "scope")
-        # After joining, so that a cancel in between is seen either here or by the scope.
+        # After joining: a cancel in between is then seen here or by the scope.
         if scope.is_cancelled:
             self.end = self.end or End.CANCELLED
 
@@ -294,6 +306,7 @@ class CancelToken:
             if alarm is not None:
                 with suppress(RuntimeError):  # released already
                     alarm.release()
-            # A forked child shares the parent's connection: to shut it down would end the parent's call.
+            # A forked child shares the parent's connection, and a shutdown would end the parent's
+            # call.
             if sock is not None and self.pid == os.getpid():
                 shut_down(sock)

@@ -1,4 +1,4 @@
-"""The trace of one call, as events: its attempts, what follows from each, and its stream."""
+"""The trace of one call, told as events: its attempts, their consequences, and its stream."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["CallTrace", "Observer", "Observers"]
 
 Observer: TypeAlias = Callable[[Any], object]
-"""Takes one event; a user may want only some kinds, which a type checker could not follow."""
+"""Takes one event. A user may accept some kinds only, and no type checker could follow that."""
 
 
 class Observers:
-    """Hands events to the observers of one adapter and to the log; immutable, used from any thread."""
+    """Tells events to the observers of one adapter and to the log; immutable; for any thread."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self.all: tuple[Observer, ...] = tuple(_checks.items("observers", observers))
@@ -37,23 +37,23 @@ class Observers:
                 raise TypeError(f"observers must be callables, not {type(observer).__name__}")
 
     def wants(self, kind: type[Event]) -> bool:
-        """Return whether anybody would see an event of this kind: else it need not be built."""
+        """Return True if an observer or the log would see an event of this kind; else skip it."""
         return bool(self.all) or _log.is_logged(kind)
 
     def tell(self, event: Event) -> None:
-        """Tell every observer, then the log. An observer that raises is logged and harms nobody."""
+        """Tell every observer, then the log. An observer that raises is logged and does no harm."""
         for observer in self.all:
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001  # whatever an observer does wrong must not harm the call
+            except Exception:  # noqa: BLE001  # a faulty observer must not harm the call
                 _log.log_failed_observer(event)
         _log.log_event(event)
 
 
 class CallTrace:
-    """Tells observers and the log of one call; immutable, and builds nothing where nobody listens.
+    """Reports one call to observers and to the log; immutable; builds no event without a listener.
 
-    ``origin``: of the request, whatever proxy it goes through.
+    ``origin`` is the request's, not that of a proxy that it goes through.
     """
 
     __slots__ = ("_method", "_observers", "origin")
@@ -65,12 +65,12 @@ class CallTrace:
 
     @property
     def wants_timings(self) -> bool:
-        """Whether anybody wants to know how a body comes: to measure it takes a look at the clock per read."""
+        """True if an observer wants the timings of a body: these cost a clock reading per read."""
         return self._observers.wants(StreamEnded)
 
     @property
     def hears_stalls(self) -> bool:
-        """Whether anybody wants to know of a silence while it lasts."""
+        """True if the log would show the report of a silence while it lasts."""
         return _log.hears_stalls()
 
     def started(self, attempt: Attempt) -> None:
@@ -87,7 +87,7 @@ class CallTrace:
             )
 
     def failed(self, attempt: Attempt, error: BaseException, errno: int | None) -> None:
-        """An attempt brought none."""
+        """An attempt brought no response."""
         if self._observers.wants(AttemptFailed):
             self._observers.tell(
                 AttemptFailed(
@@ -103,7 +103,7 @@ class CallTrace:
     def scheduled(
         self, call_id: str, record: AttemptRecord, *, wait: float, reason: str, errno: int | None
     ) -> None:
-        """Another attempt will follow after so many seconds."""
+        """Another attempt follows after ``wait`` seconds."""
         self._observers.tell(
             RetryScheduled(
                 call_id=call_id,
@@ -119,13 +119,13 @@ class CallTrace:
         )
 
     def denied(self, call_id: str, number: int, reason: str) -> None:
-        """No other attempt follows."""
+        """No other attempt follows, for ``reason``."""
         self._observers.tell(
             RetryDenied(call_id=call_id, origin=self.origin, attempt=number, reason=reason)
         )
 
     def stalled(self, attempt: Attempt, silence: float, idle_timeout: float) -> None:
-        """No byte of a body has come for a part of its limit."""
+        """No byte of a body came for ``silence`` seconds, a part of ``idle_timeout``."""
         _log.warn_stalled(
             **self._of(attempt),
             silence=silence,

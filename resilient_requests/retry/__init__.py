@@ -1,7 +1,7 @@
-"""What is sent again, when, and at what cost.
+"""Retries: which calls are sent again, when, and at which cost.
 
-`RetryingCall` runs the attempts of one call; `RetryCount` is one operation of several sends;
-`decide` is the pure function that both ask.
+`RetryingCall` runs the attempts of one call. `RetryCount` counts an operation of several sends.
+Both ask `decide`, a pure function.
 """
 
 from resilient_requests.retry._budget import OriginBudgets, RetryBudget

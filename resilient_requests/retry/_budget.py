@@ -1,4 +1,4 @@
-"""A token bucket that keeps retries from multiplying an outage."""
+"""A token bucket per origin, so that retries do not multiply an outage."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = ["OriginBudgets", "RetryBudget", "TokenBucket"]
 
-# A crawler must not make an adapter remember all hosts.
+# A bound: an adapter of a crawler must not remember every host.
 _MOST_ORIGINS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryBudget:
-    """How many retries an origin may cost; immutable, and safe to share: the tokens live in the adapter.
+    """The most that retries may cost at one origin; immutable, safe to share.
 
-    ``capacity``: tokens at the start, and the most there can be. ``deposit``: tokens for each successful call.
-    ``trickle``: tokens per second. A retry costs 1, a replay after the server may have worked costs 2. The
-    defaults keep an outage below 1.2 attempts per call at one call a second, and lose under 2 % of the calls at
-    20 % random loss (simulated; deposits of 0.2 lost up to 6 %).
+    ``capacity`` is the number of tokens at the start, and their maximum. ``deposit`` is added per
+    successful call, ``trickle`` per second. A retry costs 1 token, or 2 after the server may have
+    worked for the request. The tokens are kept by the adapter, per origin and process.
+
+    The defaults come from a simulation at one call a second: they keep an outage below 1.2 attempts
+    per call, and lose under 2 % of the calls at 20 % random loss (deposits of 0.2 lost up to 6 %).
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -58,43 +60,45 @@ class TokenBucket:
             return True
 
     def deposit(self, now: float) -> None:
-        """Add what one successful call earns."""
+        """Add the tokens that one successful call earns."""
         with self._lock:
             self._fill(now)
             self._tokens = min(self._tokens + self._budget.deposit, self._budget.capacity)
 
     def tokens(self, now: float) -> float:
-        """Return the tokens there are."""
+        """Return the number of tokens."""
         with self._lock:
             self._fill(now)
             return self._tokens
 
     def is_full(self, now: float) -> bool:
-        """Return whether it is as a new one would be."""
+        """Return True if the bucket is full, as a new one is."""
         return self.tokens(now) >= self._budget.capacity
 
     def _fill(self, now: float) -> None:
-        # A clock that steps back must add nothing, and must not freeze the trickle until it has caught up.
+        # A clock that steps back adds nothing, and ``_since`` follows it: otherwise the trickle
+        # would stop until the clock has caught up.
         elapsed, self._since = max(now - self._since, 0.0), now
         self._tokens = min(self._tokens + elapsed * self._budget.trickle, self._budget.capacity)
 
 
 class OriginBudgets:
-    """The buckets of one adapter in one process, by origin; from any thread.
+    """The buckets of one adapter in one process, by origin; used from any thread.
 
-    An origin has one from its first retry on: a full one need not be kept.
+    A bucket is made at the first retry of its origin, since full buckets need not be kept.
     """
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, TokenBucket] = {}
 
     def known(self, origin: Hashable) -> TokenBucket | None:
-        """Return the bucket of an origin; None where no retry has drawn on it."""
+        """Return the bucket of an origin; None if no retry has drawn on it."""
         return self._buckets.get(origin)
 
     def bucket(self, origin: Hashable, budget: RetryBudget, now: float) -> TokenBucket:
-        """Return the bucket of an origin, which is full at first; at boot time ``now``."""
+        """Return the bucket of an origin at boot time ``now``; a new bucket is full."""
         if origin not in self._buckets and len(self._buckets) >= _MOST_ORIGINS:
+            # A full bucket equals a new one, so it can go.
             kept = [pair for pair in list(self._buckets.items()) if not pair[1].is_full(now)]
             self._buckets = dict(kept[-_MOST_ORIGINS + 1 :])
         return self._buckets.setdefault(origin, TokenBucket(budget, now))

@@ -1,4 +1,4 @@
-"""One call: its attempts, and what follows from each failure."""
+"""One call: its attempts, and the consequences of each failure."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class RetryingCall:
         self._translated: TranslatedRetries | None = None
         if isinstance(policy, TranslatedPolicy):
             self._translated = TranslatedRetries(policy, request)
-        # Of the last attempt: itself, the rule by which it may be repeated, and whether it will be.
+        # The last attempt, the rule for its failure (None on success), and the decision on a retry.
         self._attempt: Attempt | None = None
         self._rule: Rule | None = None
         self._decision = _DONE
 
     def run(self) -> requests.Response:
-        """Send, repeat by the rules, and return the response or raise the last attempt's own error."""
+        """Send and retry by the rules; return the response or raise the last attempt's error."""
         try:
             response = self._run()
         except BaseException as error:
@@ -83,6 +83,7 @@ class RetryingCall:
         if self._attempt is not None and (self._stream or not response._content_consumed):
             self._attempt.hand_out()
         self._token.sent()
+        # A subclass's build_response() may return another class.
         if hasattr(response, "attempts"):
             response.attempts = tuple(self._count.records)
         return response
@@ -90,12 +91,13 @@ class RetryingCall:
     def _run(self) -> requests.Response:
         try:
             first: list[requests.Response | Exception] = [self._once()]
-        except Exception as error:  # noqa: BLE001  # raised again, by the loop or without it
+        except Exception as error:  # noqa: BLE001  # raised again, in the loop or by _outcome
             first = [error]
         if not self._decision.again:
             self._deny()
             response = _outcome(first)
         else:
+            # Not around the first attempt: tenacity would cost 5 to 8.5 % of a POST (measured).
             response = repeat(
                 lambda: _outcome(first),
                 self._once,
@@ -109,7 +111,7 @@ class RetryingCall:
     # -- one attempt ------------------------------------------------------------------------------
 
     def _once(self) -> requests.Response:
-        """Make one attempt, note what it did, and look whether another may follow."""
+        """Make one attempt, record it, and take a first decision on a retry."""
         count, token = self._count, self._token
         attempt = Attempt(
             token,
@@ -129,7 +131,7 @@ class RetryingCall:
             token.check()
         except BaseException as error:
             if response is not None:
-                response.close()  # its head came, and then the call was ended: nobody else will
+                response.close()  # the call ended after the head, and nothing else refers to it
             raised = self._failed(attempt, error)
             if raised is error:
                 raise
@@ -138,13 +140,17 @@ class RetryingCall:
         else:
             self._succeeded(attempt, response)
             return response
-        raise raised  # here, where it is as the caller's code has raised it
+        raise raised  # outside the handler, so that no context is added to the caller's exception
 
     def _read(self, response: requests.Response) -> None:
-        """Read the whole body inside the attempt, so that the rules cover it, unless somebody wants it unread."""
-        # A Retry that is asked about a response may want to read it.
+        """Read the whole body inside the attempt, so that the rules cover it.
+
+        requests reads it after the adapter has returned, where no retry is possible. Responses that
+        the caller wants unread stay unread.
+        """
+        # A Retry that decides about a response may read it.
         is_asked = self._translated is not None and self._translated.wants(response)
-        # A 401 or 407 with response hooks: digest and NTLM answer on the same connection.
+        # Digest and NTLM hooks answer a 401 or 407 on the same connection.
         is_challenge = response.status_code in (401, 407) and self._request.hooks.get("response")
         if self._stream or is_asked or is_challenge:
             return
@@ -156,7 +162,8 @@ class RetryingCall:
         ):
             if not response.is_redirect:
                 raise
-            # requests follows a redirect though its body is cut, or does not match its Content-Encoding.
+            # requests follows a redirect even if its body is cut, or is not in its
+            # Content-Encoding.
             response._content, response._content_consumed = b"", True
 
     def _succeeded(self, attempt: Attempt, response: requests.Response) -> None:
@@ -177,7 +184,7 @@ class RetryingCall:
         return response.status_code in self._policy.statuses
 
     def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
-        """Note a failed attempt and what it teaches; return the error to raise."""
+        """Record a failed attempt and its lessons; return the error to raise."""
         self._token.release()
         attempt.left_with(error)
         ended = None if attempt.foreign is not None else self._ended(error)
@@ -197,25 +204,28 @@ class RetryingCall:
         return raised
 
     def _ended(self, error: BaseException) -> BaseException | None:
-        """Return the end of the call: its own state decides, not the error of a socket that was shut down."""
+        """Return the error of the call's end; None if the call has not ended.
+
+        The state of the call decides. The error is only that of a socket that was shut down.
+        """
         if not isinstance(error, Exception):
             return None
         try:
             self._token.check()
         except (Cancelled, requests.RequestException) as ended:
-            # The same class comes up from below when nothing stands in between: keep that object.
+            # A call's own end, raised from below unwrapped, is kept: the same object leaves.
             is_same = type(error) is type(ended) and isinstance(
                 ended, (Cancelled, DeadlineExceeded)
             )
             return error if is_same else ended
         return None
 
-    # -- whether another follows ------------------------------------------------------------------
+    # -- decisions ------------------------------------------------------------------------------
 
     def _first_look(
         self, error: BaseException | None, response: requests.Response | None
     ) -> Decision:
-        """Return whether another attempt may follow, before the strategy was asked how long to wait."""
+        """Return a first decision, before the wait strategy is asked."""
         assert self._rule is not None
         if self._translated is not None and not self._rule.at_once:
             decision = self._translated.decide(error, response, self._facts())
@@ -236,7 +246,7 @@ class RetryingCall:
         )
 
     def _is_due(self, state: tenacity.RetryCallState) -> bool:
-        """Complete the decision, and do what follows from it: tenacity asks after each attempt."""
+        """Complete the decision and act on it; tenacity calls this after each attempt."""
         outcome = state.outcome
         assert outcome is not None
         if self._decision.again and (self._translated is None or self._is_at_once):
@@ -260,7 +270,7 @@ class RetryingCall:
         return self._rule is not None and self._rule.at_once
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds that the strategy, or the server, wants to wait."""
+        """Return the seconds to wait, from the strategy or from the server's Retry-After."""
         if self._is_at_once and not self._count.free_retries:
             return 0.0
         seconds = pause(self._policy, state)
@@ -270,7 +280,7 @@ class RetryingCall:
         return seconds
 
     def _paid(self, decision: Decision) -> Decision:
-        """Make the body ready, and pay; return why not where that fails."""
+        """Rewind the body and pay for the retry; return a denial if either fails."""
         assert self._attempt is not None
         if not rewind(self._request, self._attempt):
             return Decision(again=False, reason="not replayable")
@@ -279,7 +289,10 @@ class RetryingCall:
         return decision
 
     def _deny(self) -> None:
-        """Write down, and tell, why no further attempt follows; nothing of a response that nobody wants repeated."""
+        """Record and report the reason why no attempt follows.
+
+        A response that asks for no retry has no such reason.
+        """
         if self._decision.reason:
             record = self._count.stop(self._decision.reason)
             self._trace.denied(self._token.id, record.number, self._decision.reason)
@@ -289,6 +302,7 @@ class RetryingCall:
         assert rule is not None
         assert attempt is not None
         if rule.when is When.CONFIGURED:
+            # The server was slow once, and the same limit would probably end the retry too.
             self._limits = self._limits.longer()
         self._count.grant(rule, decision)
         record = self._count.records[-1]
@@ -303,19 +317,19 @@ class RetryingCall:
     # -- the end ----------------------------------------------------------------------------------
 
     def _raise_for_exhausted(self, response: requests.Response) -> None:
-        """Raise RetryError where a Retry with ``raise_on_status`` has no attempt left, as requests does."""
+        """Raise requests' RetryError if a Retry with ``raise_on_status`` has no attempt left."""
         if self._translated is None or not self._translated.raises_on_status:
             return
         stopped_by = self._count.records[-1].stopped_by
         if self._rule is _STATUS and stopped_by not in (None, "policy"):
             with suppress(requests.RequestException):
-                response.content  # noqa: B018  # the property reads, and gives the connection back
+                response.content  # noqa: B018  # reading returns the connection to the pool
             raise exhausted(response, self._request, self._origin, stopped_by)
 
     def _explain(self, error: Exception) -> None:
-        """Write on an error what the attempts did, and why there are no more."""
+        """Write the attempts on an error, with the reason why there are no more."""
         records = self._count.records
-        if records and records[-1].stopped_by is None:  # the attempt that was to come did not
+        if records and records[-1].stopped_by is None:  # a retry was granted but never began
             self._decision = Decision(again=False, reason=ended_by(error))
             self._deny()
         explain(error, records, self._origin, self._request)
@@ -328,4 +342,5 @@ def _outcome(held: list[requests.Response | Exception]) -> requests.Response:
             raise outcome
         return outcome
     finally:
+        # This frame is in the exception's traceback: a reference back would be a circle.
         del outcome

@@ -1,4 +1,4 @@
-"""The count of one operation: several sends that are one to the caller, with one budget and one deadline."""
+"""The count of one operation: several sends with one budget and one deadline."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ __all__ = ["RetryCount"]
 
 T = TypeVar("T")
 
-# A response had begun, so the server has worked for it; whether to repeat is the caller's own rule.
+# The server has worked for a response that had begun: the caller's own rule allows the replay.
 _REPLAY = Rule(Failure.BODY_CUT, When.ALWAYS, cost=2)
 
 
 class RetryCount:
-    """The sends of one operation: its redirects, retries and replays; every send has one.
+    """The sends of one operation: its redirects, retries and replays; each send belongs to one.
 
-    A context manager: what this thread sends inside belongs to it. Without an adapter of ours
-    beneath, nothing joins, and nothing is repeated. Belongs to one thread at a time, but for
-    ``cancel``. ``records``: what each attempt did.
+    As a context manager it takes in the sends of this thread. Sends of other adapters do not join,
+    and are not repeated. Used by one thread at a time, except for ``cancel``. ``records`` holds an
+    `AttemptRecord` per attempt.
     """
 
     def __init__(self) -> None:
         self.records: list[AttemptRecord] = []
         self.free_retries = 0
         self.timeout_retries = 0
-        self._begun = 0  # sends that repeat nothing: the first one, and one per redirect
+        self._begun = 0  # sends that repeat nothing: the first, and one per redirect
         self._is_replay = False
         self._token: CancelToken | None = None
         self._sender: Sender | None = None
@@ -64,12 +64,12 @@ class RetryCount:
 
     @property
     def retries(self) -> int:
-        """The number of repetitions, once an attempt has been noted."""
+        """The number of retries and replays, once the current attempt is recorded."""
         return len(self.records) - self._begun
 
     @property
     def must_dial(self) -> bool:
-        """Whether the next attempt repeats an earlier one: it never takes a pooled connection."""
+        """True if the next attempt repeats an earlier one: it never takes a pooled connection."""
         return self.retries >= 0
 
     def cancel(self) -> None:
@@ -81,7 +81,7 @@ class RetryCount:
     def join(
         cls, sender: Sender, token: CancelToken, trace: CallTrace, origin: Origin
     ) -> RetryCount:
-        """Return the count that a send belongs to: one that was entered, else one of its own."""
+        """Return the count that a send belongs to: the one entered, else a new one."""
         entered = current_operation.get()
         count = entered if isinstance(entered, cls) else cls()
         count._begin(sender, token, trace, origin)
@@ -94,29 +94,29 @@ class RetryCount:
         self._follow(token)
 
     def _follow(self, token: CancelToken) -> None:
-        # In this order, so that a cancel in between is seen either by the new call or in the earlier one.
+        # In this order: a cancel in between reaches the new token, or ended the earlier one.
         earlier, self._token = self._token, token
         if earlier is not None:
             token.succeed(earlier)
 
-    # -- what attempts tell -----------------------------------------------------------------------
+    # -- reports of attempts ----------------------------------------------------------------------
 
     def add(self, record: AttemptRecord) -> None:
         """An attempt has ended."""
         self.records.append(record)
 
     def stop(self, reason: str) -> AttemptRecord:
-        """No further attempt follows the last one; return its record."""
+        """No attempt follows the last one, for ``reason``; return its record."""
         record = self.records[-1] = self.records[-1]._replace(stopped_by=reason)
         return record
 
     def grant(self, rule: Rule, decision: Decision) -> None:
-        """A retry follows: note what is granted only once."""
+        """A retry follows; count the grants that each operation has only once."""
         self.free_retries += rule.at_once and rule.cost > 0 and not decision.cost
         self.timeout_retries += rule.when is When.CONFIGURED
 
     def note(self, error: BaseException, attempt: Attempt | None) -> None:
-        """Write down that the response of the last attempt came to nothing."""
+        """Record that the response of the last attempt failed after its head."""
         if not self.records:
             return
         record = self.records[-1]._replace(error=describe(error), stopped_by="policy")
@@ -124,12 +124,15 @@ class RetryCount:
             record = record._replace(bytes_received=attempt.bytes_received, elapsed=attempt.age)
         self.records[-1] = record
 
-    # -- replays after a response had begun -------------------------------------------------------
+    # -- replays of a response that had begun -----------------------------------------------------
 
     def replay(
         self, error: Exception, again: Callable[[], T], is_worth: Callable[[BaseException], bool]
     ) -> T:
-        """Repeat ``again`` after ``error`` while the rules allow and ``is_worth`` says so; raise the last error."""
+        """Repeat ``again`` after ``error``, as far as the rules allow it; raise the last error.
+
+        ``is_worth`` tells whether an error is worth a replay.
+        """
 
         def is_due(state: tenacity.RetryCallState) -> bool:
             failure = state.outcome.exception() if state.outcome is not None else None
@@ -143,13 +146,13 @@ class RetryCount:
                 first, again, is_due=is_due, wait=lambda: self._decision.wait, sleep=self._sleep
             )
         except Exception as ended:
-            if self._is_replay:  # it has not begun
+            if self._is_replay:  # a replay was granted but never began
                 self._deny(ended_by(ended))
             raise
         return result
 
     def _prepare(self, error: BaseException, state: tenacity.RetryCallState) -> bool:
-        """Decide on a replay, and do what follows from that."""
+        """Decide on a replay and act on it."""
         sender, token, origin = self._sender, self._token, self._origin
         if sender is None or token is None or origin is None or not self.records:
             return False

@@ -1,4 +1,4 @@
-"""Whether an operation is sent again: a pure function of the facts."""
+"""The decision on a retry, as a pure function of the facts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "Facts", "decide"]
 
-# Servers say with these that they did nothing: any request may be repeated.
+# A server says by these that it did not handle the request (RFC 6585 4, RFC 9110 15.6.4), so any
+# request may be sent again.
 _NOT_HANDLED = frozenset({429, 503})
 
 
 class Facts(NamedTuple):
-    """What a decision depends on, beside the rule and the policy.
+    """The facts of a decision, besides the rule and the policy.
 
-    ``retries``: made so far; ``has_retried_free``, ``has_retried_timeout``: what is granted once;
-    ``idempotent`` and ``replayable``: the request; ``status``: of the response (None without one);
-    ``remaining``: seconds until the deadline (None: there is none).
+    ``retries`` counts those made so far. ``idempotent`` and ``replayable`` describe the request.
+    ``status`` is the response's, None without one. ``has_retried_free`` and ``has_retried_timeout``
+    are True if a grant that exists once is used up. ``remaining`` is the seconds until the
+    deadline, None without one.
     """
 
     retries: int
@@ -33,7 +35,10 @@ class Facts(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """``again`` after ``wait`` seconds for ``cost`` tokens; or not, for this ``reason`` ("" where again)."""
+    """The outcome: ``again`` after ``wait`` seconds for ``cost`` tokens, or not, for ``reason``.
+
+    ``reason`` is a value of ``AttemptRecord.stopped_by``, "" if there is a retry.
+    """
 
     again: bool
     wait: float = 0.0
@@ -42,7 +47,7 @@ class Decision(NamedTuple):
 
 
 def decide(rule: Rule, policy: RetryPolicy, facts: Facts, wait: float = 0.0) -> Decision:
-    """Return what follows; the same facts give the same decision. ``wait``: what the strategy wants."""
+    """Return the decision, the same for the same facts; ``wait`` is the strategy's, in seconds."""
     if not _is_due(rule, policy, facts):
         return Decision(again=False, reason="policy")
     if facts.retries >= policy.max_retries:

@@ -1,4 +1,4 @@
-"""How a call ends without a response: its error, and what its attempts did written on it."""
+"""The ends of a call without a response: their errors, and the attempts written on them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def explain(
     origin: Origin,
     request: requests.PreparedRequest,
 ) -> None:
-    """Write the attempts on an error, as ``attempts`` and in words; give it a request to pickle."""
-    with suppress(AttributeError):  # one of the caller's own may be frozen
+    """Write the attempts on an error, as ``attempts`` and as a note; make it fit to pickle."""
+    with suppress(AttributeError):  # an exception of the caller's may be frozen
         error.attempts = tuple(records)  # type: ignore[attr-defined]
         if isinstance(error, requests.RequestException):
             error.request = portable(error.request or request)
@@ -50,23 +50,23 @@ def exhausted(
     origin: Origin,
     stopped_by: str | None,
 ) -> requests.exceptions.RetryError:
-    """Return what requests raises where a Retry with ``raise_on_status`` has no attempt left."""
+    """Return requests' error for a Retry with ``raise_on_status`` and no attempt left."""
     status = response.status_code
     reason = urllib3.exceptions.ResponseError(
         f"too many {status} error responses, and no attempt is left: {stopped_by}"
     )
-    pool: Any = str(origin)  # where urllib3 names its pool
+    pool: Any = str(origin)  # urllib3 shows its pool here
     path = request.path_url.partition("?")[0]
     error = urllib3.exceptions.MaxRetryError(pool, path, reason)
     return requests.exceptions.RetryError(error, request=request, response=response)
 
 
 def as_requests_would(error: StreamIdle, attempt: Attempt) -> requests.ConnectionError:
-    """Return requests' own error for a body that stalled where nobody has seen a part of it.
+    """Return requests' own error for a stalled body of which the caller has seen nothing.
 
-    Code that knows that one may go on.
+    Existing code handles that error, and no part of a stream can be shown twice.
     """
-    pool: Any = None  # the error needs no more of it than what it calls itself
+    pool: Any = None  # the message needs nothing of a pool but its text
     if attempt.lease is not None:
         origin: Any = attempt.lease.origin
         pool = f"{origin.scheme.upper()}ConnectionPool(host={origin.host!r}, port={origin.port})"
@@ -76,11 +76,10 @@ def as_requests_would(error: StreamIdle, attempt: Attempt) -> requests.Connectio
 
 
 def let_go(error: BaseException | None) -> None:
-    """Take its traceback from an error that is repeated, and from what stands behind it.
+    """Drop the traceback of an error that is retried, and of its causes.
 
-    urllib3's frames refer to the error that they are in the traceback of, and to all frames below
-    them: without this the response that came in the end would not be freed before the garbage
-    collector comes by.
+    A frame of urllib3 refers to the error, and the error's traceback to the frame. The garbage
+    collector alone would free that circle, and with it the later response.
     """
     for each in () if error is None else causes(error):
         each.__traceback__ = None

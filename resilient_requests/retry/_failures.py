@@ -1,4 +1,4 @@
-"""From the fault that the transport recorded to a kind of failure, by phase, errno and class, never by text."""
+"""The kind of a failure, from the recorded fault: by phase, errno and class, never by text."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ended_by", "failure_of", "is_stale", "is_transient", "learn"]
 
-# A reused connection that dies later than this after the last byte was not stale: the server was at
-# work.
+# Seconds after the last byte sent. A reused connection that dies later was not stale: the server
+# was at work, or a balancer cut a long wait.
 _STALE_WITHIN = 5.0
 
+# Answers of a proxy to CONNECT that may be different next time.
 _BUSY_PROXY = (502, 503, 504)
 # EAI_NODATA and EAI_MEMORY come and go on flapping resolvers; not every platform has them.
 _HICCUPS = frozenset(
@@ -39,12 +40,12 @@ _UNREACHED = (
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.NameResolutionError,
 )
-# A body that cannot be decoded was not cut.
+# Errors that mean a cut body; a body that cannot be decoded was not cut.
 _CUTS = (StreamBroken, urllib3.exceptions.ProtocolError, ConnectionError, ssl.SSLError)
 
 
 def is_stale(attempt: Attempt) -> bool:
-    """Whether a failure of this attempt is to be blamed on the idleness of its reused connection."""
+    """Return True if the idleness of a reused connection explains the failure."""
     if not attempt.reused or attempt.bytes_received:
         return False
     return attempt.sent_at is None or attempt.token.boot() - attempt.sent_at <= _STALE_WITHIN
@@ -58,7 +59,7 @@ _ENDED_BY: dict[type, str] = {
 
 
 def ended_by(error: BaseException | None) -> str:
-    """Return the ``stopped_by`` of an error that ended the call, whatever the rules would have allowed."""
+    """Return the ``stopped_by`` for an error that ended the call; "policy" for any other."""
     return _ENDED_BY.get(type(error), "policy")
 
 
@@ -76,21 +77,21 @@ def failure_of(error: BaseException, attempt: Attempt) -> Failure:
         return _of_another_transport(error, chain)
     if attempt.phase is Phase.BODY:
         return _reading(chain)
-    fault = attempt.fault  # None: the caller's own code raised, an auth hook or a tracer
+    fault = attempt.fault  # None: the caller's code raised, such as an auth hook or a tracer
     return (
         Failure.OTHER if fault is None else _BY_PHASE[attempt.phase](list(causes(fault)), attempt)
     )
 
 
 def _of_another_transport(error: Exception, chain: list[BaseException]) -> Failure:
-    """Judge the error of a pool that is not ours, or of a mock, by urllib3's classes.
+    """Classify the error of a mock, or of a pool that is not ours, by urllib3's classes.
 
-    Only three of them say that nothing was sent.
+    Only three of these classes say that nothing was sent.
     """
     name = next((each for each in chain if isinstance(each, socket.gaierror)), None)
     if name is not None:
         return _of_name(name)
-    is_bare = type(error) is requests.ConnectionError and len(chain) == 1  # what a mock raises
+    is_bare = type(error) is requests.ConnectionError and len(chain) == 1  # raised by a mock
     told = {
         Failure.UNKNOWN_HOST: _has(chain, urllib3.exceptions.LocationValueError),
         Failure.CERTIFICATE: any(map(_is_verdict, chain)),
@@ -111,16 +112,16 @@ def _of_name(error: socket.gaierror) -> Failure:
 
 
 def _is_timeout(chain: list[BaseException]) -> bool:
-    # Since Python 3.10 socket.timeout is TimeoutError, which the kernel's ETIMEDOUT raises too:
-    # that one is a death.
+    # socket.timeout is TimeoutError since Python 3.10, and the kernel's ETIMEDOUT raises that class
+    # too. ETIMEDOUT is a death of the connection.
     return any(isinstance(each, TimeoutError) and each.errno != errno.ETIMEDOUT for each in chain)
 
 
 def _is_verdict(error: BaseException) -> bool:
-    """Whether TLS has said no: to a certificate, a name, a fingerprint, or the protocol."""
+    """Return True if TLS refused a certificate, a name, a fingerprint or the protocol."""
     if isinstance(error, urllib3.exceptions.SSLError):
-        # It wraps the errors of the ssl module, which are judged themselves; else it is urllib3's
-        # own.
+        # urllib3's class wraps errors of the ssl module, which the chain has as well. Without one
+        # inside, the verdict is urllib3's own.
         return not any(isinstance(each, BaseException) for each in error.args)
     if isinstance(error, (*_TLS_ENDS, TimeoutError)):
         return False
@@ -128,27 +129,27 @@ def _is_verdict(error: BaseException) -> bool:
 
 
 def _is_name_mismatch(error: BaseException) -> bool:
-    # urllib3's own class of that name is no relation of the ssl module's.
+    # urllib3's class of that name does not derive from the ssl module's.
     return type(error).__name__ == "CertificateError" and isinstance(error, ValueError)
 
 
 def _is_alert(error: BaseException) -> bool:
-    """Whether the peer's TLS has refused us: under TLS 1.3 that is told behind the handshake."""
-    # Only the ssl module sets a reason: pyOpenSSL's stand-in makes the error without one.
+    """Return True if the peer's TLS refused us; TLS 1.3 tells that after the handshake."""
+    # Only the ssl module sets a reason: urllib3 makes pyOpenSSL's errors without one.
     return isinstance(error, ssl.SSLError) and "ALERT" in (getattr(error, "reason", None) or "")
 
 
-def _connecting(chain: list[BaseException], attempt: Attempt) -> Failure:  # noqa: ARG001  # one signature
+def _connecting(chain: list[BaseException], attempt: Attempt) -> Failure:  # noqa: ARG001
     name = next((each for each in chain if isinstance(each, socket.gaierror)), None)
     if name is not None:
         return _of_name(name)
-    # No resolver is asked for a name that is none.
+    # A malformed name never reaches a resolver.
     if _has(chain, urllib3.exceptions.LocationValueError):
         return Failure.UNKNOWN_HOST
     if any(map(_is_refusal_of_socks, chain)):
         return Failure.PROXY_REFUSAL
-    # Any other error of a dial (a SOCKS server that cannot reach the host) comes before a byte of
-    # the request.
+    # Any other error of a dial comes before the first byte of the request. An example is a SOCKS
+    # server that cannot reach the host.
     return Failure.CERTIFICATE if any(map(_is_verdict, chain)) else Failure.NO_CONNECTION
 
 
@@ -157,16 +158,19 @@ _FINAL_REPLIES = frozenset({0x02, 0x07, 0x08})
 
 
 def _is_refusal_of_socks(error: BaseException) -> bool:
-    """Whether a SOCKS 5 server will say the same next time; by class name: PySocks is an extra."""
+    """Return True if a SOCKS 5 server will answer the same next time.
+
+    By the name of the class, since PySocks is an optional dependency.
+    """
     kind = type(error).__name__
     if kind != "SOCKS5Error":
         return kind == "SOCKS5AuthError"
-    # The reply's code has no attribute of its own: "0x02: Connection not allowed by ruleset".
+    # The code of a reply has no attribute: the message is "0x02: Connection not allowed by ...".
     code = str(getattr(error, "msg", "")).partition(":")[0]
     return code.startswith("0x") and int(code, 16) in _FINAL_REPLIES
 
 
-def _handshaking(chain: list[BaseException], attempt: Attempt) -> Failure:  # noqa: ARG001  # one signature
+def _handshaking(chain: list[BaseException], attempt: Attempt) -> Failure:  # noqa: ARG001
     if any(map(_is_unreadable, chain)):
         return Failure.UNREADABLE
     return Failure.CERTIFICATE if any(map(_is_verdict, chain)) else Failure.HANDSHAKE_CUT
@@ -180,7 +184,7 @@ def _sending(chain: list[BaseException], attempt: Attempt) -> Failure:
 def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
     if not attempt.reused and not attempt.bytes_received and any(map(_is_alert, chain)):
         return Failure.CERTIFICATE
-    if attempt.send_failed:  # whatever was answered: the request has not been applied
+    if attempt.send_failed:  # not sent whole, hence not applied, with any answer
         return Failure.SEND_FAILED
     if _is_timeout(chain):
         return Failure.RESPONSE_TIMEOUT
@@ -191,7 +195,7 @@ def _waiting(chain: list[BaseException], attempt: Attempt) -> Failure:
 
 def _is_unreadable(error: BaseException) -> bool:
     if isinstance(error, http.client.BadStatusLine):
-        # Else the connection ended inside the line, or before it.
+        # Without a line end, the connection ended inside the line or before it.
         return str(getattr(error, "line", "")).endswith("\n")
     is_http = isinstance(error, http.client.HTTPException)
     return is_http and not isinstance(error, http.client.IncompleteRead)
@@ -215,32 +219,29 @@ _BY_PHASE: dict[Phase, Callable[[list[BaseException], Attempt], Failure]] = {
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Return whether a repetition of the call might succeed and would have been made before the response.
+    """Return True if the call might succeed when repeated, by the rules for retries.
 
-    For loops of your own (Celery, tenacity) around a call: True for refused, reset and timed-out
-    connections and DNS hiccups, also when the retries or the budget were used up; False for a response
-    timeout, a certificate error, an unknown host, an answer that is not HTTP, any status, every
-    `StreamError`, `Cancelled` and `DeadlineExceeded`. Where the error carries ``attempts``, the last of
-    them decides. Takes any exception; raises nothing.
+    For your own loops around a call (Celery, tenacity). True for refused, reset and timed-out
+    connections and for DNS hiccups, even if the retries or the budget were used up. False for a
+    response timeout, a certificate error, an unknown host, an answer that is not HTTP, any status,
+    each `StreamError`, `Cancelled` and `DeadlineExceeded`. If the error carries ``attempts``, the
+    last of them decides. Takes any exception, raises nothing; thread-safe.
     """
-    answers = (
-        StreamError,
-        DeadlineExceeded,
-        requests.exceptions.RetryError,
-    )  # the last is a status
+    # RetryError stands for a status.
+    answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)
     if not isinstance(exc, requests.RequestException) or isinstance(exc, answers):
         return False
     attempts = getattr(exc, "attempts", None)
     if attempts is None:
         return _is_transient_unrecorded(exc)
-    # None at all: the adapter was shut down before the first.
+    # No attempt at all: the adapter was shut down before the first.
     return bool(attempts) and attempts[-1].stopped_by in ("exhausted", "budget", "deadline")
 
 
 def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     chain = list(causes(error))
-    # A stalled response, whatever requests calls it; a dial or a send that timed out is another
-    # matter.
+    # urllib3's ReadTimeoutError means a stalled response, under each class of requests. A dial or a
+    # send that timed out has other classes.
     ends = (
         Cancelled,
         urllib3.exceptions.ReadTimeoutError,
@@ -249,7 +250,7 @@ def _is_transient_unrecorded(error: requests.RequestException) -> bool:
     if any(isinstance(each, ends) or _is_unreadable(each) for each in chain):
         return False
     if not isinstance(error, requests.ConnectionError):
-        return False  # statuses, URLs, ReadTimeout; ConnectTimeout is a ConnectionError
+        return False  # statuses, URLs, ReadTimeout; but a ConnectTimeout is a ConnectionError
     failure = _of_another_transport(error, chain)
     if failure in (Failure.UNKNOWN_HOST, Failure.CERTIFICATE):
         return False
@@ -260,14 +261,15 @@ def _is_transient_unrecorded(error: requests.RequestException) -> bool:
 
 
 def learn(attempt: Attempt, rule: Rule | None, ended: BaseException | None) -> None:
-    """Retire the origin's connections, and narrow its window, where a failure implicates them.
+    """Retire the origin's connections and narrow its window, if the failure implicates them.
 
-    ``ended``: what has ended the call, where that is not the failure.
+    ``ended`` is the error of the call's end, None if the call did not end.
     """
     lease = attempt.lease
     if lease is None:
         return
-    # Silence on a reused connection that a deadline ended is the only sign that a path drops silently.
+    # A deadline in silence on a reused connection is the only sign of a path that drops packets
+    # without a word.
     in_silence = attempt.reused and attempt.phase is Phase.WAIT
     if isinstance(ended, DeadlineExceeded) and in_silence:
         lease.retire("deadline in silence", attempt.token.id)

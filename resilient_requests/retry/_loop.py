@@ -1,4 +1,4 @@
-"""tenacity's loop, entered after a first failure that may be repeated."""
+"""tenacity's loop, entered only after a first failure that may be repeated."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def repeat(
     wait: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> _T:
-    """Repeat ``attempt`` as long as ``is_due`` says so; return its last result, or raise its last error as it is.
+    """Repeat ``attempt`` while ``is_due`` is True; return its last result or raise its last error.
 
-    ``first`` stands for the attempt that was made already, so that tenacity's own count is true. Built
-    per call: tenacity keeps its statistics on the object, in thread-local storage that nested calls reset.
+    ``first`` replays the attempt made before, so that tenacity counts it too. The loop is built per
+    call: tenacity keeps statistics on the object, in thread-local storage that nested calls reset.
     """
     upcoming = [attempt, first]
 
@@ -34,6 +34,8 @@ def repeat(
         return (upcoming.pop() if len(upcoming) > 1 else attempt)()
 
     loop = tenacity.Retrying(
+        # `is_due` alone stops the loop. tenacity asks `stop` before the wait, so a call that is
+        # cancelled in the wait would make one more attempt.
         stop=tenacity.stop.stop_never,
         retry=is_due,
         wait=lambda _: wait(),
@@ -43,6 +45,5 @@ def repeat(
     try:
         return loop(once)
     finally:
-        vars(
-            loop
-        ).clear()  # it refers to itself, and to all of this, until the garbage collector comes by
+        # The loop refers to itself: emptied, it is freed without the garbage collector.
+        vars(loop).clear()

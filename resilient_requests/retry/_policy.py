@@ -1,4 +1,4 @@
-"""RetryPolicy: how often, how long apart and at what cost a request is sent again."""
+"""RetryPolicy: the number of retries, the waits between them, and their cost."""
 
 from __future__ import annotations
 
@@ -19,31 +19,38 @@ if TYPE_CHECKING:
 
 __all__ = ["FullJitter", "RetryPolicy", "pause", "retry_after"]
 
+# Seconds. A server may ask for hours, and a thread must not sleep that long.
 _LONGEST_RETRY_AFTER = 60.0
-# Callable too, and easily taken for a wait: a strategy's class, and tenacity's other kinds of strategies.
+# Callables that are easily taken for a wait: the class of a strategy, and tenacity's strategies of
+# other kinds.
 _NO_WAITS = (type, tenacity.stop.stop_base, tenacity.retry_base)
 
 
 class FullJitter(tenacity.wait.wait_base):
-    """Wait ``random() * top`` seconds; tops 0.15, 0.30, 0.60, 1.20, then 2.0. Callers then do not come back in step."""
+    """Wait ``random() * top`` seconds; tops 0.15, 0.30, 0.60, 1.20, then 2.0.
+
+    The random factor spreads callers that failed at the same moment.
+    """
 
     def __init__(self, random: Callable[[], float] = random.random) -> None:
         self._random = random
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        # The exponent is bounded, because 2.0 ** 1024 overflows.
         return self._random() * min(0.15 * 2.0 ** min(retry_state.attempt_number - 1, 10), 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """When a request is sent again, strictly before its response; immutable, may be shared.
+    """Rules for sending a request again before its response; immutable, safe to share.
 
-    ``max_retries``: at most so many retries per call; 0: none. ``wait``: any tenacity wait strategy
-    (None: full jitter, tops 0.15 to 2 s). ``retry_response_timeout``: repeat an idempotent request
-    once, with twice the limit, when no response came in time; off, because the server may be at work
-    on it. ``statuses``: HTTP statuses after which idempotent requests are repeated (429 and 503: all
-    requests), after ``Retry-After`` where given, at most 60 s; the last response is returned when the
-    retries are used up. ``budget``: what retries may cost per origin (None: no limit).
+    ``max_retries`` is the most retries per call; 0 is none. ``wait`` is any tenacity wait strategy;
+    None is full jitter with tops from 0.15 to 2 s. ``retry_response_timeout`` repeats an idempotent
+    request once, with twice the limit, if no response came in time; it is off, because the server
+    may be at work on the request. ``statuses`` are HTTP statuses after which idempotent requests
+    are repeated (429 and 503: all requests), after ``Retry-After`` or 60 s, the shorter one. With
+    the retries used up, the last response is returned. ``budget`` bounds the cost of retries per
+    origin; None is no limit.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -60,18 +67,18 @@ class RetryPolicy:
             raise TypeError(f"wait must be a tenacity wait strategy or None, not {self.wait!r}")
         _checks.flag("retry_response_timeout", self.retry_response_timeout)
         _checks.instance("budget", self.budget, RetryBudget, optional=True)
-        # A set or a list is what people write.
+        # Frozen here, since callers write a set or a list.
         object.__setattr__(self, "statuses", _checks.statuses("statuses", self.statuses))
 
 
 def retry_after(value: str | None) -> float:
     """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), at most 60; 0 without one.
 
-    A date that is in no calendar is none.
+    A malformed value, or a date that does not exist, counts as none.
     """
     text = (value or "").strip()
     try:
-        # urllib3 would convert the digits with int(), which refuses thousands of them.
+        # urllib3 would use int(), which refuses a number of thousands of digits.
         is_number = text.isascii() and text.isdigit()
         seconds = float(text if is_number else urllib3.Retry().parse_retry_after(text))
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
@@ -80,15 +87,16 @@ def retry_after(value: str | None) -> float:
 
 
 def pause(policy: RetryPolicy, state: tenacity.RetryCallState) -> float:
-    """Return the seconds that the policy's strategy wants to wait; below 0 is 0.
+    """Return the seconds that the policy's strategy asks for, at least 0.
 
-    Raises what the strategy raises, and TypeError where it returns no number: from the attempt's own error.
+    Raises the strategy's own error, and TypeError if it returns no number. The attempt's error
+    becomes the cause of both.
     """
     try:
         given = (policy.wait or FullJitter())(state)
         if not isinstance(given, SupportsFloat):
             raise TypeError(f"wait must return seconds, not {type(given).__name__}")  # noqa: TRY301
-        return max(0.0, float(given))  # in this order, NaN is 0 too
+        return max(0.0, float(given))  # in this order, NaN becomes 0
     except Exception as error:
         failure = state.outcome.exception() if state.outcome is not None else None
         error.__cause__ = error.__cause__ or failure

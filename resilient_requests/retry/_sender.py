@@ -1,4 +1,4 @@
-"""What the sends of one adapter share."""
+"""The parts of one adapter that its calls share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Sender"]
 
 @dataclass(frozen=True)
 class Sender:
-    """An adapter, as far as a call needs it: its policy, observers and budgets, and two of its methods.
+    """An adapter as its calls use it; immutable.
 
-    ``send`` makes one attempt, as ``HTTPAdapter.send``; ``sleep`` waits before the next one, and ends
-    when the call does.
+    ``send`` makes one attempt, as ``HTTPAdapter.send``. ``sleep`` waits before the next, in
+    seconds, and ends with the call.
     """
 
     policy: RetryPolicy
@@ -32,13 +32,13 @@ class Sender:
     sleep: Callable[[CancelToken, float], None]
 
     def withdraw(self, origin: Origin, cost: int, now: float) -> bool:
-        """Take tokens for a retry at boot time ``now``; return whether there were enough."""
+        """Take tokens for a retry at boot time ``now``; return False if there are too few."""
         budget = self.policy.budget
         if not cost or budget is None:
             return True
         return self.budgets.bucket(origin, budget, now).withdraw(cost, now)
 
     def deposit(self, origin: Origin, now: float) -> None:
-        """Add what a successful call earns."""
+        """Add the tokens that a successful call earns."""
         if (bucket := self.budgets.known(origin)) is not None:
             bucket.deposit(now)

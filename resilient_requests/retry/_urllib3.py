@@ -1,4 +1,4 @@
-"""urllib3's Retry: one that was given is asked what it would have done; one that is read carries our policy."""
+"""urllib3's Retry: a given one decides as in urllib3; one that is read carries our policy."""
 
 from __future__ import annotations
 
@@ -20,34 +20,37 @@ __all__ = ["PolicyCarrier", "TranslatedPolicy", "TranslatedRetries", "policy_of"
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatedPolicy(RetryPolicy):
-    """The policy of a urllib3 Retry, which is asked itself: a subclass may have rules of its own."""
+    """The policy of a urllib3 Retry, kept whole: a subclass may have rules of its own."""
 
     retry: urllib3.Retry
 
 
 class PolicyCarrier(urllib3.Retry):
-    """The Retry that is read as ``adapter.max_retries``: urllib3 must never retry beneath us.
+    """The Retry that ``adapter.max_retries`` returns; it makes urllib3 itself never retry.
 
-    ``policy``: the adapter's own, for another adapter of ours that is given this object.
+    It is a Retry, because the package `responses` calls its methods. ``policy`` is the adapter's
+    own, for another adapter that is given this object.
     """
 
     policy: RetryPolicy | None = None
 
     @classmethod
     def of(cls, policy: RetryPolicy) -> PolicyCarrier:
-        """Return one that carries a policy."""
+        """Return a Retry that carries a policy."""
+        # As requests' default: urllib3 repeats nothing, and leaves read errors unwrapped.
         carrier = cls(0, read=False)
         carrier.policy = policy
         return carrier
 
 
 def policy_of(retry: urllib3.Retry) -> RetryPolicy:
-    """Return the policy that does for a call what a urllib3 Retry was meant to do, and recycles besides.
+    """Return a policy that does for a call what a urllib3 Retry does, but recycles connections.
 
-    ``redirect`` does not carry over: requests follows redirects itself.
+    ``redirect`` has no effect: requests follows redirects itself.
     """
     if isinstance(retry, PolicyCarrier) and retry.policy is not None:
         return retry.policy
+    # urllib3 has no budget, so a translated policy has none.
     return TranslatedPolicy(max_retries=_most_of(retry), budget=None, retry=retry)
 
 
@@ -58,32 +61,32 @@ def _most_of(retry: urllib3.Retry) -> int:
 
 
 class TranslatedRetries:
-    """The count of a urllib3 Retry for one call: as in urllib3, each step is a new object."""
+    """The count of a urllib3 Retry for one call; each step makes a new object, as in urllib3."""
 
     def __init__(self, policy: TranslatedPolicy, request: requests.PreparedRequest) -> None:
         self._retry = policy.retry
-        if policy.max_retries != _most_of(self._retry):  # by `dataclasses.replace`
+        if policy.max_retries != _most_of(self._retry):  # changed by `dataclasses.replace`
             self._retry = self._retry.new(total=policy.max_retries)
         self._method = request.method or ""
-        # As urllib3 has it in its messages; a query may be a secret.
+        # For messages. Without the query, which may hold a secret.
         self._path = request.path_url.partition("?")[0]
 
     def wants(self, response: requests.Response) -> bool:
-        """Return whether urllib3 would ask the Retry for another attempt because of a response."""
+        """Return True if urllib3 would ask the Retry for another attempt after this response."""
         has_retry_after = bool(response.headers.get("Retry-After"))
         return bool(self._retry.is_retry(self._method, response.status_code, has_retry_after))
 
     @property
     def raises_on_status(self) -> bool:
-        """Whether a response that is wanted otherwise, when the retries are used up, is an error."""
+        """True if a response with a retried status is an error once the retries are used up."""
         return bool(self._retry.raise_on_status)
 
     def decide(
         self, error: BaseException | None, response: requests.Response | None, facts: Facts
     ) -> Decision:
-        """Return what urllib3 would have done after an error, or after a response.
+        """Return urllib3's decision after an error, or after a response.
 
-        Raises what a subclass's ``increment`` raises of its own.
+        Raises an error of its own that a subclass's ``increment`` raises.
         """
         failure = None if error is None else _as_urllib3_saw(error)
         if error is not None and failure is None:
@@ -95,7 +98,7 @@ class TranslatedRetries:
             )
         except urllib3.exceptions.MaxRetryError:
             return Decision(again=False, reason="exhausted")
-        except urllib3.exceptions.HTTPError:  # of a kind, or a method, that is not retried
+        except urllib3.exceptions.HTTPError:  # the kind of error, or the method, is not retried
             return Decision(again=False, reason="policy")
         if not facts.replayable:
             return Decision(again=False, reason="not replayable")
@@ -117,7 +120,7 @@ class TranslatedRetries:
 
 
 def _as_urllib3_saw(error: BaseException) -> Exception | None:
-    """Return the error that urllib3 would have handed to the Retry; None where it would not have asked."""
+    """Return the error that urllib3 would hand to the Retry; None if it would not ask."""
     kinds = (
         urllib3.exceptions.TimeoutError,  # connect and read
         urllib3.exceptions.ProtocolError,

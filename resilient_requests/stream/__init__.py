@@ -1,7 +1,7 @@
 """One response as it arrives: framing, coding, clocks, events, and the loops of requests.
 
-`iter_bytes` and `iter_events` read any streamed response; `ResilientResponse` is what the adapter
-returns, whose old loops are prompt and honest.
+`iter_bytes` and `iter_events` read any streamed response. `ResilientResponse` is the response that
+the adapter returns; requests' own loops over it are prompt, and report each cut.
 """
 
 from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat

@@ -1,4 +1,4 @@
-"""The body of one response over all loops that read it: one state, and what is still unread."""
+"""The body of one response over all loops that read it: its state, and its unread bytes."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _LARGE = 64 * 1024
 
 
 class BodyState(enum.Enum):
-    """Where the reading of a body stands."""
+    """The progress of reading a body."""
 
     OPEN = "open"  # more may come
     ENDED = "ended"  # the framing said so
-    FAILED = "failed"  # broken, idle, cancelled: the error is kept and raised again
-    CLOSED = "closed"  # closed before its end: to read on is an error, never an end
-    DROPPED = "dropped"  # a loop over it was dropped before its end
+    FAILED = "failed"  # broken, idle or cancelled: each later read raises the same error
+    CLOSED = "closed"  # closed before its end: a later read is an error, never an end
+    DROPPED = "dropped"  # a loop over it was garbage-collected before the end
 
 
 _NEXT = {
     BodyState.OPEN: frozenset(BodyState) - {BodyState.OPEN},
     BodyState.ENDED: frozenset(),
     BodyState.FAILED: frozenset(),
-    BodyState.CLOSED: frozenset({BodyState.FAILED}),  # a reader in another thread notices
+    BodyState.CLOSED: frozenset({BodyState.FAILED}),  # a reader in another thread raises
     BodyState.DROPPED: frozenset({BodyState.CLOSED, BodyState.FAILED}),
 }
 
 
 class Body:
-    """The body of one response, over all loops that read it; owned by one thread, but for ``close``.
+    """The body of one response, over all loops that read it; one thread reads, any may ``close``.
 
-    ``state`` says where its reading stands; ``socket`` is None where there is none to speak of;
-    ``reader`` counts the readers there were: the last one reads now. ``error`` has ended it, and
-    ``fault`` is that error before a reader named it.
+    ``socket`` is None for a body without a socket of its own. ``reader`` is the number of readers
+    so far; the last one reads. ``error`` is the one that ended the body. ``fault`` is the error
+    below it, before the reader gave it a name.
     """
 
     socket: SocketReader | None = None
@@ -56,38 +56,39 @@ class Body:
         self.fault: BaseException | None = None
         self._raw = raw
         self._unread: Unread | None = None
-        self._has_begun = False  # content was handed out
-        self._closed_by: int | None = None  # the thread
+        self._has_begun = False  # True once content was handed out
+        self._closed_by: int | None = None  # id of the thread
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value}>"
 
     @property
     def unread(self) -> Unread:
-        """The bytes that a loop has received and nobody was given."""
+        """The bytes that a loop has received and not yet handed out."""
         if self._unread is None:
             self._unread = Unread()
         return self._unread
 
     def refuse_used_up(self, *, is_first: bool) -> None:
-        """Raise StreamConsumedError, as requests does, where the first loop finds nothing left."""
+        """Raise StreamConsumedError, as requests does, if the first loop finds nothing left."""
         if is_first and self.state is BodyState.ENDED and not self._unread:
             raise requests.exceptions.StreamConsumedError
 
     def attach(self) -> int:
-        """Have one more reader, which reads from now on; return its number."""
+        """Count one more reader, which reads from now on; return its number."""
         self.reader += 1
         return self.reader
 
     def read(self) -> bytes | None:
-        """Return the next bytes; b"" at the end, None where some came that give no content yet."""
+        """Return the next bytes, b"" at the end, None if bytes came that give no content yet."""
         if self._unread is None:
             return self._next(joined=True)
         if self._unread:
             return self._unread.take_all()
         content = self._next(joined=True)
         if content and self._unread.is_behind_cr:
-            # An LF that belongs to a line end of which a loop over lines had the CR.
+            # A loop over lines has returned the line up to a CR: an LF now is the rest of that line
+            # end.
             self._unread.add(content, ends_chunk=False)
             return self._unread.take_all() or None
         return content
@@ -95,7 +96,7 @@ class Body:
     def receive(self, *, whole_chunks: bool) -> bytes | None:
         """Add the next bytes to ``unread``, and return them, as `read`.
 
-        ``whole_chunks``: bytes of one chunk of the framing only; b"" also where one ends.
+        ``whole_chunks``: at most the bytes of one chunk of the framing; b"" also at the end of one.
         """
         content = self._next(joined=not whole_chunks)
         ends = whole_chunks and self._ends_chunk()
@@ -106,36 +107,43 @@ class Body:
         return content
 
     def _next(self, *, joined: bool) -> bytes | None:
-        """Return the next bytes past ``unread``; of one chunk of the framing only unless ``joined``."""
+        """Return the next bytes after ``unread``; of one chunk of the framing unless ``joined``."""
         raise NotImplementedError
 
     def _ends_chunk(self) -> bool:
-        """Whether the bytes that came last end a chunk of the framing."""
+        """Return True if the last bytes end a chunk of the framing."""
         return False
 
     def _give_up(self) -> None:
-        """Close the connection, which is in the middle of the body, and give its place back."""
+        """Close the connection in the middle of the body, and give its place in the pool back."""
         raise NotImplementedError
 
     def fail(self, error: BaseException, fault: BaseException | None) -> None:
-        """End with an error, and the fault that it is the reader's name for; the connection is closed."""
+        """End with an error, and close the connection.
+
+        ``fault`` is the error below it, None if there is none.
+        """
         self.error, self.fault = error, fault
         self._end(BodyState.FAILED)
         self._give_up()
 
     def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated."""
+        """Close the connection if the body has not ended; harmless if repeated."""
         if self._end(BodyState.CLOSED):
             self._closed_by = threading.get_ident()
             self._give_up()
 
     def drop(self) -> None:
-        """Close the socket alone, for a finalizer: this thread may hold the lock of the pool's queue."""
+        """Close the socket only; for finalizers.
+
+        Returning the connection to the pool would take the queue's lock, and a finalizer may run
+        while this thread holds it.
+        """
         if self._end(BodyState.DROPPED):
             self._raw.close()
 
     def _end(self, state: BodyState) -> bool:
-        """Go on to a state; return whether it is a new one."""
+        """Enter a state; return False if the body cannot enter it any more."""
         if self._unread is not None:
             self._unread.clear()
         if state not in _NEXT[self.state]:
@@ -144,10 +152,10 @@ class Body:
         return True
 
     def _when_over(self) -> bytes:
-        """Return b"" at the end, and for a body that the thread that reads it has closed, as requests does.
+        """Return b"" at the end, or after a close by the thread that reads, as requests does.
 
-        Raises the error that has ended it. A body that another thread has closed, such as a timer's, is
-        an error, too: it must not look like a whole one.
+        Raises the error that ended the body. A close by another thread, such as a timer's, is an
+        error too: a cut body must not look whole.
         """
         if self.state is BodyState.ENDED:
             return b""
@@ -163,17 +171,17 @@ class Body:
 
 
 class ForeignBody(Body):
-    """The body of a response without a socket of its own, such as a mock's, or one that was read in part."""
+    """The body of a response that has no socket here: a mock's, or one read in part."""
 
     def __init__(self, raw: Any, *, is_closed: bool = False) -> None:
         super().__init__(raw)
         if is_closed:
             self.state = BodyState.CLOSED
 
-    def _next(self, *, joined: bool) -> bytes | None:  # noqa: ARG002  # chunks are not seen here
+    def _next(self, *, joined: bool) -> bytes | None:  # noqa: ARG002  # no chunks are visible
         if self.state is not BodyState.OPEN:
             return self._when_over()
-        # vcrpy's stand-in has a read1() too, which is a file's and takes no keyword.
+        # vcrpy's stand-in has a read1() as well, but a file's, which takes no keyword.
         is_urllib3s = isinstance(self._raw, urllib3.BaseHTTPResponse)
         read1 = getattr(self._raw, "read1", None) if is_urllib3s else None
         data: bytes = (

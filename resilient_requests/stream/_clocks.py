@@ -1,4 +1,4 @@
-"""The clocks of one reader: which of its limits comes first. Pure: it is told how long was waited."""
+"""The clocks of one reader: they tell the limit that comes first. Pure: time is passed in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from operator import itemgetter
 
 __all__ = ["HEARTBEAT", "Clocks", "Expiry", "Heartbeat"]
 
-# A stream has stalled after this part of its limit.
+# The limit divided by this is the silence that is reported as a stall.
 _STALLED = 3
+# Seconds. A timeout of 0 would make the socket non-blocking.
 _LEAST = 0.001
 
 
@@ -30,14 +31,14 @@ class Heartbeat(enum.Enum):
 
 
 HEARTBEAT = Heartbeat.HEARTBEAT
-"""Yielded after ``heartbeat`` silent seconds, so that a web view can notice that its browser has left."""
+"""Yielded after ``heartbeat`` silent seconds: a web view can then notice that its browser left."""
 
 
 class Clocks:
-    """Count seconds of waiting, and none of the consumer's time.
+    """Counts seconds of waiting, and none of the time that the consumer takes.
 
-    ``idle``: seconds without a byte, ``event`` without an event, ``heartbeat`` without anything
-    handed out; each None: no limit.
+    ``idle`` is the limit without a byte, ``event`` without an event, ``heartbeat`` without any item
+    for the consumer; all in seconds, None is no limit.
     """
 
     __slots__ = ("alarm", "event", "eventless", "heartbeat", "idle", "silence", "unyielded")
@@ -54,11 +55,11 @@ class Clocks:
         self.event = event
         self.heartbeat = heartbeat
         self.silence = self.eventless = self.unyielded = 0.0
-        # Seconds of silence that are told while they last; None where nobody listens, or it was told.
+        # Seconds of silence to report while they last; None without a listener, or once reported.
         self.alarm = None if idle is None or not hears_stalls else idle / _STALLED
 
     def left(self) -> float | None:
-        """Return the seconds until the first limit, at least a millisecond; None where there is none."""
+        """Return the seconds until the first limit, at least 0.001; None without a limit."""
         limits = (
             (self.idle, self.silence),
             (self.alarm, self.silence),
@@ -69,11 +70,11 @@ class Clocks:
         return max(min(left), _LEAST) if left else None
 
     def obey(self, idle: float | None) -> None:
-        """Take another limit between bytes."""
+        """Use another limit between bytes from now on."""
         self.idle = idle
 
     def waited(self, seconds: float) -> None:
-        """So long was waited."""
+        """The reader has waited ``seconds``."""
         self.silence += seconds
         self.eventless += seconds
         self.unyielded += seconds
@@ -83,19 +84,19 @@ class Clocks:
         self.silence = 0.0
 
     def yielded(self) -> None:
-        """Something is handed out that is no event."""
+        """The consumer gets an item that is no event."""
         self.unyielded = 0.0
 
     def event_came(self) -> None:
-        """An event is handed out."""
+        """The consumer gets an event."""
         self.eventless = self.unyielded = 0.0
 
     def restore(self, eventless: float, unyielded: float) -> None:
-        """The event that was handed out last was no progress: go on as if it had not come."""
+        """Take back the last event, which was no progress: its clocks go on as before it."""
         self.eventless, self.unyielded = eventless, unyielded
 
     def expired(self) -> Expiry | None:
-        """Return the limit that was reached, the gravest first."""
+        """Return the limit that was reached, the most serious first; None without one."""
         if self.event is not None and self.eventless >= self.event:
             return Expiry.EVENT
         if self.idle is not None and self.silence >= self.idle:
@@ -115,7 +116,10 @@ class Clocks:
         return min(left, key=itemgetter(1), default=None)
 
     def take_stall(self) -> float | None:
-        """Return, once, for how long nothing has come, where that is a part of the limit worth telling."""
+        """Return the seconds of a silence that should be reported, once.
+
+        None if the silence is short, or was reported.
+        """
         if self.alarm is None or self.silence < self.alarm:
             return None
         self.alarm = None

@@ -1,4 +1,4 @@
-"""Content codings undone as the bytes arrive, a bounded piece at a time; no I/O."""
+"""Content codings undone as bytes arrive, in pieces of bounded size; no I/O."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ContentDecoder"]
 
-# What is handed out at a time, and handed on between the codings of a chain. Of 2 MB of text, 256
-# KiB at a time save 7 % of the time with gzip, and 2 % with br.
+# The most content per step, and between the codings of a chain. For 2 MB of text, 256 KiB would
+# save 7 % of the time with gzip and 2 % with br, at four times the memory per stream.
 _PIECE = 64 * 1024
 _MOST_CODINGS = 5  # as in urllib3
-# In bits: 4 MiB. Only the innermost coding gives what somebody reads. The outer ones of a chain
-# would hold 128 MiB each, if zstd's own limit were theirs.
+# In bits: 4 MiB. Only the innermost coding gives content. With zstd's own limit, each outer coding
+# of a chain could hold 128 MiB.
 _OUTER_WINDOW = 22
 
 
@@ -35,14 +35,14 @@ def _imported(*names: str) -> Any:
     return None
 
 
-# The packages that urllib3 imports, in its order; `zstandard` is the one of urllib3 < 2.6.
+# The packages that urllib3 imports, in its order; urllib3 < 2.6 uses `zstandard`.
 _BROTLI = _imported("brotlicffi", "brotli")
 _ZSTD = _imported("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 _ZSTANDARD: Any = _imported("zstandard") if _ZSTD is None else None
 
 
 class _TooLarge(ValueError):
-    """The body asks for more memory than it is given."""
+    """The body needs more memory than the limit."""
 
 
 _ERRORS: tuple[type[Exception], ...] = (
@@ -56,32 +56,32 @@ _ERRORS: tuple[type[Exception], ...] = (
 class Coding(Protocol):
     """Undoes one coding, or a chain of them."""
 
-    has_more: bool  # perhaps: asking again is the only way to know
+    has_more: bool  # perhaps: only another call can tell
 
     def decode(self, data: bytes, limit: int) -> bytes:
         """Return at most ``limit`` bytes of content; ``data`` is b"" while there is more."""
 
     def is_whole(self, *, framed: bool) -> bool:
-        """Return whether the body may end here; see `ContentDecoder.is_whole`."""
+        """Return True if the body may end here; see `ContentDecoder.is_whole`."""
 
 
 class ContentDecoder:
-    """Undoes the Content-Encoding of one response, as urllib3 does; one thread.
+    """Undoes the Content-Encoding of one response, as urllib3 does; used by one thread.
 
-    A coding that urllib3 leaves alone here is left alone. Raises urllib3's DecodeError for bytes
-    that are no such coding, and for any bytes where there are more than five codings.
+    Codings that urllib3 leaves alone here are left alone. Raises urllib3's DecodeError for bytes
+    that are not in the coding, and for any bytes under more than five codings.
     """
 
     def __init__(self, raw: urllib3.HTTPResponse) -> None:
         self._names = raw.headers.get("content-encoding", "").lower()
         self._coding = _coding_of(self._names, raw.CONTENT_DECODERS) if self._names else None
         self.is_coded = self._coding is not None
-        self.has_more = False  # whether `decode` may give something without more bytes
+        self.has_more = False  # True if `decode` may return content without more bytes
 
     def decode(self, data: bytes) -> bytes:
-        """Return what the next bytes of the body give, at most 64 KiB where there is a coding.
+        """Return the content of the next bytes of the body, at most 64 KiB if there is a coding.
 
-        While ``has_more``, call again with b"". An empty answer says nothing about the end.
+        While ``has_more``, call again with b"". An empty result says nothing about the end.
         """
         if self._coding is None:
             return data
@@ -94,23 +94,23 @@ class ContentDecoder:
         return content
 
     def is_whole(self, *, framed: bool) -> bool:
-        """Return whether the body may end here; nothing can be decoded afterwards.
+        """Return True if the body may end here; nothing can be decoded afterwards.
 
-        ``framed``: the framing vouches for the end. Then a body is whole, too, that was only
-        flushed, that lacks its checksum, or that has the beginning of another member of gzip
-        behind it, which has given nothing.
+        ``framed``: the framing tells the end, so a cut would have been noticed. Then three more
+        bodies count as whole: one that was only flushed, one without its checksum, and one with the
+        beginning of another gzip member that has given nothing.
         """
         return self._coding is None or (not self.has_more and self._coding.is_whole(framed=framed))
 
 
 def _coding_of(names: str, known: Collection[str]) -> Coding | None:
-    """Return what undoes the codings of a header in lower case; None where they are left alone."""
+    """Return the decoder for a header in lower case; None if its codings are left alone."""
     several = [name.strip() for name in names.split(",")]
     if not any(name in known for name in (several if len(several) > 1 else [names])):
         return None
     if len(several) > _MOST_CODINGS:
         return _TooMany(len(several))
-    # The last one was applied last. urllib3 takes for deflate what it does not know beside others.
+    # The last coding was applied last. Beside others, urllib3 takes an unknown one for deflate.
     codings = [
         _one(name if name in known else "deflate", is_outer=place > 0)
         for place, name in enumerate(several)
@@ -127,7 +127,7 @@ def _one(name: str, *, is_outer: bool) -> Coding:
 
 
 class _TooMany:
-    """More codings than anybody has a use for; an empty body has none of them."""
+    """More codings than any server needs; an empty body is in none of them."""
 
     has_more = False
 
@@ -138,12 +138,12 @@ class _TooMany:
         number = f"{self._number} > {_MOST_CODINGS}"
         raise DecodeError(f"Too many content encodings in the chain: {number}")
 
-    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # of the protocol
+    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # from the protocol
         return True
 
 
 class _Chain:
-    """Codings that were applied one over the other, the outermost first."""
+    """Codings that were applied one over the other; the outermost comes first."""
 
     has_more = False
 
@@ -151,7 +151,7 @@ class _Chain:
         self._codings = codings
 
     def decode(self, data: bytes, limit: int) -> bytes:
-        # An inner coding that has more gives it first, or what it holds would grow and grow.
+        # An inner coding that has more goes first. Otherwise the data that it holds would grow.
         first = max((at for at, coding in enumerate(self._codings) if coding.has_more), default=0)
         for coding in self._codings[first:]:
             data = coding.decode(data, limit)
@@ -163,14 +163,14 @@ class _Chain:
 
 
 class _Packaged:
-    """A coding undone by a package that keeps no limit, or roughly: it gets few bytes at a time."""
+    """A coding undone by a package without an exact limit: it gets few bytes at a time."""
 
-    _sip = sys.maxsize  # so many
+    _sip = sys.maxsize  # bytes at a time
 
     def __init__(self, *, is_outer: bool) -> None:
         self._is_outer = is_outer
-        self._rest = b""  # not given to the package yet
-        self._held = memoryview(b"")  # content beyond the limit
+        self._rest = b""  # input that the package has not seen
+        self._held = memoryview(b"")  # output beyond the limit
         self.has_more = False
 
     def decode(self, data: bytes, limit: int) -> bytes:
@@ -192,11 +192,11 @@ class _Packaged:
         return content
 
     def _give(self, data: bytes, limit: int) -> bytes:
-        """Return what the package gives for these bytes; about ``limit`` where it knows one."""
+        """Return the package's output for these bytes, about ``limit`` if it takes a limit."""
         raise NotImplementedError
 
     def _is_open(self) -> bool:
-        """Return whether the package may give more without more bytes."""
+        """Return True if the package may have more output without more input."""
         raise NotImplementedError
 
 
@@ -204,12 +204,12 @@ class _Brotli(_Packaged):
     """RFC 7932, by the package `brotlicffi` or `brotli`."""
 
     _has_limit = hasattr(getattr(_BROTLI, "Decompressor", None), "can_accept_more_data")  # 1.2
-    # A meta-block gives at most 16 MiB, and takes 10 bytes at least (RFC 7932 9.2).
+    # RFC 7932 9.2: a meta-block takes at least 10 bytes and gives at most 16 MiB.
     _sip = _Packaged._sip if _has_limit else 8
-    # An empty last meta-block: it ends a decompressor that stands between two, and no other.
+    # An empty last meta-block. Only a decompressor between two meta-blocks takes it and ends.
     _LAST = b"\x03"
 
-    _package: Any = None  # its decompressor, from the first byte: a body without any is whole
+    _package: Any = None  # made at the first byte, because an empty body is whole
     _has_given = False
     _is_between: bool | None = None
 
@@ -224,20 +224,20 @@ class _Brotli(_Packaged):
         return content
 
     def _begun(self, first: int) -> Any:
-        # RFC 7932 9.1: the four lowest bits tell each window of more than 2**17 bytes.
+        # RFC 7932 9.1: the four lowest bits give each window of more than 2**17 bytes.
         if self._is_outer and first & 1 and 17 + (first >> 1 & 7) > _OUTER_WINDOW:
             raise _TooLarge(f"an outer coding has a window of more than 2**{_OUTER_WINDOW} bytes")
         return _BROTLI.Decompressor()
 
     def _is_open(self) -> bool:
-        # Any version may keep some until it is asked once more. 1.2.1 says that it wants more data.
+        # Each version may keep output until the next call, even if it (1.2.1) asks for more input.
         return self._has_given
 
     def is_whole(self, *, framed: bool) -> bool:
         if self._is_between is None:
             if self._package is None or self._package.is_finished():
                 return True
-            # The question ends the decompressor, which cannot be copied: it is asked once.
+            # The test ends the decompressor, which cannot be copied, so it runs once.
             self._is_between = self._is_between_blocks()
         return framed and bool(self._is_between)
 
@@ -250,10 +250,10 @@ class _Brotli(_Packaged):
 class _Zstd(_Packaged):
     """Frames of RFC 8878, by `compression.zstd`, its backport, or `zstandard` without a limit."""
 
-    # A block gives at most 128 KiB, and takes 4 bytes at least (RFC 8878 3.1.1.2).
+    # RFC 8878 3.1.1.2: a block takes at least 4 bytes and gives at most 128 KiB.
     _sip = _Packaged._sip if _ZSTD is not None else 128
 
-    _frame: Any = None  # from the first byte: a body without any is whole
+    _frame: Any = None  # made at the first byte, because an empty body is whole
 
     def _give(self, data: bytes, limit: int) -> bytes:
         if self._frame is None or self._frame.eof:
@@ -277,5 +277,5 @@ class _Zstd(_Packaged):
             return bool(self._frame.unused_data)
         return _ZSTD is not None and not self._frame.needs_input
 
-    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # a frame knows its end
+    def is_whole(self, *, framed: bool) -> bool:  # noqa: ARG002  # a frame marks its own end
         return self._frame is None or bool(self._frame.eof)

@@ -1,4 +1,4 @@
-"""Names what has ended a body: by our own errors for our readers, by requests' own in its loops."""
+"""The errors that end a body: our own for our readers, requests' own for its loops."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from resilient_requests.stream._framing import ChunkedError
 __all__ = ["BROKEN", "LOOP_ERRORS", "READER_ERRORS", "ReaderErrors"]
 
 BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ssl.SSLError)
-"""The errors of a body whose connection is of no more use."""
+"""Errors after which the connection of a body is of no use."""
 
 
 class ReaderErrors:
-    """The errors of our own readers. ``facts``: the arguments that each of them takes."""
+    """The errors of our own readers. ``facts`` are the arguments that each of them takes."""
 
     def named(self, error: Exception, idle: float | None, facts: dict[str, Any]) -> Exception:
-        """Return our name for an error of a body; the error itself where it is none of these."""
+        """Return our error for an error of a body, or that error itself if we have none for it."""
         is_timeout = isinstance(error, (TimeoutError, urllib3.exceptions.ReadTimeoutError))
         if is_timeout and errno_of(error) is None:
             return self._idle(idle, facts)
@@ -50,10 +50,10 @@ class ReaderErrors:
 
 
 class _LoopErrors(ReaderErrors):
-    """The errors of requests' own loops: code that resumes downloads looks at classes and words."""
+    """The errors of requests' own loops: code that resumes downloads tests classes and texts."""
 
     def _idle(self, idle: float | None, facts: dict[str, Any]) -> Exception:
-        # The pool that urllib3 names: most of its errors are read by people.
+        # The pool appears in urllib3's text, for people to read.
         pool: Any = getattr(facts["response"].raw, "_pool", None)
         silent = urllib3.exceptions.ReadTimeoutError(pool, "", "Read timed out.")
         return LoopIdle(silent, idle_timeout=idle, **facts)

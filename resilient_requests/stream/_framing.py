@@ -1,4 +1,4 @@
-"""The framings of a body: bytes in, the content of its pieces out, and whether that is all (RFC 9112 6.3); no I/O."""
+"""The framings of a body (RFC 9112 6.3): bytes in, content and the end of the body out; no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 __all__ = ["ChunkFraming", "ChunkedError", "CloseFraming", "Framing", "LengthFraming"]
 
-# As http.client has it, for sizes with their extensions and for trailers.
+# The limit of http.client, for a size with its extensions, and for a trailer.
 _LONGEST_LINE = 64 * 1024
 _CR = 0x0D
 _SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
@@ -22,11 +22,10 @@ class ChunkedError(http.client.HTTPException):
 class Framing(Protocol):
     """Takes the framing off the bytes of one body.
 
-    ``is_over``: the framing says that the body has ended. ``may_end``: the peer may leave now.
-    ``is_framed``: the end of the body is told by the framing, and not by the peer's leaving.
-    ``ends_chunk``: the last piece of content ends a chunk. ``surplus``: bytes behind the body.
-    ``fault``: the bytes behind the content so far are malformed. ``left``: bytes that are still due, where
-    that is known.
+    ``is_over``: the framing says that the body has ended. ``may_end``: a FIN here cuts nothing.
+    ``is_framed``: the framing tells the end of the body, not a FIN. ``ends_chunk``: the last piece
+    of content ends a chunk. ``surplus``: bytes after the body. ``fault``: the bytes after the
+    content so far are malformed. ``left``: the number of bytes still due, None if it is unknown.
     """
 
     is_over: bool
@@ -40,11 +39,11 @@ class Framing(Protocol):
     def left(self) -> int | None: ...
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the content in ``data``, in pieces of which each is of one chunk."""
+        """Return the content in ``data``, in pieces that each belong to one chunk."""
 
 
 class CloseFraming:
-    """No framing: the body ends where the peer leaves."""
+    """No framing: a FIN ends the body."""
 
     is_over = is_framed = ends_chunk = False
     may_end = True
@@ -53,12 +52,12 @@ class CloseFraming:
     left: int | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the data."""
+        """Return the data unchanged."""
         return [data]
 
 
 class LengthFraming:
-    """A body of so many bytes."""
+    """A body of ``left`` bytes."""
 
     is_framed = True
     ends_chunk = False
@@ -70,7 +69,7 @@ class LengthFraming:
         self.surplus = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the data, up to the length."""
+        """Return the data up to the length."""
         if len(data) > self.left:
             data, self.surplus = data[: self.left], data[self.left :]
         self.left -= len(data)
@@ -79,7 +78,7 @@ class LengthFraming:
 
 
 class _Due(enum.Enum):
-    """The line that comes next."""
+    """The line that must come next."""
 
     SIZE = "size"
     DATA_END = "end of a chunk's data"
@@ -87,7 +86,7 @@ class _Due(enum.Enum):
 
 
 class ChunkFraming:
-    """A body in chunks (RFC 9112 7.1); at first ``left`` bytes of one are still to come."""
+    """A body in chunks (RFC 9112 7.1); it may begin inside one, with ``left`` bytes to come."""
 
     is_framed = True
 
@@ -96,21 +95,24 @@ class ChunkFraming:
         self.ends_chunk = not left
         self.surplus = b""
         self.fault: ChunkedError | None = None
-        self._held = b""  # an unfinished line
+        self._held = b""  # the start of an unfinished line
         self._left = left
         self._due = _Due.DATA_END if left else _Due.SIZE
 
     @property
     def left(self) -> int | None:
-        """The bytes still to come of the chunk that has begun; None between two."""
+        """The bytes to come of the present chunk; None between two chunks."""
         return self._left or None
 
-    # In one piece, because a call for each line would cost as much as all else for a stream of small chunks.
+    # Not split up: in a stream of small chunks, a call per line would double the cost.
     def feed(self, data: bytes) -> list[bytes]:  # noqa: C901, PLR0912
-        """Return the content of all chunks in ``data``; at the first malformed line it ends with a ``fault``."""
+        """Return the content of all chunks in ``data``.
+
+        A malformed line sets ``fault`` and ends the content.
+        """
         size = len(data)
         if self._left > size:
-            self._left -= size  # nothing but data: the common case of a large chunk
+            self._left -= size  # data only, as in most reads of a large chunk
             return [data]
         if self._held:
             data, self._held = self._held + data, b""
@@ -134,7 +136,8 @@ class ChunkFraming:
                 if (found := _SIZE.match(data, at)) is None:
                     self.fault = ChunkedError("a chunk has no size")
                 elif not (left := int(found[1], 16)):
-                    # Servers were seen that leave out the last line end: behind the last chunk the peer may leave.
+                    # Servers were seen that leave out the last CRLF: a FIN after the last chunk is
+                    # an end.
                     self._due, self.may_end = _Due.TRAILER, True
                 self._left = left
             elif self._due is _Due.TRAILER:
@@ -142,8 +145,8 @@ class ChunkFraming:
             elif newline == at + 1 and data[at] == _CR:
                 self._due = _Due.SIZE
             else:
-                # RFC 9112 7.1: CRLF, and nothing else, follows a chunk's data. A bare LF is the second byte
-                # of a CR that belonged to the data: the size was one too large.
+                # RFC 9112 7.1: a chunk's data is followed by CRLF. A bare LF here
+                # means that its CR was taken as data: the size was one too large.
                 self.fault = ChunkedError("a chunk is not as long as its size says")
             if self.fault is not None:
                 return pieces

@@ -1,4 +1,4 @@
-"""gzip and deflate: the headers and trailers that zlib would read without telling where it is."""
+"""gzip and deflate: headers and trailers are read here, since zlib hides its position in them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Inflated", "deflate", "gzip"]
 
-# A stored block (RFC 1951 3.2.4). Its text comes out of a decompressor that stands between two
-# blocks, and of no other. The unused bits of its first byte are ones: zeros would end a block with
-# fixed codes.
+# A stored block (RFC 1951 3.2.4), to test where a decompressor stands. Only one between two blocks
+# returns its text. The unused bits of its first byte are ones: zeros would end a block with fixed
+# codes.
 _TEXT = b"nothing is held between 2 blocks"
 _BLOCK = b"\xf8\x20\x00\xdf\xff" + _TEXT
-# RFC 1952 sets no limit to a header. Its extra field alone may have 64 KiB.
+# RFC 1952 sets no limit for a header. Its extra field alone may have 64 KiB.
 _LONGEST_HEADER = 128 * 1024
-# The codes of a block take some hundred bytes. A later member that is right for so many is no
-# garbage, though it has given nothing.
+# The code tables of a block take some hundred bytes. A later member that is valid for this many
+# bytes is no garbage, even if it has given nothing yet.
 _LONGEST_GARBAGE = 4096
 
 
 class _Format(NamedTuple):
-    """What stands behind blocks: a checksum of the content, and a trailer of it and the size."""
+    """The end of a format: a checksum of the content, and a trailer of checksum and size."""
 
     checksum: Callable[..., int]
     trailer: Callable[[int, int], bytes]
@@ -42,13 +42,13 @@ class _Part(enum.Enum):
     HEADER = "header"
     BLOCKS = "blocks"
     TRAILER = "trailer"
-    BEHIND = "behind"  # what comes is dropped
+    BEHIND = "behind"  # bytes after the whole are dropped
 
 
 class Inflated:
     """Blocks between a header and a trailer, once or in several members; a `Coding`.
 
-    Raises zlib.error for bytes that are something else.
+    Raises zlib.error for bytes that are none of that.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Inflated:
         self._header = header
         self._part = _Part.HEADER
         self._behind = _Part.HEADER if has_members else _Part.BEHIND
-        self._rest = b""  # not looked at yet
-        # The blocks of a later member that has given nothing: it may be garbage. None: it is not.
+        self._rest = b""  # input that was not looked at yet
+        # Blocks of a later member without content so far, which may be garbage; None if it is not.
         self._barren: bytes | None = None
         self.has_more = False
 
@@ -83,11 +83,11 @@ class Inflated:
                 else:
                     self._rest = b""
             except zlib.error:
-                # requests and other clients let garbage pass behind a whole member.
+                # requests and other clients accept garbage after a whole member.
                 if self._barren is None or (part is _Part.BLOCKS and not self._is_garbage()):
                     raise
                 self._part = _Part.BEHIND
-        # At the limit zlib may hold the rest of a copy, though it has taken all of its input.
+        # At the limit, zlib may hold the rest of a copy even if it has taken all of its input.
         self.has_more = limit <= 0
         return b"".join(pieces)
 
@@ -126,7 +126,7 @@ class Inflated:
             self._barren = b""
 
     def is_whole(self, *, framed: bool) -> bool:
-        """Return whether the body may end here; see `ContentDecoder.is_whole`."""
+        """Return True if the body may end here; see `ContentDecoder.is_whole`."""
         if self._part is _Part.BEHIND or (self._part is _Part.HEADER and not self._rest):
             return True
         return framed and (
@@ -141,9 +141,10 @@ class Inflated:
         return False
 
     def _is_garbage(self) -> bool:
-        """Return whether the blocks of a later member are wrong before they give anything.
+        """Return True if the blocks of a later member are invalid before they give content.
 
-        It must not depend on the reads: zlib drops what it has given in the call that fails.
+        They are decompressed again, byte by byte, since the result must not depend on the reads:
+        zlib drops the content of the call that fails.
         """
         blocks = (self._barren or b"") + self._rest
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -154,28 +155,28 @@ class Inflated:
 
 
 def deflate() -> Inflated:
-    """Return what undoes deflate (RFC 9110 8.4.1.2): zlib's format, or the bare blocks of some."""
+    """Return a decoder for deflate (RFC 9110 8.4.1.2): zlib's format, or bare blocks."""
     return Inflated(_deflate_header, has_members=False)
 
 
 def gzip() -> Inflated:
-    """Return what undoes gzip, in one member or several (RFC 1952 2.2)."""
+    """Return a decoder for gzip, in one member or several (RFC 1952 2.2)."""
     return Inflated(_gzip_header, has_members=True)
 
 
 def _deflate_header(data: bytes) -> tuple[_Format, int] | None:
-    """Return the format, and the size of its header; None where that is cut."""
+    """Return the format and the size of its header; None if the header is incomplete."""
     if len(data) < 2:
         return None
-    # RFC 1950 2.2. Bare blocks never begin so: it would be a stored block, with a bit set where
-    # compressors leave zeros. Nobody knows the preset dictionary that 0x20 asks for.
+    # RFC 1950 2.2. Bare blocks never begin like that: it would be a stored block with a bit set
+    # that compressors leave at zero. A preset dictionary (0x20) is unknown here.
     is_zlib = data[0] & 0x8F == 8 and not data[1] & 0x20 and (data[0] << 8 | data[1]) % 31 == 0
     return (_ZLIB, 2) if is_zlib else (_BARE, 0)
 
 
 def _gzip_header(data: bytes) -> tuple[_Format, int] | None:
-    """Return the format, and the size of its header (RFC 1952 2.3); None where that is cut."""
-    # As zlib, it looks at two bytes at a time: one byte behind a member is not known as garbage.
+    """Return the format and the size of its header (RFC 1952 2.3); None if it is incomplete."""
+    # Two bytes at a time, as in zlib: a single byte after a member is not known to be garbage.
     if len(data) > 1 and data[:2] != b"\x1f\x8b":
         raise zlib.error("the header of gzip does not begin so")
     if len(data) > 3 and (data[2] != 8 or data[3] & 0xE0):

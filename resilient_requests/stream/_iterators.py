@@ -1,4 +1,4 @@
-"""Streams over one response: objects that iterate over its bytes, or its events."""
+"""Streams over one response: objects that iterate over its bytes, or over its events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeVar
 
-    # With a default, so that a plain ``EventStream`` in an annotation is one of either kind.
+    # The default makes a plain ``EventStream`` in an annotation a stream of either kind.
     Data_co = TypeVar("Data_co", bound=bytes | Heartbeat, default=bytes | Heartbeat, covariant=True)
     Event_co = TypeVar(
         "Event_co",
@@ -57,16 +57,23 @@ EVENT_STREAM = "text/event-stream"
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
-_EXCERPT, _EXCERPT_WAIT = 200, 1.0  # bytes of a body that is refused, and seconds to wait for them
+# Bytes of a refused body for the error's text, and the seconds to wait for them.
+_EXCERPT, _EXCERPT_WAIT = 200, 1.0
 
 
 def media_type(response: requests.Response) -> str:
-    """Return what kind of body a response has, in lower case and without parameters; "" where it does not say."""
+    """Return the media type of a response, in lower case and without parameters.
+
+    "" if the response has none.
+    """
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 class _Stream:
-    """What both kinds of stream share: an object, not a generator, whose every exit gives the connection back."""
+    """The parts common to both kinds of stream.
+
+    An object and no generator, so that each exit gives the connection back.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -81,7 +88,7 @@ class _Stream:
         self._reader.cancel()
 
     def close(self) -> None:
-        """Give the connection back, or close it where the body has not ended; harmless when repeated."""
+        """Give the connection back, or close it if the body has not ended; harmless if repeated."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +106,7 @@ class _Stream:
         return self
 
     def __del__(self) -> None:
-        reader = getattr(self, "_reader", None)  # absent where the constructor has failed
+        reader = getattr(self, "_reader", None)  # absent if the constructor failed
         if reader is not None and reader.drop():
             warnings.warn(
                 f"{type(self).__name__} was dropped without close()", ResourceWarning, stacklevel=2
@@ -109,7 +116,7 @@ class _Stream:
 class ByteStream(_Stream, Generic[Data_co]):
     """Iterates over the bytes of a body as they arrive, in any framing; see `iter_bytes`.
 
-    To type checkers a ``ByteStream[bytes]`` is one without heartbeats, a ``ByteStream`` any.
+    For type checkers, a ``ByteStream[bytes]`` has no heartbeats, a ``ByteStream`` may have some.
     """
 
     def __next__(self) -> Data_co:
@@ -117,7 +124,8 @@ class ByteStream(_Stream, Generic[Data_co]):
         if data == b"":
             raise StopIteration
         self._reader.clocks.yielded()
-        return data  # type: ignore[return-value]  # a heartbeat comes to no one to whom `iter_bytes` promises none
+        # A heartbeat comes only if `iter_bytes` was given ``heartbeat``, as its overloads say.
+        return data  # type: ignore[return-value]
 
 
 class Decoder(Protocol):
@@ -132,7 +140,8 @@ class Decoder(Protocol):
 class EventStream(_Stream, Generic[Event_co]):
     """Iterates over the server-sent events of a body; see `iter_events`.
 
-    To type checkers an ``EventStream[ServerSentEvent]`` is one without heartbeats, an ``EventStream`` any.
+    For type checkers, an ``EventStream[ServerSentEvent]`` has no heartbeats, an ``EventStream`` may
+    have some.
     """
 
     def __init__(
@@ -140,7 +149,7 @@ class EventStream(_Stream, Generic[Event_co]):
     ) -> None:
         super().__init__(reader)
         reader.tell_end_late()
-        self.is_flushed = False  # the last event had no end of its own: it may have been cut
+        self.is_flushed = False  # True: the last event lacked its blank line, and may have been cut
         self._decoder: Decoder = decoder or SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._events: Iterator[ServerSentEvent] = iter(())
@@ -148,12 +157,12 @@ class EventStream(_Stream, Generic[Event_co]):
         self._clocks = (0.0, 0.0)
 
     def cancel(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
+        """As for every stream; events that arrived and were not handed out are dropped."""
         super().cancel()
         self._events = iter(())
 
     def close(self) -> None:
-        """As for every stream; what has arrived and was not handed out is dropped."""
+        """As for every stream; events that arrived and were not handed out are dropped."""
         super().close()
         self._events, self._decoder = iter(()), SSEDecoder()
 
@@ -163,7 +172,8 @@ class EventStream(_Stream, Generic[Event_co]):
             for event in self._events:
                 self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
                 reader.hand_out_event()
-                return event  # type: ignore[return-value]  # a heartbeat comes only to who has asked for it
+                return event  # type: ignore[return-value]  # a heartbeat comes only if asked for
+            # The events before the oversized one were handed out first.
             if self._is_too_large and reader.body.error is None:
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
@@ -199,13 +209,15 @@ def iter_bytes(
     idle_timeout: float | None = None,
     heartbeat: float | None = None,
 ) -> ByteStream[Any]:
-    """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded, in any framing.
+    """Return a stream of the bytes of a ``stream=True`` response as they arrive, decoded.
 
-    ``idle_timeout``: seconds without a byte until `StreamIdle`; None: the limit of the call that made the response.
-    ``heartbeat``: yield `HEARTBEAT` after so many silent seconds; None: never. Iterating raises `StreamIdle`,
-    `StreamBroken`, `StreamProtocolError`, `DeadlineExceeded` and `Cancelled`, the same again at every further step.
-    One thread iterates; ``cancel()`` may come from any. Raises TypeError or ValueError naming the parameter, and
-    ValueError for a response whose body has been read.
+    ``idle_timeout``: seconds without a byte until `StreamIdle`; None is the limit of the call that
+    made the response. ``heartbeat``: seconds of silence after which `HEARTBEAT` is yielded; None is
+    never. Iterating raises `StreamIdle`, `StreamBroken`, `StreamProtocolError`, `DeadlineExceeded`
+    and `Cancelled`, and the same error at each further step. One thread iterates; ``cancel()`` may
+    come from any.
+
+    Raises TypeError or ValueError naming the parameter; ValueError if the body has been read.
     """
     _check(response, idle_timeout, heartbeat)
     return ByteStream(Reader(response, idle_timeout=idle_timeout, heartbeat=heartbeat))
@@ -239,9 +251,12 @@ def iter_events(
 ) -> EventStream[Any]:
     """Return a stream of the `ServerSentEvent` objects of a ``stream=True`` response.
 
-    ``event_timeout``: seconds without an event until `StreamIdle` (comments and pings do not count); None: no
-    limit. ``max_event_bytes``: a larger event is a `StreamProtocolError`. The rest as in `iter_bytes`; a response
-    that is no ``text/event-stream`` raises `StreamProtocolError` here.
+    ``event_timeout``: seconds without an event until `StreamIdle`, where comments and pings do not
+    count; None is no limit. ``max_event_bytes``: a larger event raises `StreamProtocolError`. The
+    rest is as in `iter_bytes`.
+
+    Raises StreamProtocolError if the response is no ``text/event-stream``; TypeError or ValueError
+    naming the parameter.
     """
     _check(response, idle_timeout, heartbeat)
     _checks.duration("event_timeout", event_timeout)
@@ -265,7 +280,8 @@ def _refusal(response: requests.Response, excerpt: bytes) -> str:
             if kind
             else f"no Content-Type, so not {EVENT_STREAM!r}"
         )
-        + f"; the body begins {excerpt!r} (iter_bytes reads any body; if these are events all the same,"
+        + f"; the body begins {excerpt!r} (iter_bytes reads any body; "
+        "if these are events all the same,"
         f" set response.headers['Content-Type'] first)"
     )
 
@@ -276,5 +292,6 @@ def _check(response: requests.Response, idle_timeout: object, heartbeat: object)
     _checks.duration("heartbeat", heartbeat)
     if is_used(response):
         raise ValueError(
-            "response has been read or closed already: use response.content, or send with stream=True"
+            "response has been read or closed already: "
+            "use response.content, or send with stream=True"
         )

@@ -1,4 +1,4 @@
-"""The loops that requests' users write over a body: chunks, blocks, lines and text, one after the other or in turns."""
+"""The loops of requests' users over a body: chunks, blocks, lines and text, even in turns."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["Loop", "Take", "TextLineLoop", "TextLoop", "blocks", "chunks", "lines", "parts"]
 
 Take = Callable[[Unread, bool], bytes | None]
-"""Takes the next item out of the bytes that have arrived; None where more must come first.
+"""Takes the next item out of the bytes that have arrived; None if more must come first.
 
-The bool: nothing more comes."""
+The bool is True if nothing more comes.
+"""
 
 
 class LoopedResponse(Protocol):
-    """A response that knows which loops have read it."""
+    """A response that knows the loops over it."""
 
     def _begin_loop(self) -> bool:
-        """A loop begins; return whether it is the first one."""
+        """A loop begins; return True for the first one."""
 
     def _end_loops(self) -> None:
         """A loop has come to the end of the body."""
 
 
 class Loop:
-    """An iterator over a body that holds nothing itself: loops in turns each go on where the last has stopped.
+    """An iterator over a body that holds no bytes: loops in turns go on where the last stopped.
 
-    An object, since a generator would touch the pool when it is collected. ``closes``: the connection
-    is closed when the loop is dropped. ``whole_chunks``: the framing's chunks count. ``encoding``: of
-    items that are decoded one by one (None: they stay bytes).
+    An object, since a generator would use the pool's lock when it is collected. ``closes``: the
+    connection is closed if the loop is dropped. ``whole_chunks``: chunks of the framing matter.
+    ``encoding`` of items that are decoded one by one; None leaves them as bytes.
     """
 
-    # An exception of a signal handler may leave the constructor, and then this is finalized.
+    # A signal handler's exception may end the constructor, and this object is finalized then.
     _closes = False
     _reader: Reader | None = None
 
@@ -86,7 +87,7 @@ class Loop:
         return reader
 
     def close(self) -> None:
-        """Give the connection back, or close it where the body has not ended."""
+        """Give the connection back, or close it if the body has not ended."""
         if self._reader is not None:
             self._reader.close()
 
@@ -96,21 +97,21 @@ class Loop:
 
 
 def chunks(unread: Unread, is_over: bool) -> bytes | None:
-    """Take a whole chunk of the framing; the rest where nothing more comes."""
+    """Take a whole chunk of the framing, or the rest if nothing more comes."""
     if (chunk := unread.take_chunk()) is not None:
         return chunk
     return (unread.take_all() or None) if is_over else None
 
 
 def parts(unread: Unread, is_over: bool) -> bytes | None:  # noqa: ARG001  # one signature
-    """Take everything that is there."""
+    """Take all bytes that are there."""
     return unread.take_all() or None
 
 
 def blocks(size: int, *, is_prompt: bool) -> Take:
-    """Return a function that takes blocks of at most ``size`` bytes; shorter ones at the end, and behind a chunk.
+    """Return a function that takes blocks of ``size`` bytes, shorter at the end of a chunk.
 
-    ``is_prompt``: and wherever no more has arrived.
+    ``is_prompt``: shorter also if no more bytes have arrived.
     """
 
     def take(unread: Unread, is_over: bool) -> bytes | None:
@@ -120,7 +121,7 @@ def blocks(size: int, *, is_prompt: bool) -> Take:
 
 
 def lines(delimiter: bytes | None) -> Take:
-    """Return a function that takes lines, or the pieces between delimiters; the rest at the end, if there is any."""
+    """Return a function that takes lines, or the pieces between delimiters, and then the rest."""
     if delimiter is None:
         return Unread.take_line
 
@@ -157,9 +158,9 @@ class TextLoop:
 
 
 class TextLineLoop:
-    """The lines of text in an encoding that hides line ends, such as UTF-16.
+    """The lines of text in an encoding that hides line ends from a search of bytes: UTF-16.
 
-    Unlike the other loops it holds what it has decoded: bytes cannot be found again in text.
+    Unlike the other loops, this one holds text: decoded characters cannot be put back as bytes.
     """
 
     def __init__(self, text: Iterator[str], delimiter: str | None) -> None:
@@ -186,13 +187,13 @@ class TextLineLoop:
     def _add(self, piece: str) -> None:
         end = self._delimiter or "\n"
         if self._delimiter is None:
-            # An LF behind a CR is the second half of a line end that was used already.
+            # An LF after a CR is the second half of a line end that has been used.
             rest = piece[1:] if self._after_cr and piece[0] == "\n" else piece
             self._after_cr = piece[-1] == "\r"
             piece = rest.replace("\r\n", "\n").replace("\r", "\n")
         overlap = self._held[-1][-len(end) + 1 :] if self._held and len(end) > 1 else ""
         if end not in overlap + piece:
-            # Too short a last piece would hide a delimiter that is cut more than once.
+            # Pieces shorter than the delimiter are joined: it may be cut more than once.
             self._held = (
                 ["".join(self._held) + piece] if len(piece) < len(end) else [*self._held, piece]
             )

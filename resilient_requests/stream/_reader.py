@@ -1,4 +1,4 @@
-"""Reads one body under its clocks: silence, breaks, cancelling and release, each exactly once."""
+"""Reads one body under its clocks; a silence, a break, a cancel and the release come once each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Reader"]
 class _State(enum.Enum):
     OPEN = "open"
     ENDED = "ended"
-    CLOSED = "closed"  # the thread that did it gets no more, another one an error
+    CLOSED = "closed"  # for the thread that closed it an end, for others an error
     CANCELLED = "cancelled"
 
 
@@ -45,8 +45,9 @@ class _NoEvent(Exception):
 class Reader:
     """Reads a response, and ends once: with its end, an error, or a close.
 
-    ``read`` belongs to one thread; ``cancel`` and ``close`` may come from any. ``legacy``: for one of
-    requests' own loops, whose users know requests' own errors.
+    ``read`` belongs to one thread; ``cancel`` and ``close`` may come from any. Limits are in
+    seconds, None is no limit, but for ``idle_timeout``: None is the limit of the call that made the
+    response. ``legacy`` is for requests' own loops, where users expect requests' own errors.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Reader:
         self._is_reading = False
         self._tells_end = True
         self._error: BaseException | None = None
-        self._closer: int | None = None  # the thread that has closed it
+        self._closer: int | None = None  # id of the thread that closed the stream
         self._since = boot()
         self._socket = sock = body.socket
         self._attempt = attempt = None if sock is None else sock.attempt
@@ -77,8 +78,9 @@ class Reader:
             hears_stalls = attempt.hears_stalls
             wants_timings = attempt.trace.wants_timings
         self.clocks = Clocks(idle_timeout, event_timeout, heartbeat, hears_stalls=hears_stalls)
-        # A shorter timeout first tells of a silence while it lasts.
+        # The first timeout is a shorter one, after which the silence is reported.
         self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
+        # These need a clock reading per read. The idle limit alone is the socket's timeout.
         self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
         if attempt is not None:
             attempt.read_by(self)
@@ -86,9 +88,10 @@ class Reader:
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, take: Callable[[], bytes | None] | None = None) -> bytes | Heartbeat:
-        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval; raise the stream's errors.
+        """Return bytes as they arrive, b"" at the end, HEARTBEAT after a silent interval.
 
-        ``take`` gets the bytes from the body; None: all that have arrived.
+        ``take`` gets the bytes from the body; None takes all that have arrived. Raises the error of
+        the stream, and the same one at each later call.
         """
         body = self.body
         if body.error is not None or self._state is not _State.OPEN:
@@ -98,7 +101,7 @@ class Reader:
             if self._is_clocked:
                 data = self._read_by_clocks(take or body.read)
             else:
-                # Under the socket's own timeout: to look at a clock would cost more than all else here.
+                # Under the socket's own timeout: reading a clock would cost more than the rest.
                 if (sock := self._socket) is not None:
                     sock.limit = self._limit
                 got = (take or body.read)()
@@ -106,7 +109,8 @@ class Reader:
         except TimeoutError as error:
             data = self._after_timeout(error, take or body.read)
         except BaseException as error:  # noqa: BLE001  # fail() raises it again
-            # KeyboardInterrupt, GreenletExit and their kin pass untouched, but the connection is in mid-body.
+            # KeyboardInterrupt, GreenletExit and their like leave unchanged, but the connection is
+            # in mid-body.
             self.fail(self._named(error) if isinstance(error, Exception) else error, error)
         finally:
             self._is_reading = False
@@ -120,11 +124,11 @@ class Reader:
         return data
 
     def tell_end_late(self) -> None:
-        """Let `close` tell the end: the last bytes hold events that are to be handed out."""
+        """Let `close` report the end: the last bytes hold events that the consumer still gets."""
         self._tells_end = False
 
     def _when_over(self) -> bytes:
-        """Return b"" for a stream that has ended; raise its error, or the one of a close elsewhere."""
+        """Return b"" if the stream has ended; raise its error, or for another thread's close."""
         if self.body.error is not None:
             raise self._known_error(self.body.error)
         if self._state is _State.CANCELLED:
@@ -142,13 +146,13 @@ class Reader:
             self.fail(self._named(later) if isinstance(later, Exception) else later, later)
 
     def _read_on(self, read: Callable[[], bytes | None]) -> bytes:
-        """Read until there is any content; what has come gave none yet."""
+        """Read until there is content; bytes may come that give none."""
         while (data := read()) is None:
             pass
         return data
 
     def _read_after_stall(self, error: TimeoutError, read: Callable[[], bytes | None]) -> bytes:
-        """Tell of a silence that has lasted for a part of its limit, and wait for the rest of that."""
+        """Report a silence that has lasted for a part of its limit, and wait for the rest."""
         clocks, sock = self.clocks, self._socket
         if (
             clocks.alarm is None
@@ -205,7 +209,7 @@ class Reader:
             self._attempt.stalled(silence, self.clocks.idle)
 
     def _beats(self, timeout: TimeoutError | None) -> bool:
-        """Return whether a heartbeat is due. Raises where another limit was reached."""
+        """Return True if a heartbeat is due. Raises if another limit was reached."""
         expiry = self.clocks.expired()
         if expiry is Expiry.EVENT:
             raise _NoEvent
@@ -216,26 +220,29 @@ class Reader:
         return expiry is Expiry.HEARTBEAT
 
     def bytes_without_event(self) -> Heartbeat | None:
-        """Bytes came and no event: raise the stream's error, or return HEARTBEAT, where that lasts too long."""
+        """Return HEARTBEAT if one is due after bytes without an event, else None.
+
+        Raises the stream's error if a limit was reached.
+        """
         try:
             return HEARTBEAT if self._beats(None) else None
         except (_NoEvent, TimeoutError) as error:
             self.fail(self._named(error))
 
     def hand_out_event(self) -> None:
-        """An event is handed out: its clocks start anew."""
+        """The consumer gets an event: the clocks of events start anew."""
         self.events_received += 1
         if self._is_clocked:
             self.clocks.event_came()
             if self._attempt is not None:
                 self._attempt.event_came()
 
-    # -- how it ends ------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def fail(self, error: BaseException, cause: BaseException | None = None) -> NoReturn:
-        """End with an error, which every further read raises too; the connection is closed."""
+        """End with an error, which each later read raises too; the connection is closed."""
         if not getattr(error, "attempts", True):
-            # What the call took until its response began.
+            # The attempts of the call up to the response.
             error.attempts = getattr(self.response, "attempts", ())  # type: ignore[attr-defined]
         self._error = error
         with suppress(*BROKEN):
@@ -246,7 +253,7 @@ class Reader:
         raise error from cause
 
     def _known_error(self, error: BaseException) -> BaseException:
-        """Return the error of the body, by the name that this reader has for it."""
+        """Return the error of the body under the name that this reader has for it."""
         if self._error is None:
             fault = self.body.fault
             named = self._named(fault) if isinstance(fault, Exception) else error
@@ -254,12 +261,12 @@ class Reader:
         return self._error
 
     def _named(self, error: Exception) -> BaseException:
-        """Return the error to raise for one that a read has raised."""
+        """Return the error to raise for an error of a read."""
         attempt = self._attempt
         if attempt is not None:
             attempt.left_with(error)
             if attempt.foreign is not None:
-                return attempt.foreign  # the caller's own, such as a signal handler's
+                return attempt.foreign  # the caller's own, from a signal handler for example
         if (ended := self._ended()) is not None:
             return ended
         if isinstance(error, _NoEvent):
@@ -271,7 +278,10 @@ class Reader:
         return self.clocks.idle if theirs is UNSET else theirs
 
     def _ended(self) -> BaseException | None:
-        """Return the end of the call: our own flag decides, not what the socket raised when it was shut down."""
+        """Return the error of the call's end, None if it has not ended.
+
+        The own state decides. The error of a read may only be that of a socket that was shut down.
+        """
         if self._state is _State.CANCELLED:
             return Cancelled()
         if self._attempt is not None:
@@ -284,7 +294,7 @@ class Reader:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts that every error of this stream carries."""
+        """Return the facts that each error of this stream carries."""
         return {
             "bytes_received": self.bytes_received,
             "events_received": self.events_received,
@@ -294,7 +304,7 @@ class Reader:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The attempt that brought the response; None where it has no socket."""
+        """The attempt that brought the response; None for a body without a socket."""
         return self._attempt
 
     @property
@@ -308,7 +318,7 @@ class Reader:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has neither ended, nor failed, nor was it closed."""
+        """True if the stream has not ended, failed or been closed."""
         return self._state is _State.OPEN and self.body.error is None
 
     def cancel(self) -> None:
@@ -319,9 +329,12 @@ class Reader:
             self._attempt.token.cancel()
 
     def close(self) -> None:
-        """Close the connection where the body has not ended; harmless when repeated. Ends another thread's read."""
+        """Close the connection if the body has not ended; harmless if repeated.
+
+        A read of another thread ends with `Cancelled`.
+        """
         if self._is_reading:
-            self.cancel()  # the thread that reads lets go
+            self.cancel()  # the reading thread closes the connection
             return
         if self._state in (_State.OPEN, _State.ENDED):
             self._state, self._closer = _State.CLOSED, threading.get_ident()
@@ -331,7 +344,7 @@ class Reader:
             self._tell(None, complete=self.body.state is BodyState.ENDED)
 
     def drop(self) -> bool:
-        """For ``__del__``: close the socket; return whether it was this reader's, and no other has the body now."""
+        """Close the socket, for ``__del__``; return True if this reader was open and last."""
         if not self.is_open or self.body.reader != self._number:
             return False
         self._state = _State.CLOSED
@@ -341,7 +354,7 @@ class Reader:
 
     @contextmanager
     def waiting_only(self, seconds: float) -> Iterator[None]:
-        """Inside, HEARTBEAT comes after so many silent seconds, and no other limit holds."""
+        """Inside, HEARTBEAT comes after ``seconds`` of silence, and no other limit applies."""
         before = self.clocks, self._is_clocked
         self.clocks, self._is_clocked = Clocks(None, None, seconds, hears_stalls=False), True
         try:
@@ -350,7 +363,11 @@ class Reader:
             self.clocks, self._is_clocked = before
 
     def drain(self, most_bytes: int, seconds: float) -> None:
-        """Read on to the end within bounds, so that the connection can be reused; close it where it does not end."""
+        """Read to the end within bounds, so that the connection can be reused, and close.
+
+        ``most_bytes`` of content and ``seconds`` in total; a body that goes on loses its
+        connection.
+        """
         until = boot() + seconds
         if self._socket is not None:
             with suppress(requests.RequestException, Cancelled):

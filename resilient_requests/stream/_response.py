@@ -1,4 +1,4 @@
-"""A requests.Response whose own reading loops are prompt, and fail with the errors of a stream."""
+"""A requests.Response with prompt reading loops, which fail with the errors of a stream."""
 
 from __future__ import annotations
 
@@ -27,38 +27,44 @@ if TYPE_CHECKING:
 
 __all__ = ["ResilientResponse", "resilient"]
 
+# Content types of event streams and of JSON lines: users wait for each item.
 _PROMPT = NDJSON | {EVENT_STREAM}
 
 
 class ResilientResponse(requests.Response):
-    """The response of a `ResilientAdapter`: a requests.Response, to be read by one thread.
+    """The response of a `ResilientAdapter`: a requests.Response, read by one thread.
 
-    ``attempts`` tells what it took. ``iter_lines()`` yields what has arrived, at once, and so does
-    ``iter_content(None)``, but that a chunk of a chunked body is one item, as in requests;
-    ``iter_content(n)`` too for event streams, at most n bytes at a time; else blocks of n bytes as in
-    requests. They raise `StreamIdle` (here also a ``requests.ConnectionError``), `StreamBroken`,
-    `DeadlineExceeded` and `Cancelled`. They may be used in turns, and before ``content``: each goes on
-    where the last has stopped. ``raw`` is urllib3's, with urllib3's exceptions.
+    ``attempts`` is a tuple of `AttemptRecord`. ``iter_lines()`` yields each line as soon as its end
+    has arrived. ``iter_content(None)`` yields the bytes that have arrived; in a chunked body each
+    item is one chunk, as in requests. ``iter_content(n)`` yields blocks of n bytes as in requests,
+    but for event streams at once, with at most n bytes.
+
+    The loops raise `StreamIdle` (here also a ``requests.ConnectionError``), `StreamBroken`,
+    `DeadlineExceeded` and `Cancelled`. They may be used in turns, and before ``content``: each goes
+    on where the last has stopped. ``raw`` is urllib3's, with urllib3's exceptions.
     """
 
-    __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012  # requests' own name and form
+    # The name and the form of requests.
+    __attrs__ = [*requests.Response.__attrs__, "attempts"]  # noqa: RUF012
     attempts: tuple[AttemptRecord, ...] = ()
-    _body: Body | None = (
-        None  # kept by `body_of`, so that one loop can go on where another has stopped
-    )
+    # Kept by `body_of`, so that one loop can go on where another has stopped.
+    _body: Body | None = None
     _has_looped = False
 
     def _begin_loop(self) -> bool:
-        """A loop over the body begins; return whether it is the first one."""
+        """A loop over the body begins; return True for the first one."""
         is_first, self._has_looped = not self._has_looped, True
         return is_first
 
     def _end_loops(self) -> None:
-        """A loop has come to the end of the body, which is consumed then."""
+        """A loop has come to the end of the body, which counts as consumed from here on."""
         self._content_consumed = True
 
     def close(self) -> None:
-        """Give the connection back, or close it where the body has not ended; ends another thread's read, too."""
+        """Give the connection back, or close it if the body has not ended.
+
+        A read of another thread ends with `Cancelled`.
+        """
         if self._content_consumed or not hasattr(self.raw, "stream"):
             super().close()
         else:
@@ -67,14 +73,17 @@ class ResilientResponse(requests.Response):
     @property
     def content(self) -> Any:
         """The whole body, as bytes."""
-        # requests says None where there is no status, and that no body has been read before.
+        # requests' own property returns None without a status, and raises if a loop took the body.
         if self._content is False and self.status_code and self._is_for_us:
             self._content = b"".join(self._pieces())
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield the rest of the body, not in blocks of some size, which would only be joined again."""
+        """Yield the rest of the body as it arrives.
+
+        Blocks of one size would only be joined again.
+        """
         reader = Reader(self, legacy=True)
         reader.body.refuse_used_up(is_first=self._begin_loop())
         while data := reader.read():
@@ -87,7 +96,9 @@ class ResilientResponse(requests.Response):
         """Iterate over the body, decoded; see the class."""
         is_ours = chunk_size is None or (type(chunk_size) is int and chunk_size > 0)
         if not is_ours or not self._is_for_us:
-            return super().iter_content(chunk_size, decode_unicode)  # type: ignore[call-overload,no-any-return]
+            return super().iter_content(  # type: ignore[call-overload,no-any-return]
+                chunk_size, decode_unicode
+            )
         is_prompt = media_type(self) in _PROMPT
         if chunk_size is not None:
             take = blocks(chunk_size, is_prompt=is_prompt)
@@ -99,7 +110,7 @@ class ResilientResponse(requests.Response):
 
     @property
     def _is_for_us(self) -> bool:
-        """Whether there is a body, and nobody wants requests to read it."""
+        """True if there is a body, and no other package wants requests' own code to read it."""
         return (
             not self._content_consumed and hasattr(self.raw, "stream") and not is_rewired(self.raw)
         )
@@ -110,16 +121,19 @@ class ResilientResponse(requests.Response):
         decode_unicode: bool = False,
         delimiter: Any = None,
     ) -> Iterator[Any]:
-        """Iterate over the lines of the body, each as soon as its end has arrived; ``chunk_size`` is ignored.
+        """Iterate over the lines of the body, each as soon as its end has arrived.
 
-        With ``decode_unicode`` too, lines end at CR, LF and CRLF only: U+2028 and its kin are data.
+        ``chunk_size`` is ignored. With ``decode_unicode`` too, lines end at CR, LF and CRLF only:
+        U+2028 and its like are data.
         """
         if not self._is_for_us:
-            return super().iter_lines(chunk_size, decode_unicode, delimiter)  # type: ignore[call-overload,no-any-return]
+            return super().iter_lines(  # type: ignore[call-overload,no-any-return]
+                chunk_size, decode_unicode, delimiter
+            )
         is_prompt = media_type(self) in _PROMPT
         encoding = self.encoding if decode_unicode else None
         if _is_wide(encoding):
-            # In UTF-16 and its kin a line end is not found before decoding.
+            # In UTF-16 and its like, a search of the bytes finds no line ends.
             text = TextLoop(Loop(self, parts, closes=is_prompt), cast("str", encoding))
             return TextLineLoop(text, delimiter)
         if isinstance(delimiter, str):
@@ -128,8 +142,8 @@ class ResilientResponse(requests.Response):
 
 
 def resilient(response: requests.Response) -> ResilientResponse:
-    """Return the same response as one of ours."""
-    # A second object would be filled for nothing, and make a second jar of cookies.
+    """Return the same response as one of our class."""
+    # A new object would cost the copy of each attribute, and a second jar of cookies.
     response.__class__ = ResilientResponse
     return cast("ResilientResponse", response)
 

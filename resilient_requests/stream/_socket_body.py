@@ -1,4 +1,4 @@
-"""Bodies that are read from the socket, framing and coding undone; and which responses have one."""
+"""Bodies read from the socket, with framing and coding undone, and the responses that have one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["body_of", "is_rewired", "is_used"]
 
+# A small read for streams of events, a large one for bursts.
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
 
 
 class SocketBody(Body):
     """Reads past http.client and urllib3, which hold bytes back and lose them on a cut.
 
-    ``read`` raises TimeoutError when nothing came within the socket's limit (it may be called again
-    then), OSError, urllib3's DecodeError and ProtocolError, and ``http.client.IncompleteRead`` where
-    the peer leaves too early.
+    ``read`` raises TimeoutError if nothing came within the socket's limit, and may be called again
+    then. It raises OSError, urllib3's DecodeError and ProtocolError, and
+    ``http.client.IncompleteRead`` if the peer leaves too early.
     """
 
     socket: SocketReader
@@ -39,22 +40,22 @@ class SocketBody(Body):
     ) -> None:
         super().__init__(raw)
         self.socket = sock
-        self._exchange: Any = exchange  # typeshed does not say that ``fp`` may be None
+        self._exchange: Any = exchange  # in typeshed ``fp`` is never None
         self._framing = _framing_of(raw, exchange)
         self._coding = ContentDecoder(raw)
         self._is_coded = self._coding.is_coded
-        self._pieces: deque[bytes] = deque()  # framing undone, coding not yet
-        # Where http.client has read the head, it may have read more.
+        self._pieces: deque[bytes] = deque()  # without framing, still in the coding
+        # If http.client has read the head, it may have read a part of the body too.
         self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
         self._size = _SMALL
 
-    # In one piece, because each event of a stream passes here: a call more is a tenth of its cost.
+    # Not split up, because each event of a stream passes here: a call more is a tenth of its cost.
     def _next(self, *, joined: bool) -> bytes | None:
         if self.state is not BodyState.OPEN or self._exchange.fp is None:
             return self._when_over()
         framing, pieces = self._framing, self._pieces
         if pieces or self._coding.has_more:
-            # Nothing is read from the socket, which would tell that the call was ended.
+            # No read of the socket follows that would notice the end of the call.
             self.socket.attempt.token.check()
             if self._coding.has_more:
                 return self._coding.decode(b"") or None
@@ -64,14 +65,14 @@ class SocketBody(Body):
             data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
             if not data:
                 return self._finish()
-            # A stream of small events needs no large buffer, a burst does.
+            # Small buffers are enough for a stream of small events, a burst needs a large one.
             self._size = _LARGE if len(data) >= self._size else _SMALL
             found = framing.feed(data)
             pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
         piece = pieces.popleft() if pieces else b""
         content = self._coding.decode(piece) if self._is_coded else piece
-        # Not one read later: the end may be all that follows, and a caller who stops here has a whole
-        # response. Where the coding is not whole an error follows, and the content comes first.
+        # Not one read later: only the end may follow, and a caller who stops here has the whole
+        # response. An incomplete coding is an error, but after its content.
         if framing.is_over and not pieces and self._is_whole():
             self._finish()
         if content:
@@ -80,7 +81,7 @@ class SocketBody(Body):
         return b"" if self._has_ended() else None
 
     def _when_over(self) -> bytes:
-        if self.state is BodyState.OPEN:  # its connection was closed, and not through us
+        if self.state is BodyState.OPEN:  # other code has closed the connection
             self.socket.attempt.token.check()
             self._end(BodyState.CLOSED)
             self._give_up()
@@ -93,7 +94,7 @@ class SocketBody(Body):
         return self.state is BodyState.ENDED
 
     def _recv_buffered(self) -> bytes:
-        """Return the bytes that http.client has read ahead; read once where there are none."""
+        """Return the bytes that http.client has read ahead, or read once if there are none."""
         buffer, self._buffer = self._buffer, None
         return self.socket.buffered(buffer) or self.socket.recv(self._size)
 
@@ -111,22 +112,25 @@ class SocketBody(Body):
         self.state = BodyState.ENDED
         if framing.surplus:
             self.socket.leave(framing.surplus)
+        # urllib3 has not read this body, so it does not notice the end itself.
         self._exchange.close()
         self.socket.close()
         if self.socket.has_surplus:
-            self._raw.close()  # the pool of another adapter does not look
+            self._raw.close()  # another adapter's pool would reuse the connection
         self._raw.release_conn()
         return b""
 
     def _give_up(self) -> None:
         self._pieces.clear()
+        # Closed first: release_conn() alone would pool a connection in mid-body.
         self._raw.close()
         self.socket.close()
         self._raw.release_conn()
 
 
 def _framing_of(raw: Any, exchange: http.client.HTTPResponse) -> Framing:
-    # Of another adapter's response http.client has read the head, and knows fewer chunked bodies than urllib3.
+    # http.client has read the head of another adapter's response, and it recognizes fewer chunked
+    # bodies than urllib3 does.
     if raw.chunked and not is_bodiless(exchange):
         return ChunkFraming(raw.chunk_left or 0)
     if exchange.length is None:
@@ -135,9 +139,10 @@ def _framing_of(raw: Any, exchange: http.client.HTTPResponse) -> Framing:
 
 
 def body_of(response: requests.Response) -> Body:
-    """Return the body of a streamed response; one of another adapter is adopted with its own read timeout.
+    """Return the body of a streamed response.
 
-    A response of ours has one for good: a reader goes on where another has stopped.
+    A response of ours keeps its body, so that a reader goes on where another has stopped. For
+    another adapter's response a body is made over its socket, with that socket's timeout.
     """
     body: Body | None = getattr(response, "_body", None)
     if body is None:
@@ -148,7 +153,7 @@ def body_of(response: requests.Response) -> Body:
 
 
 def is_used(response: requests.Response) -> bool:
-    """Return whether the body of a response has been read to its end, or given up."""
+    """Return True if the body of a response has been read to its end, or closed."""
     body: Body | None = getattr(response, "_body", None)
     if body is not None:
         return body.state in (BodyState.ENDED, BodyState.CLOSED) and not body.unread
@@ -162,7 +167,10 @@ def is_used(response: requests.Response) -> bool:
 
 
 def is_rewired(raw: Any) -> bool:
-    """Return whether somebody has put a file of their own under urllib3's response: a cache that sees the bytes."""
+    """Return True if another package has put its own file under urllib3's response.
+
+    A cache does that to see the bytes.
+    """
     exchange = getattr(raw, "_original_response", None)
     is_response = isinstance(exchange, http.client.HTTPResponse)
     return is_response and getattr(raw, "_fp", exchange) is not exchange
@@ -170,22 +178,27 @@ def is_rewired(raw: Any) -> bool:
 
 def _body_of(raw: Any) -> Body:
     exchange = getattr(raw, "_original_response", None)
-    # vcrpy's stand-in for urllib3's response says that it is http.client's too.
+    # vcrpy's stand-in for urllib3's response claims to be http.client's as well.
     if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(
         exchange, http.client.HTTPResponse
     ):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
-        # urllib3 may hold some that it has decoded for nobody yet.
-        return ForeignBody(raw, is_closed=exchange.isclosed() and not raw._decoded_buffer)
+        return ForeignBody(raw, is_closed=exchange.isclosed() and not _holds_content(raw))
     if isinstance(exchange, RawResponse):
         return SocketBody(raw, exchange, exchange.reader)
     sock = getattr(getattr(exchange.fp, "raw", None), "_sock", None)
     return ForeignBody(raw) if sock is None else SocketBody(raw, exchange, _adopt(sock))
 
 
+def _holds_content(raw: Any) -> bool:
+    """Return True if urllib3 holds content that it has not returned; since 2.6 still coded."""
+    decoder = getattr(raw, "_decoder", None)
+    return bool(raw._decoded_buffer) or getattr(decoder, "has_unconsumed_tail", False)
+
+
 def _adopt(sock: Any) -> SocketReader:
-    """Return the reader for the socket of another adapter's response, under that socket's timeout."""
+    """Return a reader for the socket of another adapter's response, with that socket's timeout."""
     idle = timed(sock).gettimeout()
     attempt = Attempt.unobserved(idle, Phase.BODY)
     reader = SocketReader(sock, attempt, idle)

@@ -1,4 +1,4 @@
-"""Bytes in, server-sent events out; no I/O."""
+"""Server-sent events out of bytes, by the WHATWG rules; no I/O."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_EVENT_BYTES", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
-MAX_EVENT_BYTES = (
-    16 * 1024 * 1024
-)  # what no honest event comes near to, and every process can spare
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+# No honest event comes near to it, and each process can spare it.
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # missing in typeshed
 _SEPARATOR = "\n\ndata: "
 _LF = 0x0A
 _new = tuple.__new__
-_MOST_DIGITS = 20  # int() refuses thousands of digits
+_MOST_DIGITS = 20  # int() raises for thousands of digits
 
 
 class EventTooLarge(ValueError):
-    """An event is larger than the limit; ``events`` are those that came before it in the same piece."""
+    """An event is larger than the limit; ``events`` are those completed before it."""
 
     def __init__(self, events: Sequence[ServerSentEvent] = ()) -> None:
         super().__init__()
@@ -29,10 +28,11 @@ class EventTooLarge(ValueError):
 
 
 class ServerSentEvent(NamedTuple):
-    """One event; immutable. ``event`` is "message" where the stream named none, ``id`` the last id seen so far.
+    """One event; immutable.
 
-    ``retry``: the reconnection time in ms that came with this event, or None. A tuple, because making a frozen
-    dataclass would take as long as parsing the event.
+    ``event`` is "message" if the stream gave no name. ``id`` is the last id seen so far. ``retry``
+    is the reconnection time in milliseconds that came with this event, else None. A tuple, because
+    making a frozen dataclass takes as long as parsing the event.
     """
 
     event: str = "message"
@@ -44,7 +44,8 @@ class ServerSentEvent(NamedTuple):
         """Return ``data`` parsed as JSON. Raises ``json.JSONDecodeError`` (a ValueError)."""
         data = self.data
         try:
-            # What json.loads does behind its checks, for a third less; white space around is left to it.
+            # As json.loads does after its checks, in two thirds of the time. White space is left to
+            # it.
             value, end = _scan(data, 0)
         except StopIteration:
             return json.loads(data)
@@ -52,11 +53,11 @@ class ServerSentEvent(NamedTuple):
 
 
 class SSEDecoder:
-    """Decodes by the rules of the WHATWG (HTML, 9.2.6), whatever the cuts between reads; one stream, one thread.
+    """Decodes the event stream of WHATWG HTML 9.2.6, for any cuts between reads; for one thread.
 
-    ``max_event_bytes`` limits a block, and so the memory held. ``last_event_id`` and ``retry`` (ms, or None) are the
-    stream's state so far.
-    ``error_field``: take the non-standard field ``error`` of some servers for the data of an event of that name.
+    ``max_event_bytes`` limits a block, and so the memory. ``last_event_id`` and ``retry``
+    (milliseconds or None) are the state of the stream so far. ``error_field``: True takes the
+    non-standard field ``error`` of some servers for the data of an event named "error".
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class SSEDecoder:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an unfinished block is held."""
+        """True if an unfinished block is held."""
         return bool(self._line or self._data or self._event or self._id is not None)
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -94,13 +95,13 @@ class SSEDecoder:
             and b"\r" not in data
             and len(data) <= self._max
         ):
-            # One event with one line of data, which is how most arrive.
+            # One event with one line of data: most events arrive like that.
             self._at_start = False
             text = data[6:-2].decode("utf-8", "replace")
-            # Past the named tuple's own constructor, which is Python.
+            # Without the constructor of the named tuple, which is Python code.
             return [_new(ServerSentEvent, ("message", text, self.last_event_id, None))]
         if self._swallow_lf and data:
-            # A CR has ended the line at once; an LF right behind it belongs to it.
+            # A CR has ended the line at once; an LF right after it is the rest of that line end.
             data, self._swallow_lf = data.removeprefix(b"\n"), False
         if b"\r" in data:
             self._swallow_lf = data.endswith(b"\r")
@@ -129,7 +130,10 @@ class SSEDecoder:
         return events
 
     def _feed_plain(self, blocks: bytes, events: list[ServerSentEvent]) -> bool:
-        """Decode whole blocks in one go where each is a single "data: " line, as most are; else return False."""
+        """Decode whole blocks at once if each is one "data: " line, as most are.
+
+        Returns False if they are not.
+        """
         count = blocks.count(b"\n\n")
         if (
             not blocks.startswith(b"data: ")
@@ -162,9 +166,13 @@ class SSEDecoder:
             raise EventTooLarge(events)
 
     def _take(self, line: memoryview, events: list[ServerSentEvent]) -> None:
-        """Take one line. A view, since a line may be as large as the limit, and is copied only by decoding it."""
+        """Take one line.
+
+        A view, since a line may be as large as the limit: it is copied once, in decoding.
+        """
         if self._at_start:
             self._at_start = False
+            # One byte order mark may begin the stream.
             if bytes(line[:3]) == b"\xef\xbb\xbf":
                 line = line[3:]
         if not line:
@@ -185,6 +193,8 @@ class SSEDecoder:
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
         elif name == b"id":
+            # WHATWG HTML 9.2.6: an id with a NUL is ignored; so is a retry with anything but
+            # digits.
             if b"\0" not in value:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < _MOST_DIGITS:
@@ -196,6 +206,7 @@ class SSEDecoder:
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._id is not None:
             self.last_event_id = self._id
+        # A block without data gives no event, but its id counts.
         if self._data:
             data = self._data[0] if len(self._data) == 1 else "\n".join(self._data)
             events.append(

@@ -1,4 +1,4 @@
-"""Bytes of a body that have arrived and were not handed out: one cursor for all loops over it; no I/O."""
+"""Bytes of a body that have arrived and are not handed out: one cursor for all loops; no I/O."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections import deque
 
 __all__ = ["Unread"]
 
+# Bytes before the cursor that are kept until it is worth moving the rest.
 _COMPACT = 64 * 1024
-_SHORT = 4096  # a second copy of so little does not matter
+_SHORT = 4096  # bytes; a second copy of so few does not matter
 
 
 class Unread:
-    """Takes pieces in, and hands them out by chunks, blocks and lines; each byte once, in linear time."""
+    """Takes pieces in, and returns chunks, blocks and lines; each byte once, in linear time."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._at = 0  # the cursor
-        self._searched = 0  # no line ends between the cursor and here
-        self._ends: deque[int] = deque()  # where chunks of the framing end
-        self._behind_cr = False  # an LF that comes next belongs to a line end that was used already
+        self._searched = 0  # there is no line end between the cursor and here
+        self._ends: deque[int] = deque()  # positions at which chunks of the framing end
+        self._behind_cr = False  # True: an LF that comes next is the rest of a used line end
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -28,7 +29,7 @@ class Unread:
 
     @property
     def is_behind_cr(self) -> bool:
-        """Whether an LF that comes next belongs to a line end that was used already."""
+        """True if an LF that comes next is the rest of a line end that has been used."""
         return self._behind_cr
 
     def add(self, piece: bytes, *, ends_chunk: bool) -> None:
@@ -38,32 +39,32 @@ class Unread:
             self.end_chunk()
 
     def end_chunk(self) -> bool:
-        """Note that a chunk of the framing ends here; return whether there is anything of it."""
+        """A chunk of the framing ends here; return True if there are bytes of it."""
         has_any = len(self._data) > (self._ends[-1] if self._ends else self._at)
         if has_any:
             self._ends.append(len(self._data))
         return has_any
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all bytes."""
         self._data, self._at, self._searched = bytearray(), 0, 0
         self._ends.clear()
 
     def take_all(self) -> bytes:
-        """Return everything."""
+        """Return all bytes."""
         if self._behind_cr:
             self._skip_lf()
         return self._take(len(self._data))
 
     def take_chunk(self) -> bytes | None:
-        """Return the rest of one whole chunk of the framing; None where none is whole."""
+        """Return the rest of one whole chunk of the framing; None if none is whole."""
         self._skip_lf()
         return self._take(self._ends[0]) if self._ends else None
 
     def take_block(self, size: int, *, partial: bool) -> bytes | None:
-        """Return ``size`` bytes, fewer at the end of a chunk; None where so many are not there.
+        """Return ``size`` bytes, fewer at the end of a chunk; None if there are too few.
 
-        ``partial``: fewer will do anyway, if there are any.
+        ``partial``: fewer are returned anyway, if there are any.
         """
         self._skip_lf()
         end = self._at + size
@@ -74,9 +75,9 @@ class Unread:
         return None
 
     def take_line(self, is_over: bool = False) -> bytes | None:
-        """Return a line without its end, which is LF, CR or CRLF; None where no line has ended.
+        """Return a line without its end (LF, CR or CRLF); None if no line has ended.
 
-        ``is_over``: nothing more comes, so the rest will do, if there is any.
+        ``is_over``: nothing more comes, so the rest is a line too.
         """
         if self._behind_cr:
             self._skip_lf()
@@ -89,7 +90,7 @@ class Unread:
             return (self.take_all() or None) if is_over else None
         line = bytes(data[at:end]) if end - at < _SHORT else self._copy(end)
         if end == carriage:
-            # A CR ends the line at once; an LF behind it, now or in the next piece, belongs to it.
+            # A CR ends the line at once. An LF after it, now or in the next piece, belongs to it.
             self._behind_cr = True
             self._move(end + 1)
             self._skip_lf()
@@ -100,7 +101,7 @@ class Unread:
         return line
 
     def take_until(self, delimiter: bytes) -> bytes | None:
-        """Return the bytes up to a delimiter, and skip that; None where there is none."""
+        """Return the bytes up to a delimiter, and skip the delimiter; None without one."""
         self._skip_lf()
         at = self._data.find(delimiter, self._searched)
         if at < 0:
@@ -122,7 +123,7 @@ class Unread:
         return taken
 
     def _copy(self, end: int) -> bytes:
-        with memoryview(self._data) as view:  # a slice of a bytearray would be a second copy
+        with memoryview(self._data) as view:  # a slice of a bytearray would be one more copy
             return bytes(view[self._at : end])
 
     def _move(self, at: int) -> None:

@@ -1,7 +1,8 @@
-"""Connections that are recycled: how they are dialled, pooled, retired and read.
+"""Connections that are recycled: they are dialled, pooled, judged and retired here.
 
-`TransportAdapter` is an ``HTTPAdapter`` over pools whose idle connections are stamped, judged at
-checkout and retired by generation; `PoolState` is what one adapter knows of them.
+`TransportAdapter` is an ``HTTPAdapter`` over recycling pools. Such a pool stamps each idle
+connection, judges it at checkout, and retires connections by generation. `PoolState` is the state
+of all pools of one adapter.
 """
 
 from resilient_requests.transport._adapter import TransportAdapter, verification

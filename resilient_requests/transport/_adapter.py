@@ -1,4 +1,4 @@
-"""An HTTPAdapter over recycling pools: direct, proxied and SOCKS, with socket options and shared TLS contexts."""
+"""An HTTPAdapter over recycling pools, for direct, proxied and SOCKS connections."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["TransportAdapter", "verification"]
 
 
 def verification(verify: Any) -> Any:
-    """Return ``verify=`` in the forms that requests' pools tell apart: True, False or the path as str.
+    """Return ``verify=`` in the forms that requests' pools tell apart: True, False or a str path.
 
-    By ``verify=0`` or a ``Path`` requests keeps connections with those that were verified as usual:
-    the next call with ``verify=True`` would use one that was not.
+    With ``verify=0`` or a ``Path``, requests takes the pool of verified connections. The next call
+    with ``verify=True`` could then reuse a connection that was not verified.
     """
     if verify is True or verify is False or (verify and isinstance(verify, str)):
         return verify
@@ -37,20 +37,20 @@ def verification(verify: Any) -> Any:
 
 
 class _Lookup:
-    """The pool that a request was given before, and the key by which its manager knows it."""
+    """The pool of an earlier request, and the key of that pool in its manager."""
 
     __slots__ = ("_key", "_manager", "_pool", "_settings")
 
     def __init__(self, pool: RecyclingPool, manager: urllib3.PoolManager, key: Any) -> None:
-        # Weak: pools and their manager are freed without the collector.
+        # Weak, so that pools and their manager are freed by reference count alone.
         self._pool, self._manager = weakref.ref(pool), weakref.ref(manager)
         self._key, self._settings = key, manager.connection_pool_kw.copy()
 
     def pool(self, current: urllib3.PoolManager | None) -> RecyclingPool | None:
-        """Return the pool where its manager would give it again, and have that forget other pools first.
+        """Return the pool if its manager would still choose it; None means: look it up again.
 
-        ``current``: the manager that must be it; None: any. Some set host names and fingerprints to
-        check on it.
+        ``current`` is the manager that the pool must belong to, or None for any. The settings are
+        compared because callers put host names and fingerprints to verify into a manager.
         """
         pool, manager = self._pool(), self._manager()
         if pool is None or pool.pool is None or manager is None or pool.is_evicted:
@@ -61,30 +61,30 @@ class _Lookup:
 
 
 def _key_of(manager: urllib3.PoolManager, pool: object) -> Any:
-    """Return the key by which a manager knows a pool; None where it does not."""
-    # Past the container's own methods, for which the pool that is looked at is the one used last.
+    """Return the key of a pool in its manager; None if the manager does not know the pool."""
+    # Not through the container's own methods: they would mark the pool as the one used last.
     known = list(manager.pools._container.items())
     return next((key for key, each in known if each is pool), None)
 
 
 class TransportAdapter(requests.adapters.HTTPAdapter):
-    """Makes pools and proxies' pools; does not retry.
+    """Makes pools, direct and proxied; does not retry.
 
-    ``_state``, ``_tcp_keepalive`` and ``_is_disabled`` must be set, and `_begin_lookups` called, before
-    ``super().__init__``, which calls the hooks; `_recycle_manager` after it.
+    A subclass sets ``_state``, ``_tcp_keepalive`` and ``_is_disabled`` and calls `_begin_lookups`
+    before ``super().__init__``, which calls the hooks. It calls `_recycle_manager` afterwards.
     """
 
     _state: PoolState
     _tcp_keepalive: TCPKeepAlive | None
-    _is_disabled: bool  # behave as a plain HTTPAdapter
-    _proxy_lock: threading.RLock  # held only while a proxy's manager is made
-    # A second look-up beside requests' own, which takes 7 % of a keep-alive POST.
+    _is_disabled: bool  # True: behave as a plain HTTPAdapter
+    _proxy_lock: threading.RLock  # held only while the manager of a proxy is made
+    # A shortcut past requests' own look-up, which takes 7 % of the CPU of a keep-alive POST.
     _lookups: dict[tuple[object, ...], _Lookup]
 
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
     ) -> None:
-        """Make the pool manager; requests calls it, when unpickling too. Passes on what it does not know."""
+        """Make the pool manager, also while unpickling; passes on unknown arguments."""
         self._lookups = {}
         if not self._is_disabled:
             pool_kwargs = self._with_options(pool_kwargs)
@@ -92,22 +92,28 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         self._recycle_manager()
 
     def _begin_lookups(self) -> None:
-        """Know no pool, as at first and in a forked child, where another thread may have held the lock."""
+        """Forget all pools, and make the lock anew: in a forked child it may be held for ever."""
         self._lookups = {}
         self._proxy_lock = threading.RLock()
 
     def _recycle_manager(self) -> None:
-        """Recycle under the pool manager, also under one that a subclass has made, as requests' documentation shows."""
-        manager = getattr(self, "poolmanager", None)  # a subclass, or a mock of one, may make none
+        """Make the pool manager recycle.
+
+        That includes a manager that a subclass has made in ``init_poolmanager``, as requests' own
+        documentation shows.
+        """
+        manager = getattr(self, "poolmanager", None)  # a subclass, or a mock of one, may have none
         if not self._is_disabled and isinstance(manager, urllib3.PoolManager):
+            # In this order, so that the subclass's own options win.
             manager.connection_pool_kw = {**self._with_options({}), **manager.connection_pool_kw}
             recycle(manager, self._state, self._pool_connections)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """Return the pool manager for a proxy, with everything that direct connections have."""
+        """Return the pool manager for a proxy; it recycles as the direct one does."""
         if self._is_disabled:
             return super().proxy_manager_for(proxy, **proxy_kwargs)
-        # Another thread must not find it before it recycles: a pool that it made would be urllib3's own.
+        # Locked, so that no other thread gets the manager before it recycles and makes a plain
+        # pool.
         with self._proxy_lock:
             manager = super().proxy_manager_for(proxy, **self._with_options(proxy_kwargs))
             if isinstance(manager, urllib3.PoolManager):
@@ -123,7 +129,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> HTTPConnectionPool:
-        """Return the pool for a request."""
+        """Return the pool for a request, with TLS settings; requests >= 2.32.2 calls it."""
         if self._is_disabled or not self._has_stock_keys:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         else:
@@ -136,7 +142,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def _look_up(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any, cert: Any
     ) -> HTTPConnectionPool:
-        """Return the pool by the facts that decide it, where they were seen before."""
+        """Return the pool of an earlier request with the same origin, proxy, verify and cert."""
         url = request.url or ""
         proxy = select_proxy(url, proxies) if proxies else None
         key = (up_to_authority(url), proxy, verify, cert)
@@ -152,7 +158,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         if not isinstance(pool, RecyclingPool):
             return
         if len(self._lookups) >= 2 * self._pool_connections:
-            self._lookups = {}  # of pools that are gone, mostly
+            self._lookups = {}  # most of these pools are gone by now
         for manager in list(self.proxy_manager.values()) if proxy else [self.poolmanager]:
             if (its_key := _key_of(manager, pool)) is not None:
                 self._lookups[key] = _Lookup(pool, manager, its_key)
@@ -160,9 +166,9 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
     def _pool_of(
         self, request: requests.PreparedRequest, settings: dict[str, Any]
     ) -> RecyclingPool:
-        """Return the pool of the calls with these settings.
+        """Return the pool of calls with these settings.
 
-        Raises what requests raises of a URL that is none.
+        Raises requests' errors for a URL without a usable scheme or host.
         """
         verify, cert = settings["verify"], settings["cert"]
         try:
@@ -178,32 +184,33 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
                 f"the connections to {Origin.of(request.url or '')} are pooled by somebody else",
                 request=request,
             )
+        # requests calls this in send(): it puts the certificate files on the pool.
         self.cert_verify(pool, request.url or "", verify, cert)
         return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return what to ask for: without proxies that is the path, and the URL need not be taken apart for it."""
+        """Return the request target; a plain path is returned without parsing the URL."""
         path = "" if proxies else request.path_url
-        # Of two slashes each release of requests makes something else.
+        # A path with two leading slashes: releases of requests differ, so their own code decides.
         return path if path[:1] == "/" != path[1:2] else super().request_url(request, proxies)
 
     @property
     def _has_stock_keys(self) -> bool:
-        """Whether only the look-up's own arguments decide: a subclass may choose pools by anything in a request."""
-        hook = "build_connection_pool_key_attributes"  # requests 2.32.2 has none
+        """True if pool keys are requests' own; a subclass may use any part of a request."""
+        hook = "build_connection_pool_key_attributes"  # requests 2.32.2 lacks it
         stock = getattr(requests.adapters.HTTPAdapter, hook, None)
         return getattr(type(self), hook, None) is stock
 
     def close(self) -> None:
-        """Close all idle connections; responses in flight finish, and the adapter can be used again.
+        """Close all idle connections; responses in flight finish; the adapter can be used again.
 
-        Unlike requests', which closes no socket while any response is alive.
+        requests' own ``close()`` closes no socket of a pool while one of its responses is alive.
         """
         self._lookups = {}
         if not self._is_disabled:
             self._state.close()
         if hasattr(self, "poolmanager"):
             self.poolmanager.clear()
-        # What requests does, over a copy: another thread's call may come to know a proxy meanwhile.
+        # As in requests, but over a copy: another thread's call may add a manager at this moment.
         for manager in list(self.proxy_manager.values()):
             manager.clear()

@@ -1,4 +1,4 @@
-"""The connections of one adapter: which may be reused, which generation they are, which calls are in flight."""
+"""The state of one adapter's connections: their generation, reuse, and the calls in flight."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolState"]
 
-# Callers notice the same change of network within moments of each other.
+# Seconds. Callers notice the same change of network within moments of each other.
 _COALESCE = 1.0
 
 
 class Pool(Protocol):
-    """A pool, as far as its state is concerned."""
+    """The part of a pool that its state uses."""
 
     origin: Origin
     idle: dict[RecyclingConnection, None]
 
     def close_idle(self) -> int:
-        """Close the idle connections, and return how many."""
+        """Close the idle connections and return their number."""
 
     def after_fork(self) -> None:
-        """In the child: let go of the parent's connections."""
+        """In the child, let go of the parent's connections."""
 
 
 class PoolState:
     """The state of all pools of one adapter, in one process.
 
-    Mutable state: the generation, the origins and whether the adapter was shut down, guarded by one
-    re-entrant lock, because ``rotate``, ``close`` and ``shutdown`` may run in a signal handler on the
-    thread that holds it; a single value is read without it. Each pool's ``idle`` dict needs none:
-    taking an entry out of it is atomic, and gives the connection to the thread that did.
+    Mutable state: the generation, the origins, and whether the adapter was shut down, guarded by
+    one lock. The lock is re-entrant, because ``rotate``, ``close`` and ``shutdown`` may run in a
+    signal handler on the thread that holds it. A single value is read without the lock. Each pool's
+    ``idle`` dict needs none: removing an entry is atomic, and the thread that removed it owns the
+    connection.
     """
 
     def __init__(
@@ -70,13 +71,17 @@ class PoolState:
         self._observers = observers
         self.process = Process()
         self.process.on_fork(self._after_fork)
-        # Weak: urllib3's finalizer of a pool holds its queue, and so its connections and this state, for ever.
+        # Weak: urllib3's finalizer of a pool refers to its queue for ever, and with that to the
+        # pool's connections and to this state.
         self._managers: list[tuple[weakref.ref[Any], int]] = []
         self._rotated_at: float | None = None
         self._forget()
 
     def _forget(self) -> None:
-        """Start with nothing, as at first and in a forked child: locks may be held by threads that are not here."""
+        """Forget all pools, and make the lock anew.
+
+        In a forked child, a thread of the parent may hold the old lock for ever.
+        """
         self._lock = threading.RLock()
         self._floor = self.first_generation = self.generation
         self._origins = Origins(self.policy.expiry, self.generation)
@@ -84,31 +89,32 @@ class PoolState:
         self.in_flight = CallsInFlight()
 
     def _after_fork(self) -> None:
-        """In the child: forget every connection without shutting it down, since the parent goes on using it."""
+        """In the child, forget every connection without shutting it down: the parent uses it."""
         pools = self.pools()
         for call in self.in_flight.all():
             call.disown()
-        self.generation += 1  # what the parent has in flight is retired here
+        self.generation += 1  # retires connections that the parent has in flight
         self._forget()
         self.tls.after_fork()
         for ref, num_pools in self._managers:
             if (manager := ref()) is not None:
+                # A new container, since a thread of the parent may hold the lock of the old one.
                 manager.pools = type(manager.pools)(num_pools, manager.pools.dispose_func)
         for pool in pools:
             pool.after_fork()
 
     def add_manager(self, manager: Any, num_pools: int) -> None:
-        """Know a pool manager for so many pools: in a forked child it has to forget them."""
+        """Know a manager of ``num_pools`` pools, so that a forked child can empty it."""
         self._managers.append((weakref.ref(manager), num_pools))
 
     def add_pool(self, pool: Pool) -> None:
-        """Know a pool that was made."""
+        """Know a new pool."""
         self._pools[id(pool)] = pool
         with self._lock:
             self._origins.has_pool(pool.origin, (each.origin for each in self.pools()))
 
     def pools(self) -> list[Pool]:
-        """Return all pools there are, also those that their manager has forgotten already."""
+        """Return all living pools, with those that their manager has forgotten."""
         return [pool for ref in self._pools.valuerefs() if (pool := ref()) is not None]
 
     def idle(self) -> int:
@@ -116,18 +122,18 @@ class PoolState:
         return sum(len(pool.idle) for pool in self.pools())
 
     def count(self, origin: Origin, name: str) -> None:
-        """Count one more of something for the statistics."""
+        """Count one more of ``name`` for the statistics."""
         with self._lock:
             self._origins.of(origin).count(name)
 
-    # -- what connections ask ---------------------------------------------------------------------
+    # -- questions of connections -----------------------------------------------------------------
 
     def lease(self, origin: Origin, generation: int) -> ConnectionLease:
-        """Return the place of a connection among those of its origin."""
+        """Return the lease of a connection on its origin and generation."""
         return ConnectionLease(self, origin, generation)
 
     def first_address(self, conn: RecyclingConnection) -> AddressInfo | None:
-        """Return the address that the last dial of its origin reached; None: none is known."""
+        """Return the address that the last dial of the origin reached; None if there is none."""
         known = self._origins.of(conn.origin).remembered(self._floor)
         return None if known is None else known.address
 
@@ -142,7 +148,8 @@ class PoolState:
         if self._observers.wants(ConnectionOpened) and conn.born is not None:
             elapsed = conn.born.age(self.clock())
             version = getattr(conn.sock, "version", None)
-            # Without a socket of ours to dial, the whole counts as connecting.
+            # If other code dialled, the end of its TCP connect is unknown: all counts as
+            # connecting.
             connect = elapsed if conn.dialled is None else min(conn.born.age(conn.dialled), elapsed)
             self._observers.tell(
                 ConnectionOpened(
@@ -158,11 +165,12 @@ class PoolState:
                 )
             )
 
-    # -- what pools ask ---------------------------------------------------------------------------
+    # -- questions of pools -----------------------------------------------------------------------
 
     def reason_to_close(self, conn: RecyclingConnection, now: Instant) -> str | None:
-        """Return why an idle connection must not be used again; None where it may."""
+        """Return the reason why an idle connection must not be used again; None if it may be."""
         if conn.sock is None:
+            # urllib3 closes a readable connection at checkout.
             return "closed by the peer, or unread bytes"
         if self.is_shut_down:
             return "shut down"
@@ -170,7 +178,7 @@ class PoolState:
         if conn.generation < self._floor or conn.generation < origin.floor:
             return "retired"
         since = conn.idle_since
-        # It is this very instant where the connection is about to be pooled.
+        # ``since is now`` if the connection is about to be pooled.
         idle_for = 0.0 if since is now else since.age(now) if since is not None else math.inf
         if idle_for >= self._window(origin, conn.hint, now.boot):
             return "idle window"
@@ -186,7 +194,7 @@ class PoolState:
     def recycled(
         self, conn: RecyclingConnection, reason: str, now: Instant, attempt: Attempt | None
     ) -> None:
-        """Close a connection instead of using it, and tell."""
+        """Close a connection instead of using it, and tell the observers."""
         conn.close()
         self.count(conn.origin, "recycled")
         if self._observers.wants(ConnectionRecycled):
@@ -199,23 +207,23 @@ class PoolState:
                 )
             )
 
-    # -- what calls teach -------------------------------------------------------------------------
+    # -- lessons of calls -------------------------------------------------------------------------
 
     def good(self, origin: Origin, idle_for: float) -> None:
-        """A reused connection brought a response."""
+        """A connection reused after ``idle_for`` seconds brought a response."""
         with self._lock:
             self._origins.of(origin).good(idle_for)
 
     def stale(self, origin: Origin, idle_for: float) -> None:
-        """A reused connection turned out dead."""
+        """A connection reused after ``idle_for`` seconds was dead."""
         with self._lock:
             self._origins.of(origin).stale(idle_for, self.clock().boot)
 
     def retire(
         self, origin: Origin, generation: int, reason: str, call_id: str | None = None
     ) -> bool:
-        """Retire the connections of one origin, unless that was done since this generation."""
-        self.process.ensure()  # a stream of the parent's may end in a child that has not called yet
+        """Retire the connections of one origin unless that was done after ``generation``."""
+        self.process.ensure()  # the first act of a forked child may be to end a parent's stream
         with self._lock:
             known = self._origins.of(origin)
             if generation < max(known.floor, self._floor):
@@ -226,10 +234,10 @@ class PoolState:
         self._tell_rotation(str(origin), current, reason, call_id, self._close_idle(origin))
         return True
 
-    # -- what users ask ---------------------------------------------------------------------------
+    # -- questions of users -----------------------------------------------------------------------
 
     def stats(self) -> AdapterStats:
-        """Return what has happened so far."""
+        """Return the figures of the adapter and of each origin."""
         boot = self.clock().boot
         with self._lock:
             origins = {
@@ -260,7 +268,7 @@ class PoolState:
         boot = self.clock().boot
         if self.is_shut_down:
             return Rotation.CLOSED
-        # The losses of one origin say nothing of the others.
+        # Against the floor of all origins: a loss at one origin is no sign of a changed network.
         if seen is not None and seen < self._floor:
             return Rotation.ALREADY_ROTATED
         rotated = self._rotated_at
@@ -276,13 +284,16 @@ class PoolState:
         self._origins.relearn()
 
     def close(self) -> None:
-        """Close all idle connections, and those in flight when they return; the adapter can be used again."""
+        """Close all idle connections now, and those in flight when they return.
+
+        The adapter can be used again.
+        """
         with self._lock:
             self._retire_all()
         self._close_idle()
 
     def shut_down(self) -> None:
-        """Pool nothing any more."""
+        """Pool nothing from here on."""
         self.is_shut_down = True
 
     def _close_idle(self, origin: Origin | None = None) -> int:

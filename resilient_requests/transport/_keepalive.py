@@ -1,4 +1,4 @@
-"""How long an idle connection may be reused."""
+"""The time for which an idle connection may be reused."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ _TIMEOUT = re.compile(
     r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
 )
 
-# Below half a second a window costs more dials than it saves calls, whatever the path does.
+# Seconds. A smaller window costs more dials than it saves calls, on any path.
 _FLOOR = 0.5
-# Of an age that was deadly: at one a hair below, the next connection may be dead as well.
+# Part of an age at which a connection was dead: just below that age the next may be dead as well.
 _WELL_BELOW = 0.9
+# Seconds after which a narrowed window is tried at twice its size.
 _DOUBLES_EVERY = 60.0
 
 
-# A hint without a limit in its digits would be infinite, which JSON cannot say.
+# Seconds. A hint with enough digits would be infinite as a float, and JSON has no infinity.
 _MOST_SECONDS = 1e9
 
 
 def parse_hint(value: str | None) -> float | None:
-    """Return the seconds of ``timeout=`` in a ``Keep-Alive`` header; None where there is none or it is malformed."""
+    """Return the seconds of ``timeout=`` in a ``Keep-Alive`` header.
+
+    None if the header is absent, or malformed.
+    """
     match = _TIMEOUT.search(value) if value else None
     return min(float(match[1]), _MOST_SECONDS) if match else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeepAlivePolicy:
-    """How long an idle connection may be reused; immutable, all in seconds.
+    """Limits for the reuse of idle connections, in seconds; immutable.
 
-    ``expiry``: the window; 0 never reuses. 10 s is below the idle limit of every NAT and load balancer known to
-    us except a few routers that forget after 10 s. ``max_age``: replace a connection this long after it was
-    opened, however busy (None: no limit). ``hint_margin``: a server's ``Keep-Alive: timeout=`` shortens the
-    window to that minus this margin (it never widens it); a hint not above the margin means no reuse.
-    ``adaptive``: narrow the window of an origin below the idle ages at which its connections turned out dead.
+    ``expiry`` is the idle window; 0 never reuses. The default of 10 s is below the idle limit of
+    each NAT and load balancer that we know, except for a few routers that forget after 10 s.
+    ``max_age`` replaces a connection that long after it was opened, however busy it is; None is no
+    limit. A server's ``Keep-Alive: timeout=`` less ``hint_margin`` may shorten the window, but
+    never widens it; a hint not above the margin means no reuse. The margin covers
+    the way to the server and back, and clocks that differ. ``adaptive`` narrows the window of
+    an origin below the idle ages at which its connections were dead.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -56,40 +62,45 @@ class KeepAlivePolicy:
 
 
 def window_of(policy: KeepAlivePolicy, hint: float | None) -> float:
-    """Return the seconds an idle connection may be reused; the server may shorten it, never widen it."""
+    """Return the idle window in seconds; a server's hint may shorten it, but never widens it."""
     return (
         policy.expiry if hint is None else min(policy.expiry, max(hint - policy.hint_margin, 0.0))
     )
 
 
 class AdaptiveWindow:
-    """What one origin has taught about idle connections; the caller guards it. ``now`` is boot time in seconds."""
+    """The learned idle window of one origin; guarded by its owner. ``now`` is boot time (s)."""
 
     def __init__(self, expiry: float) -> None:
         self._expiry = expiry
         self._limit = expiry
         self._since = 0.0
-        self.longest_good = 0.0  # idle age at which a connection was alive
+        self.longest_good = 0.0  # the longest idle age at which a connection was alive
 
     def limit(self, now: float) -> float:
-        """Return the window in seconds: the last lesson, doubled with each whole minute since, at most ``expiry``."""
+        """Return the window in seconds, at most ``expiry``.
+
+        It doubles with each whole minute since it was narrowed.
+        """
         if self._limit >= self._expiry:
             return self._expiry
-        # In whole minutes: where idle ages lie around the path's limit, any growth soon leads back to a deadly one.
+        # In whole minutes: if idle ages lie around the limit of the path, continuous growth soon
+        # leads back to an age at which connections are dead.
         grown: float = self._limit * 2.0 ** min(max(now - self._since, 0.0) // _DOUBLES_EVERY, 64.0)
         return min(grown, self._expiry)
 
     def good(self, idle_for: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was alive."""
+        """A connection was alive after ``idle_for`` seconds idle."""
         self.longest_good = max(idle_for, self.longest_good)
 
     def stale(self, idle_for: float, now: float) -> None:
-        """A reused connection that had been idle for ``idle_for`` seconds was dead: shrink below that age.
+        """A connection was dead after ``idle_for`` seconds idle: narrow the window below that.
 
-        To the longest age that was alive, but well below the deadly one, or else to half of that.
+        It becomes the longest age at which one was alive, but well below ``idle_for``; or half of
+        ``idle_for`` if that is more.
         """
         if self.longest_good >= idle_for:
-            self.longest_good = 0.0  # the path has changed: what it allowed once says nothing
+            self.longest_good = 0.0  # the path has changed, so the older observation is void
         self._limit = min(
             max(idle_for / 2, min(self.longest_good, idle_for * _WELL_BELOW), _FLOOR),
             self.limit(now),

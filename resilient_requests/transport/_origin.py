@@ -1,4 +1,4 @@
-"""What is known of one origin, and the place of a connection in it."""
+"""The state of one origin, and the lease that a connection has in it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionLease", "OriginState"]
 
+# Idle ages kept per origin: enough for the statistics' hint, and a bound for the memory.
 _MOST_AGES = 256
 
 
 class OriginState:
-    """What is known of one origin: the least generation of its connections, and what idleness does to them.
+    """The state of one origin: the least generation to reuse, its idle window, and its counts.
 
     Guarded by the lock of its `PoolState`.
     """
@@ -31,53 +32,53 @@ class OriginState:
         self.window = AdaptiveWindow(expiry)
         self._counts: collections.Counter[str] = collections.Counter()
         self._remembered: Remembered | None = None
-        # Idle ages of the connections reused last, and whether they were dead.
+        # Idle ages in seconds of the last reuses; True if the connection was dead.
         self._ages: collections.deque[tuple[float, bool]] = collections.deque(maxlen=_MOST_AGES)
 
     def count(self, name: str) -> None:
-        """Count one more of something."""
+        """Count one more of ``name``."""
         self._counts[name] += 1
 
     def retire(self, generation: int) -> None:
-        """Have connections of earlier generations retired."""
+        """Retire the connections of generations before ``generation``."""
         self.floor = generation
 
     def relearn(self) -> None:
-        """Forget what idleness does: a network says nothing about the next one."""
+        """Forget the learned window: it may not hold in another network."""
         self.window = AdaptiveWindow(self._expiry)
 
     def good(self, idle_for: float) -> None:
-        """A connection that lay idle for so long was alive."""
+        """A connection was alive after ``idle_for`` seconds idle."""
         self._ages.append((idle_for, False))
         self.window.good(idle_for)
 
     def stale(self, idle_for: float, boot: float) -> None:
-        """A connection that lay idle for so long was dead: narrow the window below that age."""
+        """A connection was dead after ``idle_for`` seconds idle: narrow the window below that."""
         self._ages.append((idle_for, True))
         self._counts["stale"] += 1
         self.window.stale(idle_for, boot)
 
     def add(self, other: OriginState) -> None:
-        """Take over what another origin has counted, which is about to be forgotten."""
+        """Add the counts of another origin, which is about to be forgotten."""
         self._counts.update(other._counts)
         self.floor = max(self.floor, other.floor)
 
     @property
     def has_counted(self) -> bool:
-        """Whether anything was counted."""
+        """True if there is any count."""
         return bool(self._counts)
 
     def remember(self, address: Remembered) -> None:
-        """Know which address the last dial has reached."""
+        """Keep the address that the last dial reached."""
         self._remembered = address
 
     def remembered(self, floor: int) -> Remembered | None:
-        """Return it, unless its generation is retired; ``floor``: the least of all origins."""
+        """Return the kept address unless its generation is retired; ``floor``: of all origins."""
         known = self._remembered
         return known if known and known.is_current(max(self.floor, floor)) else None
 
     def stats(self, window: float, floor: int) -> OriginStats:
-        """Return the figures."""
+        """Return the figures for users; ``window`` in seconds."""
         known = self.remembered(floor)
         ages, counts = self._ages.copy(), self._counts
         return OriginStats(
@@ -94,7 +95,7 @@ class OriginState:
 
 
 class _Keeper(Protocol):
-    """Who keeps the origins."""
+    """The owner of the origins."""
 
     def count(self, origin: Origin, name: str) -> None: ...
     def good(self, origin: Origin, idle_for: float) -> None: ...
@@ -103,7 +104,7 @@ class _Keeper(Protocol):
 
 
 class ConnectionLease:
-    """A connection in use, as one of those of its origin and generation; see `call.Lease`."""
+    """The lease of a connection on its origin and generation; see `call.Lease`."""
 
     __slots__ = ("_generation", "_state", "origin")
 
@@ -113,15 +114,15 @@ class ConnectionLease:
         self._generation = generation
 
     def retire(self, reason: str, call_id: str | None) -> None:
-        """Retire the connections of the origin, unless that was done since this one was made."""
+        """Retire the connections of the origin, unless that was done after this one was made."""
         self._state.retire(self.origin, self._generation, reason, call_id)
 
     def was_good(self, idle_for: float) -> None:
-        """A reused connection brought a response."""
+        """A connection reused after ``idle_for`` seconds brought a response."""
         self._state.good(self.origin, idle_for)
 
     def was_stale(self, idle_for: float) -> None:
-        """A reused connection turned out dead: narrow the origin's window below its idle age."""
+        """A connection reused after ``idle_for`` seconds was dead: narrow the origin's window."""
         self._state.stale(self.origin, idle_for)
 
     def is_retried(self) -> None:

@@ -1,4 +1,4 @@
-"""The origins that one adapter knows: those with a pool, and a bounded number of others."""
+"""The origins of one adapter: those with a pool, and a bounded number of others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Origins"]
 
-# Of those without a pool: a crawler must not make an adapter remember all hosts.
+# Beyond this number, origins without a pool are forgotten: an adapter of a crawler must not
+# remember every host.
 _MOST = 512
 _FORGOTTEN = "*"
 
 
 class Origins:
-    """A state for each origin, in the order in which their pools were made.
+    """The states of the origins, ordered by creation of the pool.
 
-    Its owner's lock guards what changes several; `of` needs none, because ``setdefault`` is atomic.
+    The lock of the owner guards changes of several states. `of` needs no lock, because
+    ``dict.setdefault`` is atomic.
     """
 
     def __init__(self, expiry: float, generation: int) -> None:
@@ -30,16 +32,19 @@ class Origins:
         self._forgotten = OriginState(expiry, generation)
 
     def of(self, origin: Origin) -> OriginState:
-        """Return the state of an origin; a new one where it is not known."""
+        """Return the state of an origin, a new one for an unknown origin."""
         known = self._known.get(origin)
         return self._known.setdefault(origin, self._new()) if known is None else known
 
     def _new(self) -> OriginState:
-        # No connection of an origin that was forgotten can be as young as this.
+        # Connections of a forgotten origin are all older than this floor, so none is reused.
         return OriginState(self._expiry, self._forgotten.floor)
 
     def has_pool(self, origin: Origin, in_use: Iterable[Origin]) -> None:
-        """A pool of an origin was made. Beyond the most, origins that are not ``in_use`` are forgotten."""
+        """A pool of an origin was made.
+
+        Beyond the bound, origins that are not ``in_use`` are forgotten, the oldest first.
+        """
         known = self._known.pop(origin, None)
         self._known[origin] = self._new() if known is None else known
         if len(self._known) <= _MOST:
@@ -50,12 +55,12 @@ class Origins:
             self._forgotten.add(self._known.pop(each))
 
     def relearn(self) -> None:
-        """Forget how long the connections of each origin may be idle."""
-        for each in list(self._known.values()):  # a finalizer may add one in between
+        """Forget the learned idle window of each origin."""
+        for each in list(self._known.values()):  # a copy: a finalizer may add an origin meanwhile
             each.relearn()
 
     def named(self) -> Iterator[tuple[str, OriginState]]:
-        """Yield all by name; "*" for those that were forgotten, where they have counted anything."""
+        """Yield each state by name; "*" holds the counts of forgotten origins, if there are any."""
         for origin, state in list(self._known.items()):
             yield str(origin), state
         if self._forgotten.has_counted:

@@ -1,4 +1,4 @@
-"""Pools that recycle idle connections, under any kind of pool manager."""
+"""Pools that recycle idle connections, under pool managers of any kind."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["RecyclingPool", "recycle"]
 
-# A queue cannot be woken by a cancel: wait for a place in a blocking pool for so many seconds at a
-# time.
+# Seconds. A cancel cannot wake a queue, so a wait for a place in a blocking pool is cut into naps.
 _NAP = 0.1
 
 
 class _Derived:
-    """The connection class of a pool: the one that its base has at this moment, with ours over it.
+    """The connection class of a pool: its base's class at this moment, with the mixin over it.
 
-    No data descriptor, so that a ``ConnectionCls`` that somebody sets on one pool is used as it is.
+    It defines no ``__set__``, so a ``ConnectionCls`` that is set on one pool wins.
     """
 
     def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> type:
@@ -34,17 +33,15 @@ class _Derived:
 
 
 class RecyclingPool(urllib3.HTTPConnectionPool):
-    """The part that is laid over whatever pool class a manager has.
+    """The mixin over the pool class that a manager has.
 
-    ``idle``: the pooled connections, oldest first. Taking one out of it is atomic, and gives it to
-    the thread that did.
+    ``idle`` holds the pooled connections, oldest first. Removing an entry is atomic, and the thread
+    that removed it owns the connection.
     """
 
     ConnectionCls = _Derived()
-    state: PoolState  # of a class made by `recycle`
-    is_evicted = (
-        False  # its manager has forgotten it: what is still in use is closed when it returns
-    )
+    state: PoolState  # set on the class by `recycle`
+    is_evicted = False  # True: the manager forgot this pool, and connections in use close on return
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,15 +58,16 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         attempt = current_attempt.get()
         if attempt is None:
-            self.state.process.ensure()  # else the adapter has
+            self.state.process.ensure()  # for an attempt, its adapter has done so
             conn = super()._get_conn(timeout=timeout)
         else:
             conn = self._take_place(attempt, timeout)
+        # Other packages, and tests, pool objects of their own classes.
         if not isinstance(conn, RecyclingConnection):
             return conn
         idle_for = None
         if conn.born is not None:
-            # An idle connection that is closed where it lies leaves its place in the queue behind.
+            # Closing an idle connection leaves its place in the queue, under the closed object.
             conn, idle_for = (
                 self._judge(conn, attempt) if conn in self.idle else (self._new_conn(), None)
             )
@@ -78,7 +76,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _take_place(self, attempt: Attempt, timeout: float | None) -> Any:
-        """Take a connection, or the place of one, from urllib3's queue."""
+        """Take a connection, or an empty place, from urllib3's queue."""
         attempt.waits_for_place()
         waits = self.block and timeout is None
         try:
@@ -90,7 +88,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _await(self, token: CancelToken) -> Any:
-        """Wait for a place in a blocking pool, until the call ends."""
+        """Wait for a place in a blocking pool until there is one or the call ends."""
         while True:
             left = token.remaining()
             try:
@@ -102,10 +100,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _judge(
         self, conn: RecyclingConnection, attempt: Attempt | None
     ) -> tuple[Any, float | None]:
-        """Return the connection and how long it lay idle; a new one where it must not be used."""
+        """Return the connection and its idle seconds; a new one and None if it must not be used."""
         state, now = self.state, self.state.clock()
         reason = state.reason_to_close(conn, now)
         if reason is None and attempt is not None and attempt.must_dial:
+            # The queue is last in, first out: the next connection may be as dead as the one that
+            # failed.
             reason = "a retry dials"
         taken = self.idle.pop(conn, self) is None
         self._sweep(now, attempt)
@@ -116,7 +116,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn, 0.0 if conn.idle_since is None else conn.idle_since.age(now)
 
     def _sweep(self, now: Instant, attempt: Attempt | None) -> None:
-        """Close the expired ones at the bottom, which a last-in-first-out queue keeps for ever."""
+        """Close expired connections at the bottom: a last-in-first-out queue never reaches them."""
         for conn in list(self.idle):
             reason = self.state.reason_to_close(conn, now)
             if reason is None:
@@ -127,12 +127,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         attempt = current_attempt.get()
         if conn is None and attempt is not None and not attempt.may_return_place():
-            # urllib3 gives a place back, too, where an exception has ended the wait for one.
+            # urllib3 gives a place back even if an exception ended the wait for one.
             return
         self.state.process.ensure()
         if isinstance(conn, RecyclingConnection):
             if conn.born is not None and conn.generation < self.state.first_generation:
-                conn.close()  # the parent's, as its place is
+                conn.close()  # it is the parent's, and so is its place
                 return
             self._pause(conn, attempt)
         super()._put_conn(conn)
@@ -140,12 +140,12 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.idle.pop(conn, None)  # the pool was full and has closed it
 
     def _pause(self, conn: RecyclingConnection, attempt: Attempt | None) -> None:
-        """List a connection as idle; close it where it must not be used again."""
+        """List a connection as idle, or close it if it must not be used again."""
         now = self.state.clock()
         reason = conn.pause(now)
         if conn.sock is None:
             return
-        # First listed, then judged: a rotation in between finds it in the list, or is found here.
+        # Listed first, judged second: a rotation in between finds it listed, or is found here.
         self.idle[conn] = None
         reason = reason or self.state.reason_to_close(conn, now)
         if reason is None and (self.is_evicted or self.pool is None):
@@ -154,25 +154,26 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             self.state.recycled(conn, reason, now, attempt)
 
     def close_idle(self) -> int:
-        """Close the idle connections, and return how many; from any thread and signal handler."""
+        """Close the idle connections and return their number; from any thread or signal handler."""
         mine = [conn for conn in list(self.idle) if self.idle.pop(conn, self) is None]
         for conn in mine:
             conn.close()
         return len(mine)
 
     def evict(self) -> None:
-        """Close what is idle, and what is in use when it returns: the manager forgets this pool."""
+        """Close idle connections now and those in use on return: the manager forgets this pool."""
         self.is_evicted = True
         self.close_idle()
 
     def after_fork(self) -> None:
-        """In the child: close descriptors of idle connections; the parent's connections live on."""
+        """In the child, close the descriptors of idle connections; the parent's live on."""
         idle, self.idle = list(self.idle), {}
         if self.pool is not None:
-            # In place, since a finalizer of urllib3 holds it, and its mutex may be held by a thread
-            # that is not here.
+            # The queue is emptied in place, since urllib3's finalizer refers to it. Its mutex is
+            # made anew: a thread of the parent may have held it at the fork.
             size = self.pool.maxsize
             type(self.pool).__init__(self.pool, size)
+            # As urllib3's constructor does: an empty place per connection.
             for _ in range(size):
                 self.pool.put(None)
         for conn in idle:
@@ -180,19 +181,20 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
 
 def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> None:
-    """Have a pool manager of any kind make pools that recycle; harmless when repeated."""
+    """Make a pool manager of any kind create recycling pools; harmless if repeated."""
     classes = manager.pool_classes_by_scheme
     if any(issubclass(each, RecyclingPool) for each in classes.values()):
         return
-    # A new dict: the attribute is urllib3's module-global one.
+    # A new dict, because the attribute is urllib3's module-global one.
     manager.pool_classes_by_scheme = {
+        # Under the base's name, which messages and reprs show.
         scheme: type(
             base.__name__, (RecyclingPool, base), {"state": state, "__module__": base.__module__}
         )
         for scheme, base in classes.items()
     }
-    # urllib3 only forgets a pool here, and it lives on, with all that is idle in it, while any
-    # response does.
+    # urllib3 >= 2 only forgets a pool here. The pool lives on, with its idle connections, as long
+    # as one of its responses does.
     manager.pools.dispose_func = _evict
     state.add_manager(manager, num_pools)
 
@@ -202,16 +204,15 @@ def _evict(pool: object) -> None:
         pool.evict()
 
 
-# Weak on both sides: vcrpy makes a class for each cassette, and a class that is derived refers to
-# its base.
+# Weak on both sides: vcrpy makes a class for each cassette, and a derived class refers to its base.
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
 
 def derive(base: type) -> type:
-    """Return ``base`` with `RecyclingConnection` over it; ``base`` itself where it is no urllib3 connection.
+    """Return ``base`` under `RecyclingConnection`, or ``base`` itself if it is no connection.
 
-    From whatever class the pool has now, since vcrpy replaces it and SOCKS has its own. The same one
-    as long as it, or a connection of it, is in use.
+    The base is the class that the pool has now: vcrpy replaces it, and SOCKS has its own. The
+    derived class is the same as long as it, or a connection of it, is in use.
     """
     known = _DERIVED.get(base)
     derived = None if known is None else known()
@@ -226,4 +227,5 @@ def _derive(base: type) -> type:
         base, RecyclingConnection
     ):
         return base
+    # Under the base's name, which messages and reprs show.
     return type(base.__name__, (RecyclingConnection, base), {"__module__": base.__module__})

@@ -1,4 +1,4 @@
-"""RawResponse: http.client's response, which sees interim answers, cut heads and a proxy's status."""
+"""RawResponse: http.client's response with interim answers, cut heads and proxies' statuses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RawResponse", "is_bodiless"]
 
+# One read takes a whole head of ordinary size, often with the start of the body.
 _HEAD_SIZE = 16 * 1024
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
-# Somebody may replace these, to see heads or to mend them: then http.client reads each head itself.
+# Other packages replace these functions to see or mend heads: http.client then reads each head.
 
 
 class RawResponse(http.client.HTTPResponse):
@@ -23,24 +24,28 @@ class RawResponse(http.client.HTTPResponse):
 
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
-        super().__init__(reader, *args, **kwargs)  # type: ignore[arg-type]  # of a socket it only uses makefile()
+        # http.client uses nothing of a socket but its makefile().
+        super().__init__(reader, *args, **kwargs)  # type: ignore[arg-type]
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         attempt = self.reader.attempt
         if attempt.phase is Phase.HANDSHAKE:
             attempt.tunnelled(status)
-            # http.client takes 200 alone for a success. (RFC 9110, 9.3.6: any 2xx)
+            # http.client accepts 200 only. RFC 9110 9.3.6: any 2xx to CONNECT opens the tunnel.
             return version, 200 if 200 <= status < 300 else status, reason
         if 102 <= status < 200:
-            # http.client takes 102, 103 and their kin for the final answer; it skips only 100. (RFC 9110 15.2)
+            # http.client skips 100 only, and takes 102 and 103 for the final answer. RFC 9110 15.2:
+            # any number of 1xx answers may precede it.
+            # 101 stays: another protocol follows it (RFC 9110 15.2.2).
             status = http.client.CONTINUE
         if status == http.client.CONTINUE:
             attempt.interim()
         return version, status, reason
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
-        """Read the head. Raises IncompleteRead where the peer leaves inside it."""
+        """Read the head. Raises IncompleteRead if the peer leaves inside it."""
+        # With a debuglevel http.client prints each head that it reads.
         head = None if args or kwargs or self.debuglevel or _is_replaced() else self._short_head()
         if head is None:
             super().begin(*args, **kwargs)
@@ -49,7 +54,8 @@ class RawResponse(http.client.HTTPResponse):
             self._take(head)
         reader = self.reader
         if reader.has_ended:
-            # http.client takes an end inside the head for its end: a cut answer would be a 200 without a body.
+            # http.client takes the end of the stream for the end of the head: a cut answer would
+            # become a 200 without a body.
             raise http.client.IncompleteRead(b"")
         attempt = reader.attempt
         attempt.headed(self.status, reader)
@@ -65,18 +71,22 @@ class RawResponse(http.client.HTTPResponse):
 
     @property
     def is_at_boundary(self) -> bool:
-        """Whether it has ended, and every byte that was read from the socket belongs to it."""
+        """True if the body has ended, and every byte read from the socket belongs to it."""
         reader = self.reader
         if reader.has_ended or reader.has_surplus or reader.has_unread:
             return False
         return self.isclosed() or (self.length == 0 and not reader.peek(self.fp))
 
     def close(self) -> None:
-        """Close it, after another thread's read: that one holds the lock of the file that is closed here."""
+        """Close the response, and end another thread's read of it.
+
+        The file that is closed here has a lock, which a reading thread holds.
+        """
         self.reader.wake()
-        try:  # noqa: SIM105  # on each call, and `suppress` would take 1 µs
+        try:  # noqa: SIM105  # runs in each call, and `suppress` would add 1 µs
             super().close()
-        except RuntimeError:  # a greenlet of this thread holds it, or a read that a signal has interrupted: it lets go
+        # The lock is held by a greenlet of this thread, or by a read that a signal has interrupted.
+        except RuntimeError:
             pass
 
     def _take(self, head: Head) -> None:
@@ -92,7 +102,7 @@ class RawResponse(http.client.HTTPResponse):
         self.will_close = head.closes or not (self.chunked or self.length is not None)
 
     def _look_for_chunks(self) -> None:
-        """Find the chunks that http.client has not seen in the head."""
+        """Find a chunked body that http.client has missed: it knows the bare word only."""
         fields: list[str] = self.headers.get_all("Transfer-Encoding", [])
         if not self.chunked and is_chunked(",".join(fields)):
             self.chunked = True
@@ -102,12 +112,13 @@ class RawResponse(http.client.HTTPResponse):
 
 
 def is_bodiless(response: http.client.HTTPResponse) -> bool:
-    """Whether a response has no body, whatever framing its head announces (RFC 9112 6.3)."""
+    """True if a response has no body, even if its head announces one (RFC 9112 6.3)."""
     status = response.status
-    return status in _BODILESS or status < 200 or response._method == "HEAD"  # type: ignore[attr-defined]
+    method = response._method  # type: ignore[attr-defined]
+    return status in _BODILESS or status < 200 or method == "HEAD"
 
 
 def _is_replaced() -> bool:
-    """Whether somebody reads heads in a way of their own; it may have begun before our import."""
+    """True if another package replaced the functions that read heads, even before our import."""
     functions: tuple[Any, ...] = (http.client.HTTPResponse.begin, http.client.parse_headers)
     return any(getattr(each, "__globals__", None) is not vars(http.client) for each in functions)

@@ -1,4 +1,4 @@
-"""The socket end of one response: counted, limited, and seen by the call that it belongs to."""
+"""The socket end of one response: counted, limited, and ended with the call that it belongs to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["UNSET", "ResponseBuffer", "SocketReader"]
 
+# Seconds below which a new timeout is not worth the system call that sets it.
 _MOMENT = 0.01
+# More than any reader has read ahead: http.client's buffers hold 8 KiB.
 _MOST_BUFFERED = 1 << 20
 
 
@@ -26,35 +28,38 @@ class _Unset(enum.Enum):
 
 
 UNSET = _Unset.UNSET
-"""Nobody else has set the timeout of a socket."""
+"""Says that no other code has set the timeout of a socket; None would mean no timeout."""
 
 
 class SocketReader(io.RawIOBase):
-    """Reads a socket for one response: re-arms the timeout before each read, checks the call after it.
+    """Reads a socket for one response: sets the timeout before each read, checks the call after it.
 
-    ``limit`` is the timeout of the next read in seconds (None: none); ``until`` the boot time by which
-    the whole head must have come. Can be read again after a timeout, unlike ``socket.SocketIO``.
-    Belongs to the thread that reads the response, but for `wake`.
+    ``limit`` is the timeout of the next read in seconds, None is no limit. ``until`` is the boot
+    time by which the whole head must be there. A read after a timeout works, unlike with
+    ``socket.SocketIO``. Belongs to the thread that reads the response, except for `wake`.
     """
 
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
         self.attempt = attempt
         self.limit = limit
+        # A total, unlike requests' read timeout: a head that drips byte by byte must end.
         self.until = None if limit is None else attempt.token.boot() + limit
-        self.has_surplus = False  # bytes were read that belong to no response
-        self.has_ended = False  # the peer sends nothing more
-        # The timeout that somebody else has set on the socket: it wins.
+        self.has_surplus = False  # True: bytes were read that belong to no response
+        self.has_ended = False  # True: the peer sends nothing more
+        # A timeout that other code has set on the socket; it wins over ``limit``.
         self.theirs: float | _Unset | None = UNSET
-        self._asked = self._armed = sock.gettimeout()  # asked for, and what the socket made of it
+        # Asked for, and read back: the socket may round.
+        self._asked = self._armed = sock.gettimeout()
         self._sees_death = False
         self._is_dry = self._is_filled = self._is_waiting = self._is_closing = False
         self._early = attempt.take_early() if attempt.early else b""
         self._sock = sock
-        # Keeps the descriptor open after the connection was closed, as http.client does for close-delimited bodies.
+        # It keeps the descriptor open after the connection is closed: http.client closes the
+        # connection at the head of a close-delimited body.
         self._file = sock.makefile("rb", buffering=0)
 
-    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # http.client always asks for "rb"
-        """Return the buffered reader that http.client asks a socket for."""
+    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # always "rb"
+        """Return the buffered reader that http.client asks of a socket."""
         return ResponseBuffer(self)
 
     def readable(self) -> bool:
@@ -66,7 +71,7 @@ class SocketReader(io.RawIOBase):
         return self._sock.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read once into ``buffer``; as `recv`."""
+        """Read once into ``buffer``, as `recv`; None while only buffered bytes may be taken."""
         if self._is_dry:
             return None
         self._is_filled = True
@@ -75,7 +80,11 @@ class SocketReader(io.RawIOBase):
         return len(data)
 
     def recv(self, size: int) -> bytes:
-        """Read once; b"" at the end. Raises TimeoutError after the limit, and, at an end too, the end of the call."""
+        """Read once and return the bytes, b"" at the end.
+
+        Raises TimeoutError after the limit, and the error of the call if that has ended, even at
+        the end of the body.
+        """
         attempt = self.attempt
         token = attempt.token
         if self._early:
@@ -84,22 +93,25 @@ class SocketReader(io.RawIOBase):
                 attempt.heads()
         else:
             sock = self._sock
-            # Most reads have the limit that the socket has already, and a call more in each of them
-            # would show. A sender knows its process: only later reads may be a forked child's.
+            # Most reads have the limit that the socket has already, so this test saves a call in
+            # each. While the call sends it is in its own process: only later reads may be a forked
+            # child's.
             is_armed = self.limit == self._asked and sock.gettimeout() == self._armed
             is_bounded = self.until is not None or token.deadline is not None
             is_inherited = not token.is_sending and token.pid != os.getpid()
             if not is_armed or is_bounded or is_inherited or self.theirs is not UNSET:
                 self._arm()
             try:
+                # In this order: `wake` finds the read waiting, or its flag is found here.
                 self._is_waiting = True
                 if self._is_closing:
                     token.cancel()
                 if self._sees_death:
                     _see_death(sock)
-                # urllib3's TLS inside TLS says 0 where the peer has left without a word.
+                # urllib3's TLS inside TLS returns 0 if the peer leaves without close_notify.
                 data = sock.recv(size) or b""
             except BaseException as error:
+                # A socket that was shut down fails with any error: the end of the call goes first.
                 if isinstance(error, (OSError, ValueError)):
                     token.check()
                 attempt.failed(error)
@@ -107,6 +119,8 @@ class SocketReader(io.RawIOBase):
             finally:
                 self._is_waiting = False
             attempt.received(len(data))
+        # After each read: a shutdown ends a close-delimited body without an error, and bytes that
+        # had arrived still come out after it.
         if token.end is not None:
             token.check()
         if not data:
@@ -114,15 +128,15 @@ class SocketReader(io.RawIOBase):
         return data
 
     def _arm(self) -> None:
-        """Set the time that the next read has; a timeout that somebody else has set is obeyed."""
+        """Set the timeout of the next read; a timeout that other code has set is obeyed."""
         sock, token = self._sock, self.attempt.token
         if (current := sock.gettimeout()) != self._armed:
             self.theirs = self._asked = self._armed = current
         limit = self.limit
         if self.until is not None and limit is not None:
             left = self.until - token.boot()
-            # The first read has the whole limit, which urllib3 has just set: to set it again is a
-            # system call.
+            # The first read has the whole limit, and urllib3 has just set that: setting it again
+            # costs a system call.
             limit = limit if limit - left < _MOMENT else max(left, 0.001)
         elif self.theirs is not UNSET:
             limit = self.theirs
@@ -142,40 +156,42 @@ class SocketReader(io.RawIOBase):
         return None if limit is None else ("idle", limit - silence)
 
     def take_theirs(self) -> float | _Unset | None:
-        """Return the timeout that somebody else has set since this was asked last; the caller obeys it then."""
+        """Return the timeout that other code has set since the last call of this, else `UNSET`.
+
+        The caller then obeys it.
+        """
         if (current := self._sock.gettimeout()) != self._armed:
             self.theirs = self._asked = self._armed = current
         theirs, self.theirs = self.theirs, UNSET
         return theirs
 
     def unread(self, data: bytes) -> None:
-        """Take back bytes that `recv` has returned: the next one returns them."""
+        """Take back bytes that `recv` has returned; the next `recv` returns them again."""
         self._early = data + self._early
 
     @property
     def has_unread(self) -> bool:
-        """Whether there are bytes that nobody has taken."""
+        """True if bytes were taken back, or came early, and are still here."""
         return bool(self._early)
 
     def leave(self, surplus: bytes) -> None:
-        """Note bytes that were read from the socket and belong to no response, if there are any."""
+        """Record bytes, if there are any, that were read and belong to no response."""
         self.has_surplus |= bool(surplus)
 
     def begin_body(self, limit: float | None, *, ends_with_connection: bool) -> None:
-        """The head is there: from now on each read has this limit.
+        """Begin the body; each read has ``limit`` seconds from here on, None is no limit.
 
-        ``ends_with_connection``: the body has no framing that tells its end.
+        ``ends_with_connection``: True if the body has no framing, so that only a FIN ends it.
         """
         self.until, self.limit, self._sees_death = None, limit, ends_with_connection
 
     def buffered(self, reader: io.BufferedReader) -> bytes:
-        """Return, without waiting, the bytes that a reader has read ahead. Raises the end of the call."""
+        """Return a reader's buffered bytes without waiting. Raises the error of an ended call."""
         if self.attempt.token.end is not None:
             self.attempt.token.check()
-        if reader.raw is not self:  # http.client's own, of a response that another adapter has sent
-            self.attempt.token.clip(
-                None
-            )  # a forked child shares with its parent whether the socket blocks
+        if reader.raw is not self:  # http.client's own: another adapter has sent the request
+            # Parent and child of a fork share a socket's blocking mode: clip() refuses a child.
+            self.attempt.token.clip(None)
             self._sock.settimeout(0)
             self._asked = self._armed = 0.0
             with suppress(ssl.SSLWantReadError):
@@ -188,11 +204,11 @@ class SocketReader(io.RawIOBase):
             self._is_dry = False
 
     def is_buffered(self, reader: io.BufferedReader) -> bool:
-        """Whether a reader may have read ahead: http.client's, where that has read the head."""
+        """True if a reader may hold bytes: it has read from here, or it is http.client's own."""
         return self._is_filled or reader.raw is not self
 
     def peek(self, reader: io.BufferedReader) -> bytes:
-        """Return, without taking them or waiting, the bytes that a reader over this has read ahead."""
+        """Return a reader's buffered bytes without waiting, and leave them in it."""
         self._is_dry = True
         try:
             return reader.peek()
@@ -200,36 +216,42 @@ class SocketReader(io.RawIOBase):
             self._is_dry = False
 
     def wake(self) -> None:
-        """End a call that another thread reads: the read that waits, and the one that is about to."""
+        """End a call that another thread reads: a read that waits, or the next one."""
         self._is_closing = True
         if self._is_waiting:
             self.attempt.token.cancel()
 
     def close(self) -> None:
-        """Let go of the socket; the call then watches it no longer. Ends a call that another thread reads."""
+        """Let go of the socket, which its call then no longer watches.
+
+        A read of another thread ends, as by `wake`.
+        """
         if not self.closed:
             self.has_surplus = self.has_surplus or bool(self._early)
-            self.wake()  # closing a socket wakes nobody, and now nobody could
+            self.wake()  # before the close: closing a socket does not wake its reader
             self._file.close()
-            if self.attempt.phase is not Phase.HANDSHAKE:  # else it was a proxy's answer to CONNECT
+            if self.attempt.phase is not Phase.HANDSHAKE:  # that phase: the answer to CONNECT
                 self.attempt.token.release()
         super().close()
 
 
 class ResponseBuffer(io.BufferedReader):
-    """The buffer that http.client reads a response through; it tells, when it is closed, what is left in it."""
+    """The buffer through which http.client reads; at its close it reports the bytes left in it."""
 
     raw: SocketReader
 
     def close(self) -> None:
-        """Close the reader below, too."""
+        """Close the reader below as well."""
         if not self.closed and self.raw.is_buffered(self):
             self.raw.leave(self.raw.peek(self))
         super().close()
 
 
 def _see_death(sock: socket.socket) -> None:
-    """Raise where TLS would turn a reset, or a dead path, into an end, as Python 3.10 to 3.12.1 have it."""
+    """Raise the error of a dead TCP connection, which TLS would report as the end of the body.
+
+    TLS does so in Python 3.10 to 3.12.1.
+    """
     if isinstance(sock, ssl.SSLSocket) and not sock.pending():
-        # Of the TCP connection below: it waits as long as a read would, and takes nothing away.
+        # A peek at the TCP connection below: it waits as long as a read would, and takes no byte.
         socket.socket.recv(sock, 1, socket.MSG_PEEK)

@@ -1,4 +1,4 @@
-"""What users are told of an adapter: what it has done, in numbers, and what became of a rotation."""
+"""The figures of an adapter as its users see them, and the outcome of a rotation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterStats", "OriginStats", "Rotation", "hint"]
 
-# Fewer dead connections, or a smaller part, is what any network does.
+# Fewer dead connections, or a smaller part of all reuses, occur in any network.
 _ENOUGH = 3
 _PART = 0.5
 _MOST = 10.0  # the default of KeepAlivePolicy.expiry
 
 
 def hint(ages: Collection[tuple[float, bool]]) -> str | None:
-    """Return what the fates of reused connections say about the window; None where they say nothing.
+    """Return advice on the idle window from the fates of reused connections; None without any.
 
-    ``ages``: idle seconds, and whether the connection turned out dead.
+    ``ages``: seconds idle, and True if the connection was dead.
     """
     dead = [age for age, is_dead in ages if is_dead]
     if len(dead) < _ENOUGH:
@@ -41,13 +41,14 @@ def _rounded_down(seconds: float) -> float:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class OriginStats:
-    """Counts for one origin; immutable.
+    """The figures of one origin; immutable.
 
-    Connections ``opened``, ``reused``, ``recycled`` (closed instead of being reused) and ``stale`` (dead when
-    reused); ``retries`` of attempts; ``window`` is the idle window in force, in seconds (a server's hint may shorten
-    it). ``youngest_stale``: the least idle age, in seconds, at which a connection was dead. ``hint``: what the
-    figures say about your settings. Both are None where there is nothing, and look at the last few hundred reuses.
-    ``address``: the one that the next dial tries first, because the last has reached it; None where none is known.
+    Connections ``opened``, ``reused``, ``recycled`` (closed instead of being reused) and ``stale``
+    (dead when reused). ``retries`` counts attempts that were repeated. ``window`` is the idle
+    window in force, in seconds; a server's hint may shorten it. ``youngest_stale`` is the least
+    idle age, in seconds, at which a connection was dead, None without one. ``hint`` is advice on
+    your settings, None without any. Both look at the last 256 reuses. ``address`` is the one that
+    the last dial reached and the next tries first, None without one.
     """
 
     opened: int
@@ -74,10 +75,11 @@ class OriginStats:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AdapterStats:
-    """The counts of one adapter at one moment; immutable. Its ``repr`` has a line for each origin.
+    """The figures of one adapter at one moment; immutable. ``repr`` has a line for each origin.
 
-    ``in_flight`` calls, ``idle`` pooled connections, ``origins`` by "scheme://host:port"; under "*" the counts of
-    those that were forgotten, since a few hundred without connections are kept.
+    ``in_flight`` counts calls, ``idle`` pooled connections. ``origins`` is keyed by
+    "scheme://host:port". The key "*" holds the counts of forgotten origins: beyond 512
+    origins, those without a pool are forgotten.
     """
 
     generation: int
@@ -134,8 +136,8 @@ class Rotation(enum.Enum):
     ROTATED = "rotated"
     """All pooled connections were retired."""
     ALREADY_ROTATED = "already rotated"
-    """Nothing: all connections were retired since the generation that the caller had seen."""
+    """Nothing changed: all were retired after the generation that the caller had seen."""
     COALESCED = "coalesced"
-    """Nothing: another call had retired all within the last second."""
+    """Nothing changed: another call retired all within the last second."""
     CLOSED = "closed"
-    """Nothing: the adapter was shut down."""
+    """Nothing changed: the adapter was shut down."""

@@ -1,4 +1,4 @@
-"""Sending one request: in slices that each have the write limit, with an ear for an early answer."""
+"""Sending one request in slices, each with the write limit, while an early answer may come."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Upload"]
 
+# The unit of the write limit: `Timeouts.write` bounds the wait for room for each slice.
 _SLICE = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)[ \r\n]")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -31,15 +32,17 @@ class Upload:
         self._sock = sock
         self._attempt = attempt
         self._slices = self._listens = _can_wait(sock)
-        self._at = 0  # where the next head begins in what has come early
+        self._at = 0  # start of the next head in the early bytes
 
     def send(self, data: Any) -> None:
         """Send a piece. Raises BrokenPipeError as soon as the server refuses the rest."""
         attempt, sock = self._attempt, self._sock
         size = len(data) if isinstance(data, (bytes, bytearray, str)) else memoryview(data).nbytes
         attempt.sending()
+        # Not before the head is out: there is nothing to answer yet.
         if attempt.sends > 1 and self._listens:
             self._listen()
+        # sendall() takes the timeout for all of its data, so only one slice is left to it.
         if size <= _SLICE or not self._slices:
             sock.sendall(data)
             attempt.sent(size)
@@ -50,7 +53,7 @@ class Upload:
         sock, attempt = self._sock, self._attempt
         sock.settimeout(0)
         try:
-            # Released at once, also after an error: the caller may want to resize its bytearray.
+            # Released at once, even after an error: an exported bytearray cannot be resized.
             with memoryview(data) as given, given.cast("B") as view:
                 at = 0
                 while at < len(view):
@@ -75,14 +78,17 @@ class Upload:
         return sent
 
     def _listen(self) -> None:
-        """Read, without waiting, what the server says meanwhile; stop listening when it is too much to keep."""
+        """Read the server's early bytes without waiting.
+
+        It stops listening at 64 KiB: the response is then left on the socket for its reader.
+        """
         sock, attempt = self._sock, self._attempt
         if not wait_for_read(sock, timeout=0):
             return
         limit = sock.gettimeout()
         sock.settimeout(0)
         try:
-            data = sock.recv(_SLICE) or b""  # 0 is said by urllib3's TLS inside TLS
+            data = sock.recv(_SLICE) or b""  # urllib3's TLS inside TLS returns 0 at an end
         except (BlockingIOError, ssl.SSLWantReadError):
             return  # a TLS record without application data, such as a session ticket
         finally:
@@ -93,7 +99,7 @@ class Upload:
         self._listens = len(attempt.early) < _SLICE
 
     def has_whole_answer(self) -> bool:
-        """Look once, without waiting, whether the head of a final answer has come: it stands then."""
+        """True if the head of a final answer has come whole; reads once, without waiting."""
         if self._listens:
             with suppress(OSError):
                 self._listen()
@@ -101,12 +107,14 @@ class Upload:
         return is_final and _BLANK_LINE.search(self._attempt.early, self._at) is not None
 
     def _final_status(self) -> int | None:
-        """Return the status of the first final head that has begun; None while none has.
+        """Return the status of the first final head that has begun; None if none has.
 
-        Only that one decides: a status line in the body of an answer is the caller's own text, echoed.
+        Only the first counts: a status line after it may be the caller's own text, echoed in a
+        body.
         """
         early = self._attempt.early
         while (status := _STATUS.match(early, self._at)) is not None:
+            # 101 is final: another protocol follows it (RFC 9110 15.2.2).
             if not 100 <= int(status[1]) < 200 or status[1] == b"101":
                 return int(status[1])
             end = _BLANK_LINE.search(early, self._at)
@@ -117,9 +125,10 @@ class Upload:
 
 
 def _can_wait(sock: Any) -> bool:
-    """Whether a socket can send without blocking, and be read meanwhile: urllib3's TLS in TLS and pyOpenSSL cannot.
+    """True if a socket can send without blocking and be read meanwhile.
 
-    Not by ``socket.socket``: that may have been replaced, by a function too.
+    urllib3's TLS in TLS and pyOpenSSL cannot. ``socket.socket`` is no criterion: another package
+    may have replaced it, even by a function.
     """
     return isinstance(sock, _socket.socket) or type(sock).__module__.startswith(
         ("gevent", "eventlet")

@@ -1,4 +1,4 @@
-"""Connections that are dialled before they are needed, and wait in their pool."""
+"""Connections that are dialled before a request needs them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["WARM_FAILURES", "as_requests", "warm"]
 
 WARM_FAILURES = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-"""What a dial raises, beside what has ended its call."""
+"""Errors of a dial; the end of its call raises others."""
 
 
 def warm(pool: RecyclingPool, connections: int, lasting: float, attempt: Attempt) -> int:
-    """Dial for an attempt until so many idle connections will last; return how many there are then.
+    """Dial until ``connections`` idle connections will last; return the number of idle ones.
 
-    ``lasting``: seconds for which a connection must still be usable to count. What is in use takes
-    its part of the pool's size. Those that were dialled stay when a later one fails, with what
-    the dial raises.
+    ``lasting``: seconds for which a connection must stay usable to count. Connections in use take
+    their share of the pool's size. Raises the error of a dial that fails; connections dialled
+    before it stay in the pool.
     """
     if window_of(pool.state.policy, None) <= lasting:
-        return len(pool.idle)  # whatever is dialled would be too old at once
+        return len(pool.idle)  # a new connection would expire at once
     places = _take_places(pool, connections, lasting)
     try:
         while places:
@@ -53,7 +53,7 @@ def warm(pool: RecyclingPool, connections: int, lasting: float, attempt: Attempt
 
 
 def _connect(pool: RecyclingPool, conn: Any) -> None:
-    """Do what urllib3's ``urlopen`` does before it sends."""
+    """Prepare a connection as urllib3's ``urlopen`` does before it sends."""
     if pool.proxy is not None and connection_requires_http_tunnel(
         pool.proxy, pool.proxy_config, pool.scheme
     ):
@@ -64,7 +64,7 @@ def _connect(pool: RecyclingPool, conn: Any) -> None:
 
 
 def _take_places(pool: RecyclingPool, connections: int, lasting: float) -> int:
-    """Take so many places out of the queue as connections are missing; return how many."""
+    """Take a place from the queue for each missing connection; return their number."""
     waiting, now = _queue(pool), pool.state.clock()
     later = Instant(*(each + lasting for each in now))
     taken: list[Any] = []
@@ -73,10 +73,10 @@ def _take_places(pool: RecyclingPool, connections: int, lasting: float) -> int:
     while connections > places + len(taken) - len(ageing):
         try:
             conn = waiting.get(block=False)
-        except queue.Empty:  # the pool has no more, or they are in use
+        except queue.Empty:  # the pool is at its size, or its connections are in use
             break
         if not isinstance(conn, RecyclingConnection | None):
-            taken.append(conn)  # of a class that somebody else has set, as vcrpy does
+            taken.append(conn)  # another package's class, as vcrpy sets one
             continue
         if conn is None or not _is_usable(pool, conn, now):
             places += 1
@@ -89,13 +89,13 @@ def _take_places(pool: RecyclingPool, connections: int, lasting: float) -> int:
         taken.remove(oldest)
         _discard(pool, oldest, "about to expire", now)
         places += 1
-    for conn in reversed(taken):  # last in, first out
+    for conn in reversed(taken):  # the queue is last in, first out
         waiting.put(conn, block=False)
     return places
 
 
 def _is_usable(pool: RecyclingPool, conn: RecyclingConnection, now: Instant) -> bool:
-    """Whether an idle connection could be reused now; if not, it is closed."""
+    """Return True if an idle connection can be reused now; close it if not."""
     if conn not in pool.idle:
         return False
     reason = pool.state.reason_to_close(conn, now)
@@ -107,7 +107,7 @@ def _is_usable(pool: RecyclingPool, conn: RecyclingConnection, now: Instant) -> 
 
 
 def _discard(pool: RecyclingPool, conn: RecyclingConnection, reason: str, now: Instant) -> None:
-    if pool.idle.pop(conn, pool) is None:  # else another thread has closed it
+    if pool.idle.pop(conn, pool) is None:  # otherwise another thread has closed it
         pool.state.recycled(conn, reason, now, None)
 
 
@@ -120,9 +120,9 @@ def _queue(pool: RecyclingPool) -> queue.LifoQueue[Any]:
 def as_requests(
     error: Exception, request: requests.PreparedRequest, *, is_of_proxy: bool
 ) -> requests.RequestException:
-    """Return what requests raises of a call whose dial fails so."""
+    """Return the error that requests raises for a call with this failed dial."""
     kind: type[requests.RequestException] = requests.ConnectionError
-    # A refused connection is a ConnectTimeoutError to urllib3, and none to requests.
+    # urllib3 derives a refused connection from ConnectTimeoutError; for requests it is no timeout.
     is_refused = isinstance(error, urllib3.exceptions.NewConnectionError)
     timeouts = (TimeoutError, urllib3.exceptions.ConnectTimeoutError)
     if isinstance(error, timeouts) and not is_refused:

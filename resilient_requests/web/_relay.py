@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["EventRelay"]
 
-_MOST_SILENCE = 15.0  # seconds; nginx gives up after 60, and 15 is the usual heartbeat
+# Seconds. nginx closes a silent upstream after 60 s (proxy_read_timeout), and 15 s is the usual
+# heartbeat of event streams.
+_MOST_SILENCE = 15.0
 
 T = TypeVar("T")
 
 
 class _Stream(Protocol):
-    """What is passed on. One thread iterates and closes, any may cancel."""
+    """The stream that a relay passes on. One thread iterates and closes it, any may cancel it."""
 
     def __next__(self) -> Any: ...
     def cancel(self) -> None: ...
@@ -44,7 +46,7 @@ class _Stream(Protocol):
 class _State(enum.Enum):
     OPEN = "open"  # between two steps
     STEPPING = "stepping"  # a thread waits for the stream, or renders
-    ENDED = "ended"  # the last event has been handed out, or nobody wants it any more
+    ENDED = "ended"  # the last event was handed out, or the relay was closed
 
 
 class EventRelay:
@@ -53,21 +55,22 @@ class EventRelay:
     ``stream``: a `ChatStream`, an `EventStream` or a `ByteStream`, best with ``heartbeat=15``. The
     relay owns it. ``for`` is for WSGI, ``async for`` for ASGI (asyncio only).
 
-    The relay yields each item, a comment for each `HEARTBEAT`, and a last event. ``done`` holds the
-    finish reason of a chat. ``error`` holds the class of the error as ``type``, and its text as
-    ``reason`` where that has no secrets, in a `StreamError` and a `ChatAPIError`. The errors of
-    requests and `Cancelled` become that event; any other exception leaves as it is.
+    The relay yields each item, a comment for each `HEARTBEAT`, and a last event. The event ``done``
+    holds the finish reason of a chat. The event ``error`` holds the class of the error as ``type``;
+    for a `StreamError` and a `ChatAPIError` it holds their text as ``reason``, which has no
+    secrets. Errors of requests and `Cancelled` become that event; any other exception leaves as it
+    is.
 
-    ``render``: a callable that returns the bytes, or the text, to write for an item, or None to
-    leave the item out. It is not called for heartbeats. Where it leaves out all for 15 s, a comment
-    is written. The default writes a `ChatDelta` as JSON without its empty fields, a
-    `ServerSentEvent` as it came, and bytes in base64, because a piece may end within a character.
+    ``render``: a callable that returns the bytes or the text to write for an item, or None to leave
+    the item out. It is not called for heartbeats. After 15 s of left-out items a comment is
+    written. The default writes a `ChatDelta` as JSON without its empty fields, a `ServerSentEvent`
+    as it came, and bytes in base64, because a piece may end within a character.
 
-    After the last event, an exception or a close a relay is over, and stays so. ``close`` may come
+    After the last event, an exception or a close, the relay is over for good. ``close`` may come
     from any thread. A cancelled task that leaves ``async for`` ends the upstream at once. Raises
-    TypeError naming the parameter, and RuntimeError where a second thread iterates.
+    TypeError naming the parameter, and RuntimeError if a second thread iterates.
 
-    State: a `_State`, guarded by a lock; and the thread in which ``async for`` waits.
+    State: a `_State`, guarded by a lock, and the thread in which ``async for`` waits.
     """
 
     @overload
@@ -101,15 +104,17 @@ class EventRelay:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of the response: its type, no caching, and no collecting by proxies."""
+        """The headers of the response: its type, no caching, and no buffering by proxies."""
         return {
             "Content-Type": "text/event-stream; charset=utf-8",
             "Cache-Control": "no-cache, no-transform",
+            # nginx buffers a response unless this header forbids it.
             "X-Accel-Buffering": "no",
         }
 
     def __iter__(self) -> Self:
-        # It would wait in the event loop. Django tries iter() first, and aiter() after a TypeError.
+        # A plain iteration would block the event loop. Django tries iter() first, and aiter() after
+        # a TypeError.
         if _is_in_event_loop():
             raise TypeError("in an event loop use `async for`, or hand over aiter(relay)")
         return self
@@ -121,9 +126,9 @@ class EventRelay:
         return data
 
     def close(self) -> None:
-        """End the upstream, from any thread; harmless when repeated.
+        """End the upstream, from any thread; harmless if repeated.
 
-        Takes up to 0.1 s where an answer is whole and the rest of its body is still to be read.
+        Takes up to 0.1 s if an answer is whole but the rest of its body is unread.
         """
         if self._end():
             self._stream.close()
@@ -138,7 +143,7 @@ class EventRelay:
             try:
                 data = await self._in_thread(self._step)
             except BaseException:
-                # Mostly a cancelled task, in which nothing can be awaited any more.
+                # Usually the task was cancelled, and a cancelled task cannot await the close.
                 if self._end():
                     self._hire().submit(self._stream.close)
                 self._dismiss()
@@ -148,13 +153,16 @@ class EventRelay:
         return data
 
     async def aclose(self) -> None:
-        """End the upstream without blocking the event loop; harmless when repeated."""
+        """End the upstream without blocking the event loop; harmless if repeated."""
         if self._end():
             await self._in_thread(self._stream.close)
         self._dismiss()
 
     def _step(self) -> bytes | None:
-        """Return what is to be written next, None at the end: a Future carries no StopIteration."""
+        """Return the next bytes to write, None at the end.
+
+        Not StopIteration, which an asyncio Future refuses to carry.
+        """
         with self._lock:
             if self._state is _State.STEPPING:
                 raise RuntimeError("another thread iterates over this EventRelay")
@@ -174,7 +182,7 @@ class EventRelay:
         return None if is_closed else data
 
     def _read(self) -> tuple[bytes, bool]:
-        """Return what is to be written next, and whether it is the last."""
+        """Return the next bytes to write, and True if they are the last."""
         while self._state is _State.STEPPING:
             try:
                 item = next(self._stream)
@@ -190,18 +198,18 @@ class EventRelay:
     def _rendered(self, item: object) -> bytes:
         data = self._render(item)
         if isinstance(data, str):
-            return data.encode(errors="replace")  # it may end with half of a character
+            return data.encode(errors="replace")  # the text may end with half of a surrogate pair
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"render must return str, bytes or None, not {type(data).__name__}")
         if data:
             return data
-        # Only a write shows that the browser has left.
+        # A server notices that the browser left only when it writes.
         return COMMENT if boot() - self._written_at >= _MOST_SILENCE else b""
 
     def _end(self) -> bool:
-        """End the relay; return whether the caller has to close the stream.
+        """End the relay; return True if the caller must close the stream.
 
-        Where a thread steps, it is woken and closes the stream itself.
+        A thread that steps is woken, and closes the stream itself.
         """
         with self._lock:
             state, self._state = self._state, _State.ENDED
@@ -214,8 +222,8 @@ class EventRelay:
         return await loop.run_in_executor(self._hire(), context.run, function)
 
     def _hire(self) -> ThreadPoolExecutor:
-        # A thread of its own: the event loop has six on two cores, and six stalled streams there
-        # would stop all others, and the resolver.
+        # A thread for each relay. The event loop's own executor has six threads on two cores: six
+        # stalled streams there would stop all others, and the resolver.
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="EventRelay")
         return self._executor
@@ -226,7 +234,7 @@ class EventRelay:
 
 
 class _AsyncRelay:
-    """What aiter() returns: no iterable, which frameworks would iterate over in the event loop."""
+    """The result of aiter(). It has no iter(), which frameworks would run in the event loop."""
 
     def __init__(self, relay: EventRelay) -> None:
         self._relay = relay

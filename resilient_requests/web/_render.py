@@ -1,4 +1,4 @@
-"""What a browser gets for an item of a stream, and for its end: server-sent events, as bytes."""
+"""The bytes that a browser gets for an item of a stream, and for the end: server-sent events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMENT = b": keep-alive\n\n"
 
 
 class DefaultRender:
-    """Renders the items of one stream where the caller has no ``render`` of their own."""
+    """Renders the items of one stream if the caller gives no ``render``."""
 
     def __init__(self) -> None:
         self._id = ""
@@ -34,7 +34,7 @@ class DefaultRender:
 
     def _again(self, event: ServerSentEvent) -> bytes:
         lines = [f"event: {event.event}"] if event.event != "message" else []
-        # `ServerSentEvent.id` is the last one so far, and the upstream may have set it back to "".
+        # The id is the last one so far. An upstream may have set it back to "", and so must this.
         lines += [f"id: {event.id}"] if event.id != self._id else []
         lines += [f"retry: {event.retry}"] if event.retry is not None else []
         lines += [f"data: {line}" for line in event.data.split("\n")]
@@ -43,7 +43,7 @@ class DefaultRender:
 
 
 def done(stream: object) -> bytes:
-    """Return the last event of a stream that has come to its end."""
+    """Return the last event of a stream that ended without an error."""
     if not isinstance(stream, ChatStream):
         return _event("done", {})
     completion = stream.completion
@@ -52,9 +52,9 @@ def done(stream: object) -> bytes:
 
 
 def failed(error: Exception) -> bytes:
-    """Return the last event of a stream that has failed."""
+    """Return the last event of a stream that failed."""
     told = {"type": type(error).__name__}
-    # The texts of other errors hold URLs, and with them queries.
+    # Texts of other errors hold URLs, with queries that may be secret.
     if isinstance(error, (StreamError, ChatAPIError)):
         told["reason"] = str(error)
     return _event("error", told)
@@ -79,5 +79,5 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     head = "" if name == "message" else f"event: {name}\n"
-    # JSON in ASCII: half of a character, which some providers send, has an escape but no UTF-8.
+    # JSON in ASCII: some providers send half of a surrogate pair, which has an escape but no UTF-8.
     return f"{head}data: {json.dumps(data)}\n\n".encode()

@@ -1,4 +1,4 @@
-"""Writes the table of incidents: ``python -m lab.table [PAGE]``, as root, in the directory ``tests``.
+"""Writes the tables of incidents: ``python -m lab.table [PAGE]``, as root, in ``tests``.
 
 Takes some minutes. Clients that are not installed have an empty column.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.board import Board, Cell
 from lab.cell import SCHEMES
 from lab.contenders import CONTENDERS, is_installed
-from lab.incidents import INCIDENTS, USUAL, Incident
+from lab.incidents import INCIDENTS, USUAL, Family, Incident
 from lab.network import why_not
 from lab.stage import OK, Outcome
 
@@ -30,32 +30,50 @@ HEADINGS = {
     "ours": "ours",
 }
 
+TOPICS: dict[str, tuple[Family, ...]] = {
+    "Connections that the network forgot": (
+        "idle",
+        "long window",
+        "dead pool",
+        "closed",
+        "suspend",
+    ),
+    "Streams that break or stall": ("stream",),
+    "Servers that freeze or take their time": ("frozen", "silence", "large"),
+    "Links that fail for a while": ("outage",),
+    "Proxies": ("proxy",),
+}
+
 _INTRODUCTION = """\
 # Incidents
 
-What becomes of a call when the network does what real networks do. Nothing here is simulated: a laboratory of Linux
-network namespaces (client, NAT router, internet, server) lets the real kernel forget flows, drop packets, send resets,
-change addresses and freeze servers, and the clients meet it over real sockets. Times are scaled down: the NAT forgets
-an idle flow after 2 to 4 s where a row is about that, and real ones after 30 s to some minutes; the limits of the
-clients are short too.
+What becomes of a call when the network does what real networks do. Nothing here is simulated: a
+laboratory of Linux network namespaces (client, NAT router, internet, server) lets the real kernel
+forget flows, drop packets, send resets, change addresses and freeze servers, and the clients meet
+it over real sockets. Times are scaled down: the NAT forgets an idle flow after 2 to 4 s where a row
+is about that, and real ones after 30 s to some minutes; the limits of the clients are short too.
 
+- **ours**: `ResilientAdapter` with `timeout=(3, 8)`, and a window of 1 s for idle connections (the
+  package's 10 s, scaled like the rest), else as it comes. Rows with other settings are listed below
+  the tables.
 - **requests**: a plain session. **+ timeout**: `timeout=(3, 8)`. **+ Retry**: that, and
-  `HTTPAdapter(max_retries=Retry(2, allowed_methods=None))`. **openai SDK**: the same timeout, its own two retries.
-- **ours**: `ResilientAdapter` with the same timeout, and a window of 1 s for idle connections (the package's 10 s,
-  scaled like the rest), else as it comes. Where a row needs other settings, they stand below the table.
-- A cell holds the outcome, the seconds from the fault on, and, where it is not one request for one call, how many
-  requests the server **saw** and how many it **executed**. That last number matters most: it is how often something
-  was done, and charged.
-- **HUNG**: still waiting after {limit:.0f} s. **TRUNCATED**: a stream ended early, and the client took it for whole.
-  Else the exception's class, with the system's error number where there was one.
-- In bold: calls with other clients that did not end well. Ours is never bold: the tests check what it promises.
-- One run per cell: trust the outcome, not the hundredths of a second. Streams are read with `iter_lines()`, as code
-  that knows nothing of this package reads them.
+  `HTTPAdapter(max_retries=Retry(2, allowed_methods=None))`. **openai SDK**: the same timeout, its
+  own two retries.
+- A cell holds the outcome, the seconds from the fault on, and, where it is not one request for one
+  call, how many requests the server **saw** and how many it **executed**. That last number matters
+  most: it is how often something was done, and charged.
+- **HUNG**: still waiting after {limit:.0f} s. **TRUNCATED**: a stream ended early, and the client
+  took it for whole. Else the exception's class, with the system's error number where there was one.
+- In bold: calls with other clients that did not end well. Ours is never bold: the tests check what
+  it promises.
+- One run per cell: trust the outcome, not the hundredths of a second. Streams are read with
+  `iter_lines()`, as code that knows nothing of this package reads them.
 """
 
 _END = """
-Our column is checked by the tests, row by row, with and without TLS, on each change. To see it yourself, as root on
-Linux, with the Debian packages iproute2, nftables and conntrack, and for a row each tinyproxy-bin and haproxy:
+Our column is checked by the tests, row by row, with and without TLS, on each change. To see it
+yourself, as root on Linux, with the Debian packages iproute2, nftables and conntrack, and for a row
+each tinyproxy-bin and haproxy:
 
 ```sh
 pip install -e '.[test]'
@@ -91,11 +109,17 @@ def main() -> None:
 
 def text_of(rows: list[Incident], outcomes: dict[Cell, Outcome]) -> str:
     """Return the page."""
-    columns = [each for each in CONTENDERS if is_installed(each)]
+    # Ours first: on a narrow screen the others are out of sight.
+    columns = sorted((each for each in CONTENDERS if is_installed(each)), key="ours".__ne__)
+    lines = [_INTRODUCTION.format(limit=LIMIT), _versions(columns), ""]
+    for topic, families in TOPICS.items():
+        found = [row for row in rows if row.family in families]
+        lines += [f"## {topic}", "", *_table(found, columns, outcomes), ""]
+    return "\n".join([*lines, "## Settings that differ", "", *_differences(rows), _END])
+
+
+def _table(rows: list[Incident], columns: list[str], outcomes: dict[Cell, Outcome]) -> list[str]:
     lines = [
-        _INTRODUCTION.format(limit=LIMIT),
-        _versions(columns),
-        "",
         "| incident | | " + " | ".join(HEADINGS[each] for each in columns) + " |",
         "|---|---|" + "---|" * len(columns),
     ]
@@ -109,7 +133,7 @@ def text_of(rows: list[Incident], outcomes: dict[Cell, Outcome]) -> str:
             lines.append(
                 f"| {title} | {'TLS' if scheme == 'https' else 'plain'} | {' | '.join(cells)} |"
             )
-    return "\n".join([*lines, "", "## Settings that differ", "", *_differences(rows), _END])
+    return lines
 
 
 def _versions(columns: list[str]) -> str:
@@ -143,9 +167,8 @@ def _differences(rows: list[Incident]) -> list[str]:
         if settings.probes is not None:
             idle, interval, count = settings.probes
             limit = idle + interval * count
-            told.append(
-                f"`TCPKeepAlive(idle={idle}, interval={interval}, count={count}, user_timeout={limit})`"
-            )
+            probes = f"idle={idle}, interval={interval}, count={count}"
+            told.append(f"`TCPKeepAlive({probes}, user_timeout={limit})`")
         if settings.wait is not None:
             told.append(f"`RetryPolicy(wait=tenacity.wait_fixed({settings.wait}))`")
         if told:

@@ -623,6 +623,20 @@ def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
     assert client.adapter.stats().in_flight == 0
 
 
+@pytest.mark.parametrize(
+    "read", [lambda response: response.content, lambda response: b"".join(iter_bytes(response))]
+)
+def test_the_rest_is_read_where_raw_was_read_in_part(
+    client: Client, server: FaultServer, read: Callable[[requests.Response], bytes]
+) -> None:
+    """urllib3 may have read all of a body, and keep what it has unpacked, or has yet to unpack."""
+    body = b"0123456789" * 100_000  # a few KB on the wire
+    response = opened(client, server, respond(body, gzip=True))
+    first = response.raw.read(4000, decode_content=True)
+
+    assert first + read(response) == body
+
+
 def test_a_with_block_closes_the_response(client: Client, server: FaultServer) -> None:
     """As in requests."""
     with opened(

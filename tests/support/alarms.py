@@ -22,7 +22,7 @@ def ringing(error: BaseException, when: Callable[[], object]) -> Iterator[None]:
 
     def watch() -> None:
         until(when)
-        # A moment later, the call waits in the system for what comes next.
+        # A moment later, the call waits in the system for its next bytes.
         signal.setitimer(signal.ITIMER_REAL, 0.02)
 
     before = signal.signal(signal.SIGALRM, ring)

@@ -1,8 +1,9 @@
-"""A Celery application whose session was used before the workers were forked; run by test_workers.py.
+"""A Celery application with a session that was used before the fork; run by test_workers.py.
 
-``celery -A tasks worker`` is the worker; ``python tasks.py 10`` sends so many tasks and prints their results as JSON,
-``python tasks.py /stream /silent`` sends tasks that ask for these and print what ended them. ``UPSTREAM`` is the URL of
-a FaultServer, ``BROKER`` that of a Redis or "filesystem://", ``FOLDER`` a directory for the rest.
+``celery -A tasks worker`` is the worker. ``python tasks.py 10`` sends ten tasks and prints their
+results as JSON. ``python tasks.py /stream /silent`` sends a task for each target and prints how it
+ended. ``UPSTREAM`` is the URL of a FaultServer, ``BROKER`` that of a Redis or "filesystem://",
+``FOLDER`` a directory for the rest.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def tell_the_children(**_: Any) -> None:
 def listen(**_: Any) -> None:
     """Wait beside the tasks.
 
-    By a thread and not by a signal, whose handlers billiard sets itself.
+    A thread, because billiard sets the signal handlers of a worker itself.
     """
     writing.close()
     threading.Thread(target=_end_streams, daemon=True).start()
@@ -76,7 +77,7 @@ def _end_streams() -> None:
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def end(**_: Any) -> None:
-    """The last task of this process is over: close what is idle."""
+    """The last task of this process is over: close the idle connections."""
     adapter.shutdown()
 
 
@@ -85,13 +86,13 @@ def end(**_: Any) -> None:
 
 @app.task(name="ask")  # type: ignore[untyped-decorator]
 def ask(target: str) -> tuple[int, str]:
-    """What the upstream says to this, and which process asked it."""
+    """Return the id of this process, and the answer of the upstream."""
     return os.getpid(), session.get(UPSTREAM + target, timeout=5).text
 
 
 @app.task(name="cut")  # type: ignore[untyped-decorator]
 def cut(target: str) -> tuple[str, float]:
-    """What ended a call, or a stream, that would have gone on for long; and when, on the machine's monotonic clock."""
+    """Return the end of a long stream: the class of its error, and the monotonic time."""
     try:
         with iter_events(session.get(UPSTREAM + target, stream=True, timeout=30)) as events:
             for _ in events:
@@ -102,7 +103,7 @@ def cut(target: str) -> tuple[str, float]:
 
 
 def main(what: list[str]) -> None:
-    """Send tasks, print what came of them."""
+    """Send tasks and print their results."""
     if what[0].isdigit():
         sent = [ask.delay(f"/task-{number}") for number in range(int(what[0]))]
     else:

@@ -41,7 +41,7 @@ class Site(NamedTuple):
 
 @contextlib.contextmanager
 def running(name: str, answer: Callable[[ReceivedRequest], Reply], log: Path) -> Iterator[Site]:
-    """Run one of SERVERS until the end of the block; what it printed is shown on failure."""
+    """Run one of SERVERS until the end of the block; a failure shows its output."""
     with FaultServer(default=answer) as provider, socket.create_server(("127.0.0.1", 0)) as sock:
         environment = {
             **os.environ,

@@ -84,7 +84,7 @@ def good(text: str = "good", **options: Any) -> Reply:
 
 
 class Pieces:
-    """The raw side of a response whose body arrives in given pieces, as that of a mock."""
+    """The raw side of a mock's response; its body arrives in the given pieces."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces: Iterator[bytes] = iter(pieces)
@@ -97,7 +97,7 @@ class Pieces:
 
 
 def response_of(pieces: Iterable[bytes], content_type: str) -> requests.Response:
-    """A response whose body arrives in given pieces."""
+    """A response with a body that arrives in the given pieces."""
     response = requests.Response()
     response.status_code = 200
     response.headers = CaseInsensitiveDict({"Content-Type": content_type})
@@ -134,7 +134,7 @@ def refusal(error: requests.RequestException) -> requests.Response:
 
 
 def summary(completion: ChatCompletion) -> dict[str, Any]:
-    """What `expected.json` says of a completion."""
+    """Return the fields of a completion that `expected.json` has."""
     usage = completion.usage
     return {
         "content": completion.content,

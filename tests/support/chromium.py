@@ -62,7 +62,7 @@ class ChatPage:
         self.driver.get(self.url)
 
     def ask(self, model: str = "whole", prompt: str = "How do you answer?") -> None:
-        """Choose what goes wrong, and send a question."""
+        """Choose a fault, and send a question."""
         Select(self.driver.find_element(By.ID, "model")).select_by_value(model)
         self.driver.find_element(By.ID, "prompt").send_keys(prompt)
         self.driver.find_element(By.ID, "send").click()
@@ -77,12 +77,12 @@ class ChatPage:
 
     @property
     def text(self) -> str:
-        """What the last answer says so far."""
+        """The text of the last answer so far."""
         return self._last(".text")
 
     @property
     def end(self) -> str:
-        """What the page says about the end of the last answer; nothing while it is written."""
+        """The page's note on the end of the last answer; empty while it is written."""
         return self._last(".end")
 
     @property
@@ -93,7 +93,7 @@ class ChatPage:
         )
 
     def run(self, script: str) -> Any:
-        """Return what a script in the page returns."""
+        """Run a script in the page and return its result."""
         return self.driver.execute_script(script)
 
     def wait_for(self, text: str) -> None:

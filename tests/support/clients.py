@@ -26,7 +26,7 @@ E = TypeVar("E")
 
 # No limit of a test is meant to be reached unless the test sets it.
 PATIENT = Timeouts(connect=5.0, write=5.0, response=5.0, idle=5.0)
-BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
+BIG = b"x" * (6 << 20)  # more than the kernel takes while the peer reads nothing
 
 
 class TooSlow(AssertionError):
@@ -44,7 +44,7 @@ def in_time(seconds: float, most: float) -> float:
 
 
 class Client:
-    """A session whose calls go through one ResilientAdapter.
+    """A session with all calls through one ResilientAdapter.
 
     Each POST has an Idempotency-Key, unless told otherwise. Retries do not wait:
     ``waited_after`` lists the attempts after which the waiting strategy was asked.
@@ -86,13 +86,13 @@ class Client:
         return self.session.post(self.url, data=data, **options)
 
     def warm(self) -> Self:
-        """Make a call that leaves a connection in the pool, and forget what was told of it."""
+        """Make a call that leaves a connection in the pool, and forget its events."""
         assert self.get(timeout=5).status_code == 200
         self.events.clear()
         return self
 
     def tokens(self) -> float:
-        """What is left of the retry budget for this server."""
+        """The tokens left in the retry budget of this server."""
         bucket = self.adapter._budgets.bucket(Origin.of(self.url), RetryBudget(), now().boot)
         assert bucket is not None
         return bucket.tokens(now().boot)
@@ -117,7 +117,7 @@ def refusing() -> Iterator[str]:
 
 
 def attempts_of(told: object) -> tuple[AttemptRecord, ...]:
-    """What each attempt did, as it stands on an error of requests, or on a response."""
+    """The records of the attempts on an error of requests, or on a response."""
     found: tuple[AttemptRecord, ...] = vars(told)["attempts"]
     return found
 
@@ -163,7 +163,7 @@ def inside(scope: CancelScope, function: Callable[[], Any]) -> Callable[[], Any]
 
 
 def until(predicate: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for what no event announces: the state of a socket, mostly."""
+    """Wait for a state that no event announces: mostly that of a socket."""
     end = time.monotonic() + seconds
     while not predicate():
         assert time.monotonic() < end, "it did not come about"

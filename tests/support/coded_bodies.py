@@ -58,9 +58,9 @@ def content_encoding(coding: str) -> str:
 
 
 def packer(coding: str, quality: int = 1) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """What packs a piece so that it can be unpacked when it arrives, and what ends the body.
+    """Return a function that packs a piece with a flush, and one that ends the body.
 
-    ``coding``: a chain, too; ``quality``: of brotli.
+    ``coding`` may be a chain. ``quality`` is brotli's.
     """
     inner, _, outer = coding.rpartition(", ")
     if inner:
@@ -101,7 +101,7 @@ def bomb(coding: str, unit: bytes, times: int) -> bytes:
     if coding == "zstd":
         return packed([unit], "zstd") * times
     deflate = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "raw deflate": -15}[coding])
-    # A full flush forgets what was before: the second unit and all after it are the same bytes.
+    # A full flush forgets the bytes before: the second unit and all later ones are the same.
     first, more = (deflate.compress(unit) + deflate.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
     # There is no checksum: in a complete framing such a body is whole.
     return first + more * (times - 1) + b"\x03\x00"
@@ -115,7 +115,7 @@ def coded_stream(
     headers: dict[str, str] | None = None,
     **options: Any,
 ) -> Reply:
-    """A `stream` whose pieces are packed one by one.
+    """A `stream` with pieces that are packed one by one.
 
     The coding's end is sent unless there is another ending.
     """
@@ -160,7 +160,7 @@ def verbatim(*items: bytes | threading.Event) -> Reply:
 
 
 def until_error(kind: type[BaseException], pieces: Iterable[Any]) -> tuple[list[Any], Any]:
-    """What comes before an error of that kind, and the error."""
+    """Return the items before an error of that kind, and the error."""
     seen: list[Any] = []
     try:
         seen.extend(pieces)

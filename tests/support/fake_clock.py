@@ -1,4 +1,4 @@
-"""A clock that tests set, and sessions whose adapter tells the time by it."""
+"""A clock that tests set, and sessions that tell the time by it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def pool_up(session: requests.Session, server: FaultServer, count: int) -> list[
 
 
 def echoes(server: FaultServer) -> FaultServer:
-    """Answer each request with what it asked: its target, then its body."""
+    """Answer each request with its own target and body."""
     server.default = lambda request: respond(request.target.encode() + request.body)
     return server
 

@@ -1,6 +1,7 @@
-"""A server in a process of its own, for the tests of forks under load: its handshakes must not be in their process.
+"""A server in a process of its own, for the tests of forks under load.
 
-Prints its URL and the file with its certificate, and serves until its standard input ends.
+Its handshakes must not be in the process that forks. Prints its URL and the file with its
+certificate, and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ GATES: dict[str, threading.Event] = {}
 
 
 def reply(request: ReceivedRequest) -> Reply:
-    """Say what was asked; a held stream gets its second half when its name is called under /go-on."""
+    """Echo the target; /go-on and a name release the second half of the stream of that name."""
     word, target = request.target.encode(), request.target
     if target.startswith("/go-on"):
         GATES.setdefault(target.removeprefix("/go-on"), threading.Event()).set()

@@ -1,6 +1,6 @@
-"""A script under gevent, patched "early" or "late", that tries every way out of a call; run by test_gevent.py.
+"""A script under gevent, patched "early" or "late", that tries every way out of a call.
 
-Prints one JSON object: what was tried, and what came of it.
+Run by test_gevent.py. Prints one JSON object: each trial with its outcome.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ EVENTS = b"data: 1\n\n"
 
 
 def outcome(attempt: Any) -> str:
-    """Name what came of an attempt; "late" where it took as long as the limits."""
+    """Name the outcome of an attempt; "late" if it took as long as the limits."""
     began = time.monotonic()
     try:
         result = str(attempt())
-    except (Exception, gevent.Timeout) as error:  # noqa: BLE001  # its name is what is asked for
+    except (Exception, gevent.Timeout) as error:  # noqa: BLE001  # only its name matters
         result = type(error).__name__
     return result if time.monotonic() - began < 5 else f"late {result}"
 
@@ -91,7 +91,7 @@ def tried(server: FaultServer, framing: Any) -> dict[str, str]:
 
 
 def main() -> None:
-    """Try it plain, and on TLS where gevent supports that: not when it patches a program that has loaded ssl."""
+    """Try plain and TLS; without TLS if gevent patches after ssl was loaded, as it cannot then."""
     results = {}
     for tls in (False, True) if sys.argv[1] == "early" else (False,):
         for framing in ("chunked", "close"):

@@ -24,7 +24,7 @@ STOCK = socket.getaddrinfo
 
 
 def timed(session: requests.Session, url: str) -> tuple[str, float]:
-    """What came of a call, and how long it took."""
+    """Return the outcome of a call, and its seconds."""
     since = time.monotonic()
     try:
         result = str(session.get(url, timeout=(5, 5)).status_code)
@@ -52,7 +52,7 @@ def ticking(session: requests.Session, url: str) -> tuple[str, float, int]:
 
 
 def main(port: int, silent_port: int) -> None:
-    """Print a word for all that holds. What listens at ``silent_port`` answers no handshake."""
+    """Print a word for each check that holds; ``silent_port`` answers no handshake."""
     session = requests.Session()
     adapter = ResilientAdapter(max_retries=RetryPolicy(max_retries=0))
     session.mount("http://", adapter)

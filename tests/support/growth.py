@@ -1,4 +1,4 @@
-"""How the time of a function grows with what it reads, measured in a child of limited CPU time."""
+"""The growth of a function's time with its input, measured in a child of limited CPU time."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that reads what a stranger sends.
+    """A function that reads bytes of a stranger.
 
-    ``begins`` lead a text to what the function does behind them; ``texts`` are for it alone.
+    ``begins`` lead a text to the code behind them; ``texts`` are for this function alone.
     """
 
     read: Callable[[bytes], object]
@@ -89,7 +89,7 @@ def fault(reader: Reader, units: Iterable[bytes], most_seconds: int = MOST_SECON
     if pid == 0:
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (most_seconds, most_seconds))
-            gc.disable()  # its rounds grow with what lives
+            gc.disable()  # its rounds grow with the number of living objects
             with os.fdopen(theirs, "w", buffering=1) as told:
                 _tell(reader, units, told)
         finally:
@@ -102,7 +102,7 @@ def fault(reader: Reader, units: Iterable[bytes], most_seconds: int = MOST_SECON
 
 
 def _tell(reader: Reader, units: Iterable[bytes], told: TextIO) -> None:
-    """Write each text before it is read, and behind it what is wrong; a new line if nothing is."""
+    """Write each text before it is read, and then the complaint, or only a new line."""
     for text in reader.all_texts(units):
         print(text, end=": ", file=told, flush=True)
         try:

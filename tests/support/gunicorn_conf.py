@@ -1,4 +1,7 @@
-"""Settings of gunicorn under which a deploy ends streams in time; used by test_workers.py and shown in docs/fork.md."""
+"""Settings of gunicorn with which a deploy ends streams in time.
+
+Used by test_workers.py and shown in docs/fork.md.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 preload_app = True
 graceful_timeout = 3  # gunicorn kills the worker then
-GRACE = 1.0  # what streams get to finish; the rest is for the views to say that they were cut
+GRACE = 1.0  # seconds for streams to finish; in the rest, views say that they were cut
 
 at_work: set[Any] = set()  # the requests that have no answer yet
 
@@ -26,7 +29,10 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
 
 
 def post_worker_init(worker: Any) -> None:
-    """Wait beside the worker for its end: gunicorn's own hook for that runs only when all requests are over."""
+    """Wait beside the worker for its end.
+
+    gunicorn's own hook for that runs only after the last request.
+    """
     threading.Thread(target=_end_streams, args=(worker,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The plan of the house, and what is read from its files: imports, circles, sizes."""
+"""The plan of the house, and the facts read from its files: imports, circles, sizes."""
 
 from __future__ import annotations
 
@@ -125,10 +125,13 @@ def upward_imports(modules: Iterable[Module]) -> Iterator[str]:
                 yield f"{module.name}:{line}: {module.room} must not import {room}"
 
 
-def private_imports(modules: Iterable[Module]) -> Iterator[str]:
-    """Yield each import of a private module of another room: a room's ``__init__`` says what it shows."""
+def private_imports(modules: Iterable[Module], others: Iterable[Module] = ()) -> Iterator[str]:
+    """Yield each import of another room's private module: a room's ``__init__`` says what it shows.
+
+    ``others``: modules that may be imported, and are not looked at.
+    """
     modules = list(modules)
-    names = [each.name for each in modules]
+    names = [each.name for each in (*modules, *others)]
     for module in modules:
         for line, target in module.imports(names):
             room, _, inside = target.partition(".")
@@ -143,7 +146,7 @@ def folders(modules: Iterable[Module]) -> dict[str, int]:
 
 
 def graph_of(modules: Iterable[Module]) -> dict[str, set[str]]:
-    """Return what each module imports."""
+    """Return the imports of each module."""
     modules = list(modules)
     names = {each.name for each in modules}
     return {

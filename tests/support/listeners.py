@@ -32,7 +32,7 @@ def _bound(host: str) -> Iterator[tuple[socket.socket, AddressInfo]]:
 def answering(host: str = "127.0.0.1") -> Iterator[AddressInfo]:
     """A port on which somebody listens."""
     with _bound(host) as (sock, found):
-        sock.listen(1024)  # nobody accepts: what was closed stays in the queue
+        sock.listen(1024)  # without an accept, closed connections stay in the queue
         yield found
 
 
@@ -61,7 +61,7 @@ class Swallowing:
                 filler.connect(self.info[4])
 
     def empty(self) -> None:
-        """Close what has filled the queue."""
+        """Close the connections that fill the queue."""
         while self._fillers:
             self._fillers.pop().close()
 
@@ -76,7 +76,7 @@ class Swallowing:
 
 @contextlib.contextmanager
 def swallowing(host: str = "127.0.0.1") -> Iterator[Swallowing]:
-    """A port whose dials hang, as those into a path that drops."""
+    """A port at which dials hang, as on a path that drops packets."""
     with _bound(host) as (sock, found):
         made = Swallowing(sock, found)
         try:

@@ -1,4 +1,7 @@
-"""A pytest plugin that mounts the adapter on every session; ``nox -s requests`` runs requests' own tests with it."""
+"""A pytest plugin that mounts the adapter on every session, to run requests' own tests with it.
+
+For ``nox -s requests``.
+"""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ Fault = Literal["reset", "fin", "silence"]
 
 
 class _Proxy:
-    """What both kinds share: counting, faults and tunnels.
+    """The parts common to both kinds: counting, faults and tunnels.
 
-    ``connect_status`` and ``connect_fault`` are used up one by one, one for each wish to connect; None, or
-    the end of them: as usual. What comes on a connection idle for more than ``idle_limit`` seconds is
-    answered with a reset or, with "drop", swallowed for good. ``patience`` bounds every wait, in seconds.
-    State: the counts, guarded by a condition.
+    Each wish to connect uses up an item of ``connect_status`` and ``connect_fault``; None, or no
+    item left, is a normal answer. Bytes on a connection idle for more than ``idle_limit`` seconds
+    get a reset or, with "drop", vanish for good. ``patience`` bounds every wait, in seconds. State:
+    the counts, guarded by a condition.
     """
 
     scheme = ""
@@ -122,7 +122,7 @@ class _Proxy:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
     def forget(self) -> None:
-        """Forget the connections that have carried something: what comes on them now comes beyond the limit."""
+        """Forget all used connections: bytes on them count as beyond the limit from now on."""
         self._forgot_at = time.monotonic()
 
     def _accept(self, wire: Wire) -> Callable[[], None]:
@@ -145,7 +145,7 @@ class _Proxy:
         raise NotImplementedError
 
     def _wish(self, client: Wire, target: str) -> int | None:
-        """Note a wish to connect and do what the script says of it; the status to refuse it with, or None."""
+        """Record a wish to connect and play its fault; return the status of a refusal, or None."""
         with self._changed:
             self._targets.append(target)
             self._changed.notify_all()
@@ -203,9 +203,9 @@ def _readable(wires: Iterable[Wire], stop: socket.socket, seconds: float) -> Ite
 
 
 class HTTPProxy(_Proxy):
-    """Forwards requests in absolute form one by one, keeping the client's connection; tunnels after CONNECT.
+    """Forwards requests in absolute form over a kept connection; tunnels after CONNECT.
 
-    ``connect_status`` are the HTTP statuses to refuse CONNECT with; ``connected`` is how it is granted.
+    ``connect_status`` are the HTTP statuses that refuse CONNECT; ``connected`` grants it.
     """
 
     scheme = "http"
@@ -283,7 +283,7 @@ def _request(head: Head, target: str, body: bytes) -> bytes:
 
 
 def _relay_response(server: Wire, client: Wire, method: str) -> None:
-    """Pass on a response as it comes; what has no length ends the client's connection too."""
+    """Pass on a response as it comes; one without a length ends the client's connection too."""
     status = 100
     while status < 200:
         raw = server.take_until(b"\r\n\r\n")
@@ -308,7 +308,7 @@ def _answer(client: Wire, status: int) -> None:
 
 
 class SOCKS5Proxy(_Proxy):
-    """CONNECT without authentication, to an IPv4 address or a name; ``connect_status`` are reply codes."""
+    """CONNECT without authentication, to IPv4 or a name; ``connect_status`` are reply codes."""
 
     scheme = "socks5h"
     greeting = b"\x05\x00"

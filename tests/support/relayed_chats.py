@@ -27,7 +27,7 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.fixture
 def chat(session: requests.Session, fault_server: FaultServer) -> Callable[..., EventRelay]:
-    """Relays a chat whose answer is the reply given; other options are the stream's."""
+    """Relays a chat with the given reply as its answer; other options are the stream's."""
 
     def relay(reply: Reply, *, render: Any = None, **options: Any) -> EventRelay:
         fault_server.script(reply)

@@ -15,7 +15,7 @@ DATA = Path(__file__).resolve().parents[1] / "stream" / "data" / "sse_vectors.js
 
 
 class Vector(NamedTuple):
-    """A case of the file: the pieces as they arrive, and what is in them."""
+    """A case of the file: the pieces as they arrive, and their events."""
 
     name: str
     pieces: tuple[bytes, ...]
@@ -45,7 +45,7 @@ def vectors() -> list[Vector]:
 
 
 def decoded(decoder: SSEDecoder, pieces: Any) -> list[tuple[str, str, str]]:
-    """What feeding alone gives."""
+    """Return the events of feeding alone, without a flush."""
     return [
         (event.event, event.data, event.id) for piece in pieces for event in decoder.feed(piece)
     ]

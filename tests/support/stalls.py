@@ -1,4 +1,4 @@
-"""Calls that hang at each place where a call can hang, for tests of what ends them."""
+"""Calls that hang at each place where a call can hang, for tests of their ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resilient_requests.testing import FaultServer, Reply, reset, respond, silen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
+BIG = b"x" * (6 << 20)  # more than the kernel takes while the peer reads nothing
 NEVER = Timeouts(connect=60.0, write=60.0, response=60.0, idle=60.0)
 PLACES = [
     "connecting",
@@ -45,7 +45,7 @@ class Stall(NamedTuple):
 
 @contextlib.contextmanager
 def congested() -> Iterator[str]:
-    """The URL of a listener whose queue is full: a dial hangs."""
+    """The URL of a listener with a full queue: a dial hangs."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -60,7 +60,7 @@ def congested() -> Iterator[str]:
 
 @contextlib.contextmanager
 def stalled(place: str, *, tls: bool, timeouts: Timeouts = NEVER) -> Iterator[Stall]:
-    """A POST that hangs at one of PLACES, where only what the test does ends it."""
+    """A POST that hangs at one of PLACES until the test ends it."""
     policy = {"wait": tenacity.wait_fixed(3600)}
     if place == "connecting":
         with congested() as url, Client(url, policy=policy, timeouts=timeouts) as client:
@@ -92,10 +92,10 @@ def cells() -> list[tuple[str, bool]]:
 
 
 def dripping_head() -> Reply:
-    """A response whose head takes seconds, a byte at a time."""
+    """A response with a head that takes seconds, a byte at a time."""
     return respond(b"ok", drip=0.02, headers={"X-Long": "x" * 200})
 
 
 def dripping_body(*, framing: Any = "chunked") -> Reply:
-    """A response whose body takes seconds, an event at a time."""
+    """A response with a body that takes seconds, an event at a time."""
     return stream([b"data: x\n\n", 0.02] * 250, framing=framing)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CTRL_C = b"\x03"
-# The kernel sends the signal of Ctrl-C to the session whose terminal it is. The session leader has
-# to claim it: in the child of a process with threads nothing but an exec is safe.
+# The kernel sends the signal of Ctrl-C to the session that owns the terminal. The session leader
+# has to claim it: in the child of a process with threads nothing but an exec is safe.
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -30,7 +30,7 @@ _TAKE_TERMINAL = (
 
 
 class Terminal:
-    """What has arrived on a terminal so far; used by one thread.
+    """The output on a terminal so far; used by one thread.
 
     ``text`` has no escape sequences, ``raw`` has them.
     """
@@ -43,7 +43,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What has been printed, without escape sequences."""
+        """The printed text, without escape sequences."""
         return _SEQUENCE.sub("", self.raw).replace("\r\n", "\n")
 
     def wait_for(self, text: str) -> Self:

@@ -1,7 +1,7 @@
 """A script that is told to end while its main thread is in the middle of a call.
 
-Prints "ready" when the call has come where it shall be, then what the call raised, and the
-seconds since the signal.
+Prints "ready" when the call has come to its place, then the class of its error, and the seconds
+since the signal.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A WSGI application whose session was used before the server forked, for test_workers.py.
+"""A WSGI application with a session that was used before the fork, for test_workers.py.
 
-``UPSTREAM`` is the URL of a FaultServer that says what it is asked. ``/ask/...`` answers with what
-it said, after the process id; ``/stream`` relays its stream with a heartbeat; ``/work`` takes two
-seconds and asks nobody; ``/hooks`` says how many at-fork hooks ran in this process.
+``UPSTREAM`` is the URL of a FaultServer that echoes requests. ``/ask/...`` answers with the process
+id and that echo. ``/stream`` relays the upstream's stream with a heartbeat. ``/work`` takes two
+seconds without the upstream. ``/hooks`` gives the number of at-fork hooks that ran in this process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a connection comes about: addresses, sockets and their options, TLS contexts and handshakes.
+"""The dial of a connection: addresses, sockets and their options, TLS contexts and handshakes.
 
 A `Dial` connects to the first address of a name that answers; a call can end it at any moment.
 """

@@ -1,4 +1,4 @@
-"""The addresses of a name: resolved, put in the order of the tries, and the best remembered."""
+"""The addresses of a name: resolved, ordered for the tries, with the last good one first."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ __all__ = ["AddressInfo", "Remembered", "in_order", "resolve"]
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """One item of ``socket.getaddrinfo()``: family, type, protocol, canonical name, socket address."""
 
-# Absent from some platforms; -5 is what Linux says for a name without an address.
+# Some platforms lack the name; -5 is Linux's number for a name without an address.
 _EAI_NODATA: int = getattr(socket, "EAI_NODATA", -5)
 
 
 def resolve(host: str, port: int) -> Sequence[AddressInfo]:
     """Return the addresses of ``host`` in the order of the resolver (RFC 6724), at least one.
 
-    Both functions that people replace, ``socket.getaddrinfo`` and urllib3's ``allowed_gai_family``,
-    are looked up at each call. Raises socket.gaierror, also where the resolver returns nothing;
-    another OSError where the machine has reached a limit; urllib3's LocationParseError for what
-    can be no name.
+    Other packages replace ``socket.getaddrinfo`` and urllib3's ``allowed_gai_family``, so both are
+    looked up at each call.
+
+    Raises socket.gaierror, also if the resolver returns nothing; another OSError at a limit of the
+    machine; urllib3's LocationParseError if the host can be no name.
     """
+    # urllib3 keeps the brackets of an IPv6 literal, and getaddrinfo() knows none.
     host = host.strip("[]")
     try:
+        # As urllib3 does: getaddrinfo() would raise UnicodeError, which is no OSError.
         host.encode("idna")
     except UnicodeError:
         raise urllib3.exceptions.LocationParseError(f"'{host}', label empty or too long") from None
     family = urllib3.util.connection.allowed_gai_family()
     try:
         addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    # An OSError as well, but never a limit of the machine.
     except socket.gaierror:
         raise
     except OSError as error:
@@ -49,7 +53,7 @@ def resolve(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class Remembered(NamedTuple):
-    """The address that the last dial of one origin reached, and the generation of that connection.
+    """The address that the last dial of an origin reached, and the generation of that connection.
 
     Immutable: the state of the origin replaces it as a whole, from any thread.
     """
@@ -58,7 +62,7 @@ class Remembered(NamedTuple):
     generation: int
 
     def is_current(self, floor: int) -> bool:
-        """Whether its generation is not retired; ``floor``: the least that may still be used."""
+        """Return True unless the generation is retired; ``floor`` is the least that may be used."""
         return self.generation >= floor
 
     @property
@@ -70,9 +74,9 @@ class Remembered(NamedTuple):
 def in_order(
     addresses: Sequence[AddressInfo], first: AddressInfo | None = None
 ) -> Sequence[AddressInfo]:
-    """Return the addresses as they are to be tried, families interleaved (RFC 8305, section 4).
+    """Return the addresses in the order of the tries, families interleaved (RFC 8305, section 4).
 
-    ``first``: the one to begin with, if it is still among them; None: as the resolver sorts.
+    ``first`` goes first if it is still among them; None keeps the order of the resolver.
     """
     if len(addresses) == 1:
         return addresses

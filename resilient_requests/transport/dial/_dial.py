@@ -27,27 +27,28 @@ __all__ = ["Dial", "Reached", "Token"]
 # RFC 8305, section 5: "Connection Attempt Delay", recommended 250 milliseconds.
 _DELAY = 0.25
 
+# A non-blocking connect() has begun: EINPROGRESS (connect(2)), or EWOULDBLOCK on Windows.
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN})
 
 
 class Token(Protocol):
-    """What may end a dial: the call that it is made for.
+    """The part of a call's token that a dial uses.
 
-    A call that has ended shuts down the socket that it watches, and raises from all three.
+    A call that has ended shuts down the socket that it watches; then all three raise its error.
     """
 
     def clip(self, limit: float | None) -> float | None:
-        """Return the seconds that the next wait may take: ``limit``, or less."""
+        """Return the seconds for the next wait: ``limit`` or less; None is no limit."""
 
     def check(self) -> None:
-        """Raise what has ended the call, if anything has."""
+        """Raise the error of the call if it has ended."""
 
     def watch(self, wire: socket.socket) -> None:
-        """Name the socket whose shutdown wakes the thread that dials; then as `check`."""
+        """Set the socket whose shutdown wakes the dialling thread; then as `check`."""
 
 
 Reached = tuple["AddressInfo", int]
-"""The address that has connected, and how many were tried for it."""
+"""The address that has connected, and the number of addresses tried until then."""
 
 
 class _Pending(NamedTuple):
@@ -61,11 +62,12 @@ class _Pending(NamedTuple):
 class Dial:
     """One dial of the addresses of a name; used once, by one thread.
 
-    ``addresses`` in the order of the tries; ``options`` for each socket; ``source_address`` to bind
-    to; ``limit``: seconds for the whole dial, and the timeout of the socket that it returns (None:
-    no limit); ``token`` ends it. A second address is begun 250 ms after the first, or as soon as
-    one fails, and so on, earlier where the limit is short; the first that connects wins, and the
-    others are closed.
+    ``addresses`` are in the order of the tries. ``options`` apply to each socket,
+    ``source_address`` binds it. ``limit`` is in seconds, for the whole dial, and becomes the
+    timeout of the returned socket; None is no limit. ``token`` ends the dial.
+
+    The next address starts 250 ms after the one before, or as soon as that fails; sooner if the
+    limit is short. The first that connects wins, and the others are closed.
     """
 
     def __init__(
@@ -83,10 +85,10 @@ class Dial:
         self._limit = limit
         self._token = token
         self._pending: list[_Pending] = []
-        self._due = -math.inf  # boot time at which the next address is begun
-        # As tuples, of which `tries` makes objects: hardly anybody asks for them.
+        self._due = -math.inf  # boot time at which the next address starts
+        # Plain tuples: `tries` makes objects of them, and few callers ask.
         self._over: list[tuple[AddressInfo, Outcome, float, str | None]] = []
-        # Emptied before the dial returns or raises: their frames refer to it.
+        # Emptied before the dial returns or raises: the frames of the errors refer to this object.
         self._errors: list[OSError] = []
 
     def __repr__(self) -> str:
@@ -94,20 +96,21 @@ class Dial:
 
     @property
     def tries(self) -> list[Try]:
-        """What became of each address so far: those that are over, then those not yet begun."""
+        """The outcome of each address so far: finished ones first, then those not begun."""
         untried = self._addresses[self.begun :]
         return [*(Try(*each) for each in self._over), *(Try(e, Outcome.UNTRIED) for e in untried)]
 
     @property
     def begun(self) -> int:
-        """How many addresses were tried."""
+        """The number of addresses tried so far."""
         return len(self._over) + len(self._pending)
 
     def connect(self) -> tuple[socket.socket, Reached]:
-        """Return the first socket that connects, whose timeout is the limit, and where it leads.
+        """Return the first socket that connects, its timeout set to the limit, and its address.
 
-        Raises the OSError of the last address, which tells of all; TimeoutError after the limit;
-        what ended the call. No socket is left open then. The token watches the one returned.
+        Raises the OSError of the last address, with a text about all of them; TimeoutError after
+        the limit; the error of the call if that has ended. On an error no socket is left open. The
+        token watches the returned socket.
         """
         limit, until = self._limit, None
         if len(self._addresses) > 1:
@@ -167,7 +170,7 @@ class Dial:
         text = None if error is None else error.strerror or str(error)
         self._over.append((address, outcome, time.monotonic() - since, text))
 
-    # -- several at once ------------------------------------------------------------------------
+    # -- several at once --------------------------------------------------------------------------
 
     def _race(self) -> tuple[socket.socket, Reached]:
         waiting = list(reversed(self._addresses))
@@ -183,8 +186,8 @@ class Dial:
                     self._due = now + delay
                     self._begin(waiting.pop())
                     continue
-                # Never longer than the delay: the poll's clock stands still while the machine
-                # sleeps, and outside of Linux the shutdown of a connecting socket wakes nobody.
+                # At most the delay: the poll's clock stops while the machine sleeps, and except on
+                # Linux the shutdown of a connecting socket wakes no poll.
                 pause = min(self._due - now, delay) if waiting else _DELAY
                 won = self._wait(pause if left is None else min(pause, left))
                 if won is not None:
@@ -192,17 +195,17 @@ class Dial:
                     return won.sock, (won.address, self.begun)
         finally:
             self._end()
-        # A socket that a cancel has shut down fails as well, with a reset.
+        # A socket that a cancel shuts down fails with a reset: the end of the call comes first.
         self._token.check()
         raise self._failure()
 
     def _delay(self) -> float:
-        # All are begun within a short limit; RFC 8305 asks for at least 10 milliseconds.
+        # Within a short limit all addresses start; RFC 8305, section 5: at least 10 ms apart.
         most = math.inf if self._limit is None else self._limit / len(self._addresses)
         return min(_DELAY, max(most, 0.01))
 
     def _begin(self, address: AddressInfo) -> None:
-        """Let one more address connect, or fail at once."""
+        """Start to connect to one more address; it may fail at once."""
         since = time.monotonic()
         try:
             sock = self._open(address)
@@ -212,7 +215,7 @@ class Dial:
         each = _Pending(sock, address, since)
         self._pending.append(each)
         sock.settimeout(0)
-        # The latest will do: one socket that is shut down wakes the wait for all of them.
+        # The latest is enough: the shutdown of one socket wakes the poll of all of them.
         self._token.watch(sock)
         try:
             sock.connect(address[4])
@@ -221,9 +224,10 @@ class Dial:
                 self._drop(each, error)
 
     def _wait(self, seconds: float) -> _Pending | None:
-        """Wait for the sockets that are connecting; return the one that has, None if none has."""
+        """Wait for the connecting sockets; return one that has connected, None if none has."""
         ready = _ready([each.sock for each in self._pending], seconds)
         for each in [each for each in self._pending if each.sock in ready]:
+            # The outcome of a non-blocking connect() (connect(2)).
             number = each.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
                 self._drop(each, OSError(number, os.strerror(number)))
@@ -243,7 +247,7 @@ class Dial:
             self._token.watch(self._pending[-1].sock)
 
     def _end(self, error: OSError | None = None) -> None:
-        """Close what is still connecting: it has failed with ``error``, or was overtaken."""
+        """Close sockets that still connect: failed with ``error``, or overtaken without one."""
         while self._pending:
             each = self._pending.pop(0)
             each.sock.close()
@@ -253,9 +257,9 @@ class Dial:
                 self._failed(each.address, each.since, error)
 
     def _failure(self) -> OSError:
-        """Return the error of the address that failed last; of several, it tells of each."""
+        """Return the error of the dial; its text tells the outcome of each of several addresses."""
         errors, self._errors = self._errors or [TimeoutError("timed out")], []
-        # With more time the dial might have succeeded, whatever became of the other addresses.
+        # A timeout goes first: with more time the dial might have succeeded.
         error = next((each for each in errors if isinstance(each, TimeoutError)), errors[-1])
         if len(self._addresses) == 1:
             return error
@@ -265,10 +269,11 @@ class Dial:
 
 def _ready(socks: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
     """Return the sockets that have connected or failed, after at most ``seconds``."""
-    if hasattr(select, "poll"):  # eventlet takes it away
+    if hasattr(select, "poll"):  # eventlet removes it
         poll = select.poll()
         for sock in socks:
             poll.register(sock.fileno(), select.POLLOUT)
+        # Rounded up: poll() takes whole milliseconds, and 0 would spin.
         found = {fd for fd, _ in poll.poll(math.ceil(seconds * 1000))}
         return [sock for sock in socks if sock.fileno() in found]
     # Windows reports a failed connect in the third list.
@@ -277,7 +282,7 @@ def _ready(socks: Sequence[socket.socket], seconds: float) -> list[socket.socket
 
 
 def _until(limit: float | None) -> float | None:
-    """Return the boot time at which ``limit`` seconds are over; None where there is no limit."""
+    """Return the boot time in ``limit`` seconds; None if there is no limit."""
     return None if limit is None else boot() + limit
 
 

@@ -15,32 +15,33 @@ if TYPE_CHECKING:
 
 __all__ = ["duplicate", "has_only_records", "is_watched", "timed", "watched"]
 
-# Both hand the descriptor to an instance of the context's ``sslsocket_class``, and call its
-# do_handshake(). truststore's and eventlet's contexts take no notice of that attribute.
+# The contexts of these modules pass the descriptor to an instance of ``sslsocket_class``, and call
+# its do_handshake(). Contexts of truststore and eventlet ignore the attribute.
 _OBEDIENT = ("ssl", "gevent.ssl")
 
 
 class _Watched:
-    """The part that is laid over a TLS socket class."""
+    """The mixin over a TLS socket class."""
 
     def do_handshake(self, *args: Any, **kwargs: Any) -> None:
-        """Shake hands where the current attempt can end it.
+        """Shake hands on a socket that the current attempt can shut down.
 
-        ``ssl.SSLContext.wrap_socket()`` takes the descriptor away from the socket that it is given,
-        and returns the new one after the handshake: in between nobody else could shut it down.
+        ``ssl.SSLContext.wrap_socket()`` detaches the descriptor from the socket that it is given,
+        and returns the new socket after the handshake. Meanwhile only this method knows the new
+        socket.
         """
         attempt = current_attempt.get()
         try:
             if attempt is not None:
                 attempt.token.watch(self)  # type: ignore[arg-type]  # a socket as well
             super().do_handshake(*args, **kwargs)  # type: ignore[misc]
-        except BaseException:  # wrap_socket() closes it after an OSError only
+        except BaseException:  # wrap_socket() closes the socket after an OSError only
             self.close()  # type: ignore[attr-defined]
             raise
 
 
 def watched(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Have attempts reach the handshakes of a context of ours; returns the context."""
+    """Let attempts end the handshakes of a context of ours; returns the context."""
     base = getattr(context, "sslsocket_class", None)
     if type(context).__module__ in _OBEDIENT and isinstance(base, type):
         context.sslsocket_class = type(
@@ -50,7 +51,7 @@ def watched(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def is_watched(conn: Any) -> bool:
-    """Whether its attempt can end all handshakes of a connection that is about to dial."""
+    """Return True if the attempt can end all handshakes of a connection about to dial."""
     contexts = [conn.ssl_context]
     if conn.proxy_config is not None:
         contexts.append(conn.proxy_config.ssl_context)
@@ -63,11 +64,10 @@ def _is_watched(context: object) -> bool:
 
 
 def has_only_records(sock: object) -> bool:
-    """Whether all that an idle connection has received is for TLS itself; takes that from it.
+    """Return True if an idle connection has received nothing but TLS records; reads these.
 
-    TLS 1.3 sends session tickets and key updates after the handshake (RFC 8446, section 4.6): a
-    connection on which nobody has said anything is readable then. Raises OSError where the
-    connection is dead.
+    TLS 1.3 sends session tickets and key updates after the handshake (RFC 8446, section 4.6), and
+    they make an idle connection readable. Raises OSError if the connection is dead.
     """
     if not isinstance(sock, ssl.SSLSocket):
         return False
@@ -79,21 +79,21 @@ def has_only_records(sock: object) -> bool:
         return True
     finally:
         sock.settimeout(limit)
-    return False  # an end, or a byte that nobody has asked for
+    return False  # an end, or a byte that nobody asked for
 
 
 def timed(sock: Any) -> Any:
-    """Return a socket that tells its timeout: urllib3's over pyOpenSSL cannot without this."""
+    """Return the socket with a ``gettimeout``, which urllib3's socket over pyOpenSSL lacks."""
     if not hasattr(sock, "gettimeout"):
         sock.gettimeout = sock.socket.gettimeout
     return sock
 
 
 def duplicate(sock: socket.socket) -> _socket.socket | None:
-    """Return a second socket for the same connection, to be shut down and closed.
+    """Return a second socket for the same connection, to shut it down during a handshake.
 
-    For the contexts of others, which tell nothing. None where the process has no descriptor left:
-    then the handshake ends at its limit.
+    It serves contexts of other packages: their sockets are out of reach until the handshake ends.
+    None if the process has no descriptor left: the handshake then ends at its limit only.
     """
     try:
         return _socket.socket(fileno=os.dup(sock.fileno()))

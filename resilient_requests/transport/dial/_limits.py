@@ -1,4 +1,4 @@
-"""Errors of a dial that mean a limit of the machine: they name it, and where it is set."""
+"""Errors of a dial at a limit of the machine: their text names the limit and its setting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 resource: Any = None
-with suppress(ImportError):  # Windows has none
+with suppress(ImportError):  # Windows lacks it
     resource = importlib.import_module("resource")
 
 __all__ = ["explained"]
@@ -19,9 +19,9 @@ _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def explained(error: OSError, source_address: tuple[str, int] | None = None) -> OSError:
-    """Return ``error``, or one of the same class and errno whose text names the limit.
+    """Return ``error``, or one of the same class and errno with a text that names the limit.
 
-    ``source_address``: what the socket was bound to, None where the kernel chose.
+    ``source_address`` is the one that the socket was bound to; None if the kernel chose one.
     """
     hint = _hint(error.errno, source_address)
     if hint is None or error.errno is None:

@@ -1,4 +1,4 @@
-"""Which of the functions that dial somebody has replaced: theirs are used then."""
+"""Tells whether another package has replaced functions that dial; its own are then used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["can_wait_on_several", "is_ours_to_dial"]
 
 
 def is_ours_to_dial(new_conn: Callable[..., object]) -> bool:
-    """Whether nobody has replaced what dials: ``_new_conn`` of a connection, ``create_connection``.
+    """Return True if ``_new_conn`` of a connection and ``create_connection`` are urllib3's own.
 
-    By the module that a function was written in: that holds also for what was replaced before our
-    import, and for wrappers that copy the name of what they wrap.
+    The module in which a function was written decides. That holds for replacements made before our
+    import too, and for wrappers that copy the name of the wrapped function.
     """
     create = urllib3.util.connection.create_connection
     return getattr(new_conn, "__globals__", None) is vars(urllib3.connection) and getattr(
@@ -27,7 +27,7 @@ def is_ours_to_dial(new_conn: Callable[..., object]) -> bool:
 
 
 def can_wait_on_several(kind: Any) -> bool:
-    """Whether sockets of this class connect without blocking; those of PySocks do not."""
+    """Return True if sockets of this class connect without blocking; those of PySocks cannot."""
     connect = getattr(kind, "connect", None)
     if connect is _socket.socket.connect:
         return True

@@ -16,12 +16,12 @@ from resilient_requests.transport.dial._handshake import watched
 
 __all__ = ["TLSContexts", "TLSFiles"]
 
-# Some callers have a CA bundle or certificate in a file of its own for each call: 0.66 MB each.
+# A bound, because some callers write a CA bundle or certificate to a new file for each call.
 _MOST_CONTEXTS = 64
 
 
 class TLSFiles(NamedTuple):
-    """The files that a context is made of; None where there is none."""
+    """The files from which a context is made; None for a file that is not used."""
 
     ca_certs: str | None
     ca_cert_dir: str | None
@@ -30,11 +30,12 @@ class TLSFiles(NamedTuple):
 
 
 class TLSContexts:
-    """One context per verification mode and files, loaded again when the mtime or size of a file has changed.
+    """One TLS context per verification mode and files, loaded again when a file changes.
 
-    Loading the CA bundle takes 33 ms of CPU and 0.66 MB, the handshake itself 1.1 ms, and urllib3
-    loads it for each connection that requests makes. Mutable state: the contexts by key, with the
-    stamps of their files, guarded by one lock; built outside it. The 64 made last are kept.
+    The mtime and size of a file tell its change. Loading a CA bundle takes 33 ms of CPU and 0.66
+    MB, a handshake 1.1 ms; urllib3 loads the bundle for each connection that requests makes.
+    Mutable state: the contexts by key, with the stamps of their files, guarded by one lock. A
+    context is built outside the lock. The 64 contexts made last are kept.
     """
 
     def __init__(self) -> None:
@@ -42,20 +43,20 @@ class TLSContexts:
         self._contexts: dict[tuple[object, ...], tuple[ssl.SSLContext, object]] = {}
 
     def after_fork(self) -> None:
-        """In the child: keep the contexts, which hold no connection.
+        """In the child, keep the contexts, which hold no connection.
 
-        Making one takes locks of OpenSSL that another thread's handshake may have held at the fork.
+        Making a context takes locks of OpenSSL, and a handshake of the parent may hold them.
         """
         self._lock = threading.Lock()
 
     def expire(self) -> None:
-        """Have each context loaded anew before its next use; connections that have one keep it."""
+        """Load each context anew before its next use; existing connections keep theirs."""
         with self._lock:
             for key, (context, _) in self._contexts.items():
                 self._contexts[key] = context, None
 
     def get(self, mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
-        """Return the context. Raises ssl.SSLError when a file cannot be loaded, and never could."""
+        """Return the context. Raises ssl.SSLError if its files cannot be loaded and never were."""
         key = (mode, *files)
         known, stamps = self._contexts.get(key, (None, None))
         try:
@@ -67,21 +68,21 @@ class TLSContexts:
             if known is None:
                 message = f"the CA bundle or client certificate cannot be loaded: {error}"
                 raise ssl.SSLError(message) from error
-            # Files are replaced one after the other, and not always at once: calls go on as long as they do not fit.
+            # Certificates are replaced file by file. While the files do not fit together, calls go
+            # on with the context made before.
             warn_certificates(error)
-            if isinstance(
-                error, ssl.SSLError
-            ):  # it is in the files: they will not be better until they change
+            # Not tried again until a file changes: the fault is in the files.
+            if isinstance(error, ssl.SSLError):
                 self._keep(key, known, current)
             return known
         self._keep(key, made, current)
         return made
 
     def settings(self, conn: Any) -> dict[str, Any]:
-        """Return the attributes that a connection needs to dial with a shared context; none where it must not.
+        """Return attributes with which a connection dials in a shared context, {} if it must not.
 
-        Left alone: plain connections, a context of the caller's own, and host name or fingerprint
-        checks, for which urllib3 changes the context. Raises as `get`.
+        Left alone are plain connections, a context of the caller's own, and host name or
+        fingerprint checks, for which urllib3 changes the context. Raises as `get`.
         """
         config = getattr(conn, "proxy_config", None)
         if not hasattr(conn, "cert_reqs") or _has_own_context(conn, config):
@@ -92,7 +93,8 @@ class TLSContexts:
         cleared = dict.fromkeys(TLSFiles._fields)
         found = {"ssl_context": context, "cert_reqs": context.verify_mode, **cleared}
         if config is not None and config.ssl_context is None:
-            # The proxy's own TLS is verified with the same settings, which are cleared here.
+            # The proxy's TLS has the same settings, which are cleared on the connection here.
+            # urllib3 shows no client certificate to a proxy.
             proxys = self.get(mode, files._replace(cert_file=None, key_file=None))
             found["proxy_config"] = config._replace(ssl_context=proxys)
         return found
@@ -106,7 +108,7 @@ class TLSContexts:
 
 
 def _stamp(name: str | None) -> tuple[int, int] | None:
-    """Return the facts that change when a file is replaced: certificates are rotated under a running process."""
+    """Return the facts that show a replaced file: certificates change under running processes."""
     if name is None:
         return None
     facts = os.stat(name)  # noqa: PTH116  # a Path per dial only for this
@@ -114,24 +116,27 @@ def _stamp(name: str | None) -> tuple[int, int] | None:
 
 
 def _build(mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
-    # urllib3's factory, looked up now: truststore replaces the class that it instantiates.
+    # One per mode: a context that checks host names refuses CERT_NONE with a ValueError.
+    # urllib3's factory, because truststore replaces the class that it instantiates.
     context = create_urllib3_context(cert_reqs=mode)
     if files.ca_certs or files.ca_cert_dir:
         context.load_verify_locations(files.ca_certs, files.ca_cert_dir)
     elif mode != ssl.CERT_NONE:
         context.load_default_certs()
     if files.cert_file:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without a password callback OpenSSL asks for one on the terminal.
         context.load_cert_chain(files.cert_file, files.key_file, _no_password)
     context.set_alpn_protocols(ALPN_PROTOCOLS)
-    # urllib3 sets them again on each dial: OpenSSL frees the list while another thread's handshake copies it.
+    # urllib3 sets them again at each dial. OpenSSL then frees the list while another thread's
+    # handshake copies it.
     context.set_alpn_protocols = _already_set  # type: ignore[assignment,method-assign]
     return watched(context)
 
 
 def _has_own_context(conn: Any, config: Any) -> bool:
-    """Whether a connection's settings are not of those that contexts are shared by."""
-    # requests 2.32.2 hands this global to pools with verify=True: nobody's own wish; truststore replaces it.
+    """True if a connection has TLS settings of its own, so that its context cannot be shared."""
+    # requests 2.32.2 passes this global to pools with verify=True: it is nobody's own setting, and
+    # truststore replaces it.
     preloaded = getattr(requests.adapters, "_preloaded_ssl_context", None)
     own = (
         conn.ssl_context not in (None, preloaded),

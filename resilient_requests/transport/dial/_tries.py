@@ -1,4 +1,4 @@
-"""What became of each address of a dial."""
+"""The outcome of each address of a dial."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
 class Outcome(enum.Enum):
-    """What became of one address."""
+    """The outcome of one address."""
 
     CONNECTED = "connected"
     FAILED = "failed"
-    OVERTAKEN = "overtaken"  # another address connected first, or the whole dial was ended
+    OVERTAKEN = "overtaken"  # another address connected first, or the dial was ended
     UNTRIED = "untried"
 
 
 class Try(NamedTuple):
     """One address of a dial.
 
-    ``seconds`` it took, None where it was not tried. ``error`` as text, None where it did not fail:
-    the exception would keep frames alive.
+    ``seconds`` is the time that it took, None if it was not tried. ``error`` is text, None if it
+    did not fail: the exception itself would keep frames alive.
     """
 
     address: AddressInfo
@@ -42,7 +42,7 @@ class Try(NamedTuple):
 
     @property
     def family(self) -> str:
-        """The family as `family_name` says it."""
+        """The family, as `family_name` returns it."""
         return family_name(self.address[0])
 
     def __str__(self) -> str:
@@ -50,5 +50,5 @@ class Try(NamedTuple):
 
 
 def family_name(family: int) -> str:
-    """Return "IPv4", "IPv6", or what the system calls another family."""
+    """Return "IPv4", "IPv6", or the system's name of another family."""
     return _FAMILIES.get(family) or str(getattr(family, "name", family))

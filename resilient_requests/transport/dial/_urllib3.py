@@ -1,4 +1,4 @@
-"""A dial as urllib3's connections make it: their settings, their errors."""
+"""A dial for a connection of urllib3, with its settings and its errors."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["dial_directly", "leave_dial_to"]
 def dial_directly(
     conn: urllib3.connection.HTTPConnection, attempt: Attempt, first: AddressInfo | None
 ) -> tuple[socket.socket, Reached]:
-    """Do what urllib3 does, but try several addresses, within reach of a cancel.
+    """Dial as urllib3 does, but try several addresses, and let a cancel end it.
 
-    ``first``: the address to begin with, where the name still has it. Raises urllib3's errors.
+    ``first`` is the address to begin with, if the name still has it. Raises urllib3's errors.
     """
     try:
         addresses = resolve(conn._dns_host, conn.port)
@@ -45,24 +45,24 @@ def dial_directly(
     except TimeoutError as error:
         message = f"Connection to {conn.host} timed out. (connect timeout={conn.timeout})"
         raise urllib3.exceptions.ConnectTimeoutError(conn, message) from error
-    except OSError as error:
+    except OSError as error:  # last: the two above are OSErrors as well
         message = f"Failed to establish a new connection: {error}"
         raise urllib3.exceptions.NewConnectionError(conn, message) from error
-    sys.audit("http.client.connect", conn, conn.host, conn.port)
+    sys.audit("http.client.connect", conn, conn.host, conn.port)  # as urllib3 and http.client do
     return reached
 
 
 def leave_dial_to(
     conn: urllib3.connection.HTTPConnection, dial: Callable[[], socket.socket]
 ) -> socket.socket:
-    """Have PySocks dial, or the code that has replaced urllib3's function."""
-    # They know only how to set options that the kernel accepts.
+    """Let PySocks dial, or code that has replaced urllib3's function."""
+    # Their code raises if the kernel refuses an option, so it gets the caller's options only.
     options = conn.socket_options
     conn.socket_options = callers(options)
     try:
         sock = dial()
     except urllib3.exceptions.HTTPError as error:
-        # urllib3 names no cause of what a SOCKS server refuses, or of an error in that dial.
+        # urllib3 sets no cause if a SOCKS server refuses, or for an error in that dial.
         if type(error.__context__).__module__ == "socks":
             error.__cause__ = error.__context__
         raise
