@@ -105,7 +105,7 @@ class CancelToken:
 
     _id: str | None = None
     # Weak: an attempt refers to its token, and both are to be freed without the collector.
-    _attempt: weakref.ref[Timed] | None = None
+    attempt: weakref.ref[Timed] | None = None  # that runs, or has run last
     since: float | None = None  # boot time at which the first attempt began
     wakes_at: float | None = None  # boot time at which the next attempt is due
 
@@ -124,7 +124,7 @@ class CancelToken:
         self._lock = threading.RLock()
         self.pid = os.getpid() if pid is None else pid
         self.end: End | None = None  # a deadline that has passed does not set it
-        self._sock: Wakeable | None = None
+        self.sock: Wakeable | None = None  # that is used now
         self._alarm: threading.Lock | None = None
         self.deadline = None if total is None else self.boot() + total  # boot time
         self.limit_name: LimitName = "total"  # what sets the deadline
@@ -154,28 +154,9 @@ class CancelToken:
             known = vars(self).setdefault("_id", uuid.uuid4().hex[:12])
         return known
 
-    # -- what a diagnosis asks --------------------------------------------------------------------
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """Whether it was not begun before a fork: also where no at-fork hook has run."""
-        return self.end is not End.FORKED and self.pid == os.getpid()
-
-    @property
-    def attempt(self) -> object:
-        """The attempt that runs, or has run last; None where there is none any more."""
-        return None if self._attempt is None else self._attempt()
-
-    @property
-    def watched(self) -> Wakeable | None:
-        """The socket that the call uses now."""
-        return self._sock
-
-    # -- what ends it, and what is woken then -----------------------------------------------------
-
     def begin(self, attempt: Timed) -> None:
         """An attempt of the call begins. Raises as `check`."""
-        self._attempt, self.wakes_at = weakref.ref(attempt), None
+        self.attempt, self.wakes_at = weakref.ref(attempt), None
         if self.since is None:
             self.since = attempt.since
         self.check()
@@ -229,7 +210,7 @@ class CancelToken:
     def watch(self, sock: Wakeable | None) -> None:
         """Set the socket to shut down if this call ends; None: no socket. Raises as `check`."""
         with self._lock:
-            self._sock = sock
+            self.sock = sock
         self.check()
 
     def sleep(self, seconds: float) -> None:
@@ -252,13 +233,13 @@ class CancelToken:
         """Forget the parent's connection, in a forked child: a read here would take its bytes."""
         # The old lock may be held by a thread of the parent, which does not exist here.
         self._lock = threading.RLock()
-        self._sock = None
+        self.sock = None
         self.end = self.end or End.FORKED
 
     def release(self) -> None:
         """Forget the socket before it serves another call; leave if the sender is done."""
         with self._lock:
-            self._sock = None
+            self.sock = None
         if not self.is_sending:
             self.leave()
 
@@ -266,7 +247,7 @@ class CancelToken:
         """The sender is done. A response that is still open keeps the call alive."""
         self.is_sending = False
         with self._lock:
-            is_open = self._sock is not None
+            is_open = self.sock is not None
         if not is_open:
             self.leave()
 
@@ -281,7 +262,7 @@ class CancelToken:
     def succeed(self, earlier: CancelToken) -> None:
         """Continue an earlier call: take over its name, its scopes, its deadline and its end."""
         self._id = earlier.id
-        self._attempt, self.since = earlier._attempt, earlier.since
+        self.attempt, self.since = earlier.attempt, earlier.since
         self._end_by(earlier.deadline, earlier.limit_name)
         for scope in earlier._scopes:
             if scope not in self._scopes:
@@ -302,7 +283,7 @@ class CancelToken:
     def _finish(self, end: End) -> None:
         with self._lock:
             self.end = self.end or end
-            sock, alarm = self._sock, self._alarm
+            sock, alarm = self.sock, self._alarm
             if alarm is not None:
                 with suppress(RuntimeError):  # released already
                     alarm.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,11 +30,12 @@ def records(calls: Iterable[CancelToken]) -> tuple[InFlight, ...]:
     From any thread, and in a signal handler. Each value is read once, and is as it was at that
     moment: a call that goes on meanwhile may show some of before and some of after.
     """
-    found = [
-        _record(call, attempt)
-        for call in calls
-        if call.is_of_this_process and isinstance(attempt := call.attempt, Attempt)
-    ]
+    found = []
+    for call in calls:
+        attempt = None if call.attempt is None else call.attempt()
+        # A forked child has the parent's, also where no at-fork hook has run.
+        if call.pid == os.getpid() and isinstance(attempt, Attempt):
+            found.append(_record(call, attempt))
     return tuple(sorted(found, key=lambda record: -record.since))
 
 
@@ -41,7 +43,7 @@ def _record(call: CancelToken, attempt: Attempt) -> InFlight:
     now, wakes_at = call.boot(), call.wakes_at
     next_in = None if wakes_at is None else max(wakes_at - now, 0.0)
     phase = _phase(attempt) if next_in is None else BACKOFF
-    tcp = None if phase in _WITHOUT_SOCKET else look(call.watched)
+    tcp = None if phase in _WITHOUT_SOCKET else look(call.sock)
     silence = _silence(attempt, phase, tcp)
     reader = attempt.reader
     is_read = call.is_sending or (reader is not None and reader.is_reading)
