@@ -193,6 +193,7 @@ def test_dump_on_belongs_to_the_main_thread(usr2: signal.Signals) -> None:
 
 
 @signals
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("where", ["main", "worker"])
 def test_real_signal_dumps_a_process_whose_call_hangs(tls: bool, where: str) -> None:
