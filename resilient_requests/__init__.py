@@ -27,6 +27,7 @@ from resilient_requests.chat import (
     complete_chat,
     stream_chat,
 )
+from resilient_requests.diagnosis import InFlight, TCPView, dump, dump_on
 from resilient_requests.exceptions import (
     Cancelled,
     ChatAPIError,
@@ -78,6 +79,7 @@ __all__ = [
     "Event",
     "EventStream",
     "Heartbeat",
+    "InFlight",
     "KeepAlivePolicy",
     "OriginStats",
     "PoolRotated",
@@ -96,11 +98,14 @@ __all__ = [
     "StreamProtocolError",
     "StreamTruncated",
     "TCPKeepAlive",
+    "TCPView",
     "TextStream",
     "Timeouts",
     "ToolCall",
     "Usage",
     "complete_chat",
+    "dump",
+    "dump_on",
     "install",
     "is_transient",
     "iter_bytes",

@@ -88,7 +88,7 @@ class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.endswith("lab/test_incidents.py") else nodeid
+        return file if file.endswith(("lab/test_incidents.py", "lab/test_diagnosis.py")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduler:

@@ -37,6 +37,7 @@ from resilient_requests.call import (
     limits_of,
     now,
 )
+from resilient_requests.diagnosis import records
 from resilient_requests.exceptions import portable
 from resilient_requests.retry import (
     OriginBudgets,
@@ -63,6 +64,7 @@ from resilient_requests.transport import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from resilient_requests.diagnosis import InFlight
     from resilient_requests.retry import KeyedRequests
     from resilient_requests.transport import AdapterStats
 
@@ -247,6 +249,13 @@ class ResilientAdapter(TransportAdapter):
         self._state.process.ensure()
         return self._state.stats()
 
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """Return the calls that are being sent, or whose response has not ended, the oldest first.
+
+        Safe from any thread and in a signal handler: no lock is taken.
+        """
+        return records(self._state.in_flight.all())
+
     def warm(
         self,
         url: str,
@@ -288,6 +297,7 @@ class ResilientAdapter(TransportAdapter):
         trace = CallTrace(self._observed, str(Origin.of(request.url or "")), "")
         attempt = Attempt(token, 1, limits_of(self._timeouts, None), trace=trace)
         try:
+            token.begin(attempt)
             with current_attempt(attempt):
                 return warm(pool, connections, lasting, attempt)
         except WARM_FAILURES as error:

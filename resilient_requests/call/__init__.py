@@ -21,13 +21,13 @@ from resilient_requests.call._events import (
     RetryScheduled,
     StreamEnded,
 )
-from resilient_requests.call._facts import AttemptRecord, Lease, Phase
+from resilient_requests.call._facts import AttemptRecord, BodyReader, Lease, Phase
 from resilient_requests.call._log import warn_bad_environment, warn_certificates
 from resilient_requests.call._origin import Origin, up_to_authority
 from resilient_requests.call._process import Process
 from resilient_requests.call._scope import CancelScope
 from resilient_requests.call._timeouts import Limits, Timeouts, as_urllib3, limits_of
-from resilient_requests.call._token import CallsInFlight, CancelToken
+from resilient_requests.call._token import CallsInFlight, CancelToken, Wakeable
 from resilient_requests.call._trace import CallTrace, Observer, Observers
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "AttemptRecord",
     "AttemptStarted",
     "AttemptSucceeded",
+    "BodyReader",
     "CallTrace",
     "CallsInFlight",
     "CancelScope",
@@ -57,6 +58,7 @@ __all__ = [
     "RetryScheduled",
     "StreamEnded",
     "Timeouts",
+    "Wakeable",
     "as_urllib3",
     "boot",
     "causes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from resilient_requests.call import _causes
@@ -11,7 +13,7 @@ from resilient_requests.call._token import CancelToken
 from resilient_requests.exceptions import StreamBroken, StreamIdle
 
 if TYPE_CHECKING:
-    from resilient_requests.call._facts import Lease
+    from resilient_requests.call._facts import BodyReader, Lease
 
 __all__ = ["Attempt", "Trace"]
 
@@ -63,12 +65,15 @@ class Attempt:
     """
 
     __slots__ = (
+        "__weakref__",
         "_has_stalled",
         "_is_ours",
         "_place",
+        "_reader",
         "_roots",
         "bytes_received",
         "bytes_sent",
+        "dialled_at",
         "early",
         "events_received",
         "fault",
@@ -90,6 +95,7 @@ class Attempt:
         "sent_at",
         "since",
         "status",
+        "thread",
         "token",
         "trace",
     )
@@ -109,7 +115,9 @@ class Attempt:
         self.must_dial = must_dial  # for a retry: other pooled connections may be dead as well
         self.trace = trace
         self.since = token.boot()
+        self.thread = threading.get_ident()  # in which it, or the reading of its body, has begun
         self.phase = Phase.START
+        self.dialled_at: float | None = None  # boot time at which this step of a dial has begun
         self.lease: Lease | None = None
         self.reused = False
         self.idle_for: float | None = None
@@ -131,6 +139,7 @@ class Attempt:
         self.events_received = 0
         self.is_handed_out = False
         self._has_stalled = False
+        self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
         self._place: bool | None = None  # False: waits for one in a pool; None: never did
         self._is_ours = False  # True if a pool of ours sends the request
         self._roots: frozenset[str] = frozenset()
@@ -151,6 +160,11 @@ class Attempt:
         """Enter a phase; `NEXT` says which phase may follow which."""
         assert phase in NEXT[self.phase], f"{phase!r} cannot follow {self.phase!r}"
         self.phase = phase
+
+    def dials(self, phase: Phase) -> None:
+        """Go on to a step of a dial: each has the whole connect limit."""
+        self.begin(phase)
+        self.dialled_at = self.token.boot()
 
     def has_pool(self) -> None:
         """A pool of ours is about to send the request."""
@@ -230,9 +244,10 @@ class Attempt:
         """A proxy answered CONNECT with this status."""
         self.proxy_status = status
 
-    def headed(self, status: int) -> None:
-        """The head of the response is complete."""
+    def headed(self, status: int, reader: BodyReader) -> None:
+        """The head of the response is complete; ``reader`` reads the body."""
         self.status = status
+        self._reader = weakref.ref(reader)
         self.heads()  # the read of an interim answer may have brought this head as well
         self.begin(Phase.BODY)
 
@@ -282,6 +297,10 @@ class Attempt:
         """The response leaves before the end of its body; `stream_ended` will report that end."""
         self.is_handed_out = True
 
+    def read_by(self, reader: BodyReader) -> None:
+        """Another reader reads the body from now on, in this thread."""
+        self._reader, self.thread = weakref.ref(reader), threading.get_ident()
+
     def waited(self, silence: float) -> None:
         """A wait for bytes of the body lasted ``silence`` seconds."""
         self.longest_gap = max(self.longest_gap, silence)
@@ -324,6 +343,11 @@ class Attempt:
     def age(self) -> float:
         """Seconds since the attempt began."""
         return self.token.boot() - self.since
+
+    @property
+    def reader(self) -> BodyReader | None:
+        """What reads the body of the response; None before it, and where nobody can any more."""
+        return None if self._reader is None else self._reader()
 
     def errno_of(self, error: BaseException) -> int | None:
         """Return the system's error number behind an error of this attempt; None without one.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["NEXT", "AttemptRecord", "Lease", "Phase"]
+__all__ = ["NEXT", "AttemptRecord", "BodyReader", "Lease", "Phase"]
 
 
 class Phase(str, enum.Enum):
@@ -60,6 +60,17 @@ class Lease(Protocol):
 
     def is_retried(self) -> None:
         """Another attempt follows."""
+
+
+class BodyReader(Protocol):
+    """What reads the body of a response; asked in any thread, in the middle of a read too."""
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread is inside of a read."""
+
+    def limit_in(self, silence: float) -> tuple[str, float] | None:
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
 
 
 class AttemptRecord(NamedTuple):

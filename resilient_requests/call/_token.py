@@ -10,7 +10,7 @@ import threading
 import uuid
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import requests
 
@@ -21,7 +21,10 @@ from resilient_requests.exceptions import Cancelled, DeadlineExceeded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallsInFlight", "CancelToken", "shut_down"]
+__all__ = ["CallsInFlight", "CancelToken", "Wakeable", "shut_down"]
+
+LimitName = Literal["total", "scope"]
+_KNOBS: dict[LimitName, str] = {"total": "Timeouts.total", "scope": "the CancelScope's timeout"}
 
 # A lock's timeout uses the monotonic clock, which stops while the machine sleeps. After each nap of
 # this many seconds, boot time says how much is left.
@@ -62,12 +65,32 @@ class End(enum.Enum):
     FORKED = "the call was begun in another process, before a fork: its connection is not ours"
 
 
+class Timed(Protocol):
+    """An attempt, by its beginning."""
+
+    since: float
+
+
 class CallsInFlight(weakref.WeakValueDictionary[int, "CancelToken"]):
     """The calls of one adapter whose request or response has not ended; used from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _OF_PROCESS[id(self)] = self
 
     def all(self) -> list[CancelToken]:
         """Return the calls; ``valuerefs`` copies atomically."""
         return [token for ref in self.valuerefs() if (token := ref()) is not None]
+
+    @staticmethod
+    def of_process() -> list[CancelToken]:
+        """Return the calls of all adapters, of those too that are gone and left a stream."""
+        held = [calls for ref in _OF_PROCESS.valuerefs() if (calls := ref()) is not None]
+        return [token for calls in held for token in calls.all()]
+
+
+# Weak: an adapter, or a call that has outlived it, keeps its own.
+_OF_PROCESS: weakref.WeakValueDictionary[int, CallsInFlight] = weakref.WeakValueDictionary()
 
 
 class CancelToken:
@@ -76,8 +99,15 @@ class CancelToken:
     `cancel` and `abort` may come from any thread. Mutable state: the end, the socket that the
     call is blocked on and the alarm that it sleeps on, guarded by one lock. The lock is re-entrant,
     since a signal handler or a ``__del__`` may cancel on the thread that holds it. ``total`` is in
-    seconds, None is no limit. ``pid``: None asks the system.
+    seconds, None is no limit. ``pid``: None asks the system. What a diagnosis asks takes no lock:
+    each answer is one value, as it is at that moment.
     """
+
+    _id: str | None = None
+    # Weak: an attempt refers to its token, and both are to be freed without the collector.
+    attempt: weakref.ref[Timed] | None = None  # that runs, or has run last
+    since: float | None = None  # boot time at which the first attempt began
+    wakes_at: float | None = None  # boot time at which the next attempt is due
 
     def __init__(
         self,
@@ -94,11 +124,10 @@ class CancelToken:
         self._lock = threading.RLock()
         self.pid = os.getpid() if pid is None else pid
         self.end: End | None = None  # a deadline that has passed does not set it
-        self._id: str | None = None
-        self._sock: Wakeable | None = None
+        self.sock: Wakeable | None = None  # that is used now
         self._alarm: threading.Lock | None = None
         self.deadline = None if total is None else self.boot() + total  # boot time
-        self._limit_name = "Timeouts.total"
+        self.limit_name: LimitName = "total"  # what sets the deadline
         self._calls = calls
         self.is_sending = True  # no response has been handed out
         if calls is not None:
@@ -118,10 +147,19 @@ class CancelToken:
     @property
     def id(self) -> str:
         """The name of the call in events; made when it is first asked for."""
-        if self._id is None:
-            # 48 random bits tell the calls of a log apart, also in forked workers.
-            self._id = uuid.uuid4().hex[:12]
-        return self._id
+        known: str | None = self._id
+        if known is None:
+            # 48 random bits tell the calls of a log apart, also in forked workers. Atomic: a
+            # diagnosis may ask in another thread, or in a signal handler in between.
+            known = vars(self).setdefault("_id", uuid.uuid4().hex[:12])
+        return known
+
+    def begin(self, attempt: Timed) -> None:
+        """An attempt of the call begins. Raises as `check`."""
+        self.attempt, self.wakes_at = weakref.ref(attempt), None
+        if self.since is None:
+            self.since = attempt.since
+        self.check()
 
     def cancel(self) -> None:
         """End the call at once, from any thread or signal handler; it raises `Cancelled`."""
@@ -142,7 +180,7 @@ class CancelToken:
             raise requests.ConnectionError(self.end.value)
         if self.deadline is not None and self.boot() >= self.deadline:
             raise DeadlineExceeded(
-                f"the call's total time is up ({self._limit_name} sets the limit)"
+                f"the call's total time is up ({_KNOBS[self.limit_name]} sets the limit)"
             )
 
     def remaining(self) -> float | None:
@@ -172,7 +210,7 @@ class CancelToken:
     def watch(self, sock: Wakeable | None) -> None:
         """Set the socket to shut down if this call ends; None: no socket. Raises as `check`."""
         with self._lock:
-            self._sock = sock
+            self.sock = sock
         self.check()
 
     def sleep(self, seconds: float) -> None:
@@ -181,7 +219,7 @@ class CancelToken:
         alarm.acquire()
         with self._lock:
             self._alarm = alarm
-        until = self.boot() + seconds
+        self.wakes_at = until = self.boot() + seconds
         self.check()
         while (left := until - self.boot()) > 0:
             # Not an Event: setting one takes its lock, which a signal handler would wait for on the
@@ -195,13 +233,13 @@ class CancelToken:
         """Forget the parent's connection, in a forked child: a read here would take its bytes."""
         # The old lock may be held by a thread of the parent, which does not exist here.
         self._lock = threading.RLock()
-        self._sock = None
+        self.sock = None
         self.end = self.end or End.FORKED
 
     def release(self) -> None:
         """Forget the socket before it serves another call; leave if the sender is done."""
         with self._lock:
-            self._sock = None
+            self.sock = None
         if not self.is_sending:
             self.leave()
 
@@ -209,7 +247,7 @@ class CancelToken:
         """The sender is done. A response that is still open keeps the call alive."""
         self.is_sending = False
         with self._lock:
-            is_open = self._sock is not None
+            is_open = self.sock is not None
         if not is_open:
             self.leave()
 
@@ -224,7 +262,8 @@ class CancelToken:
     def succeed(self, earlier: CancelToken) -> None:
         """Continue an earlier call: take over its name, its scopes, its deadline and its end."""
         self._id = earlier.id
-        self._end_by(earlier.deadline, earlier._limit_name)
+        self.attempt, self.since = earlier.attempt, earlier.since
+        self._end_by(earlier.deadline, earlier.limit_name)
         for scope in earlier._scopes:
             if scope not in self._scopes:
                 self._obey(scope)
@@ -232,19 +271,19 @@ class CancelToken:
 
     def _obey(self, scope: CancelScope) -> None:
         self._scopes += (scope,)
-        self._end_by(scope._take_in(self), "the CancelScope's timeout")
+        self._end_by(scope._take_in(self), "scope")
         # After joining: a cancel in between is then seen here or by the scope.
         if scope.is_cancelled:
             self.end = self.end or End.CANCELLED
 
-    def _end_by(self, deadline: float | None, name: str) -> None:
+    def _end_by(self, deadline: float | None, name: LimitName) -> None:
         if deadline is not None and (self.deadline is None or deadline < self.deadline):
-            self.deadline, self._limit_name = deadline, name
+            self.deadline, self.limit_name = deadline, name
 
     def _finish(self, end: End) -> None:
         with self._lock:
             self.end = self.end or end
-            sock, alarm = self._sock, self._alarm
+            sock, alarm = self.sock, self._alarm
             if alarm is not None:
                 with suppress(RuntimeError):  # released already
                     alarm.release()

@@ -126,7 +126,7 @@ class RetryingCall:
         response = None
         try:
             self._trace.started(attempt)
-            token.check()
+            token.begin(attempt)
             with current_attempt(attempt):
                 response = self._sender.send(self._request, stream=self._stream, **self._kwargs)
                 self._read(response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from operator import itemgetter
 
 __all__ = ["HEARTBEAT", "Clocks", "Expiry", "Heartbeat"]
 
@@ -107,6 +108,16 @@ class Clocks:
         if self.heartbeat is not None and self.unyielded >= self.heartbeat:
             return Expiry.HEARTBEAT
         return None
+
+    def limit_in(self, silence: float, idle: float | None) -> tuple[str, float] | None:
+        """Return the limit that ends a silence of so many seconds, and in how many; or None.
+
+        ``idle``: the limit between bytes, which somebody else may have set.
+        """
+        unseen = max(silence - self.silence, 0.0)  # of the wait that is going on
+        limits = (("event", self.event, self.eventless + unseen), ("idle", idle, silence))
+        left = [(name, limit - spent) for name, limit, spent in limits if limit is not None]
+        return min(left, key=itemgetter(1), default=None)
 
     def take_stall(self) -> float | None:
         """Return the seconds of a silence that should be reported, once.

@@ -82,6 +82,8 @@ class Reader:
         self._limit = self.clocks.idle if self.clocks.alarm is None else self.clocks.alarm
         # These need a clock reading per read. The idle limit alone is the socket's timeout.
         self._is_clocked = wants_timings or event_timeout is not None or heartbeat is not None
+        if attempt is not None:
+            attempt.read_by(self)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -318,6 +320,15 @@ class Reader:
     def attempt(self) -> Attempt | None:
         """The attempt that brought the response; None for a body without a socket."""
         return self._attempt
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread is inside of a read."""
+        return self._is_reading
+
+    def limit_in(self, silence: float) -> tuple[str, float] | None:
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
+        return self.clocks.limit_in(silence, self._idle_limit())
 
     @property
     def is_open(self) -> bool:

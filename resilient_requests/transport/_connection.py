@@ -165,7 +165,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt, dial = self._attempt, super()._new_conn
         if attempt is None:
             return leave_dial_to(self, dial)
-        attempt.begin(Phase.CONNECT)
+        attempt.dials(Phase.CONNECT)
         is_ours = is_ours_to_dial(dial)
         # Any of these may have been replaced; errors raised there are still errors of the dial.
         attempt.trusts(socket.socket, socket.socket.connect, socket.getaddrinfo)
@@ -183,7 +183,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
             except BaseException:  # cancelled at this moment, and nothing else refers to the socket
                 sock.close()
                 raise
-        attempt.begin(Phase.HANDSHAKE)
+        attempt.dials(Phase.HANDSHAKE)
         self.dialled = self._keeper.clock()
         return sock
 

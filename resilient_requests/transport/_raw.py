@@ -66,7 +66,7 @@ class RawResponse(http.client.HTTPResponse):
             # become a 200 without a body.
             raise http.client.IncompleteRead(b"")
         attempt = reader.attempt
-        attempt.headed(self.status)
+        attempt.headed(self.status, reader)
         ends_with_connection = self.length is None and not self.chunked
         reader.begin_body(attempt.limits.idle, ends_with_connection=ends_with_connection)
 

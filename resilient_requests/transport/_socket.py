@@ -148,6 +148,16 @@ class SocketReader(io.RawIOBase):
             sock.settimeout(limit)
             self._asked, self._armed = limit, sock.gettimeout()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread waits in a read."""
+        return self._is_waiting
+
+    def limit_in(self, silence: float) -> tuple[str, float] | None:
+        """Return the limit that ends a silence of so many seconds, and in how many; or None."""
+        limit = self.limit if self.theirs is UNSET else self.theirs
+        return None if limit is None else ("idle", limit - silence)
+
     def take_theirs(self) -> float | _Unset | None:
         """Return the timeout that other code has set since the last call of this, else `UNSET`.
 

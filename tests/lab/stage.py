@@ -91,6 +91,11 @@ class Stage:
         assert self._contender is not None
         return self._contender
 
+    @property
+    def began(self) -> float:
+        """When the measured time began, by the monotonic clock."""
+        return self._since
+
     def make_client(self) -> None:
         """Make the client, unless it is there: some take a second for it, which must not count."""
         if self._contender is None:

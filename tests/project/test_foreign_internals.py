@@ -16,6 +16,7 @@ import runpy
 import socket
 import ssl
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -682,6 +683,12 @@ def reads_one_value(name: str, server: FaultServer) -> bool:
 def is_the_callers_frame(name: str, server: FaultServer) -> bool:
     """Warnings are shown for the line that has made the adapter."""
     return bool(getattr(sys, name)(0).f_globals["__name__"] == __name__)
+
+
+@canary("threading", "diagnosis/_look.py", "_active")
+def has_the_threads_by_their_numbers(name: str, server: FaultServer) -> bool:
+    """And is read without the lock that ``threading.enumerate()`` takes."""
+    return getattr(threading, name)[threading.get_ident()] is threading.current_thread()
 
 
 @canary("socks", "call/_causes.py", "ProxyError.socket_err")

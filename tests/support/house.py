@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"exceptions", "_checks", "testing"}),
     frozenset({"call"}),
-    frozenset({"transport", "otel"}),
+    frozenset({"transport", "otel", "diagnosis"}),
     frozenset({"retry", "stream"}),
     frozenset({"adapter", "chat"}),
     frozenset({"_install"}),

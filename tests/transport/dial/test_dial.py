@@ -273,7 +273,7 @@ def test_a_cancel_from_another_thread_ends_a_dial_at_once(
     call = CancelToken()
     made = dial(*hanging[:many], call=call, limit=60)
     running = Running(made.connect)
-    until(lambda: made.begun == many if many > 1 else call._sock is not None)
+    until(lambda: made.begun == many if many > 1 else call.sock is not None)
     time.sleep(0.3)  # within the next wait
     since = time.monotonic()
     call.cancel()
