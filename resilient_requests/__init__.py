@@ -1,7 +1,6 @@
 """Calls through bad networks to slow streaming APIs: mount one adapter on a requests.Session."""
 
-from resilient_requests._install import install, uninstall
-from resilient_requests.adapter import ResilientAdapter
+from resilient_requests.adapter import ResilientAdapter, install, uninstall
 from resilient_requests.call import (
     AttemptFailed,
     AttemptRecord,

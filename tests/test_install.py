@@ -22,7 +22,8 @@ from children import child
 from requests.adapters import HTTPAdapter
 
 import resilient_requests
-from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts, _install
+from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts
+from resilient_requests.adapter import _install
 from resilient_requests.testing import FaultServer, ReceivedRequest, Reply, reset, respond, stream
 from resilient_requests.transport import _generations
 from resilient_requests.transport.dial import TLSContexts

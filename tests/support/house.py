@@ -20,7 +20,6 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"transport", "otel", "diagnosis"}),
     frozenset({"retry", "stream"}),
     frozenset({"adapter", "chat"}),
-    frozenset({"_install"}),
     frozenset({"__init__", "cli", "web"}),
     frozenset({"__main__"}),
 )

@@ -1,14 +1,10 @@
-"""A pytest plugin that mounts the adapter on every session, to run requests' own tests with it.
+"""A pytest plugin that puts the adapter into every session, to run other people's tests with it.
 
-For ``nox -s requests``.
+For ``nox -s requests`` and ``nox -s suites``.
 """
 
 from __future__ import annotations
 
-import requests.adapters
-import requests.sessions
+import resilient_requests
 
-from resilient_requests import ResilientAdapter
-
-for _module in (requests.adapters, requests.sessions):
-    _module.HTTPAdapter = ResilientAdapter  # type: ignore[attr-defined]
+resilient_requests.install()

@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests._install import install
+from resilient_requests.adapter import install
 from resilient_requests.cli._arguments import UsageError
 
 if TYPE_CHECKING:

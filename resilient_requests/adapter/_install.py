@@ -12,7 +12,7 @@ import requests.sessions
 import urllib3
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
 
-from resilient_requests.adapter import ResilientAdapter
+from resilient_requests.adapter._adapter import ResilientAdapter
 from resilient_requests.call import Observers
 from resilient_requests.retry import RetryPolicy
 
