@@ -28,12 +28,13 @@ __all__ = ["TransportAdapter", "verification"]
 def verification(verify: Any) -> Any:
     """Return ``verify=`` in the forms that requests' pools tell apart: True, False or a str path.
 
-    With ``verify=0`` or a ``Path``, requests takes the pool of verified connections. The next call
+    With ``verify=0``, a ``Path`` or bytes, requests takes the pool of verified connections. The next call
     with ``verify=True`` could then reuse a connection that was not verified.
     """
     if verify is True or verify is False or (verify and isinstance(verify, str)):
         return verify
-    return os.fspath(verify) if isinstance(verify, os.PathLike) else bool(verify)
+    is_path = isinstance(verify, (bytes, os.PathLike)) and bool(verify)
+    return os.fsdecode(verify) if is_path else bool(verify)
 
 
 class _Lookup:

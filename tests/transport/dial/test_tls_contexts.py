@@ -231,6 +231,32 @@ def test_the_host_name_is_checked(mount: Mount, tmp_path: Path) -> None:
         assert len(attempts_of(failure.value)) == 1
 
 
+@pytest.mark.parametrize("form", [str, Path, os.fsencode])
+def test_verify_may_be_a_path_of_any_type(
+    mount: Mount, server: FaultServer, form: Callable[[str], Any]
+) -> None:
+    """requests hands it on to the ssl module, which takes all of them."""
+    session = mount()
+
+    assert session.get(server.url, verify=form(ca(server))).content == b"ok"
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(server.url, verify=True)
+
+
+@unverified
+@pytest.mark.parametrize("verify", [False, 0, None, ""])
+def test_a_connection_that_was_not_verified_serves_no_call_that_verifies(
+    mount: Mount, fault_server_tls: FaultServer, verify: Any
+) -> None:
+    """Under requests ``verify=0`` has the pool of verified connections."""
+    session = mount()
+    session.verify = verify
+    session.get(fault_server_tls.url, verify=verify)
+
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(fault_server_tls.url, verify=True)
+
+
 def test_verify_may_be_a_directory(
     server: FaultServer, mount: Mount, loads: Loads, tmp_path: Path
 ) -> None:
