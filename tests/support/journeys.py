@@ -121,18 +121,20 @@ def stalled_lines(_: Path) -> list[str]:
     return way.names
 
 
-def truncated_chat(_: Path) -> list[str]:
+def truncated_chat(_path: Path) -> list[str]:
     """A chat answer that ends, framing and all, before it says that it is complete."""
     delta = {"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}
+    shown = threading.Event()
     ask: Any = {"model": "any", "messages": [{"role": "user", "content": "Say hello"}]}
     with (
-        FaultServer(sse({"choices": [delta]}, done=False)) as server,
+        FaultServer(sse({"choices": [delta]}, shown, done=False)) as server,
         _session() as session,
         _Way() as way,
         stream_chat(session, server.url, **ask) as deltas,
         pytest.raises(StreamTruncated),
     ):
-        list(deltas)
+        for _ in deltas:
+            shown.set()
     return way.names
 
 
