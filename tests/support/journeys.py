@@ -26,7 +26,7 @@ from resilient_requests import (
 from resilient_requests.testing import FaultServer, reset, respond, sse, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import FrameType
 
@@ -121,7 +121,13 @@ def stalled_lines(_: Path) -> list[str]:
     return way.names
 
 
-def truncated_chat(_path: Path) -> list[str]:
+def _after_each(items: Iterable[object], act: Callable[[], object]) -> Iterator[object]:
+    for item in items:
+        act()
+        yield item
+
+
+def truncated_chat(_: Path) -> list[str]:
     """A chat answer that ends, framing and all, before it says that it is complete."""
     delta = {"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}
     shown = threading.Event()
@@ -133,8 +139,7 @@ def truncated_chat(_path: Path) -> list[str]:
         stream_chat(session, server.url, **ask) as deltas,
         pytest.raises(StreamTruncated),
     ):
-        for _ in deltas:
-            shown.set()
+        list(_after_each(deltas, shown.set))
     return way.names
 
 

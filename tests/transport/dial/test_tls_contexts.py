@@ -235,7 +235,7 @@ def test_the_host_name_is_checked(mount: Mount, tmp_path: Path) -> None:
 def test_verify_may_be_a_path_of_any_type(
     mount: Mount, server: FaultServer, form: Callable[[str], Any]
 ) -> None:
-    """requests hands it on to the ssl module, which takes all of them."""
+    """As in requests, which hands it on to the ssl module, which takes all of them."""
     session = mount()
 
     assert session.get(server.url, verify=form(ca(server))).content == b"ok"
