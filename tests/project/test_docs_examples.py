@@ -67,9 +67,14 @@ def api(request: ReceivedRequest) -> Reply:
     return respond(json.dumps({"path": request.path}), headers={"Content-Type": "application/json"})
 
 
+NEEDS = {"observability.md": ("opentelemetry.sdk", "prometheus_client")}
+
+
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An example that is out of date costs its reader an afternoon."""
+    for name in NEEDS.get(page.name, ()):
+        pytest.importorskip(name, reason=f"needs {name}: pip install --group partners")
     blocks = list(blocks_of(page.read_text(encoding="utf-8")))
     namespace: dict[str, object] = {"__name__": page.stem}
     with FaultServer(default=api, tls=True) as server:
