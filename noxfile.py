@@ -191,9 +191,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy --strict over the package, its tests, the examples and these tools."""
-    session.install("--upgrade", "--editable", ".[test,lint,docs]", *PARTNERS, "nox")
+    """Run mypy --strict over everything, and pyright over what users write."""
+    session.install(
+        "--upgrade", "--editable", ".[test,lint,docs]", *PARTNERS, "basedpyright", "nox"
+    )
     session.run("mypy")
+    session.run("basedpyright", "--level", "error")
 
 
 @nox.session

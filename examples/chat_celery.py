@@ -81,10 +81,10 @@ if __name__ == "__main__":
         # Eager: at once and in this process, without a queue and without the countdown.
         app.conf.update(chat_url=server.url, task_always_eager=True)
 
-        print(f"result: {summarize.delay('a long text').get()}")
+        print(f"result: {summarize.delay('a long text').get()}")  # pyright: ignore[reportFunctionMemberAccess]
 
         try:
-            summarize.delay("a text that is too long").get()
+            summarize.delay("a text that is too long").get()  # pyright: ignore[reportFunctionMemberAccess]
         except requests.HTTPError as error:
             print(f"for good: {error}")
         assert len(server.requests) == 7, "six for the first text, and one for the second"

@@ -52,7 +52,7 @@ def chat(request: HttpRequest) -> HttpResponseBase:
             idle_timeout=IDLE,
         )
     except requests.RequestException as error:
-        return HttpResponse(type(error).__name__, status=502)
+        return HttpResponse(type(error).__name__, status=502)  # pyright: ignore[reportArgumentType]
     relay = EventRelay(stream)
     # Under ASGI Django would collect whatever it can iterate over.
     events = aiter(relay) if isinstance(request, ASGIRequest) else relay
