@@ -16,9 +16,14 @@ from collections import Counter
 from concurrent.futures import Executor, ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import duplicates
 import planted
 import schedules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PART = 250  # schedules at a time
 FIGURES = "## Figures"
@@ -45,15 +50,22 @@ FAULTS = {
 }
 
 
-def campaign(count: int, number: int, workers: Executor) -> Counter[str]:
+def campaign(
+    count: int,
+    number: int,
+    workers: Executor,
+    part: Callable[[int, int], Counter[str]] = schedules.campaign,
+) -> Counter[str]:
     """Check so many schedules, in parts; return what happened, or raise Violation."""
     begins = range(0, count, PART)
     counts = [min(PART, count - begin) for begin in begins]
     seeds = [number * 1_000_000 + begin for begin in begins]
-    return sum(workers.map(schedules.campaign, counts, seeds), Counter())
+    return sum(workers.map(part, counts, seeds), Counter())
 
 
-def text_of(happened: Counter[str], seconds: float, verdicts: list[planted.Verdict]) -> str:
+def text_of(
+    happened: Counter[str], seconds: float, twice: Counter[str], verdicts: list[planted.Verdict]
+) -> str:
     """Return the figures in Markdown."""
     versions = ", ".join(
         f"{package} {metadata.version(package)}"
@@ -66,7 +78,7 @@ def text_of(happened: Counter[str], seconds: float, verdicts: list[planted.Verdi
     lines = [
         FIGURES,
         "",
-        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, which had other work too.",
+        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} busy cores.",
         "",
         f"**{happened['schedules']:,} schedules, 0 violations**, in {seconds:.0f} s.",
         "",
@@ -76,7 +88,8 @@ def text_of(happened: Counter[str], seconds: float, verdicts: list[planted.Verdi
         f"| requests that reached the server | {happened['requests']:,} |",
         *faults,
         "",
-        f"**{found} of {len(verdicts)} planted bugs found**, each in a copy of the package of its own.",
+        duplicates.text_of(twice),
+        f"**{found} of {len(verdicts)} planted bugs found**, each in a copy of the package.",
         "",
         planted.table(verdicts),
     ]
@@ -98,9 +111,10 @@ def main() -> int:
     since = time.monotonic()
     with ProcessPoolExecutor(options.jobs) as workers:
         happened = campaign(options.count, options.seed, workers)
-    seconds = time.monotonic() - since
+        seconds = time.monotonic() - since
+        twice = campaign(options.count, options.seed, workers, duplicates.campaign)
     verdicts = planted.hunt_all(planted.BUGS, options.jobs)
-    text = text_of(happened, seconds, verdicts)
+    text = text_of(happened, seconds, twice, verdicts)
     sys.stdout.write(text)
     if options.page is not None:
         before, _, _ = options.page.read_text(encoding="utf-8").partition(FIGURES)

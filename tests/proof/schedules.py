@@ -61,6 +61,7 @@ Kind = Literal[
     "reset POST",
     "ended POST",
     "stream",
+    "stream POST",
     "abandoned",
     "cancelled",
     "cancelled stream",
@@ -159,7 +160,7 @@ class Schedule(Terse):
 
     steps: tuple[Step, ...]
     tls: bool = False
-    keys: bool = True  # POSTs are declared idempotent
+    keys: bool | Literal["streams"] = True  # whose POSTs are declared idempotent
     statuses: bool = False  # 503 is retried
 
 
@@ -173,23 +174,24 @@ _FATES: tuple[Fate, ...] = (
 )  # fmt: skip
 # Too big for a server that ends it before it has read it.
 _UNREAD: tuple[Kind, ...] = ("reset POST", "ended POST")
+_STREAMED: tuple[Kind, ...] = ("stream", "stream POST", "abandoned", "cancelled stream")
 _SILENT: tuple[Fate, ...] = ("silent", "head silent", "body silent")
 # Weights are in the samples: of equal strategies st.one_of() knows only one.
-_fates = st.lists(st.sampled_from(_FATES * 2 + _SILENT), max_size=3)
-_asks = st.builds(Ask, st.sampled_from(_KINDS), _fates.map(tuple))
-_fans = st.builds(Fan, st.integers(2, 3), st.sampled_from(("nothing", "nothing", "cut", "rotate")))
-_misfortunes = st.builds(
+fates = st.lists(st.sampled_from(_FATES * 2 + _SILENT), max_size=3)
+_asks = st.builds(Ask, st.sampled_from(_KINDS), fates.map(tuple))
+fans = st.builds(Fan, st.integers(2, 3), st.sampled_from(("nothing", "nothing", "cut", "rotate")))
+misfortunes = st.builds(
     Idle, st.sampled_from(("reset", "fin", "bytes", "reset", "fin", "bytes", "black hole"))
 )
-_handshakes = st.builds(Handshakes, st.integers(1, 3))
-_rotations = st.builds(Rotate, st.booleans())
-_advances = st.builds(
+handshakes = st.builds(Handshakes, st.integers(1, 3))
+rotations = st.builds(Rotate, st.booleans())
+advances = st.builds(
     Advance,
     st.sampled_from((0.5, 1.0, 2.9, 3.0, 6.0, 9.0, 10.0, 70.0)),
     st.sampled_from(("awake", "awake", "paused", "set back")),
 )
 _step = st.sampled_from(
-    (*[_asks] * 8, *[_fans] * 2, *[_misfortunes] * 3, *[_advances] * 3, _handshakes, _rotations)
+    (*[_asks] * 8, *[fans] * 2, *[misfortunes] * 3, *[advances] * 3, handshakes, rotations)
 ).flatmap(lambda step: step)
 _mixed = st.lists(_step, min_size=1, max_size=10).map(tuple)
 # What idleness teaches takes several turns of it, which are rare among all the rest.
@@ -404,7 +406,9 @@ class Model:
 
     def _why_not(self, ask: Ask, row: Row, number: int) -> str | None:
         """Return why no further try follows; else pay for it."""
-        is_idempotent = ask.kind not in ("POST", "generator", *_UNREAD) or self.schedule.keys
+        keys = self.schedule.keys
+        is_keyed = keys is True or (keys == "streams" and ask.kind == "stream POST")
+        is_idempotent = ask.kind not in ("POST", "stream POST", "generator", *_UNREAD) or is_keyed
         if not (row.replays == "all" or (row.replays == "id" and is_idempotent)):
             return "policy"
         if number == 2:
@@ -422,7 +426,7 @@ class Model:
         row = self._met(ask, lying, expected)
         if row is None and expected.error is None:
             fate = expected.tries[-1]
-            passing = _passing(ask, fate)
+            passing = passing_of(ask, fate)
             self.now = self.now.after(passing, passing)
             if ask.is_short and fate in ("late", "silent"):
                 expected.error = DeadlineExceeded
@@ -455,7 +459,7 @@ class Model:
 
     def _answered(self, ask: Ask, fate: Fate, age: float | None, expected: Expected) -> Row | None:
         """What a fate does; an answer teaches, earns and leaves its connection in the pool."""
-        is_stream = ask.kind in ("stream", "abandoned", "cancelled stream")
+        is_stream = ask.kind in _STREAMED
         row = row_of(
             fate, reused=age is not None, stream=is_stream, statuses=self.schedule.statuses
         )
@@ -509,7 +513,7 @@ class Model:
         self.tokens = min(self.tokens + BUDGET.deposit, BUDGET.capacity)
 
 
-def _passing(ask: Ask, fate: Fate) -> float:
+def passing_of(ask: Ask, fate: Fate) -> float:
     """How far the server moves the clock while it has the request."""
     return STALE_WITHIN + 1 if fate == "late" or (ask.is_short and fate == "silent") else 0.0
 
@@ -608,7 +612,8 @@ class Run:
                 if not (model.is_silent() or model.cut_handshakes):
                     return self._fan(step)
             case Idle():
-                self._strike(step.how)
+                self.happened[f"idle: {step.how}"] += len(model.idle)
+                strike(self._server, step.how)
                 model.misfortune(step.how)
             case Handshakes() if model.schedule.tls:
                 self._server.on_handshake(*[Reply((Reset(),))] * step.cut)
@@ -619,23 +624,8 @@ class Run:
                 if outcome is not (expected := model.rotate(named=step.named)):
                     return f"{outcome}, not {expected}"
             case Advance():
-                self._pass(step)
+                model.now = model.now.after(*advance(self._clock, step))
         return None
-
-    def _strike(self, how: Misfortune) -> None:
-        self.happened[f"idle: {how}"] += len(self._model.idle)
-        if how == "black hole":
-            self._server.freeze_idle()
-        elif how == "bytes":
-            self._server.push_idle(POISON)
-        else:
-            self._server.kill_idle(how)
-
-    def _pass(self, step: Advance) -> None:
-        wall = step.seconds - (3600.0 if step.how == "set back" else 0.0)
-        rest = 0.0 if step.how == "paused" else step.seconds
-        self._clock.move(monotonic=rest, boot=rest, wall=wall)
-        self._model.now = self._model.now.after(wall, rest)
 
     def _fan(self, fan: Fan) -> str | None:
         is_cut = fan.meanwhile == "cut"
@@ -675,7 +665,7 @@ class Run:
         least = min(len(expected.tries), len(attempts))
         self._server.wait_for(lambda _: self._requests(path) >= least)
         seen = self._requests(path)
-        is_length_8 = ask.kind in ("POST", "own key", "generator")
+        is_length_8 = ask.kind in ("POST", "own key", "stream POST", "generator")
         answer = (expected.status, f"{path}:{8 if is_length_8 else 0}")
         checks = {
             "number of requests": seen == len(expected.tries),
@@ -698,7 +688,7 @@ class Run:
 
     def _made(self, ask: Ask, url: str) -> tuple[Any, tuple[Any, ...]]:
         """Make the call; return the status and the text, or the error, and what its attempts did."""
-        method, options = _arguments(ask.kind)
+        method, options = arguments_of(ask.kind)
         timeout = None
         if ask.kind == "deadline":
             timeout = self._clock().boot - boot() + (DEADLINE if ask.is_short else 60.0)
@@ -762,10 +752,10 @@ class Run:
         if ask.kind == "cancelled":
             self._scope.cancel()
             return silence()
-        if passing := _passing(ask, fate):
+        if passing := passing_of(ask, fate):
             self._await_waiting()
             self._clock.advance(passing)
-        return _reply(fate, f"{request.path}:{len(request.body)}".encode())
+        return reply_of(fate, f"{request.path}:{len(request.body)}".encode())
 
     def _await_waiting(self) -> None:
         """The client may not have noticed yet that its last byte is out."""
@@ -777,18 +767,35 @@ class Run:
             time.sleep(0.001)
 
 
-def _arguments(kind: Kind) -> tuple[str, dict[str, Any]]:
+def strike(server: FaultServer, how: Misfortune) -> None:
+    """Bring it upon all connections that lie idle."""
+    if how == "black hole":
+        server.freeze_idle()
+    elif how == "bytes":
+        server.push_idle(POISON)
+    else:
+        server.kill_idle(how)
+
+
+def advance(clock: FakeClock, step: Advance) -> tuple[float, float]:
+    """Move a clock; return how far the wall clock and boot time went."""
+    wall = step.seconds - (3600.0 if step.how == "set back" else 0.0)
+    rest = 0.0 if step.how == "paused" else step.seconds
+    clock.move(monotonic=rest, boot=rest, wall=wall)
+    return wall, rest
+
+
+def arguments_of(kind: Kind) -> tuple[str, dict[str, Any]]:
     """The method and the arguments of a call."""
-    bodies: dict[str, Any] = {"POST": b"question", "own key": b"question"} | dict.fromkeys(
-        _UNREAD, BIG
-    )
+    bodies: dict[str, Any] = dict.fromkeys(("POST", "own key", "stream POST"), b"question")
+    bodies |= dict.fromkeys(_UNREAD, BIG)
     options: dict[str, Any] = {"data": bodies.get(kind)}
     if kind == "generator":
         options["data"] = _Parts()
     if kind == "own key":
         options["headers"] = {"Idempotency-Key": "mine"}
-    options["stream"] = kind in ("stream", "abandoned", "cancelled stream")
-    return "POST" if kind in ("POST", "own key", "generator", *_UNREAD) else "GET", options
+    options["stream"] = kind in _STREAMED
+    return "POST" if kind == "generator" or kind in bodies else "GET", options
 
 
 def _end_of(response: requests.Response) -> str | type[Exception]:
@@ -838,7 +845,7 @@ class _Parts:
         return 8
 
 
-def _reply(fate: Fate, body: bytes) -> Reply:
+def reply_of(fate: Fate, body: bytes) -> Reply:
     """The reply that brings a fate about."""
     twice = respond(body).steps[0]
     assert isinstance(twice, Send)
@@ -874,7 +881,12 @@ def check(schedule: Schedule) -> Counter[str]:
     return run.happened
 
 
-def campaign(count: int, number: int = 0) -> Counter[str]:
+def campaign(
+    count: int,
+    number: int = 0,
+    drawn: st.SearchStrategy[Schedule] = schedules,
+    checked: Callable[[Schedule], Counter[str]] = check,
+) -> Counter[str]:
     """Check so many schedules and return what happened; raise Violation with the shortest one that fails."""
     happened: Counter[str] = Counter()
     violations: list[Violation] = []
@@ -887,11 +899,11 @@ def campaign(count: int, number: int = 0) -> Counter[str]:
         print_blob=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(schedules)
+    @given(drawn)
     def every(schedule: Schedule) -> None:
         happened["schedules"] += not violations
         try:
-            happened.update(check(schedule))
+            happened.update(checked(schedule))
         except Violation as violation:
             violations.append(violation)
             raise

@@ -105,6 +105,9 @@ CORPUS = {
             Ask("GET"),
         )
     ),
+    "by default only a streamed POST has a key": Schedule(
+        (Ask("stream POST", ("reset",)), Ask("POST", ("reset",))), keys="streams"
+    ),
     "an answer that is no HTTP stands": Schedule((Fan(2), Ask("GET", ("no HTTP",)), Ask("GET"))),
     "a status is repeated, and the last one stands": Schedule(
         (Fan(2), Ask("POST", ("503", "503", "503")), Ask("generator", ("503",))),
