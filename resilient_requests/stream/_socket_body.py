@@ -44,6 +44,9 @@ class SocketBody(Body):
         self._framing = _framing_of(raw, exchange)
         self._coding = ContentDecoder(raw)
         self._is_coded = self._coding.is_coded
+        # urllib3 counts no bytes of chunks. Another adapter's count says how `_body_of` reads on.
+        is_chunked = isinstance(self._framing, ChunkFraming)
+        self._is_counted = isinstance(exchange, RawResponse) and not is_chunked
         self._pieces: deque[bytes] = deque()  # without framing, still in the coding
         # If http.client has read the head, it may have read a part of the body too.
         self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
@@ -68,6 +71,8 @@ class SocketBody(Body):
             # Small buffers are enough for a stream of small events, a burst needs a large one.
             self._size = _LARGE if len(data) >= self._size else _SMALL
             found = framing.feed(data)
+            if self._is_counted:
+                self._count(len(found[0]))
             pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
         piece = pieces.popleft() if pieces else b""
         content = self._coding.decode(piece) if self._is_coded else piece
@@ -97,6 +102,15 @@ class SocketBody(Body):
         """Return the bytes that http.client has read ahead, or read once if there are none."""
         buffer, self._buffer = self._buffer, None
         return self.socket.buffered(buffer) or self.socket.recv(self._size)
+
+    def _count(self, size: int) -> None:
+        """Keep the counts of urllib3: ``raw.tell()`` shows progress, ``raw.read()`` is at its end.
+
+        Without them ``raw.read()`` takes the end of the body for a cut.
+        """
+        self._raw._fp_bytes_read += size
+        if self._raw.length_remaining is not None:
+            self._raw.length_remaining -= size
 
     def _ends_chunk(self) -> bool:
         return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)
