@@ -104,13 +104,17 @@ class SocketBody(Body):
         return self.socket.buffered(buffer) or self.socket.recv(self._size)
 
     def _count(self, size: int) -> None:
-        """Keep the counts of urllib3: ``raw.tell()`` shows progress, ``raw.read()`` is at its end.
+        """Count for urllib3 and http.client, whose own code may read on.
 
-        Without them ``raw.read()`` takes the end of the body for a cut.
+        Without that ``raw.read()`` takes the end of the body for a cut, or waits for bytes that
+        have been read.
         """
-        self._raw._fp_bytes_read += size
-        if self._raw.length_remaining is not None:
-            self._raw.length_remaining -= size
+        raw, exchange = self._raw, self._exchange
+        raw._fp_bytes_read += size
+        if raw.length_remaining is not None:
+            raw.length_remaining -= size
+        if exchange.length is not None:
+            exchange.length -= size
 
     def _ends_chunk(self) -> bool:
         return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)

@@ -393,6 +393,16 @@ def holds_what_was_read_for_nobody(name: str, server: FaultServer) -> bool:
         return (read, decoded + read < 9000) == (4000, has_more) and hasattr(response, name)
 
 
+@canary("urllib3", "stream/_socket_body.py", "HTTPResponse._fp_bytes_read")
+def is_what_tell_returns(name: str, server: FaultServer) -> bool:
+    """The bytes of the body that have been read."""
+    server.script(respond(b"0123456789"))
+    with answer(server) as response:
+        response.read(4)
+
+        return bool(getattr(response, name) == response.tell() == 4)
+
+
 @canary("urllib3", "stream/_socket_body.py", "HTTPResponse.chunk_left")
 def is_of_urllib3s_own_chunks(name: str, server: FaultServer) -> bool:
     """How many bytes of a chunk are unread; None between two."""
