@@ -1,4 +1,4 @@
-"""Looks into a response see what they see with plain requests, before and after each way of reading."""
+"""Looks into a response see what plain requests shows, before and after each way of reading."""
 
 from __future__ import annotations
 
@@ -207,17 +207,22 @@ def _decoding(response: Any) -> Any:
     return response.raw
 
 
-def blocks(response: Any, size: int, decode: bool = False) -> Any:
-    """The items of a loop; joined where urllib3 cuts them by coded bytes, and ours by content."""
+def _is_cut_by_coding(response: Any) -> bool:
+    """Whether urllib3 cuts the blocks by coded bytes, and each release otherwise."""
+    return "Content-Encoding" in response.headers and response.raw.chunked
+
+
+def blocks(response: Any, size: int = 1, decode: bool = False) -> Any:
+    """The items of a loop; only their content where urllib3 cuts them by coded bytes."""
     found = list(response.iter_content(size, decode_unicode=decode))
-    is_coded = "Content-Encoding" in response.headers and response.raw.chunked
-    return "".join(found) if is_coded and decode else b"".join(found) if is_coded else found
+    return ("" if decode else b"").join(found) if _is_cut_by_coding(response) else found
 
 
 def lines(response: Any, size: int, decode: bool, mark: bytes | None) -> Any:
-    """The items of a loop over lines."""
+    """The items of a loop over lines; but empty ones, where blocks are cut by coded bytes."""
     delimiter = mark.decode() if mark and decode else mark
-    return list(response.iter_lines(size, decode_unicode=decode, delimiter=delimiter))
+    found = list(response.iter_lines(size, decode_unicode=decode, delimiter=delimiter))
+    return [line for line in found if line] if _is_cut_by_coding(response) else found
 
 
 def _kept_open(response: Any) -> Any:
@@ -250,7 +255,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     **{name: attribute(name) for name in PLAIN.split()},
     "next": _next,
     "json": lambda r: r.json(),
-    "iter": list,
+    "iter": lambda r: b"".join(r) if _is_cut_by_coding(r) else list(r),
     "content twice": _twice(lambda r: r.content),
     "iter_content twice": _twice(lambda r: blocks(r, 64)),
     "iter_content behind content": lambda r: (len(r.content), list(r.iter_content(7))),
@@ -260,7 +265,7 @@ READS: dict[str, Callable[[Any], Any]] = {
         for size in (1, 7, 128, 4096)
         for decode in (False, True)
     },
-    "iter_content()": lambda r: list(r.iter_content()),
+    "iter_content()": blocks,
     "iter_content(None)": lambda r: b"".join(r.iter_content(None)),
     "iter_content('7')": lambda r: list(r.iter_content("7")),
     **{
@@ -443,7 +448,10 @@ def _too_many(session: Any, url: str) -> Any:
 
 def _by_hand(session: Any, url: str) -> Any:
     first = session.get(url + "/chain", allow_redirects=False, stream=True)
-    return [whole(each) for each in session.resolve_redirects(first, first.request)]
+    return [
+        whole(each)
+        for each in session.resolve_redirects(first, first.request, verify=session.verify)
+    ]
 
 
 def _refused_status(session: Any, url: str) -> Any:
@@ -517,6 +525,12 @@ class Case(NamedTuple):
         """Whether the looks come before the body was read."""
         return self.streamed and bool(self.framing)
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether a loop over lines shows empty ones that are none."""
+        is_coded = self.coding not in ("", "identity")
+        return self.is_to_read and not (is_coded and self.framing == "chunked")
+
 
 class Known(NamedTuple):
     """A difference that is meant; ``like`` returns what must be equal nevertheless."""
@@ -539,10 +553,10 @@ def _lines(size: int, applies: Callable[[Case], bool], marks: Any = MARKS) -> di
 CUT_IN_CRLF = ("chunked", "identity")
 KNOWN: dict[str, Known] = {
     "vars": Known("ours has attempts, and the body that its loops share", lambda _: True),
-    **_lines(1, lambda case: case.is_to_read),
-    **_lines(13, lambda case: case.is_to_read),
+    **_lines(1, lambda case: case.has_lines),
+    **_lines(13, lambda case: case.has_lines),
     **_lines(
-        512, lambda case: case.is_to_read and (case.framing, case.coding) == CUT_IN_CRLF, [None]
+        512, lambda case: case.has_lines and (case.framing, case.coding) == CUT_IN_CRLF, [None]
     ),
     "with": Known(
         "raw.tell() counts what has come, and we read all that has",
