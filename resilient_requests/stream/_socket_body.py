@@ -44,7 +44,9 @@ class SocketBody(Body):
         self._framing = _framing_of(raw, exchange)
         self._coding = ContentDecoder(raw)
         self._is_coded = self._coding.is_coded
-        # urllib3 counts no bytes of chunks. Another adapter's count says how `_body_of` reads on.
+        # For raw.tell(), and for raw.read(), which would take the end of the body for a cut, or wait
+        # for bytes that were read here. urllib3 counts no bytes of chunks. The counts of another
+        # adapter's response stay: `_body_of` tells by them who has read it.
         is_chunked = isinstance(self._framing, ChunkFraming)
         self._is_counted = isinstance(exchange, RawResponse) and not is_chunked
         self._pieces: deque[bytes] = deque()  # without framing, still in the coding
@@ -72,7 +74,8 @@ class SocketBody(Body):
             self._size = _LARGE if len(data) >= self._size else _SMALL
             found = framing.feed(data)
             if self._is_counted:
-                self._count(len(found[0]))
+                self._raw._fp_bytes_read += len(found[0])
+                self._raw.length_remaining = self._exchange.length = framing.left
             pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
         piece = pieces.popleft() if pieces else b""
         content = self._coding.decode(piece) if self._is_coded else piece
@@ -80,10 +83,8 @@ class SocketBody(Body):
         # response. An incomplete coding is an error, but after its content.
         if framing.is_over and not pieces and self._is_whole():
             self._finish()
-        if content:
-            self._has_begun = True
-            return content
-        return b"" if self._has_ended() else None
+        self._has_begun |= content != b""
+        return content or (b"" if self._has_ended() else None)
 
     def _when_over(self) -> bytes:
         if self.state is BodyState.OPEN:  # other code has closed the connection
@@ -102,19 +103,6 @@ class SocketBody(Body):
         """Return the bytes that http.client has read ahead, or read once if there are none."""
         buffer, self._buffer = self._buffer, None
         return self.socket.buffered(buffer) or self.socket.recv(self._size)
-
-    def _count(self, size: int) -> None:
-        """Count for urllib3 and http.client, whose own code may read on.
-
-        Without that ``raw.read()`` takes the end of the body for a cut, or waits for bytes that
-        have been read.
-        """
-        raw, exchange = self._raw, self._exchange
-        raw._fp_bytes_read += size
-        if raw.length_remaining is not None:
-            raw.length_remaining -= size
-        if exchange.length is not None:
-            exchange.length -= size
 
     def _ends_chunk(self) -> bool:
         return not self._coding.has_more and (bool(self._pieces) or self._framing.ends_chunk)
