@@ -28,7 +28,7 @@ class _Process:
     """A child that reads and writes lines."""
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
-        # What the environment says about proxies and certificates would be measured, too.
+        # Otherwise proxies and certificates of the environment would be measured, too.
         environment = {
             name: value
             for name, value in os.environ.items()
