@@ -82,7 +82,7 @@ class Measure(ABC):
     shown: tuple[str, float] = ("cpu", 1e6)
     """The figure that contenders are compared by, and the factor that turns it into ``unit``."""
     is_fresh = False
-    """Whether each round needs a new process, because memory is measured."""
+    """True if each round needs a new process, because memory is measured."""
     most_rounds = 1000
     is_tls = False
     needs = "events"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 Results = list[dict[str, Sample]]
-"""For each round, what each contender's run gave."""
+"""For each round, the sample of each contender's run."""
 
 
 class _Process:
