@@ -88,7 +88,7 @@ operations = st.one_of(
 def test_tokens_stay_between_nothing_and_capacity(
     budget: RetryBudget, start: float, steps: list[tuple[str, int, float]]
 ) -> None:
-    """Whatever the clock does."""
+    """The clock may go any way."""
     bucket = TokenBucket(budget, start)
     last = start
     for what, cost, now in steps:
@@ -106,7 +106,7 @@ def test_tokens_stay_between_nothing_and_capacity(
 def test_a_clock_that_only_goes_back_adds_nothing(
     budget: RetryBudget, moments: list[float]
 ) -> None:
-    """Nor does one that stands still."""
+    """A clock that stands still adds nothing either."""
     moments.sort(reverse=True)
     bucket = TokenBucket(budget, moments[0])
     bucket.withdraw(budget.capacity, moments[0])
