@@ -70,7 +70,7 @@ def test_boot_time_counts_suspend() -> None:
 
 
 def test_without_a_boot_clock_the_monotonic_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS and Windows."""
+    """Such platforms are macOS and Windows."""
     monkeypatch.setattr(_clock, "_BOOTTIME", None)
     monkeypatch.setattr(time, "monotonic", lambda: 42.0)
 

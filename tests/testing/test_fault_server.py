@@ -514,7 +514,7 @@ def of_server(method: str, **others: object) -> Callable[..., object]:
     return call
 
 
-# What takes the option, its name, a value of a wrong type, and one out of its range.
+# The function with the option, its name, a value of a wrong type, and one out of its range.
 WRONG: list[tuple[Callable[..., object], str, Any, Any]] = [
     (Send, "data", "x", ...),
     (Send, "body", "x", ...),
@@ -1183,7 +1183,7 @@ BUSY: dict[str, tuple[Reply, bytes]] = {
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("busy", BUSY)
 def test_close_ends_everything_at_once(busy: str, tls: bool) -> None:
-    """No thread, file or descriptor stays, whatever a connection waits for."""
+    """No thread, file or descriptor stays, for any wait of a connection."""
     reply, request = BUSY[busy]
     threads, fds = threading.active_count(), open_fds()
     server = FaultServer(reply, tls=tls)
