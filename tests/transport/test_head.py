@@ -1,4 +1,4 @@
-"""The short way of reading a head finds what http.client finds, or leaves the head to it."""
+"""The short reader of heads gives the results of http.client, or leaves the head to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r
 
 
 class Wire(io.BytesIO):
-    """What http.client reads a response from."""
+    """The socket from which http.client reads a response."""
 
     def makefile(self, *_: Any) -> Wire:
         """Return itself, as a socket's file."""
@@ -36,7 +36,7 @@ class Wire(io.BytesIO):
 
 
 def stock(data: bytes, method: str = "GET") -> http.client.HTTPResponse:
-    """What http.client makes of it."""
+    """Return the response as http.client reads it."""
     response = http.client.HTTPResponse(Wire(data), method=method)  # type: ignore[arg-type]
     response.begin()
     return response
@@ -175,7 +175,7 @@ def test_what_is_in_doubt_is_left_to_http_client(line: bytes) -> None:
     "status", [b"100 Continue", b"101 Switching", b"103 Early Hints", b"199 x"]
 )
 def test_interim_answers_are_left_to_http_client(status: bytes) -> None:
-    """What follows them is the response."""
+    """The response follows them."""
     assert parse_head(b"HTTP/1.1 " + status + b"\r\n\r\n") is None
 
 
@@ -220,7 +220,7 @@ def test_bytes_behind_no_body_spoil_the_connection(fault_server: FaultServer) ->
         assert fault_server.accepted == 2
 
 
-# -- what goes out
+# -- the request's head
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How long an idle connection may be reused, in numbers."""
+"""The time for which an idle connection may be reused, in numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FLOOR = 0.5
     ],
 )
 def test_a_hint_is_read_or_ignored(value: str | None, hint: float | None) -> None:
-    """What a server means by anything else is unknown, and an invented window helps nobody."""
+    """The server's meaning is unknown for any other value, and an invented window helps nobody."""
     assert parse_hint(value) == hint
 
 
@@ -86,7 +86,7 @@ def test_a_hint_shortens_by_its_margin(hint: float | None, window: float) -> Non
 
 @given(expiry=seconds, margin=seconds, hint=st.none() | seconds)
 def test_a_hint_never_widens(expiry: float, margin: float, hint: float | None) -> None:
-    """What the path forgets the server does not know."""
+    """The server does not know about the memory of the path."""
     window = window_of(KeepAlivePolicy(expiry=expiry, hint_margin=margin), hint)
 
     assert 0 <= window <= expiry
@@ -200,7 +200,7 @@ def test_a_clock_that_steps_back_does_not_narrow_further() -> None:
 
 
 def test_an_expiry_below_the_floor_stays() -> None:
-    """The floor must not widen what the user has set."""
+    """The floor must not widen the user's own window."""
     window = AdaptiveWindow(0.2)
     window.stale(0.1, 0.0)
 
@@ -217,7 +217,7 @@ def test_an_expiry_below_the_floor_stays() -> None:
 def test_the_window_stays_in_its_bounds(
     expiry: float, hits: list[tuple[float, float]], later: float
 ) -> None:
-    """Whatever happened, whenever it is looked at, and after any time."""
+    """That holds for any history, at any moment, and after any time."""
     window = AdaptiveWindow(expiry)
     for idle_for, now in hits:
         window.stale(idle_for, now)

@@ -203,7 +203,7 @@ def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
 
 @pytest.mark.parametrize("end", ["rotate", "close", "session", "shutdown"])
 def test_endings_close_connections_to_the_proxy(way: Way, end: str) -> None:
-    """Also while a response is referenced; and what is in flight finishes."""
+    """They close even if a response is referenced; calls in flight finish."""
     with way.session() as session:
         adapter = adapter_of(session)
         go_on = threading.Event()
@@ -378,7 +378,10 @@ def test_socks_refusals_are_retried(fault_server: FaultServer) -> None:
 def test_socks_replies_that_stay_the_same_are_final(
     fault_server: FaultServer, code: int, words: str
 ) -> None:
-    """RFC 1928, section 6. The reply's words say what to do, so they reach the message."""
+    """RFC 1928, section 6.
+
+    The reply's words tell the user the remedy, so they reach the message.
+    """
     with (
         SOCKS5Proxy(connect_status=[code]) as proxy,
         Way(proxy, fault_server).session(max_retries=without_waits()) as session,
@@ -387,7 +390,10 @@ def test_socks_replies_that_stay_the_same_are_final(
             session.post(fault_server.url)
 
         assert proxy.connects == 1
-        assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+        assert [
+            each.stopped_by
+            for each in failure.value.attempts  # type: ignore[attr-defined]
+        ] == ["policy"]
 
 
 def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -> None:
@@ -404,7 +410,7 @@ def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -
     "connected", ["201 Created", "204 No Content", "299 Fine\r\nContent-Length: 5"]
 )
 def test_any_status_of_success_opens_a_tunnel(tunnel: Callable[..., Way], connected: str) -> None:
-    """RFC 9110, 9.3.6: any 2xx, and without a body whatever its head says."""
+    """RFC 9110, 9.3.6: any 2xx opens one, and has no body even if its head announces one."""
     way = tunnel()
     way.proxy.connected = connected  # type: ignore[union-attr]
     with way.session() as session:
@@ -442,7 +448,7 @@ def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer
 
 
 def test_a_response_timeout_is_not_retried(way: Way) -> None:
-    """A proxy changes nothing about who may be at work."""
+    """Even with a proxy the server may be at work."""
     way.server.script(silence())
     with way.session() as session:
         with pytest.raises(requests.ReadTimeout):
@@ -567,7 +573,7 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture
 def authority() -> trustme.CA:
-    """Whoever signed the proxy's certificate."""
+    """The authority that signed the proxy's certificate."""
     return trustme.CA()
 
 

@@ -44,7 +44,7 @@ def dial(*addresses: AddressInfo, call: CancelToken | None = None, **options: An
 
 
 def outcomes(made: Dial) -> dict[str, Outcome]:
-    """What became of each address."""
+    """Return the outcome of each address."""
     return {each.host: each.outcome for each in made.tries}
 
 
@@ -183,7 +183,7 @@ def test_refused_addresses_are_told_one_by_one() -> None:
 
 
 def test_the_error_of_a_single_address_is_the_system_s_own() -> None:
-    """As urllib3 raises it."""
+    """urllib3 raises the same error."""
     with refusing() as one, pytest.raises(ConnectionRefusedError) as caught:
         dial(one).connect()
 
@@ -250,11 +250,11 @@ def test_families_take_turns(given: str, first: str | None, expected: str) -> No
 
 @pytest.mark.parametrize(("floor", "is_current"), [(2, True), (3, True), (4, False)])
 def test_a_memory_lives_as_long_as_its_generation(floor: int, is_current: bool) -> None:
-    """What a failure, or a change of network, has retired says nothing of the next dial."""
+    """An address from a retired generation says nothing about the next dial."""
     assert Remembered(info("127.0.0.1", 1), generation=3).is_current(floor) is is_current
 
 
-# -- what ends a dial ---------------------------------------------------------------------------
+# -- the end of a dial ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ class Interrupted(list[Any]):
 def test_an_error_of_a_signal_handler_is_no_failure_of_an_address(
     monkeypatch: pytest.MonkeyPatch, are_plain: bool
 ) -> None:
-    """Else the next address would hide it, in a race as well as one after the other."""
+    """Otherwise the next address would hide the error, in a race and in a sequence."""
     monkeypatch.setattr(_dial, "can_wait_on_several", lambda _: are_plain)
     with answering("127.0.0.1") as first, answering("127.0.0.2") as second:
         made = dial(first, second, options=Interrupted([1]))
@@ -408,7 +408,7 @@ def test_an_option_of_ours_that_the_kernel_refuses_is_skipped(many: int) -> None
 
 @pytest.mark.parametrize("many", [1, 2])
 def test_an_option_of_the_caller_that_the_kernel_refuses_is_an_error(many: int) -> None:
-    """As in urllib3."""
+    """urllib3 raises it, too."""
     with answering() as live, pytest.raises(OSError, match="not available") as caught:
         dial(*[live] * many, options=[UNKNOWN]).connect()
 
