@@ -1,4 +1,4 @@
-"""Calls of tools: whose fragment is whose, whatever gateways make of indices and ids."""
+"""Calls of tools: each fragment joins its own call, for all indices and ids that gateways send."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_id_that_comes_late_is_that_of_its_call() -> None:
 
 
 def test_a_new_name_at_a_used_index_is_another_call() -> None:
-    """Where there are no ids: the arguments of two calls in one would be those of none."""
+    """Without ids, the arguments of two calls in one would be those of neither."""
     found = answer(
         chunk(tool_calls=[call(0, '{"a":1}', name="f")]),
         chunk(tool_calls=[call(0, '{"b":2}', name="g")]),
@@ -98,7 +98,7 @@ def test_a_name_that_is_repeated_makes_no_new_call() -> None:
 
 @pytest.mark.parametrize("index", ["0", 0.0, 0])
 def test_an_index_may_be_written_otherwise(index: Any) -> None:
-    """As text, or as a number with a fraction."""
+    """Some write it as text, or as a number with a fraction."""
     found = chunk("a", tool_calls=[call(index, '{"a":', call_id="a", name="f")])
     found["choices"][0]["index"] = index
     completion = answer(found, chunk(tool_calls=[call(0, "1}")]), chunk(finish="tool_calls"))
@@ -242,7 +242,7 @@ def test_a_block_that_is_told_twice_is_one_call() -> None:
 
 
 def test_arguments_of_a_call_that_never_began_are_told() -> None:
-    """A call is missing: what is left must not look whole."""
+    """A call is missing, and the rest must not look whole."""
     found = answer(delta(1, "input_json_delta", partial_json="{}"), *ENDING, dialect="anthropic")
 
     assert found.tool_calls == ()

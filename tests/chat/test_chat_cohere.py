@@ -95,7 +95,7 @@ def test_a_stream_without_its_end_is_truncated() -> None:
 
 
 def test_an_index_is_bounded() -> None:
-    """As with every dialect."""
+    """The bound is that of every dialect."""
     head = {"id": "c", "function": {"name": "f"}}
     with pytest.raises(StreamProtocolError, match="tool call index"):
         read(events(told("tool-call-start", 10**9, tool_calls=head), END), "cohere")

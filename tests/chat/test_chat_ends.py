@@ -204,7 +204,7 @@ def test_a_document_may_be_followed_by_the_marker() -> None:
 def test_a_break_at_the_finish_reason_of_one_chunk_may_have_come_too_early(
     fault_server: FaultServer, session: requests.Session
 ) -> None:
-    """Who leaves there cannot know whether it was the last: the completion says so."""
+    """A reader that leaves there cannot know whether it was the last: the completion says so."""
     fault_server.script(sse(early("a"), threading.Event(), done=False), good())
     with stream_chat(session, fault_server.url, **ASK) as deltas:
         next(deltas)

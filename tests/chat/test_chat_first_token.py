@@ -59,7 +59,7 @@ USAGE_ALONE = {"choices": [], "usage": USAGE}
 
 
 def dripping(item: Any) -> Reply:
-    """What is no part of an answer, for ever."""
+    """An endless reply without any part of an answer."""
     return sse(*[each for _ in range(200) for each in (item, 0.02)], done=False)
 
 
@@ -134,7 +134,7 @@ def test_silence_before_the_head_ends_in_time(
 def test_the_head_and_the_body_share_the_time(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """What the head took is not given to the body again."""
+    """The time that the head took is not given to the body again."""
     late = sse(ROLE, threading.Event(), done=False)
     server.default = Reply((Pause(0.3), *late.steps))
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_the_head_and_the_body_share_the_time(
 def test_the_first_part_ends_the_limit(
     part: Any, server: FaultServer, session: requests.Session
 ) -> None:
-    """Of whatever kind it is: behind it only the other clocks count, and nothing is replayed."""
+    """A part of any kind ends it: only the other clocks count then, and no call is replayed."""
     server.script(sse(part, 0.5, chunk("b", "stop")), good())
     with stream_chat(session, server.url, first_token_timeout=0.3, **ASK) as deltas:
         list(deltas)
@@ -252,7 +252,10 @@ def test_the_replay_is_one_of_the_retries(retries: int, server: FaultServer) -> 
             list(stream_chat(session, server.url, first_token_timeout=0.2, **ASK))
 
     assert len(server.requests) == retries + 1
-    assert caught.value.attempts[-1].stopped_by in ("exhausted", "policy")  # type: ignore[attr-defined]
+    assert caught.value.attempts[-1].stopped_by in (  # type: ignore[attr-defined]
+        "exhausted",
+        "policy",
+    )
 
 
 def test_complete_chat_asks_again_as_often_as_it_may(

@@ -49,7 +49,7 @@ ONE_OF_EACH = [
 
 
 def wanted(name: str) -> dict[str, Any]:
-    """What the completion of a recorded wire must be."""
+    """Return the members that the completion of a recorded wire must have."""
     hidden = ("dialect", "content_type")
     return {key: value for key, value in EXPECTED[name].items() if key not in hidden}
 
@@ -146,7 +146,7 @@ def test_a_text_that_is_no_answer_is_refused_before_it_is_streamed(kind: str, bo
 
 @pytest.mark.slow
 def test_a_body_without_a_type_may_be_late(fault_server: FaultServer) -> None:
-    """It is looked at for a second, and then read as what it turns out to be."""
+    """Its first bytes show its form, even if they come after the first second."""
     wire: list[Any] = [1.3, *events(chunk("a", "stop"))]
     fault_server.script(stream(wire, content_type="text/plain"))
     with mounted() as session:
@@ -188,7 +188,7 @@ def test_an_event_may_hold_an_image(fault_server: FaultServer) -> None:
     ],
 )
 def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
-    """Whatever the cuts; blank lines are skipped, and the last one needs no end."""
+    """The cuts do not matter; blank lines are skipped, and the last one needs no end."""
     for size in range(1, len(data) + 2):
         decoder = JSONLines()
         events = [event for piece in cut(data, size) for event in decoder.feed(piece)]
@@ -200,7 +200,7 @@ def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
 
 @pytest.mark.parametrize("decoder", [JSONLines, JSONDocument])
 def test_a_document_has_a_limit(decoder: Any) -> None:
-    """One without an end, whatever the cuts."""
+    """The limit holds for a document without an end, in any cut."""
     for size in (1, 30, 200):
         document = decoder(100)
         document.feed(b"x" * 50)

@@ -124,7 +124,7 @@ def test_a_message_that_repeats_the_deltas_adds_what_is_missing(told: str) -> No
 
 
 def test_a_message_that_contradicts_the_deltas_is_truncated() -> None:
-    """One of the two is not what the model has said."""
+    """One of the two is not the text of the model."""
     last = {"role": "assistant", "content": "Bye"}
     found = answer(
         chunk("Hello"), {"choices": [{"index": 0, "message": last, "finish_reason": "stop"}]}

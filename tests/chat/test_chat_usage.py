@@ -1,4 +1,4 @@
-"""Usage: what the tokens of a call are, wherever and however a provider says it."""
+"""Usage: the tokens of a call, in all places and forms of all providers."""
 
 from __future__ import annotations
 
