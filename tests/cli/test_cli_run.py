@@ -27,7 +27,7 @@ SLOWEST = 40.0
 OURS = (sys.executable, "-m", "resilient_requests", "run")
 PYTHON = (sys.executable,)
 
-# What a program can see of the way in which it was started.
+# A program can see these traces of the way in which it was started.
 LOOK = """
 import sys
 def function(): pass
@@ -48,7 +48,7 @@ print(type(session.get_adapter("https://")).__name__)
 
 
 class Ended:
-    """What a process has printed, and how it ended."""
+    """The output of a process, and its end."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -103,7 +103,7 @@ def forgetful(fault_server: FaultServer) -> FaultServer:
     return fault_server
 
 
-# -- what it is for --------------------------------------------------------------------------------
+# -- its purpose -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_module", [False, True])
@@ -131,7 +131,7 @@ def test_a_package_that_names_its_base_at_import_is_reached(tmp_path: Path, writ
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_forked_children_have_it_too(forgetful: FaultServer, tmp_path: Path, write: Write) -> None:
-    """As the workers of gunicorn and Celery are."""
+    """The workers of gunicorn and Celery are such children."""
     fork = "import os, sys\nif os.fork(): sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     write("forks.py", fork + CALLS)
 
@@ -182,7 +182,7 @@ def programs(tmp_path: Path, write: Write) -> Path:
     ],
 )
 def test_a_program_sees_what_python_would_show_it(programs: Path, arguments: str) -> None:
-    """Its arguments, options included; where its modules are looked for; what ``__main__`` is."""
+    """It sees its arguments with options, the path of its modules, and its own ``__main__``."""
     words = arguments.split()
     expected = run(PYTHON, *words, cwd=programs)
 
@@ -279,7 +279,7 @@ def test_a_closed_stdout_is_the_programs_business(tmp_path: Path, write: Write) 
 
 
 def test_a_command_of_this_environment_is_found(tmp_path: Path) -> None:
-    """As it is where the environment is not activated, and so not on the PATH."""
+    """Without activation its directory is not on the PATH."""
     command = shutil.which("pytest", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("pytest has no command here")
