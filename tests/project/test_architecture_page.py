@@ -30,7 +30,7 @@ def classes() -> set[str]:
 
 
 def test_the_page_tells_the_plan() -> None:
-    """The plan is what the code is held to; the page is what people read."""
+    """The code is held to the plan, and people read the page."""
     told = {room: int(floor) for floor, room in FLOOR_ROW.findall(PAGE)}
 
     assert told == {room: floor for floor, rooms in enumerate(FLOORS, 1) for room in rooms}
@@ -51,7 +51,7 @@ def test_the_picture_has_a_place_for_each_room() -> None:
 
 
 def test_an_arrow_that_others_replace_is_counted_and_not_drawn() -> None:
-    """Of three rooms one above the other, the long arrow says nothing that the short ones do not."""
+    """Among three rooms one above the other, the two short arrows imply the long one."""
     modules = [
         Module(room, "") for rooms in FLOORS for room in rooms if room not in ("chat", "cli")
     ]

@@ -1,4 +1,4 @@
-"""How many interpreted calls a request and an event take: counted, so the same on every machine."""
+"""The number of interpreted calls of a request and an event: the same on every machine."""
 
 from __future__ import annotations
 
