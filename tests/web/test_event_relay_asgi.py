@@ -1,4 +1,4 @@
-"""A relay under ASGI: whoever leaves ends the upstream at once, and the event loop never waits."""
+"""A relay under ASGI: a client that leaves ends the upstream at once, and the loop never waits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def longest_pause(work: Coroutine[Any, Any, object]) -> float:
 
     ticking = asyncio.create_task(tick())
     await work
-    await asyncio.sleep(0.01)  # what has just blocked is seen afterwards
+    await asyncio.sleep(0.01)  # shows a block that has just ended
     ticking.cancel()
     return longest
 

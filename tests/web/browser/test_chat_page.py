@@ -158,7 +158,7 @@ def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> 
     ],
 )
 def test_a_part_of_an_answer_is_marked(page: ChatPage, model: str, reason: str) -> None:
-    """What has come stays, and nobody takes it for the whole."""
+    """The text so far stays, and nobody takes it for the whole."""
     page.ask(model)
     page.wait_for_end()
 
@@ -240,7 +240,7 @@ def test_rest_framework_answers_whatever_is_accepted(site: Site, accept: str) ->
 
 
 def test_rest_framework_refuses_an_event_stream_by_itself() -> None:
-    """The reason for the renderer; where this changes it can go."""
+    """This is the reason for the renderer, which can go once the refusal goes."""
     script = (
         "import drf_app; from rest_framework.renderers import JSONRenderer;"
         "drf_app.ChatView.renderer_classes = [JSONRenderer];"
