@@ -164,7 +164,7 @@ def test_a_wrong_rule_is_named(name: str, value: object) -> None:
     ],
 )
 def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> None:
-    """``HTTPAdapter`` takes a bool as a number of retries; that was never meant."""
+    """``HTTPAdapter`` takes a bool as a number of retries, which nobody ever meant."""
     named(ResilientAdapter, name, value)
 
 
@@ -179,7 +179,7 @@ def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> N
 def test_a_way_to_say_off_that_is_not_ours_is_told_the_right_one(
     name: str, value: object, advice: str
 ) -> None:
-    """None and False are what people try first; each meaning has one spelling."""
+    """People try None and False first; each meaning has one spelling."""
     with pytest.raises(TypeError, match=advice):
         ResilientAdapter(**{name: value})  # type: ignore[arg-type]  # what is tested
 
@@ -275,7 +275,7 @@ KEEPALIVE, RETRIES, IDLE = (
 
 
 def read(name: str) -> float | None:
-    """What an adapter built now takes from the variable."""
+    """Return the value that an adapter built now takes from the variable."""
     adapter = ResilientAdapter()
     found = {KEEPALIVE: adapter._keepalive.expiry, RETRIES: adapter.retry_policy.max_retries}
     return found.get(name, adapter._timeouts.idle)
@@ -319,7 +319,7 @@ def test_a_bad_variable_means_the_default_and_one_warning(  # noqa: PLR0917  # a
 def test_explicit_arguments_win_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The code says what was meant; a variable that is not looked at brings no warning."""
+    """The code gives the user's meaning; an unused variable brings no warning."""
     for name in (KEEPALIVE, RETRIES, IDLE):
         monkeypatch.setenv(name, "abc")
     adapter = ResilientAdapter(max_retries=RetryPolicy(), keepalive=10, timeouts=Timeouts())
@@ -385,7 +385,7 @@ def test_a_kill_switch_that_is_not_understood_warns_where_a_person_sees_it(
 def test_a_timeout_of_months_is_taken_as_requests_does(
     fault_server: FaultServer, timeout: Any
 ) -> None:
-    """What poll() cannot wait for is clipped: it counts milliseconds in an int."""
+    """A time beyond the range of poll() is clipped: it counts milliseconds in an int."""
     limits = limits_of(Timeouts(), timeout)
     with requests.Session() as session:
         session.mount("http://", ResilientAdapter())

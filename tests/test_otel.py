@@ -1,4 +1,4 @@
-"""What the real OpenTelemetry and Prometheus packages are told of a call that was recovered."""
+"""The reports on a recovered call to the real OpenTelemetry and Prometheus packages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "observability.md"
 
 
 class Telemetry:
-    """A tracer and a meter that keep what they are told."""
+    """A tracer and a meter that keep everything they get."""
 
     def __init__(self) -> None:
         self.spans = InMemorySpanExporter()
