@@ -70,7 +70,7 @@ def test_two_calls_are_told_apart_by_their_index() -> None:
 
 @pytest.mark.parametrize("content", ["Hello", [{"type": "text", "text": "Hello"}], None])
 def test_the_content_of_a_document_may_be_a_text(content: Any) -> None:
-    """Or a list of parts, or nothing."""
+    """It may also be a list of parts, or missing."""
     body = {"id": "m", "finish_reason": "COMPLETE", "message": {"content": content}}
     found = read([json.dumps(body).encode()], "cohere", "application/json")
 

@@ -203,7 +203,7 @@ def test_always_dropped_is_three_requests(server: FaultServer, session: requests
 
 
 def test_the_best_partial_is_carried(server: FaultServer, session: requests.Session) -> None:
-    """Not the last one."""
+    """The best partial need not be the last one."""
     server.script(*[sse(chunk(text), done=False) for text in ("ab", "abcdef", "abc")])
     with pytest.raises(StreamTruncated) as caught:
         complete_chat(session, server.url, **ASK)
@@ -390,7 +390,7 @@ def test_an_accepted_bare_end_is_no_reason_to_ask_again(
 
 
 def test_usage_is_that_of_the_answer(server: FaultServer, session: requests.Session) -> None:
-    """Not of an attempt that was given up."""
+    """The usage of an abandoned attempt does not count."""
     server.script(
         sse(
             chunk("a"),
@@ -444,7 +444,7 @@ def test_a_replay_costs_two_tokens(fault_server: FaultServer) -> None:
 
 
 def test_replays_wait_as_retries_do(fault_server: FaultServer) -> None:
-    """By the policy's own strategy."""
+    """The policy's own strategy sets the wait."""
     waits: list[int] = []
 
     def wait(state: Any) -> float:
@@ -578,7 +578,7 @@ def test_a_broken_stream_retires_the_other_connections(fault_server: FaultServer
 
 
 def test_idle_is_the_error_where_all_attempts_stall(fault_server: FaultServer) -> None:
-    """With the clock that noticed it."""
+    """The error names the clock that noticed the silence."""
     fault_server.default = sse(ROLE, threading.Event(), done=False)
     with mounted(max_retries=1) as session, pytest.raises(StreamIdle) as caught:
         complete_chat(session, fault_server.url, event_timeout=0.1, **ASK)

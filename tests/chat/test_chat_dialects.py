@@ -477,7 +477,7 @@ def test_json_that_is_no_object_is_a_protocol_error(data: str) -> None:
 
 @pytest.mark.parametrize("data", ["{'a': 1}", '{"a": }', "nonsense", "x" * 100_000])
 def test_what_is_no_json_is_a_protocol_error_that_says_where(data: str) -> None:
-    """With the position and an excerpt, so that the sender can be found."""
+    """The error has the position and an excerpt, so that the sender can be found."""
     with pytest.raises(
         StreamProtocolError, match=r"event 2 is not JSON at position \d+: "
     ) as caught:

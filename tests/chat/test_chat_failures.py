@@ -139,7 +139,7 @@ def test_a_bare_error_between_events_is_told(
 
 
 def test_a_bare_error_is_told_at_once(fault_server: FaultServer) -> None:
-    """Also where no blank line, and no end, follows it."""
+    """It needs neither a blank line nor an end behind it."""
     fault_server.script(
         sse(chunk("a"), b'{"error":"engine died"}\n', threading.Event(), done=False)
     )
@@ -149,7 +149,7 @@ def test_a_bare_error_is_told_at_once(fault_server: FaultServer) -> None:
 
 @pytest.mark.parametrize("bare", [b'{"status": "ok"}\n\n', b"{nonsense\n\n", b"{\n\n", b"{}\n"])
 def test_bare_json_that_is_no_error_changes_nothing(bare: bytes) -> None:
-    """To the rules of events it is a field without a meaning."""
+    """The rules of events take it for a field without a meaning."""
     found = read([*events(chunk("a"), done=False), bare, *events(chunk("b", "stop"))], "openai")
 
     assert (found.content, found.truncated) == ("ab", False)
@@ -272,7 +272,7 @@ def test_a_cancelled_response_is_no_answer() -> None:
 def test_an_answer_that_was_given_up_for_a_passing_reason_is_asked_for_again(
     reason: str, fault_server: FaultServer
 ) -> None:
-    """By complete_chat, as after any transient error."""
+    """complete_chat asks again, as after any transient error."""
     fault_server.script(sse(chunk("a"), chunk(finish=reason)), good("new"))
     with mounted() as session:
         assert complete_chat(session, fault_server.url, **ASK).content == "new"
@@ -376,7 +376,7 @@ def test_arguments_come_to_any_depth(depth: int) -> None:
 @pytest.mark.parametrize("markers", ["[DONE]", "[DONE]\n[DONE]", "[DONE]\n\n DONE\n" * 5_000])
 @pytest.mark.parametrize("before", [True, False])
 def test_markers_that_stick_to_a_chunk_are_markers(markers: str, before: bool) -> None:
-    """However many: a proxy has lost the blank lines between the events."""
+    """Any number of them counts: a proxy has lost the blank lines between the events."""
     lines = ([json.dumps(chunk("a"))] if before else []) + markers.split("\n")
     stuck = "".join(f"data: {line}\n" for line in lines) + "\n"
     found = read([*events(chunk("b"), done=False), stuck.encode()], "openai")

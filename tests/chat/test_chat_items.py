@@ -310,7 +310,7 @@ def test_summaries_are_paragraphs() -> None:
 def test_each_item_that_the_caller_must_answer_is_a_call(
     kind: str, member: str, given: Any, arguments: str, where: str
 ) -> None:
-    """With its kind, and the input that the provider gave it."""
+    """The call has its kind, and the provider's input."""
     item = {"type": kind, "id": "i1", "call_id": "c1", member: given, "execution": "client"}
     if kind == "custom_tool_call":
         item["name"] = "code"

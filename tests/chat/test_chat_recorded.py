@@ -58,7 +58,7 @@ def test_there_are_forty_forms_of_each_dialect() -> None:
 
 @pytest.mark.parametrize(("dialect", "style"), STYLES)
 def test_a_recorded_form_gives_its_answer(dialect: str, style: Style) -> None:
-    """Also as it comes, event by event, and a byte at a time."""
+    """It does so as it comes, event by event, and a byte at a time."""
     for answer in ANSWERS:
         pieces = pieces_of(dialect, answer, style)
         body = b"".join(pieces)
@@ -134,7 +134,7 @@ def test_a_stream_that_is_cut_gives_a_beginning_and_never_a_whole(
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_cut_of_one_form_is_told(dialect: str) -> None:
-    """Not only those that chance has found."""
+    """Random cuts alone would miss some."""
     answer = ANSWERS[-2]
     body = b"".join(pieces_of(dialect, answer, forms(dialect)[0][1]))
     cuts = range(0, len(body), len(body) // 500)

@@ -67,7 +67,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
     named: str,
     fault_server: FaultServer,
 ) -> None:
-    """With the name of the parameter."""
+    """The error has the name of the parameter."""
     with mounted() as session, pytest.raises(kind, match=named):
         run(session, fault_server.url, **{**ASK, **wrong})
 
@@ -128,7 +128,7 @@ def test_what_the_caller_gave_is_not_changed() -> None:
 
 
 def test_an_accept_header_of_the_callers_wins() -> None:
-    """In any case of letters."""
+    """It wins in any case of letters."""
     session = Canned([b""])
     stream_chat(session, "http://x/", headers={"accept": "*/*"}, **ASK).close()
 
@@ -266,7 +266,7 @@ def test_a_refusal_that_drips_is_bounded_in_time(
 
 
 def test_a_redirect_status_without_a_location_is_no_answer(fault_server: FaultServer) -> None:
-    """Then requests returns it as it is."""
+    """Requests returns such a response as it is."""
     fault_server.script(respond(status=304))
     with (
         mounted() as session,

@@ -308,7 +308,7 @@ def test_a_clean_end_without_a_marker_is_truncated(
 def test_a_bare_end_can_be_accepted(
     reply: Reply, server: FaultServer, session: requests.Session
 ) -> None:
-    """For servers that never send a marker; the completion says so."""
+    """Some servers never send a marker; the completion says so."""
     server.script(reply)
     with stream_chat(session, server.url, accept_bare_eof=True, **ASK) as deltas:
         assert texts(deltas) == ["a"]
@@ -443,7 +443,7 @@ def test_a_refusal_voids_partial_calls(
 def test_an_error_inside_the_stream_ends_it_at_once(
     after: list[Any], server: FaultServer, session: requests.Session
 ) -> None:
-    """Also where the socket stays open: no idle timeout replaces the provider's own words."""
+    """The socket may stay open: no idle timeout replaces the provider's own words."""
     error = {"error": {"type": "overloaded_error", "code": "x1", "message": "try later"}}
     server.default = sse(*after, error, threading.Event(), done=False)
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -584,7 +584,7 @@ def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: reques
 
 @pytest.mark.slow
 def test_heartbeats_come_through(server: FaultServer, session: requests.Session) -> None:
-    """So that a web view can notice that its browser has left; empty deltas count as silence."""
+    """A web view can then notice that its browser has left. Empty deltas count as silence."""
     server.script(sse(ROLE, 0.12, ROLE, 0.12, chunk("a", "stop")))
     with stream_chat(session, server.url, heartbeat=0.08, **ASK) as deltas:
         found = list(deltas)
@@ -747,7 +747,7 @@ def test_a_cancel_ends_the_wait_before_a_replay(fault_server: FaultServer) -> No
 
 @pytest.mark.slow
 def test_a_replay_keeps_the_scope_in_which_its_stream_began(fault_server: FaultServer) -> None:
-    """Also where the scope was left before: its deadline covers the stream, and so the replay."""
+    """The scope's deadline covers the stream and its replay, even after the scope was left."""
     fault_server.script(sse(ROLE, 0.05, ending="reset", done=False), silence())
     with mounted() as session:
         with CancelScope(timeout=0.4):
@@ -1038,7 +1038,7 @@ def test_a_bug_in_a_dialect_leaves_no_connection_behind(
 def test_only_who_asks_for_heartbeats_must_tell_them_apart(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """To type checkers too, which read this as strictly as any user's code."""
+    """Type checkers see the same, and read this as strictly as any user's code."""
     messages = [{"role": "user", "content": "hi"}]
     server.default = good("a")
     with stream_chat(
@@ -1057,7 +1057,7 @@ def test_only_who_asks_for_heartbeats_must_tell_them_apart(
 
 
 def test_a_plain_adapter_will_do(server: FaultServer) -> None:
-    """Without replay, without recycling: but the same answers and the same errors."""
+    """The answers and the errors are the same, without replay and recycling."""
     server.script(
         good(),
         sse(ROLE, ending="reset", done=False),
@@ -1120,7 +1120,7 @@ PROMPT = "the patient Jane Roe has a rash"
 def test_key_and_prompt_stay_private(
     reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Never in logs, events, reprs or messages, even where the provider repeats them."""
+    """They are never in logs, events, reprs or messages, even if the provider repeats them."""
     events: list[Any] = []
     server.default = reply
     caplog.set_level(logging.DEBUG, "resilient_requests")

@@ -553,7 +553,7 @@ def test_reasoning_goes_back_under_its_own_name() -> None:
 
 
 def test_a_refusal_goes_back_as_one() -> None:
-    """And is no content; its calls are void."""
+    """A refusal is no content, and its calls are void."""
     found = read(
         events(
             chunk(refusal="No", role="assistant"),
@@ -608,14 +608,14 @@ def test_an_input_that_is_no_json_goes_back_as_the_provider_wants_it() -> None:
 
 @given(st.lists(st.text(max_size=5), max_size=8))
 def test_a_text_is_the_same_in_the_message(pieces: list[str]) -> None:
-    """However it is cut."""
+    """The cuts make no difference."""
     found = read(events(*map(chunk, pieces), chunk(finish="stop")), "openai")
 
     assert found.message["content"] == found.content == "".join(pieces)
 
 
 def test_items_without_their_events_are_made_of_their_pieces() -> None:
-    """Of a gateway that sends the deltas alone."""
+    """Some gateways send the deltas alone."""
     found = read(
         events(
             {"type": "response.output_text.delta", "item_id": "m1", "delta": "Hel"},
@@ -655,7 +655,7 @@ def test_items_without_their_events_are_made_of_their_pieces() -> None:
 
 
 def test_a_document_has_a_message_too() -> None:
-    """Of a server that does not stream."""
+    """Some servers do not stream."""
     message = {
         "role": "assistant",
         "content": "a",

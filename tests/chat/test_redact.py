@@ -120,7 +120,7 @@ def test_a_key_that_a_redirect_has_taken_off_is_hidden(
 
 
 def test_a_short_secret_is_hidden_as_a_word_only() -> None:
-    """Inside of other words it is a coincidence."""
+    """A short secret inside of another word is a coincidence."""
     redactor = Redactor([], ["http://user:pass@proxy/", "http://[", "http://me@p/"], {})
 
     assert redactor.line("pass, user, me: bypass passes") == "***, ***, me: bypass passes"
