@@ -133,7 +133,7 @@ def test_the_last_line_has_the_figures(fault_server_factory: Factory) -> None:
 
 
 def test_what_is_not_told_is_a_question_mark(server: FaultServer) -> None:
-    """Not 0, which would be a figure."""
+    """A 0 would be a figure."""
     assert "[stop]  ? in, ? out  " in chat("--url", url_of(server), "hello").end
 
 
@@ -347,7 +347,7 @@ def test_truncated_or_broken_is_4(fault_server_factory: Factory, reply: Reply, n
 def test_an_end_without_a_sign_can_be_accepted(
     fault_server_factory: Factory, items: list[Any], end: str
 ) -> None:
-    """From servers that send none; the last line says which kind of end it was."""
+    """Some servers send no sign; the last line names the kind of the end."""
     server = fault_server_factory(default=sse(*items, done=False))
     told = chat("--url", url_of(server), "--accept-bare-eof", "hello")
 
@@ -378,7 +378,7 @@ def test_a_page_of_html_is_4(fault_server_factory: Factory) -> None:
     ids=["HTTP", "gateway", "in the stream"],
 )
 def test_an_error_of_the_provider_is_5(fault_server_factory: Factory, reply: Reply) -> None:
-    """With its reason, and without the key that it may repeat."""
+    """The line has the reason, without the key that it may repeat."""
     told = chat("--url", url_of(fault_server_factory(default=reply)), "hello", OPENAI_API_KEY=KEY)
 
     assert (told.code, told.out) == (5, "")
@@ -438,7 +438,7 @@ def test_no_connection_is_6() -> None:
 
 
 def test_a_missing_file_of_certificates_is_no_traceback() -> None:
-    """For which requests raises an error that is none of its own."""
+    """For such a file, requests raises an error that is none of its own."""
     told = chat("--url", "https://127.0.0.1:1/", "hello", REQUESTS_CA_BUNDLE="/no/such/file")
 
     assert told.code == 6
@@ -447,7 +447,7 @@ def test_a_missing_file_of_certificates_is_no_traceback() -> None:
 
 
 def test_no_answer_on_any_connection_is_6(fault_server_factory: Factory) -> None:
-    """There was none to be broken."""
+    """No answer began, so none was broken."""
     assert chat("--url", url_of(fault_server_factory(default=reset())), "hello").code == 6
 
 
@@ -514,7 +514,7 @@ def test_an_error_names_the_host_that_a_redirect_has_led_to(
 def test_an_error_names_the_host(
     capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, reply: Reply, code: int
 ) -> None:
-    """Without the credentials that may stand beside it."""
+    """The credentials beside the host are left out."""
     server = fault_server_factory(default=reply)
     url = url_of(server).replace("//", "//me:hunter2@")
     found = cli.main(["chat", "--url", url, "hello"])
@@ -687,7 +687,7 @@ def test_the_trace_tells_of_a_stream_that_fails_for_good(fault_server_factory: F
 
 
 def test_the_trace_shows_a_bad_status(fault_server_factory: Factory) -> None:
-    """And that it is an answer, which is not repeated."""
+    """A bad status is an answer, which is not repeated."""
     told = chat(
         "--url", url_of(fault_server_factory(default=respond(status=429))), "--trace", "hello"
     )
@@ -796,7 +796,7 @@ def test_the_embedded_server_does_not_tell_what_has_not_happened() -> None:
 def test_the_key_does_not_follow_a_redirect_to_another_host(
     fault_server_factory: Factory, header: str, value: str
 ) -> None:
-    """Of itself, requests takes off ``Authorization`` only."""
+    """By itself, requests removes only ``Authorization``."""
     elsewhere = fault_server_factory()
     server = fault_server_factory()
     server.route("/a", respond(status=307, headers={"Location": "/b"}))

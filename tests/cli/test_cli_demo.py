@@ -126,7 +126,7 @@ def test_a_broken_promise_is_an_exit_code() -> None:
 
 
 def test_where_the_server_cannot_run_the_command_says_so() -> None:
-    """On Windows, which has no poll(); the other commands need no server."""
+    """Windows has no poll(), which the server needs; the other commands need no server."""
     no_poll = (
         "import select; "
         "[delattr(select, name) for name in dir(select) if name.lower().startswith('poll')]; "
@@ -229,7 +229,7 @@ def test_a_table_marks_a_broken_promise(form: Form) -> None:
 def test_a_terminal_gets_a_coloured_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
-    """With rich installed; without the colours it is the same table."""
+    """The colours come from rich; without them it is the same table."""
     show(demo.table(rows))
     plain = capsys.readouterr().out
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -294,7 +294,7 @@ def test_a_terminal_of_80_by_24_shows_all_of_the_table() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 9], ids=["a hanging call", "two processes"])
 def test_ctrl_c_ends_an_incident(number: int) -> None:
-    """With all that it has started."""
+    """It also ends everything that the incident has started."""
     two = (
         f"from resilient_requests.cli import demo; demo.INCIDENTS = demo.INCIDENTS[{number - 1}:]; "
     )

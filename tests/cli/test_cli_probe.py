@@ -279,7 +279,7 @@ def test_an_unasked_answer_is_a_close(
 
 
 def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
-    """Before the next use, so it costs no call."""
+    """The reset comes before the next use, so it costs no call."""
     with Target(fault_server.url) as target:
         connection = ProbeConnection(target)
         connection.open()
@@ -600,7 +600,7 @@ def test_a_host_without_a_scheme_is_asked_over_tls(
     ],
 )
 def test_a_target_is_where_its_url_leads(url: str, host: str, port: int) -> None:
-    """With https:// where nothing else is said."""
+    """The scheme is https:// unless the target names another."""
     with Target(url) as target:
         assert (target.host, target.port) == (host, port)
 
@@ -636,7 +636,7 @@ def test_headers_are_sent_with_each_request_and_shown_nowhere(
 def test_a_bad_header_is_wrong_usage(
     probe: Callable[..., Told], capsys: pytest.CaptureFixture[str], header: str
 ) -> None:
-    """Before anything is sent, and without its value, which may be a key."""
+    """The error comes before any request, and without the value, which may be a key."""
     with pytest.raises(SystemExit) as exited:
         probe("http://127.0.0.1:1", "--header", header)
 
@@ -704,7 +704,7 @@ def test_ctrl_c_prints_the_samples_so_far(fault_server: FaultServer) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_prints_one_json_object(fault_server_factory: Any) -> None:
-    """With the limit, where it has been found already."""
+    """The object has the limit, if it is known already."""
     server = fault_server_factory(idle_limit=FORGETS)
     with interrupted(server.url, "--rungs", "0.1,1,60", "--json", after="idle 1 s: ") as told:
         found = json.loads(told.out)
@@ -956,7 +956,7 @@ def test_whether_tcp_keepalive_helps(probed: list[Sample], helps: bool | None) -
 
 
 def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
-    """There is nothing that it could help against."""
+    """Without a limit there is nothing that it could help against."""
     assert keepalive_helps([sample(20)], [sample(20)]) is None
 
 
@@ -970,7 +970,7 @@ def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
     ],
 )
 def test_the_longest_idle_time_is_as_asked_for(longest: float, times: tuple[float, ...]) -> None:
-    """Below it are the usual ones."""
+    """The times below it are the usual ones."""
     assert idle_times(longest) == times
 
 

@@ -110,7 +110,7 @@ def forgetful(fault_server: FaultServer) -> FaultServer:
 def test_a_program_survives_stale_connections(
     forgetful: FaultServer, tmp_path: Path, write: Write, *, as_module: bool
 ) -> None:
-    """Not a line of it has been changed."""
+    """No line of the program has been changed."""
     write("calls.py", CALLS)
     program = ["-m", "calls"] if as_module else ["calls.py"]
     plain = run(PYTHON, *program, forgetful.url, cwd=tmp_path)
@@ -140,7 +140,7 @@ def test_forked_children_have_it_too(forgetful: FaultServer, tmp_path: Path, wri
 
 
 def test_the_environment_holds_the_settings(tmp_path: Path, write: Write) -> None:
-    """There is no program in which they could stand."""
+    """The user's program has no place for them."""
     code = "import requests; print(requests.Session().get_adapter('http://').keepalive.expiry)"
     write("settings.py", code)
 
@@ -193,7 +193,10 @@ def test_a_program_sees_what_python_would_show_it(programs: Path, arguments: str
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="-P is of Python 3.11")
 @pytest.mark.parametrize("arguments", ["look.py", "directory"])
 def test_a_safe_path_stays_safe(programs: Path, arguments: str) -> None:
-    """With ``-P`` nothing is looked for beside a script, but in a directory that is the program."""
+    """With ``-P``, modules beside a script are not found.
+
+    Those in a directory that is the program are.
+    """
     package = str(Path(cli.__file__).parents[2])
     expected = run((sys.executable, "-P"), arguments, cwd=programs, PYTHONPATH=package)
     command = (sys.executable, "-P", *OURS[1:])
@@ -299,7 +302,7 @@ SHEBANGS = {
 
 @pytest.mark.parametrize("first", SHEBANGS)
 def test_a_command_is_run_in_this_process(tmp_path: Path, write: Write, first: str) -> None:
-    """With the path in ``sys.argv``, and its directory first in the search for modules."""
+    """The path is in ``sys.argv``, and its directory is first in the search for modules."""
     code = "import os, sys; print(sys.argv, sys.path[0], os.getppid())"
     command = write("bin/tool", SHEBANGS[first] + code, executable=True)
     done = run(OURS, "tool", "-x", cwd=tmp_path, PATH=f"{command.parent}{os.pathsep}{os.defpath}")
@@ -349,7 +352,7 @@ def test_no_program_is_wrong_usage(
 
 
 def test_a_module_that_there_is_not_is_pythons_own_error(tmp_path: Path) -> None:
-    """With its words, and its code."""
+    """The error has Python's words and exit code."""
     expected = run(PYTHON, "-m", "nosuch", cwd=tmp_path)
 
     assert expected.code == 1
@@ -358,7 +361,7 @@ def test_a_module_that_there_is_not_is_pythons_own_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_ours_before_the_program(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Behind it is the program's."""
+    """The help behind the program's name is that of the program."""
     with pytest.raises(SystemExit) as exited:
         cli.main(["run", option])
 
