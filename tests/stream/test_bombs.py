@@ -110,7 +110,7 @@ def test_a_body_may_end_at_the_bound(coding: str, size: int) -> None:
 def test_every_reader_gives_all_of_it(
     client: Client, fault_server: FaultServer, coding: str, reader: str
 ) -> None:
-    """In pieces that are bounded, too."""
+    """The pieces are bounded, too."""
     content = EVENT * 300
     response = opened(client, fault_server, coded(coding, bomb(coding, EVENT, 300)))
     pieces = list(READERS[reader](response))
@@ -289,7 +289,7 @@ print(0, len(response.content), status("VmHWM") - before, flush=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("coding", [*ALL_CODINGS[1:], *CHAINS[-1:]])
 def test_a_gibibyte_costs_what_is_read_of_it(fault_server: FaultServer, coding: str) -> None:
-    """In a process that could not hold it: 32 MiB of it are read, by each of the loops."""
+    """Each of the loops reads 32 MiB of it in a process that could not hold it all."""
     for path, times in (("/small", 1), ("/content", 8), ("/bomb", 1024)):
         fault_server.route(path, coded(coding, bomb(coding, MEBIBYTE, times)))
     ran = subprocess.run(
@@ -313,7 +313,7 @@ def test_a_gibibyte_costs_what_is_read_of_it(fault_server: FaultServer, coding: 
 
 @pytest.mark.skipif(getattr(BROTLI, "__name__", "") != "brotli", reason="needs brotli")
 def test_brotli_without_a_limit_gets_few_bytes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 1.2 there is none: one meta-block of at most 16 MiB is all that comes at once."""
+    """Brotli has no limit before 1.2. One meta-block of at most 16 MiB may come at once."""
     largest = 0
     decompressor = BROTLI.Decompressor
 

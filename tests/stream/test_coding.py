@@ -475,7 +475,7 @@ def test_headers_of_gzip_are_read_with_all_their_fields(flags: int) -> None:
 
 @pytest.mark.parametrize("coding", CHAINS)
 def test_several_codings_are_undone(client: Client, fault_server: FaultServer, coding: str) -> None:
-    """And each of them must have come to its end."""
+    """Each of them must have come to its end."""
     body = packed([b"content" * 20], coding)
     header = content_encoding(coding)
     assert in_both(client, fault_server, header, body, "close") == (b"content" * 20,) * 2
@@ -575,7 +575,7 @@ def pieces_of(body: bytes, cuts: list[int]) -> list[bytes]:
 def test_any_bytes_in_any_chain_come_back(
     texts: list[bytes], codings: list[str], cuts: list[int]
 ) -> None:
-    """However the body is cut, and a piece is never larger than promised."""
+    """The cuts make no difference, and a piece is never larger than promised."""
     coding = ", ".join(codings)
     decoder = decoder_of(coding)
     pieces = list(content_of(decoder, pieces_of(packed(texts, coding), cuts)))

@@ -77,7 +77,7 @@ def test_events_feed_both_clocks(client: Client, server: FaultServer) -> None:
 
 
 def test_silence_meets_the_shorter_limit(client: Client, server: FaultServer) -> None:
-    """And the error is that of its clock."""
+    """The error is that of the shorter clock."""
     cases: list[tuple[dict[str, Any], str]] = [
         ({"idle_timeout": 0.03, "event_timeout": 5.0}, "bytes"),
         ({"idle_timeout": 5.0, "event_timeout": 0.03}, "events"),
@@ -163,7 +163,7 @@ def test_the_heart_beats_in_silence(
 
 
 def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None:
-    """In the middle of a chunk as between chunks."""
+    """It beats in the middle of a chunk as between chunks."""
     go_on = threading.Event()
     stream_ = iter_bytes(opened(client, server, stream([b"a", go_on, b"b"])), heartbeat=0.02)
 
@@ -233,7 +233,7 @@ def test_a_flood_does_not_stop_the_heart(client: Client, server: FaultServer) ->
 
 
 def test_the_heart_beats_from_the_start(client: Client, server: FaultServer) -> None:
-    """Before the first event the wait is longest."""
+    """The longest wait is that for the first event."""
     stream_ = iter_events(opened(client, server, stream([], ending="silence")), heartbeat=0.01)
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3
@@ -250,7 +250,7 @@ def test_without_a_heartbeat_there_is_none(client: Client, server: FaultServer) 
 
 
 def test_the_marker_says_what_it_is() -> None:
-    """In logs and tracebacks; and it is true, and one object."""
+    """Logs and tracebacks show it. The marker is true, and one object."""
     assert repr(HEARTBEAT) == "HEARTBEAT"
     assert bool(HEARTBEAT)
     assert type(HEARTBEAT)(HEARTBEAT.value) is HEARTBEAT

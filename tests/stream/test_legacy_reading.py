@@ -93,7 +93,7 @@ def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) 
 def test_blocks_are_of_decoded_bytes(
     client: Client, server: FaultServer, framing: Any, coding: str, size: int
 ) -> None:
-    """In every coding."""
+    """That holds in every coding."""
     response = opened(
         client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN)
     )
@@ -195,7 +195,7 @@ def test_loops_that_are_kept_take_turns(client: Client, server: FaultServer, nam
 
 @pytest.mark.parametrize("size", [2, 10, 100])
 def test_a_body_that_one_block_holds_leaves_nothing(server: FaultServer, size: int) -> None:
-    """Which is no error: a loop that was not told of the end has not consumed the body."""
+    """A loop that was not told of the end has not consumed the body, and raises no error."""
     with both(server, respond(b"0123456789", headers={"Content-Type": PLAIN})) as pair:
         for response in pair:
             head = next(loop := response.iter_content(size))
@@ -260,7 +260,7 @@ def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(
 
 
 def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: FaultServer) -> None:
-    """After a silence."""
+    """The second half may come after a silence."""
     go_on = threading.Event()
     response = opened(client, server, stream([b"a\r", go_on, b"\nb"], content_type=PLAIN))
     assert next(response.iter_lines()) == b"a"
@@ -276,7 +276,7 @@ def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: Fa
 def test_closing_the_response_drops_what_its_loops_hold(
     client: Client, server: FaultServer
 ) -> None:
-    """In requests, too, nothing comes after it."""
+    """No further block comes in requests, either."""
     for framing in FRAMINGS:
         for loop_of in KEPT.values():
             response = opened(client, server, respond(NUMBERED[:1000], framing=framing))
@@ -490,7 +490,7 @@ def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
 def test_lines_are_requests_lines(
     server: FaultServer, framing: Any, options: dict[str, Any]
 ) -> None:
-    """For text that requests reads right, in one piece."""
+    """The texts are those that requests reads right, in one piece."""
     body = "one\r\ntwo\r\n\r\nthree é\r\n".encode()
     with both(
         server,
@@ -539,7 +539,7 @@ def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServ
 
 @pytest.mark.parametrize("delimiter", [None, b"\r\n", b"\n"])
 def test_a_long_line_is_searched_once(delimiter: bytes | None) -> None:
-    """To begin anew at each read would be quadratic, and so would joining the pieces."""
+    """A new search at each read would be quadratic, and so would joining the pieces."""
     piece = b"x" * 1024
     pieces = [piece] * 4000
     line = taken(lines(delimiter), pieces)
@@ -600,7 +600,7 @@ def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(
 
 
 def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: FaultServer) -> None:
-    """Not found empty."""
+    """An empty body would hide the mistake."""
     response = opened(client, server, stream([b"a\n"]))
     assert list(response.iter_lines()) == [b"a"]
 
@@ -621,7 +621,7 @@ def test_a_response_without_a_status_has_no_content(client: Client, server: Faul
 
 
 def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
-    """With its methods: undecoded bytes, unless asked for otherwise."""
+    """Its methods give undecoded bytes, unless asked for otherwise."""
     for framing in FRAMINGS:
         response = opened(
             client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN)

@@ -183,7 +183,7 @@ def test_events_of_another_type_may_come_late(client: Client, server: FaultServe
 def test_a_late_body_that_is_no_stream_of_events_is_an_error(
     client: Client, server: FaultServer
 ) -> None:
-    """At the first step, and at each further one."""
+    """The error comes at the first step, and at each further one."""
     late = threading.Event()
     reply = stream([late, b"sorry"], content_type="text/plain")
     stream_ = iter_events(opened(client, server, reply))

@@ -42,7 +42,7 @@ def test_a_vector_as_it_arrived(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_size(vector: Vector) -> None:
-    """From single bytes to one piece; no cut changes anything."""
+    """No cut changes anything, from single bytes to one piece."""
     data = vector.data
     sizes = (
         range(1, len(data) + 1)
@@ -58,7 +58,7 @@ def test_a_vector_cut_at_every_size(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_place(vector: Vector) -> None:
-    """In two, with an empty piece between."""
+    """The cut makes two pieces, with an empty one between them."""
     data = vector.data
     for at in range(len(data) + 1) if len(data) < 2000 else range(0, len(data), 97):
         assert decoded(SSEDecoder(), [data[:at], b"", data[at:]]) == vector.events, at
@@ -219,7 +219,7 @@ def test_many_small_events_are_within_the_limit(size: int) -> None:
 
 @pytest.mark.parametrize("payload", [1, 50, 94, 93, 95])
 def test_the_limit_does_not_depend_on_the_cuts(payload: int) -> None:
-    """At its boundary too."""
+    """That holds at its boundary, too."""
     data = b"data: " + b"x" * payload + b"\n\n"
     outcomes = set()
     for size in range(1, len(data) + 1):
@@ -256,7 +256,7 @@ def test_a_long_line_takes_linear_time(end: bytes) -> None:
 
 
 def test_a_long_line_is_held_little_more_than_once() -> None:
-    """While it comes; and the text beside it for a moment when it is whole."""
+    """It is held once while it comes. Its text is beside it only for a moment, when it is whole."""
     decoder = SSEDecoder(64 * MIB)
     tracemalloc.start()
     try:
@@ -295,7 +295,7 @@ def test_json_is_what_json_loads_gives(data: str) -> None:
     "data", ["", " ", "[DONE]", "{", '{"a": 1} x', "{}{}", "nul", "\ufeff{}", "'a'"]
 )
 def test_bad_json_fails_as_json_loads_does(data: str) -> None:
-    """With its position."""
+    """The error has its position."""
     with pytest.raises(json.JSONDecodeError) as expected:
         json.loads(data)
     with pytest.raises(json.JSONDecodeError) as caught:

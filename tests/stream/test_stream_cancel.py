@@ -287,7 +287,7 @@ def test_a_cancelled_stream_that_never_began_reads_nothing(
 def test_what_has_arrived_is_not_delivered_after_a_cancel(
     client: Client, server: FaultServer
 ) -> None:
-    """Not even where the body has ended already: a cancelled stream never looks complete."""
+    """A cancelled stream never looks complete, even if its body has ended already."""
     body = b"".join(EVENTS)
     for reply in (
         stream([body]),
@@ -402,7 +402,7 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None:
-    """Though no wait was ever long."""
+    """The deadline needs no long wait to end it."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.1)) as hurried:
         items: list[Any] = [
             item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair

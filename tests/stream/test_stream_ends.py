@@ -70,7 +70,7 @@ def is_over(client: Client, server: FaultServer) -> bool:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
-    """After the limit, not much later, and the connection is closed."""
+    """The error comes after the limit, not much later, and the connection is closed."""
     response = opened(client, server, endless(framing=framing), idle=0.1)
     pieces = READERS[reader](response)
     begun = time.monotonic()
@@ -122,7 +122,7 @@ def test_a_cut_is_broken_after_all_that_came(
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_one_missing_byte_is_a_cut(client: Client, server: FaultServer, framing: Any) -> None:
-    """Of a body with a length; of a chunk it is the last of its data."""
+    """A body with a length misses its last byte; a chunk misses the last of its data."""
     cut = 4 if framing == "length" else 7
     response = opened(client, server, respond(b"12345", framing=framing, cut=cut, ending="fin"))
     pieces, error = until_error(StreamBroken, iter_bytes(response))
@@ -257,7 +257,7 @@ def test_an_unfinished_event_comes_at_a_clean_end_only(
 def test_malformed_chunks_are_broken_after_what_was_good(
     client: Client, server: FaultServer
 ) -> None:
-    """In one packet, so that good and bad come in one read."""
+    """They come in one packet, so that one read has the good and the bad."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for bad, more in (
         (b"zz\r\n", b""),
@@ -357,7 +357,7 @@ def test_an_error_stays_for_the_next_loop(client: Client, server: FaultServer, r
 
 
 def test_an_undecodable_body_fails_again_and_again(client: Client, server: FaultServer) -> None:
-    """In legacy loops with the class that requests has for it."""
+    """Legacy loops raise the class that requests has for it."""
     response = opened(client, server, respond(b"no gzip", headers={"Content-Encoding": "gzip"}))
     loop = response.iter_content(None)
     seen = []
@@ -412,7 +412,7 @@ def test_errors_cross_processes(error: Any, protocol: int) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_real_error_pickles(client: Client, server: FaultServer, reader: str) -> None:
-    """With all that it refers to: a response in mid-body, a cause with sockets behind it."""
+    """The error refers to a response in mid-body, and to a cause with sockets behind it."""
     with pytest.raises(StreamIdle) as caught:
         list(READERS[reader](opened(client, server, endless(), idle=0.02)))
     again = pickle.loads(pickle.dumps(caught.value))
@@ -564,7 +564,7 @@ def test_a_stream_that_has_ended_is_dropped_without_a_word(
 def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
     client: Client, server: FaultServer, framing: Any, loop: Any
 ) -> None:
-    """Without a warning, since no legacy code closes its loops; the response is still there."""
+    """There is no warning, since no legacy code closes its loops; the response is still there."""
     response = opened(client, server, endless(framing=framing))
     for _ in loop(response):
         break
@@ -592,7 +592,7 @@ def test_a_response_that_is_dropped_with_its_loop_closes(
 
 @pytest.mark.parametrize("iterate", ITERATE)
 def test_closing_again_is_harmless(client: Client, server: FaultServer, iterate: Any) -> None:
-    """Before the end, after it, and after an error."""
+    """A second close may come before the end, after it, and after an error."""
     for reply in (endless(), stream(EVENTS), stream(EVENTS, ending="reset")):
         stream_ = iterate(opened(client, server, reply))
         with contextlib.suppress(StreamBroken):
@@ -731,7 +731,7 @@ def test_a_dead_path_retires_its_generation(
 def test_the_end_of_a_stream_is_told_once(
     client: Client, server: FaultServer, end: Any, error: str | None
 ) -> None:
-    """To observers, with the class of the error."""
+    """Observers learn of it, with the class of the error."""
     end(client, server)
 
     (told,) = client.told(StreamEnded)

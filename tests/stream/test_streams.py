@@ -278,7 +278,7 @@ def test_another_adapters_silent_body_is_idle_from_its_start(server: FaultServer
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
 def test_another_adapters_stream_closes_its_connection(server: FaultServer, how: str) -> None:
-    """At once, while the stream and the response are still referred to."""
+    """It closes at once, while the stream and the response are still referred to."""
     server.script(stream(EVENTS[:1], ending="silence"))
     with plain_session(server) as session:
         response = session.get(server.url, stream=True, timeout=5)
@@ -423,7 +423,7 @@ def test_a_response_that_was_not_streamed_is_refused(client: Client, server: Fau
 def test_bad_arguments_are_named(
     client: Client, server: FaultServer, options: dict[str, Any], error: type[Exception]
 ) -> None:
-    """Before anything is read; the response can still be used."""
+    """The error comes before any read, so the response can still be used."""
     response = opened(client, server, stream(EVENTS))
     with pytest.raises(error, match=next(iter(options))):
         iter_events(response, **options)
