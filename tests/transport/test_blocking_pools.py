@@ -120,7 +120,7 @@ def test_a_wait_that_a_signal_breaks_off_gives_no_place_back(
 def test_threads_never_have_more_than_all_places(
     fault_server_factory: Callable[..., FaultServer], mount: Mount, tls: bool
 ) -> None:
-    """In the end all are there again, whether streams were read, closed, or cut."""
+    """All places are there again in the end, whether streams were read, closed, or cut."""
     server = fault_server_factory(tls=tls)
     session = mount(3)
     most = threading.Semaphore(3)

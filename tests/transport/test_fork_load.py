@@ -147,7 +147,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[Load]:
 def test_no_fork_under_load_hangs_or_mixes_answers_up(
     load: Load, forgets_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each fork calls, streams, handshakes and locks are somewhere in the middle."""
+    """Calls, streams, handshakes and locks are somewhere in the middle at each fork."""
     if forgets_by == "pid check":
         forget_by_process_id(monkeypatch)
 

@@ -305,7 +305,7 @@ def test_the_hook_needs_no_call(server: FaultServer, session: requests.Session) 
 def test_a_pool_that_was_looked_up_before_the_fork_dials_too(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """Between look-up and checkout lies the fork, or somebody keeps the pool."""
+    """The fork lies between look-up and checkout, or somebody keeps the pool."""
     (pool,) = adapter_of(session)._state.pools()
     assert isinstance(pool, urllib3.HTTPConnectionPool)
 
@@ -523,7 +523,7 @@ def test_a_copied_session_shares_its_adapter(
 def test_a_session_in_use_can_be_copied(
     server: FaultServer, session: requests.Session, copied: Callable[[Any], Any]
 ) -> None:
-    """With idle connections and one in flight."""
+    """The session has idle connections and one in flight."""
     streaming = session.get(server.url, stream=True)
     with copied(session) as other:
         ask(other, server.url, "copy", 4)

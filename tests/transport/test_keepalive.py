@@ -110,7 +110,7 @@ def test_a_hint_never_widens(expiry: float, margin: float, hint: float | None) -
     ],
 )
 def test_a_wrong_setting_is_named(options: dict[str, Any], error: type[Exception]) -> None:
-    """At construction, not at the first call of a Sunday."""
+    """The error comes at construction, not at the first call of a Sunday."""
     with pytest.raises(error, match=next(iter(options))):
         KeepAlivePolicy(**options)
 
@@ -136,7 +136,7 @@ def test_the_window_starts_at_the_expiry() -> None:
     [(8.0, 4.0), (1.0, FLOOR), (0.2, FLOOR), (0.0, FLOOR), (30.0, 10.0), (20.0, 10.0)],
 )
 def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
-    """Below the deadly age, but never below half a second nor above the expiry."""
+    """The window falls below the deadly age, but never below half a second nor above the expiry."""
     window = AdaptiveWindow(10.0)
     window.stale(idle_for, 100.0)
 
@@ -148,7 +148,7 @@ def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
     [(2.0, 4.0), (5.0, 5.0), (7.2, 7.2), (7.3, 7.2), (7.9, 7.2), (8.0, 4.0), (9.0, 4.0)],
 )
 def test_an_age_that_was_alive_bounds_the_lesson(good: float, limit: float) -> None:
-    """Unless it is close to the deadly one, or beyond: then the path has changed."""
+    """An age that is close to the deadly one, or beyond it, does not: the path has changed."""
     window = AdaptiveWindow(10.0)
     window.good(good)
     window.good(1.0)

@@ -129,7 +129,7 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
 def test_a_host_that_is_used_most_keeps_its_pool(
     fault_server_factory: Callable[..., FaultServer], is_proxied: bool
 ) -> None:
-    """Of more hosts than pools those go that were not used for the longest time, as in urllib3."""
+    """The pools that were unused for the longest time go first, as in urllib3."""
     hot, *others = (fault_server_factory() for _ in range(7))
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(mounted(pool_connections=3))

@@ -126,7 +126,7 @@ def test_bytes_behind_a_body_are_noticed(
     kind: str,
     read: Callable[[Any], None],
 ) -> None:
-    """Whichever reader has them in its buffer."""
+    """Each of the readers may have them in its buffer."""
     fields, body = BODIES[kind]
     server.script(answer(HEADS[head], b"200 OK", fields, body + STRANGER), respond(b"own"))
     read(session.get(server.url, stream=True))

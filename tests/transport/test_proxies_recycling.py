@@ -130,7 +130,7 @@ def test_a_forwarding_proxy_is_named_where_all_its_connections_go(
 
 
 def test_a_servers_hint_holds(way: Way, clock: FakeClock) -> None:
-    """Also where the answer to CONNECT came on the same connection before."""
+    """It holds even if the answer to CONNECT came on the same connection before."""
     way.server.default = respond(b"ok", keep_alive="timeout=5")
     with way.session(clock) as session:
         session.get(way.server.url)
@@ -184,7 +184,7 @@ def test_a_proxy_that_forgets_harms_nobody_with_the_window(
 
 
 def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
-    """Without the window: recovered, on a new connection, and the siblings are closed unused."""
+    """The window is off: the call recovers on a new connection, and the siblings are closed."""
     events: list[Any] = []
     with way.session(observers=[events.append]) as session:
         for response in [session.get(way.server.url, stream=True) for _ in range(3)]:
@@ -478,7 +478,7 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
 def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
     tunnel: Callable[..., Way], caplog: pytest.LogCaptureFixture, status: int | None
 ) -> None:
-    """Not in logs, events, reprs, statistics or errors."""
+    """It is in no log, event, repr, statistic or error."""
     way = tunnel(connect_status=[status] * 3)
     events: list[Any] = []
     caplog.set_level(logging.DEBUG)
@@ -607,7 +607,7 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
     outcome: Any,
     is_stream: bool,
 ) -> None:
-    """There urllib3's socket says 0 instead of b""."""
+    """For such an end urllib3's socket returns 0 instead of b""."""
     bundle = tmp_path / "both.pem"
     bundle.write_bytes(
         Path(fault_server_tls.ca_path or "").read_bytes() + authority.cert_pem.bytes()
@@ -630,7 +630,7 @@ def test_a_proxys_own_certificate_is_verified(
     tmp_path: Path,
     is_known: bool,
 ) -> None:
-    """With the CAs of ``verify=``: the proxy sees where one goes, and its own password."""
+    """The CAs are those of ``verify=``: the proxy sees the targets, and its own password."""
     bundle = tmp_path / "both.pem"
     assert fault_server_tls.ca_path is not None
     own = authority.cert_pem.bytes() if is_known else b""

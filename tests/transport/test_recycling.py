@@ -805,7 +805,7 @@ def test_a_connection_put_back_while_all_are_retired_is_closed(
     monkeypatch: pytest.MonkeyPatch,
     end: Callable[[requests.Session], None],
 ) -> None:
-    """Whichever comes first, the end or the return: nothing retired lies idle."""
+    """The end and the return may come in either order: nothing retired lies idle."""
     session = mount()
     meanwhile = [end]
 
@@ -991,7 +991,7 @@ def test_ten_threads_that_fail_together_rotate_once(
 def test_a_failure_of_the_new_generation_rotates_again(
     fault_server: FaultServer, mount: Mount
 ) -> None:
-    """Only the same generation is not retired twice."""
+    """Only a second report of the same generation retires nothing."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
     fault_server.script(reset(), reset())
     get(session, fault_server)

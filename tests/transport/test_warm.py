@@ -153,7 +153,7 @@ def test_a_connection_must_last_until_the_next_warming(
 def test_an_ageing_connection_makes_room_where_there_is_none(
     fault_server: FaultServer, clock: FakeClock
 ) -> None:
-    """With a pool of one."""
+    """The pool has one place."""
     with mounted(clock, pool_maxsize=1) as session:
         adapter = adapter_of(session)
         adapter.warm(fault_server.url)
@@ -286,7 +286,7 @@ def test_warming_is_told(server: FaultServer) -> None:
     ],
 )
 def test_bad_arguments_are_named(arguments: Any, error: type[Exception], text: str) -> None:
-    """Before anything is dialled."""
+    """The error comes before any dial."""
     with pytest.raises(error, match=text):
         ResilientAdapter().warm(*arguments)
 
@@ -342,7 +342,7 @@ def test_a_disabled_adapter_warms_nothing(
 def test_a_dial_that_fails_raises_what_requests_would(
     fault_server_tls: FaultServer, kind: str, error: type[Exception], transient: bool
 ) -> None:
-    """Once: nobody waits for it, so nothing is repeated."""
+    """It dials once: nobody waits for the connection, so nothing is repeated."""
     with contextlib.ExitStack() as stack:
         url = fault_server_tls.url
         options: dict[str, Any] = {"verify": fault_server_tls.ca_path}

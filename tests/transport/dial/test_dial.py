@@ -62,7 +62,7 @@ def any_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("any_wait")
 @pytest.mark.parametrize(("dead", "live"), [("::1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1")])
 def test_a_dead_first_address_costs_a_quarter_of_a_second(dead: str, live: str) -> None:
-    """And not the connect limit, as in plain requests: 5 s here, 10 s by default."""
+    """In plain requests it costs the connect limit: 5 s here, 10 s by default."""
     with swallowing(dead) as first, answering(live) as second:
         made = dial(first.info, second)
         since = time.monotonic()
@@ -140,7 +140,7 @@ def test_a_later_address_that_fails_costs_no_wait_either() -> None:
 
 @pytest.mark.slow
 def test_all_addresses_are_begun_within_a_short_limit() -> None:
-    """At 250 ms each the last would never be."""
+    """With 250 ms for each, the last one would never begin."""
     with contextlib.ExitStack() as stack:
         dead = [stack.enter_context(swallowing(f"127.0.3.{n}")).info for n in range(1, 4)]
         live = stack.enter_context(answering())
@@ -269,7 +269,7 @@ def hanging() -> Iterator[list[AddressInfo]]:
 def test_a_cancel_from_another_thread_ends_a_dial_at_once(
     hanging: list[AddressInfo], many: int
 ) -> None:
-    """However many sockets are connecting: the one begun last is shut down, and wakes the wait."""
+    """Any number of sockets may be connecting: the last one is shut down, and wakes the wait."""
     call = CancelToken()
     made = dial(*hanging[:many], call=call, limit=60)
     running = Running(made.connect)
@@ -367,7 +367,7 @@ def test_a_deadline_ends_a_dial(hanging: list[AddressInfo]) -> None:
 
 
 def test_a_call_that_has_ended_dials_nothing(hanging: list[AddressInfo]) -> None:
-    """Not even the first address."""
+    """It does not even dial the first address."""
     call = CancelToken()
     call.cancel()
     made = dial(*hanging, call=call)

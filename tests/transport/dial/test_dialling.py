@@ -308,7 +308,7 @@ def test_a_handshake_that_nobody_could_end_goes_on() -> None:
 
 
 def test_the_limit_of_descriptors_is_named(fault_server: FaultServer) -> None:
-    """Of the error the class and the errno stay."""
+    """The error keeps its class and its errno."""
 
     def work() -> None:
         with requests.Session() as session:
@@ -330,7 +330,7 @@ def test_the_limit_of_descriptors_is_named(fault_server: FaultServer) -> None:
 def test_options_that_the_kernel_refuses_harm_nobody(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Behind proxies too; PySocks has no idea of them."""
+    """Proxies are covered, too, though PySocks knows nothing of such options."""
 
     class Old(socket.socket):
         def setsockopt(self, level: int, name: int, *value: Any) -> None:

@@ -302,7 +302,7 @@ def test_a_missing_bundle_fails_before_anything_is_dialled(
 def test_a_bundle_without_certificates_is_a_clear_error(
     server: FaultServer, mount: Mount, tmp_path: Path
 ) -> None:
-    """Not retried: the file will not get better."""
+    """The call is not retried, since the file will not get better."""
     empty = tmp_path / "ca.pem"
     empty.write_text("nothing")
 
@@ -496,7 +496,7 @@ def test_a_bundle_that_went_missing_is_requests_own_error(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_child_builds_none_anew(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """To make one takes locks of OpenSSL that may be held by a thread that is not there."""
+    """Building one takes locks of OpenSSL, which a thread that is not there may hold."""
     session = mount()
     session.get(server.url, verify=ca(server))
     adapter_of(session)._state.process.forked()
@@ -590,7 +590,7 @@ def issue(authority: trustme.CA, name: str, directory: Path) -> tuple[str, str]:
 def test_a_client_certificate_is_shown(
     strict: Strict, authority: trustme.CA, mount: Mount, loads: Loads, *, tmp_path: Path, form: str
 ) -> None:
-    """In each form that requests takes, read once."""
+    """Each form that requests takes works, and its file is read once."""
     cert: Any = issue(authority, "alice.example", tmp_path)
     if form == "file":
         both = tmp_path / "both.pem"
