@@ -40,7 +40,7 @@ def test_a_withdrawal_is_whole_or_not_at_all() -> None:
 
 
 def test_a_cost_of_nothing_is_always_paid() -> None:
-    """Also where there is no capacity at all."""
+    """It is paid even without any capacity."""
     assert TokenBucket(RetryBudget(capacity=0), 0.0).withdraw(0, 0.0)
 
 
@@ -49,7 +49,7 @@ def test_a_cost_of_nothing_is_always_paid() -> None:
     [(1, 0.0, 0.3), (3, 0.0, 0.9), (0, 10.0, 1.0), (1, 10.0, 1.3), (100, 0.0, 10.0)],
 )
 def test_tokens_come_from_successes_and_time(deposits: int, elapsed: float, tokens: float) -> None:
-    """Never more than fit."""
+    """There are never more tokens than the capacity."""
     bucket = TokenBucket(RetryBudget(), 0.0)
     bucket.withdraw(10, 0.0)
     for _ in range(deposits):
@@ -177,7 +177,7 @@ def test_random_loss_is_recovered(rate: float) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(options: dict[str, Any], error: type[Exception]) -> None:
-    """At construction."""
+    """The error comes at construction."""
     with pytest.raises(error, match=next(iter(options))):
         RetryBudget(**options)
 

@@ -533,7 +533,7 @@ def test_what_would_not_have_been_repeated_is_not_transient(error: BaseException
     ids=repr,
 )
 def test_what_a_bad_network_does_is_transient(error: BaseException) -> None:
-    """Without attempts on it the exception itself has to tell."""
+    """If the exception has no attempts, its class has to tell."""
     assert is_transient(error) is True
 
 

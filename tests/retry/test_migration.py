@@ -122,7 +122,7 @@ def test_a_lost_connection_repeats_no_more_than_the_retry_allows(
     ],
 )
 def test_a_count_of_dials_bounds_dials(options: dict[str, Any], dials: int) -> None:
-    """Below the total; counts of other kinds do not."""
+    """The count is below the total; counts of other kinds do not bound dials."""
     with refusing() as url, Client(url, max_retries=urllib3.Retry(**options)) as client:
         with pytest.raises(requests.ConnectionError):
             client.get()

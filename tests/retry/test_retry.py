@@ -230,7 +230,7 @@ def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for
 
 @pytest.mark.slow
 def test_a_response_timeout_of_a_bare_post_is_never_repeated(server: FaultServer) -> None:
-    """Not even on request: nothing declares it idempotent."""
+    """A user's request changes nothing, since nothing declares it idempotent."""
     server.default = silence()
     with (
         Client(server, policy={"retry_response_timeout": True}, idempotency_keys=False) as client,
@@ -441,7 +441,7 @@ def test_a_reset_is_one_whatever_the_caller_is_handling(
 def test_a_silence_is_one_whatever_the_caller_is_handling(
     server: FaultServer, handling: Any
 ) -> None:
-    """And not the death of a connection, after which the request would be repeated."""
+    """A silence must not pass for the death of a connection, which would repeat the request."""
     server.script(silence())
     with (
         Client(server, timeouts=Timeouts(response=0.2)) as client,

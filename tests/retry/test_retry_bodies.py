@@ -235,7 +235,7 @@ def test_an_untouched_generator_is_dialled_for_three_times() -> None:
 def test_a_body_that_can_be_replayed_is_sent_again_as_it_was(
     server: FaultServer, make: Callable[[], Any], sent: bytes
 ) -> None:
-    """From where it began, and not from the start of the file."""
+    """It is sent from its place at the call, and not from the start of the file."""
     server.script(reset())
     with Client(server) as client:
         client.post(data=make())
