@@ -149,7 +149,7 @@ def test_the_checker_tells_good_imports_from_bad_ones(module: Module, errors: in
 
 
 def test_the_checker_sees_circles() -> None:
-    """Of two, of three, and no path that only leads into one."""
+    """It sees circles of two and of three, and no path that only leads into one."""
     graph = {"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"a"}, "g": set()}
 
     assert circles(graph) == [["a", "b"], ["c", "d", "e"]]

@@ -164,7 +164,7 @@ def test_the_words_of_a_failure_are_on_the_page(words: str) -> None:
 
 
 def test_each_row_of_the_page_is_tried() -> None:
-    """Or is known to be tried elsewhere: nobody finds words that no longer exist."""
+    """A row without a trial here is known to be tried elsewhere. Stale words help nobody."""
     tried = (*CASES, *ELSEWHERE)
     found = [word for word in WORDS if not word.startswith("attempt.")]
 
