@@ -327,7 +327,7 @@ def test_a_relay_that_is_over_stays_so(chat: Callable[..., EventRelay], read: Re
 def test_close_ends_the_upstream(
     chat: Callable[..., EventRelay], fault_server: FaultServer
 ) -> None:
-    """Also of a relay that nobody has read from, as after HEAD."""
+    """That holds even for a relay that nobody has read from, as after HEAD."""
     relay = chat(stall())
     relay.close()
     relay.close()

@@ -124,7 +124,7 @@ def test_stop_closes_the_upstream_within_a_second(site: Site, page: ChatPage) ->
 
 
 def test_stop_during_a_stall_closes_the_upstream(site: Site, page: ChatPage) -> None:
-    """Within two heartbeats: the first write reaches a socket that is gone, the second fails."""
+    """Two heartbeats are enough: the first write reaches a dead socket, and the second fails."""
     site.provider.script(STALL)
     page.ask()
     page.wait_for("word ")
@@ -135,7 +135,7 @@ def test_stop_during_a_stall_closes_the_upstream(site: Site, page: ChatPage) -> 
 
 
 def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> None:
-    """Within two heartbeats, and each time: there is one page more than the server has threads."""
+    """Two heartbeats are enough, each time: there is one page more than the server has threads."""
     for _ in range(THREADS + 1):
         site.provider.script(STALL)
         page.ask()
@@ -208,7 +208,7 @@ def test_a_break_before_the_answer_is_not_seen(site: Site, page: ChatPage) -> No
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
 def test_nothing_is_wider_than_the_page(site: Site, driver: Chrome, width: int) -> None:
-    """Not even one long word."""
+    """A long word is not, either."""
     from chromium import ChatPage
 
     emulate(driver, width=width)
@@ -281,7 +281,7 @@ def emulate(driver: Chrome, *, width: int = 0, height: int = 0, scheme: str = ""
     ],
 )
 def test_screenshots(site: Site, driver: Chrome, name: str, screen: dict[str, Any]) -> None:
-    """For the documentation: a whole answer and a part of one."""
+    """The documentation shows a whole answer and a part of one."""
     from chromium import ChatPage
 
     assert SCREENSHOTS
