@@ -27,7 +27,7 @@ PACKAGE = "resilient_requests"
 MOST = 10_000  # schedules in which a bug is to be found
 SEED = 1
 JOBS = max(os.cpu_count() or 1, 2)
-LONGEST = 1800.0  # so that a hunt ends: a bug that has not been found by then survives
+LONGEST = 1800.0  # a hunt ends then: a bug that has not been found yet survives
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Runs random fault schedules, hunts the planted bugs, and writes the figures into a page.
 
-``PYTHONPATH=tests/support python tests/proof/proof.py --page docs/proof.md``.
-
-Exits with 1 at a violation, and where a bug survives.
+The command is ``PYTHONPATH=tests/support python tests/proof/proof.py --page docs/proof.md``. It
+exits with 1 at a violation, and if a bug survives.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ SOUP = st.lists(
 @FUZZ
 @given(st.data())
 def test_no_cut_changes_what_a_vector_says(data: Any) -> None:
-    """At random places, as a network makes them."""
+    """The cuts are at random places, like those of a network."""
     vector = data.draw(st.sampled_from(vectors()))
     decoder = SSEDecoder()
 
@@ -185,7 +185,7 @@ def test_lines_agree_with_splitlines(data: Any) -> None:
 @FUZZ
 @given(st.data())
 def test_delimited_lines_agree_with_split(data: Any) -> None:
-    """With delimiters that overlap themselves, too."""
+    """Some delimiters overlap themselves."""
     soup = data.draw(
         st.lists(st.sampled_from([b"a", b"b", b"ab", b"aa"]), max_size=30).map(b"".join)
     )
@@ -590,7 +590,7 @@ def test_memory_is_bounded_by_the_limit(piece: bytes) -> None:
 
 @pytest.mark.leaks(reason="the server outlives the test")
 def test_an_endless_event_costs_no_more_than_its_limit(raw: RawServer) -> None:
-    """Through all layers; far more is on its way than is taken."""
+    """The bound holds through all layers; far more bytes are on their way than are taken."""
     raw.answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"x" * (
         8 << 20
     )

@@ -116,7 +116,7 @@ def test_scheduler_sees_an_adapter_that_swallows(
 
 
 def test_tracer_raises_at_the_line_of_a_number() -> None:
-    """Before it, at that line of the frame, and then it is over."""
+    """The act comes before that line of the frame, and only once."""
     error = Foreign()
 
     def act() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fuzzing.readers import Outcome, Run
 
 PATIENCE = 30.0  # seconds for one case on a busy machine
-PLAIN_EVERY = 8  # plain requests reads each so manieth case too, beside those in which it decides
+PLAIN_EVERY = 8  # plain requests also reads one in so many of the other cases
 
 
 class Violation(AssertionError):
