@@ -137,7 +137,7 @@ def test_options_are_keyword_only(maker: Callable[..., Any]) -> None:
     ],
 )
 def test_a_wrong_rule_is_named(name: str, value: object) -> None:
-    """At construction, and not in the first outage."""
+    """The error comes at construction, and not in the first outage."""
     named(RetryPolicy, name, value)
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_socket_option_is_named(name: str) -> None:
 def test_a_wrong_timeout_of_a_call_is_named(
     fault_server: FaultServer, timeout: Any, part: str
 ) -> None:
-    """Before anything is sent."""
+    """The error comes before any request."""
     with requests.Session() as session:
         session.mount("http://", ResilientAdapter())
         with pytest.raises((TypeError, ValueError), match=part):
@@ -227,7 +227,7 @@ def test_a_wrong_timeout_of_a_call_is_named(
 
 @pytest.mark.parametrize("name", ["idle_timeout", "heartbeat", "event_timeout", "max_event_bytes"])
 def test_a_wrong_limit_of_a_stream_is_named(name: str) -> None:
-    """Before a byte is read, so that the response can still be used."""
+    """The error comes before any read, so the response can still be used."""
     readers: list[Any] = (
         [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
     )
@@ -252,7 +252,7 @@ def test_a_wrong_limit_of_a_stream_is_named(name: str) -> None:
     ],
 )
 def test_every_form_of_retries_is_taken(max_retries: Any) -> None:
-    """So that code for ``HTTPAdapter`` migrates by renaming the class."""
+    """Code for ``HTTPAdapter`` migrates by renaming the class."""
     assert ResilientAdapter(max_retries=max_retries).retry_policy.max_retries in (0, 3, 5)
 
 

@@ -365,7 +365,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def test_uninstalling_leaves_no_trace(fault_server: FaultServer) -> None:
-    """Not in any attribute of the modules and classes that it has to do with."""
+    """No attribute of the modules and classes that it touches keeps one."""
     before = snapshot()
     resilient_requests.install(keepalive=5.0)
     type("Theirs", (requests.adapters.HTTPAdapter,), {})
@@ -381,7 +381,7 @@ def test_uninstalling_leaves_no_trace(fault_server: FaultServer) -> None:
 
 
 def test_uninstalling_twice_is_harmless(install: Install) -> None:
-    """And so it is where nothing was installed."""
+    """It is harmless without an installation, too."""
     resilient_requests.uninstall()
     install()
     resilient_requests.uninstall()
@@ -466,7 +466,7 @@ def test_a_class_made_meanwhile_may_call_its_base_by_name_afterwards(
 def test_a_copy_of_a_session_is_ours(
     fault_server: FaultServer, install: Install, copied: Callable[[Any], Any]
 ) -> None:
-    """With the settings of its original, also when nothing is installed any more."""
+    """It has the settings of its original, even after the package was uninstalled."""
     install(keepalive=5.0)
     with requests.Session() as session:
         resilient_requests.uninstall()
@@ -544,7 +544,7 @@ def test_a_loop_of_functions_verifies_what_it_is_told_to(
 def test_a_forked_child_goes_on_with_the_contexts(
     fault_server_tls: FaultServer, install: Install, bundles: list[Any]
 ) -> None:
-    """In both processes at once, and without loading anything again."""
+    """Both processes go on at once, and load nothing again."""
     install()
 
     def call() -> None:

@@ -89,7 +89,7 @@ def test_a_tunnel_counts_as_handshake(fault_server_tls: FaultServer) -> None:
 
 
 def test_attempts_tell_method_and_bytes(server: FaultServer) -> None:
-    """Also of a failure: half a request sent is another story than none."""
+    """A failed attempt has them, too, since half a request sent is another story than none."""
     server.script(reset(), respond(b"answer"))
     with Client(server) as client:
         client.post()
@@ -235,7 +235,7 @@ def test_a_rotation_tells_how_many_it_closed(fault_server: FaultServer) -> None:
 def test_a_recovered_reset_shows_once_everywhere(
     server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the log, the events and the statistics, with the idle age."""
+    """It shows in the log, the events and the statistics, with the idle age."""
     with caplog.at_level(logging.DEBUG, OURS), Client(server) as client:
         client.warm()
         server.script(reset(applies=False))
@@ -315,7 +315,7 @@ def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
 def test_a_stall_is_told_once_while_it_lasts(
     server: FaultServer, caplog: pytest.LogCaptureFixture, *, observed: bool
 ) -> None:
-    """After a third of the limit, so that somebody can look while there is something to see."""
+    """The report comes after a third of the limit, while there is something to look at."""
     resume = threading.Event()
 
     def resume_once_told() -> None:
@@ -383,7 +383,7 @@ def test_a_buffered_body_that_stalls_is_told_too(
 def test_nobody_is_told_of_a_stall_where_warnings_are_off(
     fault_server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the socket is asked once, with the whole limit."""
+    """The socket is asked once, with the whole limit."""
     fault_server.script(stream([b"one"], ending="silence"))
     with caplog.at_level(logging.ERROR, OURS), mounted(timeouts=Timeouts(idle=0.1)) as session:
         items = iter_bytes(session.get(fault_server.url, stream=True))

@@ -98,7 +98,7 @@ def test_an_end_in_the_middle_of_a_send_has_no_errno(fault_server: FaultServer) 
 
 
 def test_a_stream_tells_its_end(server: FaultServer) -> None:
-    """Once, with the error's class where there was one."""
+    """The event comes once, with the error's class if there was an error."""
     server.script(stream([b"x"], ending="reset"), stream([b"x"]))
     with Client(server) as client:
         with client.get(stream=True) as broken, pytest.raises(StreamBroken):
@@ -124,7 +124,7 @@ def test_a_retry_is_told_before_its_wait(fault_server: FaultServer) -> None:
 
 
 def test_every_event_names_call_and_origin(server: FaultServer) -> None:
-    """And no path, query, header or body: events go to logs and metrics."""
+    """No event has a path, query, header or body, since events go to logs and metrics."""
     server.script(reset(), respond(b"ok"), stream([b"x"], ending="reset"))
     with Client(server) as client:
         url = f"{server.url}/secret?key=secret#secret"

@@ -81,7 +81,7 @@ def test_path_is_what_the_kernel_shows(facts: dict[str, Any], path: Path) -> Non
 
 
 def test_path_is_unseen_without_a_view() -> None:
-    """On macOS and Windows, and before a connection stands."""
+    """There is no view on macOS and Windows, nor before a connection stands."""
     assert path_of(None) is Path.UNSEEN
 
 

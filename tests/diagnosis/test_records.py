@@ -299,7 +299,7 @@ def test_timeout_of_somebody_else_is_the_limit(fault_server: FaultServer) -> Non
 
 
 def test_call_that_is_over_is_in_flight_no_more(server: FaultServer, client: Client) -> None:
-    """After an answer, an error and a closed stream nothing is left."""
+    """No record is left after an answer, an error and a closed stream."""
     client.get()
     server.script(ENDLESS)
     with pytest.raises(StreamIdle), client.get(stream=True) as response:
@@ -420,7 +420,7 @@ def test_thread_that_is_gone_has_a_number() -> None:
 
 
 def test_call_that_never_had_an_attempt_is_not_told() -> None:
-    """Between the beginning of a call and its first attempt there is nothing to tell."""
+    """A call has no facts to report before its first attempt."""
     calls = CallsInFlight()
     token = CancelToken(calls=calls)
 

@@ -178,7 +178,7 @@ def test_a_black_hole_swallows_requests_until_it_is_mended(lab: Lab) -> None:
 
 
 def test_without_a_link_there_is_no_route_and_with_it_there_is(lab: Lab) -> None:
-    """With a pulled cable, existing connections wait and new ones fail at once."""
+    """A pulled cable makes existing connections wait and new ones fail at once."""
     with Call(lab) as call:
         call.ask("a")
         lab.link_down()

@@ -629,7 +629,7 @@ def test_closing_clears_managers_that_others_put_there() -> None:
 def test_a_wrong_timeout_is_refused(
     session: requests.Session, fault_server: FaultServer, timeout: Any
 ) -> None:
-    """Before anything is sent."""
+    """The error comes before any request."""
     with pytest.raises((TypeError, ValueError), match="timeout"):
         session.get(fault_server.url, timeout=timeout)
 

@@ -575,7 +575,7 @@ WRONG: list[tuple[Callable[..., object], str, Any, Any]] = [
 def test_a_wrong_option_is_named_where_it_is_given(
     make: Callable[..., object], name: str, value: object, error: type[Exception]
 ) -> None:
-    """In the connection's thread it would be one more fault that a client survives."""
+    """An error in the connection's thread would be one more fault that a client survives."""
     with pytest.raises(error, match=rf"^{name}\b.* must "):
         make(**{name: value})
 
