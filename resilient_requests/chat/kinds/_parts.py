@@ -99,7 +99,9 @@ class _Reader:
 def said(value: object, *, is_reasoning: bool = False) -> Said:
     """Return what a text says: a string, or a list of parts in the form of any provider."""
     if value.__class__ is str or not value:  # nearly always
-        return Said("", value or "") if is_reasoning else Said(value or "")  # type: ignore[arg-type]
+        return (
+            Said("", value or "") if is_reasoning else Said(value or "")  # type: ignore[arg-type]
+        )
     reader = _Reader()
     reader.read(value, reader.reasoning if is_reasoning else reader.content)
     return Said(

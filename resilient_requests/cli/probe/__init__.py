@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
         description="Dials each address of the name. Then leaves connections to URL idle for 1, 2, "
         "5, 10 ... seconds, all at the same time, and uses each once more. Sends some forty small "
         "requests without a body; none is paid for unless you say --method POST. Ctrl-C prints "
-        "what is known so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
-        "usage, 3 unreachable, 130 Ctrl-C.",
+        "what is known so far. Exit code: 0 idle connections survive, 1 a window is needed, "
+        "2 wrong usage, 3 unreachable, 130 Ctrl-C.",
     )
     add = parser.add_argument
     url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
