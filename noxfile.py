@@ -195,6 +195,8 @@ def types(session: nox.Session) -> None:
     session.install(
         "--upgrade", "--editable", ".[test,lint,docs]", *PARTNERS, "basedpyright", "nox"
     )
+    # Cohere's SDK brings the types of an older requests, which has its own by now.
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "types-requests")
     session.run("mypy")
     session.run("basedpyright", "--level", "error")
 
