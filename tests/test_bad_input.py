@@ -181,7 +181,7 @@ def test_a_way_to_say_off_that_is_not_ours_is_told_the_right_one(
 ) -> None:
     """People try None and False first; each meaning has one spelling."""
     with pytest.raises(TypeError, match=advice):
-        ResilientAdapter(**{name: value})  # type: ignore[arg-type]  # what is tested
+        ResilientAdapter(**{name: value})  # type: ignore[arg-type]  # the tested mistake
 
 
 def test_a_blocking_pool_without_a_place_is_refused() -> None:
@@ -263,7 +263,7 @@ def test_the_first_four_arguments_are_positional_as_in_requests() -> None:
     assert (adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block) == (1, 2, True)
     assert adapter.retry_policy.max_retries == 3
     with pytest.raises(TypeError):
-        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[call-arg]  # what is tested
+        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[call-arg]  # the tested mistake
 
 
 # The environment

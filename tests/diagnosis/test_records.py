@@ -81,7 +81,7 @@ def in_phase(client: Client, phase: str) -> InFlight:
 
 @pytest.mark.parametrize(("place", "tls"), cells())
 def test_record_of_a_hanging_call_says_its_phase_and_limit(place: str, tls: bool) -> None:
-    """The two questions about a hanging worker are its place in the call, and its limit."""
+    """An operator asks for the place of a hanging call, and for the limit that will end it."""
     phase, limit, seconds = PHASES[place]
     with (
         stalled(place, tls=tls, timeouts=LIMITS) as stall,

@@ -86,7 +86,7 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
                 exec(code, namespace)
         for value in namespace.values():
             if hasattr(value, "mount"):
-                value.close()  # type: ignore[attr-defined]  # what has mount() is a Session
+                value.close()  # type: ignore[attr-defined]  # only a Session has mount()
 
 
 @pytest.mark.slow

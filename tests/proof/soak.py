@@ -342,7 +342,7 @@ def main() -> int:
     parser.add_argument("--least-faults", type=int, default=0)
     options = parser.parse_args()
     figures = campaign(options.seconds, options.seed, least_faults=options.least_faults)
-    print(json.dumps(figures))  # noqa: T201  # the figures are what it is run for
+    print(json.dumps(figures))  # noqa: T201  # the figures are its purpose
     found = complaints(figures)
     sys.stderr.writelines(f"{each}\n" for each in found)
     return 1 if found else 0

@@ -379,7 +379,7 @@ def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> No
         for response in (theirs, ours):
             try:
                 outcomes.append((list(response.iter_content(size)), None))
-            except Exception as error:  # noqa: BLE001  # whatever it is
+            except Exception as error:  # noqa: BLE001  # any error counts
                 outcomes.append(([], type(error)))
             response.close()
 

@@ -513,7 +513,7 @@ def test_a_dropped_stream_closes_its_socket_and_warns(
 ) -> None:
     """The last net: nothing is given back to a pool from there, whose lock this thread may hold."""
     response = opened(client, server, endless(framing=framing))
-    # The warning may come from the making of the iterator on.
+    # The warning may come at any point after the iterator is made.
     with pytest.warns(ResourceWarning, match="dropped without close") as caught:  # noqa: PT031
         stream_ = iterate(response)
         if started:
