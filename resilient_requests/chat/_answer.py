@@ -52,7 +52,7 @@ class _Phase(enum.Enum):
 
 
 class ChatResponse:
-    """Reads one response; belongs to the thread that reads, but for ``cancel``.
+    """Reads one response; belongs to the thread that reads, except for ``cancel``.
 
     ``waited``: seconds that the head of the response took. ``has_output``: a part of the answer
     has come.

@@ -1,4 +1,4 @@
-"""The kernel's view of one TCP connection, on Linux: what is unacknowledged, unanswered, unread."""
+"""The kernel's view of one TCP connection, on Linux: unacknowledged, unanswered and unread data."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class _Side:
     def _run(self) -> None:
         try:
             said = self._play(self._stage)
-        except Exception as error:  # noqa: BLE001  # whatever the client raises is shown
+        except Exception as error:  # noqa: BLE001  # the table shows any error
             said = _in_words(error)
         self._stage.end()
         self._said = said

@@ -177,7 +177,7 @@ class Target:
 
 
 class ProbeConnection:
-    """One keep-alive connection; used by one thread, but for ``abandon``.
+    """One keep-alive connection; used by one thread, except for ``abandon``.
 
     ``keepalive``: settings for TCP keep-alive; None leaves it off.
     """

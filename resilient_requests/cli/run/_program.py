@@ -125,7 +125,7 @@ def _execute(path: str, main: types.ModuleType) -> None:
         loader = SourceFileLoader("__main__", path)
         code = loader.source_to_code(loader.get_data(path), path)  # writes no file into __pycache__
     vars(main).update(__file__=path, __cached__=None, __loader__=loader)
-    exec(code, vars(main))  # noqa: S102  # to run a program is what this is for
+    exec(code, vars(main))  # noqa: S102  # running the program is its purpose
 
 
 def _hide_ours(error: BaseException) -> None:
