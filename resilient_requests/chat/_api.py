@@ -160,7 +160,7 @@ class _Completer:
         completion = answer.completion(attempts=(), is_over=True)
         reason = answer.contradiction
         if has_broken_calls(completion):
-            reason = "a tool call has no name, or arguments that are no JSON"
+            reason = "a tool call has no name, or arguments that are not JSON"
         if reason is not None:
             self._unusable = StreamProtocolError(reason, **answer.reader.facts())
             self._lost(answer, self._unusable)
@@ -209,7 +209,7 @@ def complete_chat(
     carries ``attempts``, the records of all attempts, and ``partial``, the longest answer of any.
     """
     if "heartbeat" in body:
-        raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")
+        raise TypeError("complete_chat() takes no heartbeat: it yields nothing while it waits")
     request = build(
         session,
         url,

@@ -74,7 +74,7 @@ def web_url(url: str, *, default_scheme: str = "") -> str:
         raise UsageError("the URL must begin with http:// or https://")
     if "%" in host and ":" not in host:
         # Some versions of urllib3 let a quoted blank through. In IPv6 a zone follows the "%".
-        raise UsageError("InvalidURL: the host's name holds characters that none has")
+        raise UsageError("InvalidURL: the host's name holds characters that no name has")
     return found
 
 

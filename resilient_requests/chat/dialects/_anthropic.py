@@ -128,7 +128,7 @@ class _AnthropicParser(Parser):
             self._start({"type": kind.removesuffix("_delta")}, raw)
             block = self._blocks[-1]
             if kind == "input_json_delta":
-                self.contradiction = "a call has arguments, and no beginning"
+                self.contradiction = "a call has arguments, but no beginning"
         block.take(delta)
         if kind in _TEXTS:
             return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=raw)

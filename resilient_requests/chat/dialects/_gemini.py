@@ -38,7 +38,7 @@ _KNOWN = words(
     "partMetadata text thought thoughtSignature toolCall toolResponse videoMetadata"
 )
 _ANSWERS = frozenset({"candidates", "promptFeedback", "usageMetadata"})
-_GOES_ON = "a call was to go on, and did not"
+_GOES_ON = "a call was announced to continue, and did not"
 
 
 class _Candidate:

@@ -182,7 +182,7 @@ class Items:
         try:
             return show(*told)
         except Contradiction:
-            self.contradiction = "an item is told otherwise than its pieces were"
+            self.contradiction = "an item differs from its pieces"
             return ""
 
     def _told(self, item: Item, kind: str, added: str) -> Added:

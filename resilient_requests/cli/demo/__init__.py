@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to argparse's subcommands."""
     parser = commands.add_parser(
         "demo",
-        help="show what plain requests and ours make of bad networks, on this machine",
+        help="play faults of networks on this machine, with plain requests and with ours",
         description="Plays incidents of bad networks on a server of its own on loopback, with "
         "plain requests and with ResilientAdapter. Exit code: 0 if each of our rows is as "
         "promised, else 1.",

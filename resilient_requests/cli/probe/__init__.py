@@ -33,11 +33,11 @@ def add_parser(commands: Any) -> None:
         description="Dials each address of the name. Then leaves connections to URL idle for 1, 2, "
         "5, 10 ... seconds, all at the same time, and uses each once more. Sends some forty small "
         "requests without a body; none is paid for unless you say --method POST. Ctrl-C prints "
-        "what is known so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
+        "the findings so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
         "usage, 3 unreachable, 130 Ctrl-C.",
     )
     add = parser.add_argument
-    url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
+    url = "the URL to ask for; without a scheme https://; any answer will do, 401 and 404 too"
     add("url", metavar="URL", help=url)
     longest = "longest idle time to try in seconds (120)"
     add("--max-idle", metavar="S", type=_idle_time, default=120.0, help=longest)
@@ -100,7 +100,7 @@ def _probe(
     plan = schedule(arguments.rungs or idle_times(arguments.max_idle), fresh.request)
     if target.method == "POST":
         print(
-            "POST is sent twice per idle time: what it costs, it costs that often", file=sys.stderr
+            "POST is sent twice per idle time: a paid call is paid for each time", file=sys.stderr
         )
     longest = plan.idle_times[-1]
     takes = f"about {longest:g} s, at most {2 * longest:g} s"

@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         NAME,
         help="run a Python program with the adapter in all of its sessions",
         description="Runs PROGRAM as python would, in this process, after install(): each session "
-        "and HTTPAdapter that it makes has the adapter, whatever package makes it. The variables "
+        "and HTTPAdapter that it makes has the adapter, in any package. The variables "
         "RESILIENT_REQUESTS_* are the settings. Forked children have it too; a program that starts "
         "Python anew, or patches with gevent, calls install() itself. Exit code: that of PROGRAM; "
         "2 wrong usage.",
