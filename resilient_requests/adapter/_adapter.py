@@ -404,7 +404,7 @@ class ResilientAdapter(TransportAdapter):
         return response if self._is_disabled else resilient(response)
 
     def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Make one attempt through HTTPAdapter's attribute, which mocks and tracers replace."""
+        """Make one attempt through HTTPAdapter's attribute: mocks and tracers replace it."""
         return super().send(request, **kwargs)
 
     # Tests replace the wait before a retry here.

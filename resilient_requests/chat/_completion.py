@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompletionBuilder", "Finish", "has_broken_calls", "weight"]
 
+# The finish reasons of all dialects for an answer that has reached a limit of its length.
 _AT_LIMIT = frozenset(
     {
         "length",

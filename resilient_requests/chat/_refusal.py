@@ -20,6 +20,8 @@ __all__ = ["http_error"]
 
 _MOST_BYTES = 64 * 1024
 _SECONDS = 5.0
+# The members that hold a reason, the best first: those of the providers, of FastAPI ("detail"), of
+# OAuth ("error_description", RFC 6749 5.2) and of RFC 9457 ("title").
 _MEMBERS = ("error", "message", "detail", "error_description", "msg", "errors", "title", "type")
 _TAG = re.compile(r"/?[a-z]+|[!?]", re.IGNORECASE)
 _UNREAD = ("script", "style")

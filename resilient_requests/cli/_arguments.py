@@ -17,6 +17,7 @@ __all__ = ["UsageError", "header", "host_of", "seconds", "web_url"]
 
 _SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986 3.1
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: the name of a field
+# RFC 9112 6: these fields announce a body, and the commands send none.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 

@@ -187,7 +187,7 @@ class Connection:
         if answer.applies and request.complete:
             self._recorder.apply(request)
         steps = answer.steps
-        if head.method == "HEAD":
+        if head.method == "HEAD":  # RFC 9110 9.3.2: the head of a GET, and no body
             steps = tuple(Send(step.data) if isinstance(step, Send) else step for step in steps)
         for number, step in enumerate(steps, 1):
             if number == len(steps) and isinstance(step, Send):

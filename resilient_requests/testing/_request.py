@@ -109,6 +109,7 @@ class RequestHead:
     @property
     def wants_close(self) -> bool:
         """Whether this request is the last of its connection."""
+        # RFC 9112 9.3: HTTP/1.1 keeps a connection by default, HTTP/1.0 only if asked.
         said = (self.header("Connection") or "").lower()
         return said == "close" or (self.version == "HTTP/1.0" and said != "keep-alive")
 
@@ -165,10 +166,10 @@ class RequestBody:
     def _next_chunk(self) -> None:
         line = self._socket.take_until(b"\r\n")
         try:
-            self._left = int(line.split(b";")[0], 16)
+            self._left = int(line.split(b";")[0], 16)  # extensions follow: RFC 9112 7.1.1
         except ValueError:
             raise Ended("error", "server") from None
         if not self._left:
-            while self._socket.take_until(b"\r\n") != b"\r\n":  # trailers
+            while self._socket.take_until(b"\r\n") != b"\r\n":  # trailers: RFC 9112 7.1.2
                 pass
             self.done = True

@@ -75,6 +75,7 @@ class Response:
             found.append(("Content-Length", str(length)))
         elif length is not None and self.framing == "chunked":
             found.append(("Transfer-Encoding", "chunked"))
+        # RFC 9112 6.3: without a length and chunks, the end of the connection ends the body.
         elif length is not None and not self._says_close:
             found.append(("Connection", "close"))
         if self.gzip:
@@ -92,7 +93,7 @@ class Response:
         """
         if not self.gzip:
             return list(pieces)
-        coder = zlib.compressobj(wbits=31)
+        coder = zlib.compressobj(wbits=31)  # 31 is gzip, of the largest window
         packed = [coder.compress(piece) + coder.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
         return [*packed, coder.flush()] if is_whole else packed
 

@@ -56,6 +56,7 @@ class ServerSocket:
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         sock.setblocking(False)
+        # Nagle's algorithm would hold a small piece back until the one before is acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(
@@ -208,6 +209,7 @@ class ServerSocket:
     def reset(self) -> NoReturn:
         """End with a RST."""
         self._let_leave()
+        # With a linger time of 0, close() sends a RST instead of a FIN.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
         raise Ended("reset", "server")

@@ -50,6 +50,7 @@ class _Block:
 class _AnthropicParser(Parser):
     """Reads the events of a message by ``type`` in the data, since gateways rename events."""
 
+    # Anthropic's input_tokens leave out the tokens of the cache, unlike OpenAI's.
     tokens = Tokens(
         ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
         ("output_tokens",),

@@ -53,6 +53,7 @@ class _Candidate:
 class _GeminiParser(Parser):
     """Reads ``GenerateContentResponse`` objects; no marker follows the last, only the end."""
 
+    # Gemini counts thoughts beside the candidates, and results of tools beside the prompt.
     tokens = Tokens(
         ("promptTokenCount", "toolUsePromptTokenCount"),
         ("candidatesTokenCount", "thoughtsTokenCount"),
@@ -86,6 +87,7 @@ class _GeminiParser(Parser):
         return {"role": "model", "parts": whole(candidate.parts)} if candidate else None
 
     def _candidate(self, candidate: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
+        # The JSON of Protocol Buffers leaves out a number that is 0.
         index = position(candidate.get("index") or 0, "candidate")
         self.choices.add(index)
         ours = self._found.get(index) or self._found.setdefault(index, _Candidate())

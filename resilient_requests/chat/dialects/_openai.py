@@ -75,7 +75,7 @@ class _OpenAIParser(Parser):
         self.begin(data)
         choices = items(data.get("choices"))
         usage = self.usage(data.get("usage") or table(data.get("x_groq")).get("usage"))
-        if not choices:
+        if not choices:  # the last chunk with include_usage has none
             is_known = usage is not None or "choices" in data
             return [ChatDelta(usage=usage, raw=data)] if is_known else None
         found = [self._choice(each, data) for each in choices]

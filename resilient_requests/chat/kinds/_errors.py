@@ -113,6 +113,7 @@ def is_transient(kind: str | None, code: str | int | None) -> bool:
                 return stem in _TRANSIENT
     text = str(code)
     number = int(text) if text.isascii() and text.isdecimal() and len(text) == 3 else 0
+    # The SDKs of OpenAI and Anthropic retry these statuses, too.
     return number in (408, 409, 429) or 500 <= number <= 599
 
 
