@@ -8,6 +8,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import brotli
 import requests
 import urllib3.exceptions
 from driven_network import Script
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 LIMIT = 5.0  # seconds that nobody waits for: the network knows when nothing will come
 ERRORS = (requests.RequestException,)
-RAW_ERRORS = (*ERRORS, urllib3.exceptions.HTTPError)
+# urllib3 itself lets an error of brotli through where the coding ends in mid-chunk.
+RAW_ERRORS = (*ERRORS, urllib3.exceptions.HTTPError, brotli.error)
 
 
 @dataclass(frozen=True)
