@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fuzzing import contents, oracle, readers
 from fuzzing.oracle import Kind
 from fuzzing.readers import WAYS
+from resilient_requests import StreamProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -226,6 +227,9 @@ class _Trial:
 
     def _judge_refusal(self, outcome: Outcome) -> None:
         reading = self._reading
+        starts_as_page = reading.content.lstrip()[:1] in (b"{", b"[", b"<")
+        if outcome.error is StreamProtocolError and starts_as_page:
+            return  # iter_events() says so where a page or a document is labelled as events
         if reading.kind is Kind.WHOLE:
             is_others_fault = self._way.is_raw and self._plain_run().outcome.error
             self._require(is_others_fault, "a whole response is refused", outcome)

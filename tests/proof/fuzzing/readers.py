@@ -8,7 +8,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 import requests
 import urllib3.exceptions
 from driven_network import Script
