@@ -1,1 +1,4 @@
-"""Ratios of CPU time between ways to call an API, which anybody can reproduce: ``python -m benchmarks --help``."""
+"""Ratios of CPU time between ways to call an API.
+
+Anybody can reproduce them: ``python -m benchmarks --help``.
+"""

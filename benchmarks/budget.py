@@ -1,8 +1,9 @@
-"""What retries cost in an outage and bring at random loss, under our budget and the rules of others.
+"""The cost of retries in an outage and their gain at random loss, under our budget and others.
 
-``python -m benchmarks.budget [--clients 10000] [--figure docs/budget.svg]`` simulates clients
-with a virtual clock: each calls its origins at a steady rate through a healthy minute, an outage, random loss and a
-recovery. Ours is the real bucket of the package; the others are transcriptions of their published rules.
+``python -m benchmarks.budget [--clients 10000] [--figure docs/budget.svg]`` simulates clients with
+a virtual clock. Each client calls its origins at a steady rate through a healthy minute, an outage,
+random loss and a recovery. Our budget is the real bucket of the package. The others are
+transcriptions of their published rules.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ class Unlimited:
 
 
 class Ours(Unlimited):
-    """The bucket of this package: a retry costs 1, a success earns 0.3, a second 0.1, at most 10."""
+    """The bucket of this package.
+
+    It holds at most 10 tokens. A retry costs 1, a success earns 0.3, and a second earns 0.1.
+    """
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(RetryBudget(), 0.0)
@@ -65,7 +69,10 @@ class Ours(Unlimited):
 
 
 class GRPC(Unlimited):
-    """gRPC A6: a failure costs 1, a success earns 0.1, of at most 10; retries only above the half."""
+    """gRPC A6: a failure costs 1, a success earns 0.1.
+
+    The bucket holds at most 10 tokens, and retries need more than half of them.
+    """
 
     def __init__(self) -> None:
         self._tokens = 10.0
@@ -81,7 +88,10 @@ class GRPC(Unlimited):
 
 
 class AWS(Unlimited):
-    """The standard retry mode of the AWS SDKs: 500 tokens, a retry costs some, and success gives back."""
+    """The standard retry mode of the AWS SDKs: 500 tokens.
+
+    A retry costs some of them, and a success gives tokens back.
+    """
 
     def __init__(self, cost: int) -> None:
         self._cost = cost
@@ -101,7 +111,10 @@ class AWS(Unlimited):
 
 
 class Finagle(Unlimited):
-    """Finagle's retry budget: a fifth of the calls of the last ten seconds, and ten retries a second besides."""
+    """Finagle's retry budget: a fifth of the calls of the last ten seconds.
+
+    Ten more retries a second are allowed besides.
+    """
 
     def __init__(self) -> None:
         self._tokens = 100.0
@@ -193,7 +206,10 @@ def _calls(rate: float, now: float) -> Iterator[tuple[float, str, float]]:
 
 
 def table(clients: int, seed: int = 1) -> dict[float, dict[str, dict[str, Tally]]]:
-    """Simulate every rule at every rate; the clients of a rate share so many calls that each figure is settled."""
+    """Simulate every rule at every rate.
+
+    The clients of a rate share enough calls that each figure is settled.
+    """
     results: dict[float, dict[str, dict[str, Tally]]] = {}
     for rate in RATES:
         # A client at 50/s makes as many calls as 250 at 0.2/s.
@@ -236,7 +252,10 @@ def figure(results: dict[float, dict[str, dict[str, Tally]]]) -> str:
         f'<svg {svg} viewBox="0 0 {width} {height}" {font}>',
         "<title>Attempts per call in an outage, and calls finally failed at 20 % loss</title>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<path d="M{left},{top}V{top + plot_height}H{left + plot_width}" fill="none" stroke="#333"/>',
+        (
+            f'<path d="M{left},{top}V{top + plot_height}H{left + plot_width}" '
+            'fill="none" stroke="#333"/>'
+        ),
         f'<rect {goal} fill="#859900" opacity="0.25"/>',
     ]
     parts += [
@@ -259,7 +278,8 @@ def figure(results: dict[float, dict[str, dict[str, Tally]]]) -> str:
             t = by_rule[name]
             size = 3 + 2 * RATES.index(rate)
             parts.append(
-                f'<circle cx="{x(t["outage"].amplification):.1f}" cy="{y(t["20 % loss"].loss):.1f}" r="{size}" '
+                f'<circle cx="{x(t["outage"].amplification):.1f}" '
+                f'cy="{y(t["20 % loss"].loss):.1f}" r="{size}" '
                 f'fill="{colour}" opacity="0.75"><title>{name}, {rate:g} calls/s</title></circle>'
             )
         parts.append(

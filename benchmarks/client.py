@@ -19,7 +19,10 @@ def _contender(name: str, upstream: Upstream) -> Contender:
 
 
 def main() -> None:
-    """Print a line when ready, then run once per line of standard input, and print what was measured as JSON."""
+    """Print a line when ready, then run once per line of standard input.
+
+    Each run prints its figures as JSON.
+    """
     measure = MEASURES[sys.argv[1]]
     try:
         upstream = Upstream(**json.loads(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""What is measured, and what is aimed at; each measure runs in client processes."""
+"""The measures and their goals; each measure runs in client processes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,11 @@ _FRAMINGS = {
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure of ours that must not exceed ``goal``; ``hard`` is what to be proud of.
+    """A figure of ours that must not exceed ``goal``; ``hard`` is a figure to be proud of.
 
-    The figure is ``of`` of ``ours``; with ``against``, the ratio to that contender's figure of the same round, or
-    the difference where ``is_difference``. ``factor`` turns it into ``unit``.
+    The figure is ``of`` of ``ours``. With ``against`` it is the ratio to that contender's figure of
+    the same round, or the difference if ``is_difference`` is set. ``factor`` turns it into
+    ``unit``.
     """
 
     text: str
@@ -81,13 +82,13 @@ class Measure(ABC):
     shown: tuple[str, float] = ("cpu", 1e6)
     """The figure that contenders are compared by, and the factor that turns it into ``unit``."""
     is_fresh = False
-    """Whether each round needs a new process, because memory is measured."""
+    """True if each round needs a new process, because memory is measured."""
     most_rounds = 1000
     is_tls = False
     needs = "events"
 
     def is_able(self, contender: Contender) -> bool:
-        """Whether this contender can take part."""
+        """True if this contender can take part."""
         return contender.can(self.needs) and (not self.is_tls or contender.upstream.https > 0)
 
     @abstractmethod
@@ -139,7 +140,10 @@ class Calls(Measure):
 
 
 class Functions(Measure):
-    """Calls by ``requests.post``, which makes a session for each, and how often a bundle is loaded."""
+    """Calls by ``requests.post``, which makes a session for each.
+
+    The measure also counts how often a bundle is loaded.
+    """
 
     needs = "function"
     unit = "µs of CPU per call"
@@ -174,7 +178,10 @@ class Functions(Measure):
 
 
 class Layers(Measure):
-    """What the adapter adds, without sockets: around a stub of ``HTTPAdapter.send``, and around a pool's queue."""
+    """The overhead of the adapter, without sockets.
+
+    It is measured around a stub of ``HTTPAdapter.send``, and around a pool's queue.
+    """
 
     name = "layers"
     title = "retry and idle layers alone, no socket"
@@ -208,7 +215,10 @@ class Layers(Measure):
 
 
 def _per_call(work: Callable[[], object], times: int = 2000) -> float:
-    """Return microseconds of CPU per call: the least of five runs, since these can only be disturbed."""
+    """Return microseconds of CPU per call.
+
+    The figure is the least of five runs, since a disturbance can only make a run slower.
+    """
     best = float("inf")
     for _ in range(5):
         cpu = time.process_time()
@@ -254,7 +264,10 @@ def _scheme(framing: str) -> tuple[str, str]:
 
 
 class Burst(Measure):
-    """A long stream as fast as it can be read, with the JSON of each event; in one framing without it, too."""
+    """A long stream as fast as it can be read, with the JSON of each event.
+
+    One framing is also read without the JSON.
+    """
 
     contenders: tuple[str, ...] = _READERS
 
@@ -293,7 +306,10 @@ class Burst(Measure):
 
 
 class ChatBurst(Measure):
-    """A long chat answer as fast as it can be read, one chunk per event: what typed deltas cost."""
+    """The cost of typed deltas.
+
+    A long chat answer is read as fast as possible, one chunk per event.
+    """
 
     name = "burst-chat"
     title = "deltas of a chat answer in a burst, one chunk per event"
@@ -368,7 +384,10 @@ def _delays(contender: Contender, path: str) -> list[float]:
 
 
 class LongLine(Measure):
-    """One event whose data is one line; figures of ``data`` (events) and of ``lines``, each in a new process."""
+    """One event whose data is one line, in a new process per figure.
+
+    The figures are those of ``data`` (events) and of ``lines``.
+    """
 
     is_fresh = True
     needs = "lines"
@@ -402,7 +421,7 @@ def _longest(items: Iterator[Any], size: int) -> None:
 
 
 class Million(Measure):
-    """What stays behind of a long stream."""
+    """The memory that a long stream leaves behind."""
 
     name = "million"
     title = "memory growth over a million events"
@@ -476,7 +495,7 @@ class Threads(Measure):
 
 
 class Chats(Measure):
-    """Streams that end with their mark: whether the next one finds the connection, and what that costs."""
+    """Streams that end with their mark: the reuse of their connections, and its cost."""
 
     name = "chats"
     title = "20 chat streams, each read to [DONE]"
@@ -517,7 +536,7 @@ class Chats(Measure):
         return {"opened": opened, "opened_live": opened_live, "waited": waited}
 
     def _read(self, contender: Contender, path: str) -> tuple[float, float]:
-        """Return how many connections 20 streams opened, and how long each, as a rule, kept its reader at its end."""
+        """Return two figures of 20 streams: their connections, and the median wait for an end."""
         _waited(contender.chat(path))  # the first connection of all is not one too many
         before = self._accepted(contender)
         waited = statistics.median(_waited(contender.chat(path)) for _ in range(20))

@@ -1,4 +1,4 @@
-"""The environment of the peers: what is compared, and what the upstream needs for TLS."""
+"""The environment of the peers: the compared packages, and the upstream's needs for TLS."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def install(environment: Path) -> None:
         "--disable-pip-version-check",
         "--upgrade",
     ]
-    # niquests brings a fork of urllib3 that takes its place unless it is built with this; requests would be measured
-    # over the fork.
+    # niquests brings a fork of urllib3 that replaces urllib3 unless it is built with this
+    # variable. Without it requests would be measured over the fork.
     subprocess.run(
         [*pip, *_NEEDED, *_PEERS, "--no-binary", "urllib3-future"],
         check=True,

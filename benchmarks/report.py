@@ -1,4 +1,4 @@
-"""What was found, as text for a terminal and as a page for the documentation."""
+"""The results, as text for a terminal and as a page for the documentation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _DISTRIBUTIONS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """What came out for a goal."""
+    """The result for a goal."""
 
     goal: Goal
     values: list[float]
@@ -143,7 +143,7 @@ def contenders_table(measure: Measure, results: Results) -> list[list[str]]:
 
 
 def facts() -> str:
-    """Return a sentence on where and with what the figures were made."""
+    """Return a sentence about the machine and the versions that the figures come from."""
     versions = []
     for name in _DISTRIBUTIONS:
         try:
@@ -201,7 +201,7 @@ it.
 def page(
     sections: Iterable[tuple[Measure, Results]], measures: Iterable[Measure] = (), before: str = ""
 ) -> str:
-    """Return the page; of ``measures`` that did not run it keeps what ``before`` says."""
+    """Return the page; of ``measures`` that did not run it keeps the text of ``before``."""
     made = {measure.title: results for measure, results in sections}
     goals, told = _markdown([["", *_HEAD]]), ""
     for measure in [*measures] or [measure for measure, _ in sections]:

@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 Results = list[dict[str, Sample]]
-"""For each round, what each contender's run gave."""
+"""For each round, the sample of each contender's run."""
 
 
 class _Process:
     """A child that reads and writes lines."""
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
-        # What the environment says about proxies and certificates would be measured, too.
+        # Otherwise proxies and certificates of the environment would be measured, too.
         environment = {
             name: value
             for name, value in os.environ.items()

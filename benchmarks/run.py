@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         peers.install(options.venv)
     python = peers.python_of(options.venv)
     if python != sys.executable and arguments is None and not _is_inside(options.venv):
-        # From here on only what runs there needs to be installed anywhere.
+        # The code from here on runs in the peers' environment, so no other one needs its imports.
         rest = [each for each in given if each != "--install"]
         os.chdir(ROOT)
         os.execv(python, [python, "-m", "benchmarks", *rest])

@@ -1,4 +1,7 @@
-"""The upstream: a process of its own that sends bytes rendered beforehand, a thread per connection."""
+"""The upstream: a process of its own with a thread per connection.
+
+It sends bytes rendered beforehand.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +51,16 @@ _COMPLETION = json.dumps(
 
 
 def event(created: int, word: str = " hello") -> bytes:
-    """Return one event of some 300 bytes, as chat APIs send them; ``created`` may be a time stamp."""
+    """Return one event of some 300 bytes, like those of chat APIs.
+
+    ``created`` may be a time stamp.
+    """
     return (
-        b'data: {"id":"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG","object":"chat.completion.chunk","created":%d,'
+        b'data: {"id":"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG",'
+        b'"object":"chat.completion.chunk","created":%d,'
         b'"model":"some-model-2025","service_tier":"default","system_fingerprint":"fp_44709d6fcb",'
-        b'"choices":[{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-        % (created, word.encode())
+        b'"choices":[{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}],'
+        b'"usage":null}\n\n' % (created, word.encode())
     )
 
 
@@ -80,7 +87,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 class _Framing:
-    """How a stream's bytes go over the wire; one per response, since compression has a state."""
+    """The form of a stream's bytes on the wire; one per response, since compression has a state."""
 
     def __init__(self, name: str) -> None:
         self.is_chunked = name != "close"
@@ -105,7 +112,10 @@ class _Framing:
 
 @functools.cache
 def _burst(framing: str, events: int) -> bytes:
-    """Return a whole response: chunks of 64 KiB that cut events anywhere, or a chunk per event ("each")."""
+    """Return a whole response.
+
+    It has chunks of 64 KiB that cut events anywhere, or a chunk per event ("each").
+    """
     how = _Framing(framing)
     parts = [event(1741569952, f" word{n}") for n in range(events)] + [b"data: [DONE]\n\n"]
     if framing != "each":
@@ -139,7 +149,10 @@ def _drip(sock: socket.socket, framing: str, events: int, gap: float, burst: int
 
 
 def _chat(sock: socket.socket, events: int, gap: float) -> None:
-    """Send an answer as it is made, ``gap`` seconds before each event, the end mark and then the body's end behind."""
+    """Send an answer as it is made, ``gap`` seconds before each event.
+
+    The end mark follows, and then the end of the body.
+    """
     how = _Framing("each")
     sock.sendall(how.head())
     for _ in range(events):
@@ -235,7 +248,10 @@ def _requests(sock: socket.socket) -> Iterator[str]:
 
 
 def _tls(directory: str) -> tuple[ssl.SSLContext, str] | None:
-    """Return a context and a bundle of usual size that trusts it; None where what makes them is not installed."""
+    """Return a context, and a bundle of usual size that trusts it.
+
+    Return None if certifi or trustme is not installed.
+    """
     try:
         import certifi
         import trustme

@@ -1,9 +1,9 @@
-"""See what nginx and HAProxy make of answers that go wrong behind them.
+"""Compare nginx and HAProxy in front of answers that go wrong.
 
     python behind_proxies.py [--stay]
 
-Both allow a second of silence, and close a connection that was idle for as long. With --stay they wait until Ctrl-C,
-for questions of yours. What is not installed is left out.
+Both proxies allow a second of silence, and close a connection after a second of idleness. With
+--stay they wait until Ctrl-C, for your own requests. A proxy that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ asked: set[str | None] = set()
 
 
 def silent_once(request: ReceivedRequest) -> Reply:
-    """Fall silent before the text, but not where a replay asks again: that has the same key."""
+    """Fall silent before the text, but not at a replay, which has the same key."""
     key = request.header("Idempotency-Key")
     if key in asked:
         return sse(*HEL, *LO)
@@ -93,7 +93,7 @@ ANSWERS: dict[str, Reply | Callable[[ReceivedRequest], Reply]] = {
 
 
 def ask(session: requests.Session, url: str) -> str:
-    """Return what became of one answer."""
+    """Return the result of one answer."""
     began = time.monotonic()
     try:
         with stream_chat(

@@ -1,9 +1,9 @@
-"""A Celery task that asks a language model, and is tried again later where that may help.
+"""A Celery task that asks a language model and is tried again later if that may help.
 
     python chat_celery.py
 
-The adapter and complete_chat repeat within seconds; a queue within minutes. Needs Celery, which is not among our
-extras; without it the example says so and ends.
+The adapter and complete_chat retry within seconds; a queue retries within minutes. The example
+needs Celery, which is not among our extras. Without Celery it says so and ends.
 """
 
 # Celery has no types: pyright does not know what a task is.
@@ -37,7 +37,7 @@ session.mount("http://", ResilientAdapter())
 
 
 def is_worth_another_run(error: requests.RequestException) -> bool:
-    """Whether a later run may fare better; nobody has seen anything of this one."""
+    """True if a later run may fare better; nobody has seen any text of this one."""
     if isinstance(error, requests.HTTPError):
         return error.response is not None and error.response.status_code in (
             408,

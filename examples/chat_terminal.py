@@ -20,7 +20,7 @@ def ask(session: requests.Session, url: str, prompt: str) -> bool:
                 print(text, end="", flush=True)
     except (StreamError, ChatAPIError) as error:
         print(f"\n[not whole: {error}]", file=sys.stderr)
-        return False  # what has come is in error.partial
+        return False  # error.partial has the text so far
     print(f"\n[{stream.completion.finish_reason}]")
     return True
 

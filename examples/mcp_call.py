@@ -1,6 +1,8 @@
-"""Call tools of an MCP server over the same adapter: streamable HTTP, JSON or an event stream as the server likes.
+"""Call tools of an MCP server over the same adapter.
 
-python mcp_call.py
+The transport is streamable HTTP. The server chooses between JSON and an event stream.
+
+    python mcp_call.py
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ def tool_server(request: ReceivedRequest) -> Reply:
 
 if __name__ == "__main__":
     with FaultServer(default=tool_server) as server, requests.Session() as session:
-        # Few MCP servers know Idempotency-Key: without one, a call that may have been made is not made again.
+        # Few MCP servers know Idempotency-Key. Without a key, a call that the server may have
+        # executed is not sent again.
         session.mount("http://", ResilientAdapter(idempotency_keys=False))
         mcp = MCP(session, f"{server.url}/mcp")
         mcp.initialize()

@@ -1,8 +1,9 @@
-"""Mount the adapter: the code below that line stays as it is, and a forgotten connection no longer fails a call.
+"""Mount the adapter, so that a forgotten connection no longer fails a call.
 
     python mounting.py
 
-The server plays a NAT that forgets idle connections after 0.2 s and answers their next packet with a reset.
+The code below the line that mounts it stays the same. The server plays a NAT that forgets idle
+connections after 0.2 s and answers their next packet with a reset.
 """
 
 import time

@@ -32,7 +32,7 @@ with FaultServer(default=reset()) as server, requests.Session() as session:
     scope = CancelScope()
 
     def cancel() -> None:
-        """Do what a "stop" button does."""
+        """Play a "stop" button."""
         about_to_wait.wait()
         scope.cancel()
 

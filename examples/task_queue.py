@@ -2,7 +2,8 @@
 
     python task_queue.py
 
-The adapter's own retries last seconds; a queue's last minutes. ``is_transient`` says which errors are worth that.
+The adapter's own retries last seconds; those of a queue last minutes. ``is_transient`` is true for
+the errors that are worth it.
 """
 
 import pickle
@@ -14,17 +15,18 @@ from resilient_requests.testing import FaultServer, reset, respond
 
 
 def task(session: requests.Session, url: str, key: str) -> str:
-    """Do the work. The key is the task's own, so that a later run repeats the same operation, and not a new one."""
+    """Do the work. The task has a key of its own, so a later run repeats the same operation."""
     response = session.post(url, json={"name": "report"}, headers={"Idempotency-Key": key})
     response.raise_for_status()
     return response.text
 
 
 def run(session: requests.Session, url: str, key: str, runs: int = 3) -> str:
-    """Do what a queue does: run the task in a worker, get its error back pickled, run it again where that may help.
+    """Play a queue: run the task in a worker and unpickle its error.
 
-    In Celery, inside a task with ``bind=True``: ``except requests.RequestException as error: if is_transient(error):
-    raise self.retry(exc=error)``.
+    If another run may help, the task runs again. In Celery, a task with ``bind=True`` does the same
+    by ``except requests.RequestException as error: if is_transient(error): raise
+    self.retry(exc=error)``.
     """
     for number in range(1, runs + 1):
         try:

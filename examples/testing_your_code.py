@@ -31,7 +31,7 @@ class Client:
         return self.session.post(f"{self.url}/jobs", json={"name": "report"}).text
 
     def lines(self) -> list[str]:
-        """Return what a job says."""
+        """Return the lines that a job sends."""
         with self.session.get(f"{self.url}/jobs/1/events", stream=True) as response:
             return [line.decode() for line in response.iter_lines() if line]
 

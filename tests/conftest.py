@@ -1,4 +1,4 @@
-"""What holds around every test: an environment of its own, and nothing left behind."""
+"""Fixtures around every test: an environment of its own, and a check for leaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _FOREIGN = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "
 def _open_fds() -> frozenset[tuple[str, str]]:
     """Number and target of each open file descriptor; nothing where there is no /proc."""
     try:
-        numbers = os.listdir(_FD_DIR)  # noqa: PTH208 - a Path per descriptor and test would be too slow
+        # A Path per descriptor and test would be too slow.
+        numbers = os.listdir(_FD_DIR)  # noqa: PTH208
     except OSError:
         return frozenset()
     found = []
@@ -42,7 +43,7 @@ def _open_fds() -> frozenset[tuple[str, str]]:
 
 
 class Leaks:
-    """What is alive now and was not when this object was made."""
+    """The threads and descriptors that have come since this object was made."""
 
     def __init__(self) -> None:
         self._threads = frozenset(threading.enumerate())
@@ -57,7 +58,7 @@ class Leaks:
         ]
 
     def remaining(self, grace: float) -> list[str]:
-        """Describe what is still there after at most ``grace`` seconds and one garbage collection."""
+        """Describe all that remains after at most ``grace`` seconds and one garbage collection."""
         if not self.found():
             return []
         gc.collect()
@@ -69,7 +70,10 @@ class Leaks:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a thread or a file descriptor behind, unless it is marked ``leaks``."""
+    """Fail a test that leaves a thread or a file descriptor behind.
+
+    A test that is marked ``leaks`` passes.
+    """
     marker = request.node.get_closest_marker("leaks")
     if marker is not None:
         if not marker.args and "reason" not in marker.kwargs:
@@ -84,7 +88,10 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for it
-    """Hands out test by test, but for the incidents of the laboratory: one process plays them all, and begins first."""
+    """Hands out test by test, but for the incidents of the laboratory.
+
+    One process plays them all, and begins first.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -97,7 +104,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Schedule
 
 
 def _is_foreign(name: str) -> bool:
-    """Whether this environment variable would change what requests or we do."""
+    """True if this environment variable would change requests or us."""
     name = name.upper()
     return name in _FOREIGN or name.endswith("_PROXY") or name.startswith("RESILIENT_REQUESTS_")
 
@@ -105,7 +112,8 @@ def _is_foreign(name: str) -> bool:
 @pytest.fixture(autouse=True)
 def own_environment(nothing_leaks: None) -> Iterator[None]:
     """Hide the machine's proxies, certificate bundles and our own variables from a test."""
-    # Not the fixture `monkeypatch`: a test that calls its undo() must not bring the machine's variables back.
+    # The fixture `monkeypatch` will not do: a test that calls its undo() must not bring the
+    # machine's variables back.
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if _is_foreign(name)]:
             patch.delenv(name)
@@ -114,7 +122,7 @@ def own_environment(nothing_leaks: None) -> Iterator[None]:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing is collected but what nobody refers to."""
+    """Without the collector, only objects that nobody refers to are freed."""
     gc.collect()
     gc.disable()
     yield

@@ -137,7 +137,7 @@ def test_options_are_keyword_only(maker: Callable[..., Any]) -> None:
     ],
 )
 def test_a_wrong_rule_is_named(name: str, value: object) -> None:
-    """At construction, and not in the first outage."""
+    """The error comes at construction, and not in the first outage."""
     named(RetryPolicy, name, value)
 
 
@@ -164,7 +164,7 @@ def test_a_wrong_rule_is_named(name: str, value: object) -> None:
     ],
 )
 def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> None:
-    """``HTTPAdapter`` takes a bool as a number of retries; that was never meant."""
+    """``HTTPAdapter`` takes a bool as a number of retries, which nobody ever meant."""
     named(ResilientAdapter, name, value)
 
 
@@ -179,9 +179,9 @@ def test_a_wrong_argument_of_the_adapter_is_named(name: str, value: object) -> N
 def test_a_way_to_say_off_that_is_not_ours_is_told_the_right_one(
     name: str, value: object, advice: str
 ) -> None:
-    """None and False are what people try first; each meaning has one spelling."""
+    """People try None and False first; each meaning has one spelling."""
     with pytest.raises(TypeError, match=advice):
-        ResilientAdapter(**{name: value})  # type: ignore[arg-type]  # what is tested
+        ResilientAdapter(**{name: value})  # type: ignore[arg-type]  # the tested mistake
 
 
 def test_a_blocking_pool_without_a_place_is_refused() -> None:
@@ -216,7 +216,7 @@ def test_a_wrong_socket_option_is_named(name: str) -> None:
 def test_a_wrong_timeout_of_a_call_is_named(
     fault_server: FaultServer, timeout: Any, part: str
 ) -> None:
-    """Before anything is sent."""
+    """The error comes before any request."""
     with requests.Session() as session:
         session.mount("http://", ResilientAdapter())
         with pytest.raises((TypeError, ValueError), match=part):
@@ -227,7 +227,7 @@ def test_a_wrong_timeout_of_a_call_is_named(
 
 @pytest.mark.parametrize("name", ["idle_timeout", "heartbeat", "event_timeout", "max_event_bytes"])
 def test_a_wrong_limit_of_a_stream_is_named(name: str) -> None:
-    """Before a byte is read, so that the response can still be used."""
+    """The error comes before any read, so the response can still be used."""
     readers: list[Any] = (
         [iter_events] if name in ("event_timeout", "max_event_bytes") else [iter_bytes, iter_events]
     )
@@ -252,7 +252,7 @@ def test_a_wrong_limit_of_a_stream_is_named(name: str) -> None:
     ],
 )
 def test_every_form_of_retries_is_taken(max_retries: Any) -> None:
-    """So that code for ``HTTPAdapter`` migrates by renaming the class."""
+    """Code for ``HTTPAdapter`` migrates by renaming the class."""
     assert ResilientAdapter(max_retries=max_retries).retry_policy.max_retries in (0, 3, 5)
 
 
@@ -263,7 +263,7 @@ def test_the_first_four_arguments_are_positional_as_in_requests() -> None:
     assert (adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block) == (1, 2, True)
     assert adapter.retry_policy.max_retries == 3
     with pytest.raises(TypeError):
-        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[call-arg]  # what is tested
+        ResilientAdapter(1, 2, 3, True, 5)  # type: ignore[call-arg]  # the tested mistake
 
 
 # The environment
@@ -275,7 +275,7 @@ KEEPALIVE, RETRIES, IDLE = (
 
 
 def read(name: str) -> float | None:
-    """What an adapter built now takes from the variable."""
+    """Return the value that an adapter built now takes from the variable."""
     adapter = ResilientAdapter()
     found = {KEEPALIVE: adapter._keepalive.expiry, RETRIES: adapter.retry_policy.max_retries}
     return found.get(name, adapter._timeouts.idle)
@@ -319,7 +319,7 @@ def test_a_bad_variable_means_the_default_and_one_warning(  # noqa: PLR0917  # a
 def test_explicit_arguments_win_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The code says what was meant; a variable that is not looked at brings no warning."""
+    """The code gives the user's meaning; an unused variable brings no warning."""
     for name in (KEEPALIVE, RETRIES, IDLE):
         monkeypatch.setenv(name, "abc")
     adapter = ResilientAdapter(max_retries=RetryPolicy(), keepalive=10, timeouts=Timeouts())
@@ -385,7 +385,7 @@ def test_a_kill_switch_that_is_not_understood_warns_where_a_person_sees_it(
 def test_a_timeout_of_months_is_taken_as_requests_does(
     fault_server: FaultServer, timeout: Any
 ) -> None:
-    """What poll() cannot wait for is clipped: it counts milliseconds in an int."""
+    """A time beyond the range of poll() is clipped: it counts milliseconds in an int."""
     limits = limits_of(Timeouts(), timeout)
     with requests.Session() as session:
         session.mount("http://", ResilientAdapter())

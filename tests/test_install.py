@@ -1,4 +1,4 @@
-"""Our adapter in the place of requests' own: whom it reaches, and what is left of it afterwards."""
+"""Our adapter in the place of requests' own: its reach, and the state after its removal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SESSIONS: Any = requests.sessions  # its types do not show the name that is repl
 
 @pytest.fixture
 def install() -> Iterator[Install]:
-    """Installs; what is installed at the end of the test is not after it."""
+    """Installs; the end of the test undoes it."""
     yield resilient_requests.install
     resilient_requests.uninstall()
     assert requests.adapters.HTTPAdapter is SESSIONS.HTTPAdapter is PLAIN
@@ -291,7 +291,7 @@ def test_what_requests_takes_is_taken(install: Install, given: Any, kept: tuple[
 
 
 def test_a_policy_is_copied_from_one_adapter_to_the_next(install: Install) -> None:
-    """As google-auth does, when it mounts an adapter of its own."""
+    """An example is google-auth, which mounts an adapter of its own."""
     install(max_retries=4)
     with requests.Session() as session:
         copied: Any = requests.adapters.HTTPAdapter(max_retries=adapter_of(session).max_retries)
@@ -345,7 +345,7 @@ def test_the_kill_switch_switches_it_off(
     assert not hasattr(response, "attempts")
 
 
-# -- what is left of it ----------------------------------------------------------------------------
+# -- the state afterwards --------------------------------------------------------------------------
 
 
 def snapshot() -> dict[str, Any]:
@@ -365,7 +365,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def test_uninstalling_leaves_no_trace(fault_server: FaultServer) -> None:
-    """Not in any attribute of the modules and classes that it has to do with."""
+    """No attribute of the modules and classes that it touches keeps one."""
     before = snapshot()
     resilient_requests.install(keepalive=5.0)
     type("Theirs", (requests.adapters.HTTPAdapter,), {})
@@ -381,7 +381,7 @@ def test_uninstalling_leaves_no_trace(fault_server: FaultServer) -> None:
 
 
 def test_uninstalling_twice_is_harmless(install: Install) -> None:
-    """And so it is where nothing was installed."""
+    """It is harmless without an installation, too."""
     resilient_requests.uninstall()
     install()
     resilient_requests.uninstall()
@@ -394,7 +394,7 @@ def test_uninstalling_twice_is_harmless(install: Install) -> None:
 def test_uninstalling_leaves_others_alone(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody who has replaced the class after us would lose their own."""
+    """A library that has replaced the class after us would lose its own."""
 
     class Theirs(HTTPAdapter):
         pass
@@ -413,7 +413,7 @@ def test_uninstalling_leaves_others_alone(
 def test_uninstalling_gives_others_their_class_back(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has replaced the class before us has it again."""
+    """A library that has replaced the class before us has it again."""
 
     class Theirs(HTTPAdapter):
         pass
@@ -466,7 +466,7 @@ def test_a_class_made_meanwhile_may_call_its_base_by_name_afterwards(
 def test_a_copy_of_a_session_is_ours(
     fault_server: FaultServer, install: Install, copied: Callable[[Any], Any]
 ) -> None:
-    """With the settings of its original, also when nothing is installed any more."""
+    """It has the settings of its original, even after the package was uninstalled."""
     install(keepalive=5.0)
     with requests.Session() as session:
         resilient_requests.uninstall()
@@ -528,7 +528,7 @@ def test_a_loop_of_functions_loads_the_bundle_once(
 def test_a_loop_of_functions_verifies_what_it_is_told_to(
     fault_server_tls: FaultServer, install: Install, bundles: list[Any]
 ) -> None:
-    """Whatever the call before has accepted."""
+    """An earlier call may have accepted anything."""
     install()
     for _ in range(2):
         requests.get(fault_server_tls.url, verify=False)
@@ -544,7 +544,7 @@ def test_a_loop_of_functions_verifies_what_it_is_told_to(
 def test_a_forked_child_goes_on_with_the_contexts(
     fault_server_tls: FaultServer, install: Install, bundles: list[Any]
 ) -> None:
-    """In both processes at once, and without loading anything again."""
+    """Both processes go on at once, and load nothing again."""
     install()
 
     def call() -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECRET = "hunter2"
-ANSWER = "correct-horse"  # in what the server says
+ANSWER = "correct-horse"  # stands in the server's answer
 OURS = "resilient_requests"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "observability.md"
 
@@ -89,7 +89,7 @@ def test_a_tunnel_counts_as_handshake(fault_server_tls: FaultServer) -> None:
 
 
 def test_attempts_tell_method_and_bytes(server: FaultServer) -> None:
-    """Also of a failure: half a request sent is another story than none."""
+    """A failed attempt has them, too, since half a request sent is another story than none."""
     server.script(reset(), respond(b"answer"))
     with Client(server) as client:
         client.post()
@@ -101,7 +101,7 @@ def test_attempts_tell_method_and_bytes(server: FaultServer) -> None:
 
 
 def test_a_stream_tells_how_it_came(server: FaultServer) -> None:
-    """First byte, first event and longest gap: who made the user wait, and for how long."""
+    """First byte, first event and longest gap show the cause and the length of a wait."""
     server.script(sse(0.05, "one", 0.15, "two", done=False))
     with (
         Client(server) as client,
@@ -121,7 +121,7 @@ def test_a_stream_tells_how_it_came(server: FaultServer) -> None:
 
 
 def test_the_consumer_is_no_gap(fault_server: FaultServer) -> None:
-    """What the application does between two items is not the network's doing."""
+    """Time that the application takes between two items is not the network's doing."""
     fault_server.script(stream([b"one", 0.02, b"two"]))
     with Client(fault_server) as client, client.get(stream=True) as response:
         items = response.iter_content(None)
@@ -213,7 +213,7 @@ def test_recycling_tells_its_reason() -> None:
 
 
 def test_the_page_names_every_phase() -> None:
-    """Who counts by phase needs to know them all."""
+    """A user who counts by phase needs to know them all."""
     text = PAGE.read_text(encoding="utf-8")
     _, _, told = text.partition("`phase` is one of")
 
@@ -235,7 +235,7 @@ def test_a_rotation_tells_how_many_it_closed(fault_server: FaultServer) -> None:
 def test_a_recovered_reset_shows_once_everywhere(
     server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the log, the events and the statistics, with the idle age."""
+    """It shows in the log, the events and the statistics, with the idle age."""
     with caplog.at_level(logging.DEBUG, OURS), Client(server) as client:
         client.warm()
         server.script(reset(applies=False))
@@ -279,7 +279,7 @@ def test_a_part_of_the_log_can_be_asked_for(
 def test_levels_that_an_operator_can_live_with(
     kind: Any, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One WARNING per recovered failure, and detail for who asks for it."""
+    """A recovered failure is one WARNING; DEBUG has the detail."""
     event = kind(**{field.name: 1 for field in fields(kind)})
     with caplog.at_level(level, OURS):
         Observers().tell(event)
@@ -315,7 +315,7 @@ def test_asking_whether_anybody_listens_costs_next_to_nothing() -> None:
 def test_a_stall_is_told_once_while_it_lasts(
     server: FaultServer, caplog: pytest.LogCaptureFixture, *, observed: bool
 ) -> None:
-    """After a third of the limit, so that somebody can look while there is something to see."""
+    """The report comes after a third of the limit, while there is something to look at."""
     resume = threading.Event()
 
     def resume_once_told() -> None:
@@ -383,7 +383,7 @@ def test_a_buffered_body_that_stalls_is_told_too(
 def test_nobody_is_told_of_a_stall_where_warnings_are_off(
     fault_server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the socket is asked once, with the whole limit."""
+    """The socket is asked once, with the whole limit."""
     fault_server.script(stream([b"one"], ending="silence"))
     with caplog.at_level(logging.ERROR, OURS), mounted(timeouts=Timeouts(idle=0.1)) as session:
         items = iter_bytes(session.get(fault_server.url, stream=True))
@@ -549,7 +549,7 @@ REPLIES = {
 
 
 def use(session: requests.Session, url: str, *, stream: bool) -> None:
-    """Make a call with secrets everywhere, and read what comes."""
+    """Make a call with secrets everywhere, and read the answer."""
     response = session.post(
         f"{url}/{SECRET}?key={SECRET}#{SECRET}",
         data=SECRET,
@@ -585,11 +585,11 @@ CALLS: dict[str, Callable[[requests.Session, str], None]] = {
 
 
 def texts_of(error: BaseException) -> Iterator[str]:
-    """What we say in an error: its message where the class is ours, and what its attempts did."""
+    """Yield our own words in an error: the attempts, and the message if the class is ours."""
     yield repr(getattr(error, "attempts", ()))
     if type(error).__module__.startswith(OURS):
-        # An excerpt of what cannot be understood, and the provider's own words, are for who asked;
-        # never for a log.
+        # An excerpt of an unreadable answer, and the provider's own words, are for the caller
+        # alone, and never for a log.
         speaks = isinstance(error, (StreamProtocolError, ChatAPIError))
         yield from (
             text.replace(ANSWER, "") if speaks else text for text in (str(error), repr(error))
@@ -667,7 +667,7 @@ def test_call_ids_differ(fault_server: FaultServer) -> None:
 
 
 def test_the_window_of_an_origin_is_the_one_in_force(fault_server: FaultServer) -> None:
-    """What an origin has taught is not heeded where nothing is to be learnt."""
+    """A lesson of an origin does not count if the policy is not adaptive."""
     windows = []
     for adaptive in (True, False):
         with Client(fault_server, keepalive=KeepAlivePolicy(adaptive=adaptive)) as client:

@@ -1,4 +1,4 @@
-"""What the real OpenTelemetry and Prometheus packages are told of a call that was recovered."""
+"""The reports on a recovered call to the real OpenTelemetry and Prometheus packages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "observability.md"
 
 
 class Telemetry:
-    """A tracer and a meter that keep what they are told."""
+    """A tracer and a meter that keep everything they get."""
 
     def __init__(self) -> None:
         self.spans = InMemorySpanExporter()
@@ -125,7 +125,7 @@ def test_a_call_without_a_retry_has_no_resend_count(
 def test_the_span_of_an_incoming_request_gets_no_resend_count(
     telemetry: Telemetry, fault_server: FaultServer
 ) -> None:
-    """There it would be a statement about the request that is served."""
+    """The count would be a statement about the request that is served."""
     fault_server.script(reset())
     span_kind = SpanKind.SERVER
     with (
@@ -190,7 +190,7 @@ def test_the_urllib3_instrumentation_gets_the_count_on_its_own_spans(
 def test_metrics_have_the_names_of_the_conventions(
     telemetry: Telemetry, fault_server: FaultServer
 ) -> None:
-    """So that a dashboard which knows HTTP clients knows this one."""
+    """A dashboard that knows HTTP clients then knows this one."""
     fault_server.script(respond(b"ok"), reset(), stream([b"x"]))
     with Client(fault_server, observers=[telemetry.observer]) as client:
         client.get()

@@ -1,1 +1,1 @@
-"""The ways to call an API that are compared: one small module each, which holds a class ``Contender``."""
+"""The compared ways to call an API: one small module each, which holds a class ``Contender``."""

@@ -1,4 +1,4 @@
-"""What the measures ask of a contender."""
+"""The interface between a contender and the measures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where the upstream listens; ``https`` is 0 where TLS is not wanted, or not to be had."""
+    """The address of the upstream; ``https`` is 0 if TLS is not wanted or not available."""
 
     http: int
     https: int
@@ -30,9 +30,9 @@ class Upstream:
 
     @property
     def verify(self) -> str | bool:
-        """What requests is to verify with.
+        """The value of ``verify`` for requests.
 
-        A path costs each plain request a look at the file system, too.
+        A path also costs each plain request a look at the file system.
         """
         return self.bundle if self.https else True
 
@@ -46,7 +46,7 @@ class Upstream:
 class Contender:
     """A client that is made once and then kept.
 
-    It overrides what it can do, and measures skip the rest.
+    It overrides the methods that it supports. Measures skip the others.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -54,7 +54,7 @@ class Contender:
 
     @classmethod
     def can(cls, ability: str) -> bool:
-        """Whether this contender has the named method of its own."""
+        """True if this contender overrides the named method."""
         return getattr(cls, ability) is not getattr(Contender, ability)
 
     def post(self, path: str) -> None:
@@ -62,7 +62,7 @@ class Contender:
         raise NotImplementedError(path)
 
     def function(self, path: str) -> None:
-        """As `post`, by a function that makes a session for this one call."""
+        """Do the same as `post`, by a function that makes a session for this one call."""
         raise NotImplementedError(path)
 
     def events(self, path: str) -> Iterator[Any]:
@@ -70,7 +70,7 @@ class Contender:
         raise NotImplementedError(path)
 
     def created(self, chunk: Any) -> int:
-        """Return the time stamp in what `events` yields."""
+        """Return the time stamp of an item that `events` yields."""
         stamp: int = chunk["created"]
         return stamp
 
@@ -83,5 +83,5 @@ class Contender:
         raise NotImplementedError(path)
 
     def chat(self, path: str) -> Iterator[Any]:
-        """Yield what a chat stream brings, up to its end mark, the way its users read it."""
+        """Yield the pieces of a chat stream up to its end mark, read the way its users read it."""
         raise NotImplementedError(path)

@@ -25,7 +25,7 @@ class Contender(_Contender):
         self.session.verify = upstream.verify
 
     def make_session(self) -> requests.Session:
-        """Return the session, with whatever adapter is mounted on it."""
+        """Return the session, with the adapter of this contender mounted on it."""
         return requests.Session()
 
     def post(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Sockets, split and json.loads: what cannot be undercut by much."""
+"""Sockets, split and json.loads: a floor that no client can undercut by much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READ = 64 * 1024
 
 
 class Contender(_Contender):
-    """Knows exactly what will come; does nothing for whatever else could."""
+    """Expects exactly the bytes that the upstream sends, and handles nothing else."""
 
     _kept: socket.socket | None = None
 
@@ -94,7 +94,10 @@ class Contender(_Contender):
 
 def _request(path: str) -> bytes:
     body = json.dumps(BODY).encode()
-    head = f"POST {path.removeprefix('tls:')} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"POST {path.removeprefix('tls:')} HTTP/1.1\r\n"
+        f"Host: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+    )
     return (
         head.encode()
         + b"".join(f"{k}: {v}\r\n".encode() for k, v in HEADERS.items())

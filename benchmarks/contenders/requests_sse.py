@@ -17,7 +17,7 @@ __all__ = ["Contender"]
 
 
 class Contender(plain.Contender):
-    """As its documentation shows it, without reconnecting."""
+    """Follows its documentation, without reconnecting."""
 
     def events(self, path: str) -> Iterator[Any]:
         source = requests_sse.EventSource(

@@ -12,7 +12,7 @@ __all__ = ["Contender"]
 
 
 class Contender(plain.Contender):
-    """As its documentation shows it."""
+    """Follows its documentation."""
 
     def make_session(self) -> requests.Session:
         session = requests.Session()

@@ -17,7 +17,7 @@ __all__ = ["Contender"]
 
 
 class Contender(plain.Contender):
-    """As its documentation shows it."""
+    """Follows its documentation."""
 
     def events(self, path: str) -> Iterator[Any]:
         for event in sseclient.SSEClient(self.stream(path)).events():

@@ -11,7 +11,7 @@ __all__ = ["Contender"]
 
 
 class Contender(plain.Contender):
-    """As its documentation shows it."""
+    """Follows its documentation."""
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(requests.ConnectionError),

@@ -1,4 +1,7 @@
-"""requests with a timeout, as everybody should call it: sockets then wait by poll, which costs, too."""
+"""requests with a timeout, as everybody should call it.
+
+Its sockets then wait by poll, which also costs time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ __all__ = ["Contender"]
 
 
 class Contender(plain.Contender):
-    """What our adapter does, too."""
+    """Sets a timeout, as our adapter does."""
 
     def post(self, path: str) -> None:
         response = self.session.post(

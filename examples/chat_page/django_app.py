@@ -57,7 +57,7 @@ def chat(request: HttpRequest) -> HttpResponseBase:
     except requests.RequestException as error:
         return HttpResponse(type(error).__name__, status=502)
     relay = EventRelay(stream)
-    # Under ASGI Django would collect whatever it can iterate over.
+    # Under ASGI Django would collect the items of any synchronous iterator first.
     events = aiter(relay) if isinstance(request, ASGIRequest) else relay
     return StreamingHttpResponse(
         events,

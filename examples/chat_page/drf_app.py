@@ -45,9 +45,9 @@ from rest_framework.views import APIView  # noqa: E402
 
 
 class EventStreamRenderer(BaseRenderer):
-    """Lets a request that accepts an event stream only reach the view, instead of a 406.
+    """Lets a request that accepts only an event stream reach the view, instead of a 406.
 
-    It renders what is no stream: a refusal, as a last event.
+    It renders only answers that are no stream, such as a refusal, as one last event.
     """
 
     media_type, format, charset = "text/event-stream", "events", "utf-8"

@@ -23,7 +23,7 @@ UPSTREAM = upstream()
 
 
 class Question(BaseModel):
-    """What the page sends."""
+    """The body of the page's request."""
 
     prompt: str
     model: str

@@ -133,16 +133,16 @@ class ResilientAdapter(TransportAdapter):
         plain = max_retries if not isinstance(max_retries, RetryPolicy) else 0
         super().__init__(pool_connections, pool_maxsize, plain, pool_block)
         if not self._is_disabled:
-            self._set_policy(policy)  # again: HTTPAdapter has set ``max_retries``
+            self._set_policy(policy)  # again: HTTPAdapter has overwritten ``max_retries``
         self._recycle_manager()
 
     def __getstate__(self) -> dict[str, Any]:
-        # From all classes: another package's adapter that is mixed with ours has attributes too.
+        # Of all base classes: a mixed-in adapter of another package has attributes too.
         names = [name for kind in type(self).__mro__ for name in vars(kind).get("__attrs__", ())]
         return {name: getattr(self, name, None) for name in dict.fromkeys(names)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # requests sets the attributes as well, but then makes the pools, which need them.
+        # requests restores them too, but then it makes the pools, which already need them.
         vars(self).update({name: each for name, each in state.items() if name != "max_retries"})
         self._begin()
         super().__setstate__(state)
@@ -228,10 +228,10 @@ class ResilientAdapter(TransportAdapter):
         """Retire all pooled connections and TLS contexts; calls in flight finish.
 
         Connections in use close when they return to the pool. ``generation`` is the `generation` at
-        which you saw a failure: if all connections were retired since, by this or by `close`,
+        which you saw a failure: if all connections were retired since then, by this or by `close`,
         nothing happens (``ALREADY_ROTATED``). None retires at once, but two calls within 1 s count
-        as one (``COALESCED``). After `shutdown` the outcome is ``CLOSED``. TLS contexts whose files
-        cannot be loaded anew stay in use. Thread-safe. Raises TypeError or ValueError for a
+        as one (``COALESCED``). After `shutdown` the outcome is ``CLOSED``. A TLS context stays in
+        use if its files cannot be loaded anew. Thread-safe. Raises TypeError or ValueError for a
         generation that never was.
         """
         if generation is not None:
@@ -250,9 +250,10 @@ class ResilientAdapter(TransportAdapter):
         return self._state.stats()
 
     def in_flight(self) -> tuple[InFlight, ...]:
-        """Return the calls that are being sent, or whose response has not ended, the oldest first.
+        """Return the calls under way, the oldest first.
 
-        Safe from any thread and in a signal handler: no lock is taken.
+        A call is under way from its beginning until its response has ended. Safe from any thread
+        and in a signal handler: no lock is taken.
         """
         return records(self._state.in_flight.all())
 
@@ -268,11 +269,11 @@ class ResilientAdapter(TransportAdapter):
     ) -> int:
         """Dial until ``connections`` idle connections to the origin of ``url`` are pooled.
 
-        Returns the number of idle ones; 0 if the adapter is disabled. This thread dials, with TLS
-        and proxies, and no request is sent. At most ``pool_maxsize`` are pooled, less those in use;
-        their windows start now. ``lasting``: seconds for which a connection must stay usable to
-        count, for callers that come again. ``proxies``, ``verify`` and ``cert`` are those of the
-        calls to come; by default the environment's, as in a ``Session``. Thread-safe.
+        Returns the number of idle connections; 0 if the adapter is disabled. This thread dials,
+        with TLS and proxies, and sends no request. The pool holds at most ``pool_maxsize``, less
+        those in use; their windows start now. ``lasting``: seconds for which a connection must stay
+        usable to count, for callers that come again. ``proxies``, ``verify`` and ``cert`` are those
+        of the calls to come; by default the environment's, as in a ``Session``. Thread-safe.
 
         Raises TypeError or ValueError naming the parameter; requests' errors for an unusable URL or
         a failed dial (no retry follows, and earlier connections stay); `Cancelled`;
@@ -403,7 +404,7 @@ class ResilientAdapter(TransportAdapter):
         return response if self._is_disabled else resilient(response)
 
     def _send_once(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Make one attempt through HTTPAdapter's attribute, which mocks and tracers replace."""
+        """Make one attempt through HTTPAdapter's attribute: mocks and tracers replace it."""
         return super().send(request, **kwargs)
 
     # Tests replace the wait before a retry here.

@@ -45,7 +45,7 @@ def _read(name: str, parse: Callable[[str], _T], default: _T, complaint: str) ->
         return parse(text)
     except ValueError:
         warn_bad_environment(_PREFIX + name, default)
-        # A warning too, for operators without a log. Without the value, which may be a secret.
+        # A warning too, for operators who keep no log. It omits the value, which may be a secret.
         message = f"{_PREFIX}{name} is {complaint}: using {default}"
         warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
         return default

@@ -1,4 +1,4 @@
-"""Puts our adapter in the place of requests' own, for code whose sessions nobody can reach."""
+"""Puts our adapter in the place of requests' own, for code with sessions out of reach."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InstalledAdapter", "install", "uninstall"]
 
-# A session makes its adapters by the name in the second module; packages take their base class
-# from the first: of 17 https clients 11 were reached by that alone.
+# A session makes its adapters by the name in the second module. Other packages take their base
+# class from the first: of 17 https clients, 11 were reached by that alone.
 _MODULES: tuple[Any, ...] = (requests.adapters, requests.sessions)
-# What ours overrides, and a class made earlier may call by the name of its base.
+# The methods that ours overrides. A class made earlier may call them by the name of its base.
 _METHODS = (
     "__init__",
     "__getstate__",
@@ -43,11 +43,11 @@ def install(**adapter_arguments: Any) -> None:
     """Make every ``requests.Session`` and ``HTTPAdapter`` of the process ours from now on.
 
     ``adapter_arguments``: as of `ResilientAdapter`, for each adapter that is not given its own. An
-    argument that equals requests' default counts as not given, ``max_retries=0`` included: it does
-    not ask for less than requests does. Classes that other packages derive from ``HTTPAdapter``
-    after this inherit ours; sessions, adapters and classes that exist already stay as they are.
-    Calling it again is harmless; the arguments of the last call count. Call it once, before other
-    threads begin. Raises TypeError or ValueError naming the parameter.
+    argument equal to requests' default counts as not given, even ``max_retries=0``: it does not
+    ask for less than requests does. Classes that other packages derive from ``HTTPAdapter`` after
+    this inherit ours; sessions, adapters and classes that exist already stay as they are. Calling
+    it again is harmless; the arguments of the last call count. Call it once, before other threads
+    begin. Raises TypeError or ValueError naming the parameter.
     """
     arguments = dict(adapter_arguments)
     if "observers" in arguments:  # one generator would do for one adapter only
@@ -59,21 +59,21 @@ def install(**adapter_arguments: Any) -> None:
 def uninstall() -> None:
     """Give requests its own adapter back; harmless where nothing is installed.
 
-    Sessions, adapters and classes made meanwhile stay ours, and go on working. Who has replaced
-    ``HTTPAdapter`` after `install` is left alone.
+    Sessions, adapters and classes made meanwhile stay ours, and go on working. If other code has
+    replaced ``HTTPAdapter`` after `install`, its class stays.
     """
     _INSTALLATION.end()
 
 
 class _Installation:
-    """Which classes were replaced, and the arguments; written by `install` and `uninstall` only."""
+    """The replaced classes, and the arguments; only `install` and `uninstall` write them."""
 
     def __init__(self) -> None:
         self.arguments: dict[str, Any] = {}
         self._replaced: dict[Any, type] = {}
 
     def begin(self, arguments: dict[str, Any]) -> None:
-        """Replace what is not ours yet."""
+        """Replace the classes that are not ours yet."""
         self.arguments = arguments
         for module in _MODULES:
             if module.HTTPAdapter is not InstalledAdapter:
@@ -81,7 +81,7 @@ class _Installation:
                 module.HTTPAdapter = InstalledAdapter
 
     def end(self) -> None:
-        """Put back what was replaced."""
+        """Put the replaced classes back."""
         for module, replaced in self._replaced.items():
             if module.HTTPAdapter is InstalledAdapter:
                 module.HTTPAdapter = replaced
@@ -92,7 +92,7 @@ _INSTALLATION = _Installation()
 
 
 class _AsRequests(ResilientAdapter):
-    """Ours, made as requests' own is made, with the arguments of `install` behind those given."""
+    """Our adapter with the signature of requests' own; `install` has set the other defaults."""
 
     def __init__(
         self,
@@ -115,14 +115,15 @@ class _AsRequests(ResilientAdapter):
 
 
 class InstalledAdapter(_AsRequests, metaclass=ABCMeta):
-    """What stands in the place of ``requests.adapters.HTTPAdapter``.
+    """Stands in the place of ``requests.adapters.HTTPAdapter``.
 
-    Whatever is an ``HTTPAdapter`` is an instance of it, so that checks of other packages go on
-    being true for adapters made before, and for those that were mounted by hand.
+    Every ``HTTPAdapter`` is an instance of it. So the checks of other packages stay true for
+    adapters made earlier, and for adapters mounted by hand.
     """
 
-    # Until ours has begun, which it never does where a class made meanwhile calls
-    # ``requests.adapters.HTTPAdapter.__init__(self)`` after `uninstall`: that is requests' own.
+    # True until `__init__` of ours runs. It never runs if a class made while ours was installed
+    # calls ``requests.adapters.HTTPAdapter.__init__(self)`` after `uninstall`: that is then
+    # requests' own.
     _is_disabled = True
 
     @classmethod
@@ -131,9 +132,9 @@ class InstalledAdapter(_AsRequests, metaclass=ABCMeta):
 
 
 def _by_name(name: str) -> Callable[..., Any]:
-    """Return a method that a class made earlier may call by name, with an adapter of its own.
+    """Return a method that works for a class made earlier, with an adapter of its own.
 
-    ``requests.adapters.HTTPAdapter.__init__(self)`` is widespread, and means its base to it.
+    Such classes often call ``requests.adapters.HTTPAdapter.__init__(self)``, and mean their base.
     """
 
     @functools.wraps(getattr(_AsRequests, name))
@@ -150,19 +151,19 @@ for _name in _METHODS:
 
 
 def _size(value: Any) -> int:
-    """Return the size of a pool in a form that ours takes; below 0 it has no limit, as with 0."""
+    """Return the size of a pool in our form; below 0 it has no limit, as with 0."""
     return max(operator.index(value), 0)
 
 
 def _is_default(max_retries: Any) -> bool:
-    """Whether ``max_retries`` is what requests gives itself, as a number or as a Retry."""
+    """Whether ``max_retries`` is requests' own default, as a number or as a Retry."""
     if type(max_retries) is urllib3.Retry:
         return not max_retries.total and max_retries.total is not None
     return isinstance(max_retries, int) and max_retries == DEFAULT_RETRIES
 
 
 def _retries(value: Any) -> Any:
-    """Return ``max_retries`` in a form that ours takes: requests also takes None, which means 3."""
+    """Return ``max_retries`` in our form. requests also takes None, which means 3."""
     if isinstance(value, RetryPolicy) or type(value) is int:
         return value
     return urllib3.Retry.from_int(value)

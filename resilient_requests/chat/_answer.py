@@ -1,4 +1,4 @@
-"""The answer of one attempt, and whether its end is one."""
+"""Reads the answer of one attempt, and decides if its end is a good one."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class _Phase(enum.Enum):
     FINISHED = "finished"  # every choice has a finish reason; usage may follow, or more after all
     ENDED = "ended"  # nothing follows
     ACCEPTED = "accepted"  # the body ended without a sign, which the caller takes for an end
-    FAILED = "failed"  # what came is no answer, if it looks like one
+    FAILED = "failed"  # no answer: it only looked like one
 
 
 class ChatResponse:
-    """Reads one response; belongs to the thread that reads, but for ``cancel``.
+    """Reads one response; belongs to the thread that reads, except for ``cancel``.
 
     ``waited``: seconds that the head of the response took. ``has_output``: a part of the answer
     has come.
@@ -90,12 +90,12 @@ class ChatResponse:
 
     @property
     def contradiction(self) -> str | None:
-        """Why what came cannot be the whole answer, though it came to its end; else None."""
+        """The reason why a complete body cannot be the whole answer; None where there is none."""
         return self._parser.contradiction
 
     @property
     def _finish(self) -> Finish:
-        """How far all choices have come that were asked for, or announced."""
+        """The progress of the slowest choice, of all that were asked for or announced."""
         return self._builder.finish(max(self._request.choices, len(self._parser.choices)))
 
     @property
@@ -112,7 +112,7 @@ class ChatResponse:
         )
 
     def read(self) -> list[ChatDelta] | Heartbeat | None:
-        """Return what the next chunk adds, None at a good end.
+        """Return the deltas of the next chunk, None at a good end.
 
         Raises the stream's errors and ChatAPIError.
         """
@@ -124,7 +124,7 @@ class ChatResponse:
             return self._end(is_cut=False)
         except requests.RequestException as error:
             if self._finish is Finish.LAST:
-                return None  # what was awaited after the end is lost, the answer is not
+                return None  # only the wait after the end has failed: the answer is whole
             raise self._named(error)  # noqa: B904  # the same, or one in its place
         if not isinstance(event, ServerSentEvent):
             return event
@@ -138,8 +138,8 @@ class ChatResponse:
                 self._add(found)
                 return found
             why = found
-        # Not within the handler: the error that it caught holds the provider's words uncensored,
-        # and as the context of ours would be in every traceback.
+        # Outside of the handler: inside, Python would make the caught error the context of ours,
+        # and its uncensored text would be in every traceback.
         return self._stop(why, event)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class ChatResponse:
             self._follow(deltas, is_part=is_part, has_end=has_end)
 
     def _follow(self, deltas: list[ChatDelta], *, is_part: bool, has_end: bool) -> None:
-        """Draw the consequences of a chunk that is not just one part more."""
+        """Handle a chunk that does more than add one part."""
         self._log_unknown()
         self._others = self._parser.other_output
         for delta in deltas:
@@ -186,7 +186,7 @@ class ChatResponse:
     def _stop(
         self, why: Sign | BadChunkError | ProviderError | RecursionError, event: ServerSentEvent
     ) -> list[ChatDelta] | None:
-        """End at a chunk that adds nothing, well or not."""
+        """End the answer at a chunk that adds nothing, with or without an error."""
         if isinstance(why, RecursionError):
             why = BadChunkError("the JSON is nested too deeply")
         if why is Sign.CUT:
@@ -205,7 +205,7 @@ class ChatResponse:
                 excerpt = self._censor.around(event.data, why.at)
                 self._fail(f"event {number} is not JSON at position {why.at}: {excerpt!r}")
             self._fail(f"event {number}: {why}")
-        return self._close()  # what cannot be read behind a finished answer only ends it
+        return self._close()  # behind a finished answer an unreadable chunk is only an end
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -217,13 +217,13 @@ class ChatResponse:
             event = self.events.next_within(max(wait, 0.001))
             if not isinstance(event, Heartbeat) or wait < left:
                 return event
-        # This server keeps the response open: waiting longer would not end it.
+        # Some servers keep the response open after the answer: a longer wait would not end it.
         self._phase = _Phase.ENDED
         self.events.close()
         return None
 
     def _left(self) -> float:
-        """Return the seconds for which more is awaited after the finish reason."""
+        """Return the seconds to wait for more after the finish reason."""
         now, has_usage = boot(), self._builder.usage is not None
         is_last = self._finish is Finish.LAST
         if self._until is None:
@@ -235,13 +235,13 @@ class ChatResponse:
         return self._until - now
 
     def _close(self) -> list[ChatDelta] | None:
-        """End: nothing follows."""
+        """End the answer: nothing follows."""
         self._phase = _Phase.ENDED
         self.close()
         return None
 
     def _end(self, *, is_cut: bool) -> list[ChatDelta] | None:
-        """The body has ended; ``is_cut``: in the middle of a chunk."""
+        """Judge the end of the body; ``is_cut``: it came in the middle of a chunk."""
         self._log_unknown()
         if self.is_complete:
             return None
@@ -258,7 +258,7 @@ class ChatResponse:
     # -- failures -------------------------------------------------------------------------------
 
     def _named(self, error: requests.RequestException) -> requests.RequestException:
-        """Return the error itself, but for silence before the first part of the answer."""
+        """Return the error; for silence before the first part, one that names its own limit."""
         first = self._request.first_token_timeout
         if first is None or self.has_output or not isinstance(error, StreamIdle):
             return error

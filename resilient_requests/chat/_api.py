@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["complete_chat", "stream_chat"]
 
-_MAX_EVENT_BYTES = 64 * 1024 * 1024  # an image or a piece of audio is one event
+_MAX_EVENT_BYTES = 64 * 1024 * 1024  # an image or a piece of audio is one event, in base64
 
 
 @overload
@@ -85,7 +85,7 @@ def stream_chat(
 ) -> ChatStream[Any]:
     """Send a chat request, and return its answer as it arrives, once status and type are good.
 
-    ``dialect``: "openai" (and all who speak it), "openai-responses", "anthropic", "cohere",
+    ``dialect``: "openai" (also for compatible servers), "openai-responses", "anthropic", "cohere",
     "gemini" or "ollama". ``model``, ``messages`` and further keyword arguments become the body as
     they are, with ``stream`` set. ``idle_timeout``: seconds without a byte until `StreamIdle`
     (None: the read timeout that the call gives, else ``Timeouts.idle``). ``event_timeout``: seconds
@@ -95,13 +95,14 @@ def stream_chat(
     event is a `StreamProtocolError`. ``accept_bare_eof``: take an end without a terminal marker for
     a good one, for servers that send none. ``headers`` and ``timeout`` as in requests.
 
-    Before the first part of the answer nothing is shown. A stream that breaks till then, stalls
-    (``first_token_timeout``, ``idle_timeout``) or reports a transient error is replayed once,
-    unseen, through a `ResilientAdapter`. Raises requests.HTTPError with the provider's reason,
-    `ChatAPIError` for an error inside the stream or a finish reason that means that there is no
-    answer, `StreamTruncated` for an end without a terminal marker, the errors of `iter_events`
-    (``partial`` on each is the answer so far), and TypeError or ValueError naming the parameter,
-    before anything is sent.
+    The caller sees nothing before the first part of the answer. If the stream breaks, stalls
+    (``first_token_timeout``, ``idle_timeout``) or reports a transient error before that part, a
+    `ResilientAdapter` replays it once, unseen.
+
+    Raises requests.HTTPError with the provider's reason; `ChatAPIError` for an error inside the
+    stream, or for a finish reason that means that there is no answer; `StreamTruncated` for an end
+    without a terminal marker; and the errors of `iter_events`. The answer so far is ``partial`` on
+    each. Raises TypeError or ValueError naming the parameter before anything is sent.
     """
     request = build(
         session,
@@ -159,7 +160,7 @@ class _Completer:
         completion = answer.completion(attempts=(), is_over=True)
         reason = answer.contradiction
         if has_broken_calls(completion):
-            reason = "a tool call has no name, or arguments that are no JSON"
+            reason = "a tool call has no name, or arguments that are not JSON"
         if reason is not None:
             self._unusable = StreamProtocolError(reason, **answer.reader.facts())
             self._lost(answer, self._unusable)
@@ -197,18 +198,18 @@ def complete_chat(
 ) -> ChatCompletion:
     """Send a chat request, and return its whole answer.
 
-    It streams on the wire, so that silence is noticed. An answer that breaks off, ends without its
-    terminal marker, stalls, reports a transient error, contradicts itself, or brings a tool call
-    whose arguments are no JSON, is thrown away and asked for anew: through a `ResilientAdapter`,
-    within its ``max_retries``, budget and deadlines, which the retries before a response share. On
-    other adapters nothing is repeated. Where no attempt is left, a whole answer with such a call,
-    or such a contradiction, is handed over with ``truncated`` set.
+    It streams on the wire, so that silence is noticed. An answer is thrown away and requested again
+    if it breaks off, ends without its terminal marker, stalls, reports a transient error,
+    contradicts itself, or has a tool call with arguments that are not JSON. Only a
+    `ResilientAdapter` repeats: within its ``max_retries``, budget and deadlines, which are shared
+    with the retries before a response. When no attempt is left, an answer that came to its end but
+    has such a call or contradiction is returned with ``truncated`` set.
 
-    Parameters, but for ``heartbeat``, and errors are those of `stream_chat`. An error carries
-    ``attempts``, what all attempts did, and ``partial``, the longest answer that any brought.
+    The parameters are those of `stream_chat` without ``heartbeat``, and so are the errors. An error
+    carries ``attempts``, the records of all attempts, and ``partial``, the longest answer of any.
     """
     if "heartbeat" in body:
-        raise TypeError("complete_chat() takes no heartbeat: nobody watches it while it waits")
+        raise TypeError("complete_chat() takes no heartbeat: it yields nothing while it waits")
     request = build(
         session,
         url,

@@ -1,4 +1,4 @@
-"""Opens the answer to a chat request, anew for each attempt, all of which are one operation."""
+"""Opens the answer to a chat request, again for each attempt of the one operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ChatCall"]
 
 
 class ChatCall:
-    """Sends one chat request as often as its operation has it.
+    """Sends one chat request, once for each attempt of its operation.
 
     Belongs to the thread that reads the answers.
     """
@@ -37,7 +37,7 @@ class ChatCall:
             with self.operation:
                 response = self.request.send(self._key)
             self._keep_key(response)
-            # What earlier attempts took of the same send is no wait for this response.
+            # One send may hold several attempts. Only the last of them waited for this response.
             records = self.operation.records
             waited = records[-1].elapsed if records else boot() - began
             return ChatResponse(self.request, response, waited=waited)
@@ -46,20 +46,20 @@ class ChatCall:
             raise
 
     def may_repeat(self, failure: BaseException) -> bool:
-        """Whether a failure is one that another attempt may mend, while nothing was shown."""
+        """Return True if another attempt may mend the failure, provided that nothing was shown."""
         if isinstance(failure, requests.ReadTimeout):
-            return self.operation.bounds_head  # else the adapter's own rule has decided on it
+            return self.operation.bounds_head  # the adapter's own rule has decided about the others
         if isinstance(failure, ChatAPIError):
             return failure.transient
         if isinstance(failure, StreamIdle) and failure.clock == "events":
-            # Something did arrive. Only who sets a limit for the first part wants it asked again.
+            # Bytes did arrive. Only a caller's own limit for the first part asks for a repetition.
             return failure.idle_timeout == self.request.first_token_timeout
         return isinstance(failure, (StreamBroken, StreamIdle))
 
     def reopen(self, failure: requests.RequestException) -> ChatResponse:
-        """Open the answer once more after a failure, which is raised where that would not mend it.
+        """Open the answer once more after a failure.
 
-        Raises it too where no attempt is left.
+        Raises the failure where another attempt would not mend it, and where no attempt is left.
         """
         if not self.may_repeat(failure):
             raise failure
@@ -76,17 +76,17 @@ class ChatCall:
         self._key = {} if key is None else {IDEMPOTENCY_KEY: key}
 
     def renew_key(self) -> None:
-        """Let the next attempt be another operation: the server would repeat its answer to this."""
+        """Give the next attempt a new key: under the old one the server would repeat its answer."""
         self._key = {}
 
     def lost(self, answer: ChatResponse, error: BaseException) -> None:
-        """Note that an answer came to nothing, and write on its error how far it came."""
-        answer.events.close()  # also where the error is none of the stream's own
+        """Note that an answer failed, and write on its error how far the answer came."""
+        answer.events.close()  # the error may have another source than the stream
         self.operation.note(error, answer.attempt)
         self.mark(error, answer.completion(attempts=(), is_over=True))
 
     def mark(self, error: BaseException, partial: ChatCompletion | None = None) -> None:
-        """Write on an error what all attempts did, and the best that came of them."""
+        """Write on an error the records of all attempts, and the best partial answer."""
         if isinstance(error, (requests.RequestException, Cancelled)):
             error.attempts = attempts = tuple(self.operation.records)  # type: ignore[union-attr]
             partial = partial or getattr(error, "partial", None)

@@ -34,7 +34,7 @@ _HINTS = {
 class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
     """The chunks of a chat response, as events; owned by one thread.
 
-    Raises `StreamProtocolError` for a response that can be no answer.
+    Raises `StreamProtocolError` for a response that cannot be an answer.
     """
 
     def __init__(self, reader: Reader, request: ChatRequest) -> None:
@@ -52,7 +52,7 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
             self._events = iter(found)
 
     def next_within(self, seconds: float) -> ServerSentEvent | Heartbeat:
-        """Return the next event, or HEARTBEAT where none comes for so long, whatever the limits."""
+        """Return the next event, or HEARTBEAT after so many seconds, even past the limits."""
         with self._reader.waiting_only(seconds):
             return next(self)
 
@@ -61,12 +61,12 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
         self._reader.clocks.expect(event_timeout)
 
     def disregard(self) -> None:
-        """The last event was no progress: the clocks go on as if it had not come."""
+        """Let the clocks go on as if the last event had not come: it was no progress."""
         self._reader.clocks.restore(*self._clocks)
 
 
 def no_answer(reader: Reader, request: ChatRequest, page: str) -> StreamProtocolError:
-    """Return the error for a body that begins so, and is no answer."""
+    """Return the error for a body that is no answer; ``page``: its beginning."""
     censor = request.censor(reader.response)
     given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT) or "missing"
     start = censor.line(page, _EXCERPT)

@@ -1,4 +1,4 @@
-"""Deltas in, the completion out; no I/O."""
+"""Builds the completion from deltas; no I/O."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompletionBuilder", "Finish", "has_broken_calls", "weight"]
 
+# The finish reasons of all dialects for an answer that has reached a limit of its length.
 _AT_LIMIT = frozenset(
     {
         "length",
@@ -33,9 +34,9 @@ class Finish(enum.IntEnum):
     """How far a choice has come; of several choices the lowest counts."""
 
     OPEN = 0  # it has no finish reason
-    EARLY = 1  # it has one, but nothing before it, or a part of the answer behind it
-    AT_ONCE = 2  # all that it said came with its finish reason, as a beginning might
-    LAST = 3  # it has one, behind what it said
+    EARLY = 1  # it has one, but before any part of the answer, or followed by one
+    AT_ONCE = 2  # it has one, in its first chunk: more may follow
+    LAST = 3  # it has one, after its other parts
 
 
 class _Choice:
@@ -52,7 +53,7 @@ class _Choice:
         return bool(self.content or self.reasoning or self.calls)
 
     def follow(self, reason: str | None, *, was_begun: bool, is_part: bool) -> None:
-        """Take what a chunk means for the end; ``was_begun``: a part had come in an earlier one."""
+        """Note a chunk's effect on the end; ``was_begun``: an earlier chunk held a part."""
         if self.finish is not Finish.OPEN:
             if is_part:
                 self.finish = Finish.EARLY
@@ -98,7 +99,7 @@ class CompletionBuilder:
             choice = self._choices[index] = _Choice()
         if choice.finish is not Finish.OPEN or calls or finish_reason:
             return self._add(choice, delta)
-        if content:  # nearly always
+        if content:  # nearly all deltas have only content
             choice.content.append(content)
         if reasoning:
             choice.reasoning.append(reasoning)
@@ -118,13 +119,13 @@ class CompletionBuilder:
         return is_part
 
     def finish(self, choices: int) -> Finish:
-        """Return how far the answer has come, of which so many choices are to come at least."""
+        """Return how far the answer has come; at least ``choices`` of them are expected."""
         if len(self._choices) < choices:
             return Finish.OPEN
         return min((choice.finish for choice in self._choices.values()), default=Finish.OPEN)
 
     def settle(self) -> None:
-        """Take finish reasons that came at once for the last word: what follows is no answer."""
+        """Take a finish reason that came at once as final, because no answer follows it."""
         for choice in self._choices.values():
             if choice.finish is Finish.AT_ONCE:
                 choice.finish = Finish.LAST
@@ -132,7 +133,7 @@ class CompletionBuilder:
     def completion(
         self, parser: Parser, *, is_final: bool, truncated: bool, attempts: tuple[Any, ...]
     ) -> ChatCompletion:
-        """Return the answer so far; calls and message only where it ``is_final``."""
+        """Return the answer so far; ``is_final`` adds the calls and the message."""
         found = []
         for index in sorted(self._choices) or [0]:
             choice = self._choices.get(index) or _Choice()
@@ -156,7 +157,7 @@ class CompletionBuilder:
 
 
 def _message(parser: Parser, index: int, completion: ChatCompletion) -> Any:
-    """Return the message of a choice, None where it is nested too deeply to be put together."""
+    """Return the message of a choice; None where it is nested too deeply for one."""
     try:
         return parser.message(index, completion)
     except RecursionError:
@@ -164,16 +165,16 @@ def _message(parser: Parser, index: int, completion: ChatCompletion) -> Any:
 
 
 def has_broken_calls(completion: ChatCompletion) -> bool:
-    """Whether a call has no name or arguments that are no JSON, which another attempt may mend."""
+    """Return True if a call lacks a name or valid JSON, which another attempt may mend."""
     choices = (completion, *completion.alternatives)
-    # Cut by the caller's own limit they would be so again, at the same price.
+    # A call that the caller's own limit has cut would be cut again, at the same price.
     return any(
         each.finish_reason not in _AT_LIMIT and not _are_whole(each.tool_calls) for each in choices
     )
 
 
 def _are_whole(calls: Iterable[ToolCall]) -> bool:
-    """Whether all calls can be made: a tool has a name, and a function JSON for its arguments."""
+    """Return True if each call has a name, and each function JSON for its arguments."""
     for call in calls:
         if call.kind in _NAMED and call.name is None:
             return False
@@ -184,7 +185,7 @@ def _are_whole(calls: Iterable[ToolCall]) -> bool:
 
 
 def weight(completion: ChatCompletion | None) -> int:
-    """Return how much of an answer there is, to tell which of two partial ones is better."""
+    """Return the size of an answer: of two partial ones the larger is better."""
     if completion is None:
         return -1
     calls = sum(len(each.arguments) for each in completion.tool_calls)

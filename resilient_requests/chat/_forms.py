@@ -1,4 +1,4 @@
-"""The forms in which the chunks of an answer come, told apart by their first bytes; no I/O."""
+"""The forms in which the chunks of an answer come, recognized by their first bytes; no I/O."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BARE", "DOCUMENT", "PAGE", "Chunks", "JSONDocument", "JSONLines"]
 
-# What is no event goes by a name that no event can have, since the end of a line ends a name.
+# These names mark chunks that are no events. No event can have them: a line feed ends a name.
 DOCUMENT = "\ndocument"
-"""A JSON document: the whole body, but for events that may follow."""
+"""A JSON document: the whole body, or all of it up to events that follow."""
 BARE = "\nbare"
-"""A JSON object between events, in lines that are no fields."""
+"""A JSON object between events, on lines that have no field name."""
 PAGE = "\npage"
 """The beginning of a body that is no answer: a page of HTML, or a text."""
 
 _FIELD = re.compile(rb"^(?:data|event):", re.MULTILINE)
 _OVERLAP = len(b"\nevent:")
 _EXCERPT = 1000
-_MOST_TRIES = 8  # each looks at all lines of an object: one per line would be quadratic
+_MOST_TRIES = 8  # each try parses all lines so far: one for each line would be quadratic
 
 
 class _Form(Protocol):
-    """Bytes in, chunks out; raises `EventTooLarge`. ``next``: who goes on, and its first bytes."""
+    """Bytes in, chunks out; raises `EventTooLarge`. ``next``: the form that follows, its bytes."""
 
     next: tuple[_Form, bytes] | None
 
@@ -74,7 +74,8 @@ class Events(SSEDecoder):
         self._bare_size += len(text) + 1
         if self._bare_size > self._max:
             raise EventTooLarge(events)
-        # What may be the last line of the object ends it at once: the connection may stay open.
+        # Parse a line that may be the last at once: the server may keep the connection open, and
+        # then no further line ends the object.
         may_end = len(self._bare) == 1 or text.startswith(b"}")
         if may_end and self._tries < _MOST_TRIES:
             self._tries += 1
@@ -117,7 +118,7 @@ class JSONLines:
 
 
 class JSONDocument:
-    """One JSON document, whatever white space was sent to keep it alive; events may follow it."""
+    """One JSON document, with any white space that kept it alive; events may follow it."""
 
     def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
         self.next: tuple[_Form, bytes] | None = None
@@ -130,7 +131,7 @@ class JSONDocument:
         return bool(self._held)
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the document, where the first event follows it. Raises `EventTooLarge`."""
+        """Return the document once the first event follows it. Raises `EventTooLarge`."""
         start = max(len(self._held) - _OVERLAP, 0)
         self._held += data if self._held else data.lstrip()
         if len(self._held) > self._most:
@@ -138,7 +139,7 @@ class JSONDocument:
         field = _FIELD.search(self._held, start)
         if field is None:
             return []
-        # In JSON no line begins so, since a line feed in a text is written as \n.
+        # RFC 8259 7: a text writes a line feed as \n. So no line of JSON begins like a field.
         self.next = Events(self._most), bytes(self._held[field.start() :])
         del self._held[field.start() :]
         return self.flush()
@@ -150,7 +151,7 @@ class JSONDocument:
 
 
 class _FirstLine:
-    """The first line of JSON: a document alone, the first of many lines, or where one begins."""
+    """The first line of JSON: a whole document, the first of many, or the start of a long one."""
 
     def __init__(self, most: int, *, is_lines: bool) -> None:
         self.next: tuple[_Form, bytes] | None = None
@@ -186,7 +187,7 @@ class _FirstLine:
 
 
 class _SecondLine:
-    """What follows a line of JSON tells what that was: a chunk, or the whole answer."""
+    """The line after the first: it shows if that was one chunk or the whole answer."""
 
     def __init__(self, most: int, line: bytes) -> None:
         self.next: tuple[_Form, bytes] | None = None
@@ -225,10 +226,10 @@ class _Nothing:
 
 
 class Chunks:
-    """Decodes a body in whatever form it comes; one stream, one thread.
+    """Decodes a body of any form; one stream, one thread.
 
-    ``most``: bytes of a chunk. ``hint``: what its type says that it is. ``is_lines``: JSON comes
-    line by line in this dialect, so that a first line is a chunk and never waits for the second.
+    ``most``: bytes of a chunk. ``hint``: the form that the Content-Type names. ``is_lines``: this
+    dialect sends JSON line by line, so that a first line is a chunk and never waits for the second.
     """
 
     feed: Callable[[bytes], list[ServerSentEvent]]
@@ -244,7 +245,7 @@ class Chunks:
 
     @property
     def is_told(self) -> bool:
-        """Whether the body has said what it is."""
+        """Whether the form of the body is known."""
         return self.feed != self._sniff
 
     @property
@@ -268,7 +269,7 @@ class Chunks:
             form = self._hint
         if form is Form.EVENTS:
             self._form = Events(self._most)
-            self.feed = self._form.feed  # without a step between: these are most of all bodies
+            self.feed = self._form.feed  # one call less for each piece: most bodies keep their form
         elif form is Form.JSON:
             self._form = _FirstLine(self._most, is_lines=self._is_lines)
             self.feed = self._feed_json

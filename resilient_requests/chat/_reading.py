@@ -1,4 +1,4 @@
-"""What one chunk says: deltas, a failure, the end, or nothing; no I/O."""
+"""Reads one chunk as deltas, a failure, the end, or nothing; no I/O."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["ChunkReader", "NoJSONError", "Sign"]
 
 _MARKERS = frozenset({"[DONE]", "DONE", '"[DONE]"', '"DONE"'})
-# A chunk with one of these members, or of one of these names, is looked at for an error first.
+# A chunk with one of these members, or of one of these names, is checked for an error first.
 _SIGNS = frozenset({"base_resp", "error", "errors", "x_groq"})
 _ERRORS = ("error", "exception")
 _NAMES = frozenset({BARE, DOCUMENT, *_ERRORS})
 
 
 class Sign(enum.Enum):
-    """What a chunk says that adds nothing."""
+    """The meaning of a chunk that adds no delta."""
 
     MARKER = "marker"  # the answer is complete
     CUT = "cut"  # the body ended in the middle of it
@@ -38,7 +38,7 @@ class Sign(enum.Enum):
 
 
 class NoJSONError(BadChunkError):
-    """A chunk is no JSON, ``at`` says from where on."""
+    """A chunk is not JSON; ``at`` is the position of the fault."""
 
     def __init__(self, at: int) -> None:
         super().__init__(f"no JSON at position {at}")
@@ -48,8 +48,8 @@ class NoJSONError(BadChunkError):
 class ChunkReader:
     """Reads the chunks of one answer, in any form; owned by one thread.
 
-    ``has_understood``: some of it was an answer's. Raises `BadChunkError` and `ProviderError`, and
-    RecursionError for what is nested too deeply.
+    ``has_understood``: at least one chunk was part of an answer. Raises `BadChunkError` and
+    `ProviderError`, and RecursionError for a chunk that is nested too deeply.
     """
 
     def __init__(self, parser: Parser) -> None:
@@ -57,7 +57,7 @@ class ChunkReader:
         self.has_understood = False
 
     def read(self, event: ServerSentEvent, *, is_flushed: bool) -> list[ChatDelta] | Sign:
-        """Return what a chunk adds; ``is_flushed``: it had no end of its own, and may be cut."""
+        """Return the deltas of a chunk; ``is_flushed``: the body ended inside it, it may be cut."""
         name, at = event.event, None
         try:
             chunk = event.json()
@@ -82,7 +82,7 @@ class ChunkReader:
         return deltas
 
     def _of_any_form(self, name: str, chunk: Any) -> list[ChatDelta] | None:
-        """Return what a chunk says that may be an error, a document, or no chunk at all."""
+        """Return the deltas of a chunk that may be an error, a document, or no chunk at all."""
         if isinstance(chunk, dict):
             if (error := reported_error(name, chunk)) is not None:
                 raise error
@@ -97,7 +97,7 @@ class ChunkReader:
         raise BadChunkError(f"a JSON object is expected, not {type(chunk).__name__}")
 
     def _unknown(self, name: str, chunk: Any, *, is_alone: bool) -> list[ChatDelta]:
-        """Return a chunk that the dialect does not know as it is, or raise what it may well be.
+        """Return a chunk that the dialect does not know, unread, or raise the error that it may be.
 
         ``is_alone``: it is the whole body.
         """
@@ -115,7 +115,7 @@ class ChunkReader:
     def _without_json(
         self, event: ServerSentEvent, at: int, *, is_flushed: bool
     ) -> list[ChatDelta] | Sign:
-        """Read what is no JSON: the marker, which may stick to a chunk, and nothing at all."""
+        """Read a text that is not JSON: empty, a marker, or a chunk with a marker behind it."""
         text, name = event.data.strip(), event.event
         if name == PAGE:
             return Sign.PAGE
@@ -136,7 +136,7 @@ class ChunkReader:
 
 
 def _parsed(text: str) -> tuple[Any, int | None]:
-    """Return the value of a text that ``json.loads`` refuses, or where it is no JSON."""
+    """Return the value of a text that ``json.loads`` refuses, or the position of its fault."""
     try:
         return loads(text), None
     except json.JSONDecodeError as error:
@@ -144,7 +144,7 @@ def _parsed(text: str) -> tuple[Any, int | None]:
 
 
 def _before_markers(text: str) -> str:
-    """Return what stands before the markers in the last lines of a text."""
+    """Return a text without the markers in its last lines."""
     lines = text.split("\n")
     while lines and lines[-1].strip() in _MARKERS | {""}:
         lines.pop()

@@ -1,4 +1,4 @@
-"""Takes keys and prompts out of what a provider says."""
+"""Removes keys and prompts from a provider's words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["Redactor"]
 
 _MOST = 1_000  # characters of a text that may be shown
-_RUN, _STEP = 20, 10  # so many characters in a row are no coincidence
+_RUN, _STEP = 20, 10  # so many equal characters in a row are no coincidence
 _MASK = "\0"
 _BLANK = re.compile(rf"[^\S ]|{_MASK}")
 _PRIVATE = re.compile("auth|key|token|secret|cookie|password|credential|session", re.IGNORECASE)
 _KEY = r"\b(?:sk|pk|rk|ak|xai|gsk|hf|nvapi)[-_][\w-]{6,}|\bAIza[\w-]{20,}|\bBearer\s+[^\s\"',;]+"
-# A word in these members, or in one of an id, is a name: what a refusal is about most often.
+# A word in these members, or in a member of "id", is a name. Refusals quote mostly names.
 _NAMES = frozenset({"model", "models", "name", "required", "role", "type"})
 
 
@@ -43,11 +43,11 @@ class Redactor:
         words = (rf"(?<!\w){re.escape(each)}(?!\w)" for each in reversed(secrets))
         self._secret = re.compile("|".join([*words, _KEY]))
         private = (_BLANK.sub(" ", each) for each in (*secrets, *_prompt(body)))
-        self._private = _MASK.join(private)  # no text that is looked at holds it
+        self._private = _MASK.join(private)  # no text from outside holds the mask
 
     def line(self, text: str, most: int = 300) -> str:
         """Return the beginning of a text as one line of at most ``most`` characters, redacted."""
-        # More is looked at than may be shown: half of a secret could not be recognized.
+        # Twice the visible length is examined: half of a secret would not be recognized.
         return _one_line(self._masked(text.lstrip()[: 2 * _MOST])[:_MOST], most)
 
     def around(self, text: str, at: int) -> str:
@@ -67,9 +67,9 @@ class Redactor:
         return "".join(masked)
 
     def _shared(self, text: str) -> set[str]:
-        """Return the runs of a text that stand in what is private, too."""
+        """Return the runs of a text that also stand in secrets or in the prompt."""
         runs = {text[at : at + _RUN] for at in range(len(text) - _RUN + 1)}
-        # A run covers one whole step, wherever it begins: only the steps need to be looked up.
+        # A run is two steps long and covers a whole step wherever it begins: steps are looked up.
         steps = {text[at : at + _STEP] for at in range(len(text))}
         places = range(0, len(self._private), _STEP)
         near = (at for at in places if self._private[at : at + _STEP] in steps)
@@ -90,12 +90,12 @@ def _secrets(sent: Iterable[requests.PreparedRequest], proxies: Iterable[str]) -
             if _PRIVATE.search(name):
                 text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
                 yield from re.split(r"^\w+ |[\s;,=]+", text)
-                with suppress(ValueError):  # what is no base64
+                with suppress(ValueError):  # some values are not base64
                     yield from base64.b64decode(text.removeprefix("Basic ")).decode().split(":")
     for url in (*(request.url or "" for request in sent), *proxies):
-        with suppress(ValueError):  # a proxy's URL may be none
+        with suppress(ValueError):  # a proxy's URL may not parse
             parts = urlsplit(url)
-            # A version is what Azure refuses by name.
+            # Azure refuses a bad api-version by its name, and the caller needs to read it.
             values = (each for name, each in parse_qsl(parts.query) if name != "api-version")
             for each in (parts.username or "", parts.password or "", *values):
                 yield from (each, unquote(each))

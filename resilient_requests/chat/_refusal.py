@@ -1,4 +1,4 @@
-"""Why a provider said no, in one readable line without secrets."""
+"""The reason of a provider's refusal, as one readable line without secrets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ __all__ = ["http_error"]
 
 _MOST_BYTES = 64 * 1024
 _SECONDS = 5.0
+# The members that hold a reason, the best first: those of the providers, of FastAPI ("detail"), of
+# OAuth ("error_description", RFC 6749 5.2) and of RFC 9457 ("title").
 _MEMBERS = ("error", "message", "detail", "error_description", "msg", "errors", "title", "type")
 _TAG = re.compile(r"/?[a-z]+|[!?]", re.IGNORECASE)
 _UNREAD = ("script", "style")
@@ -28,21 +30,21 @@ _UNREAD = ("script", "style")
 def http_error(response: requests.Response, redactor: Redactor) -> requests.HTTPError:
     """Return the error for a response with a bad status; the connection is given back.
 
-    The response keeps what was read of its body: at most 64 KiB, within 5 seconds.
+    The response keeps the part of its body that was read: at most 64 KiB, within 5 seconds.
     """
     response._content = response._content or _read(response)  # a hook may have read it
     response._content_consumed = True
     status = redactor.line(f"{response.status_code} {response.reason or ''}")
     reason = _reason(response._content[:_MOST_BYTES])
-    # The pages of proxies begin with the status.
+    # Proxies begin their pages with the status, which the message has already.
     reason = re.sub(rf"^{re.escape(status)}\b[\s:.-]*", "", redactor.line(reason))
     return requests.HTTPError(f"{status}: {reason}" if reason else status, response=response)
 
 
 def _read(response: requests.Response) -> bytes:
-    """Return as much of a body as comes in time; the status is known, whatever becomes of it.
+    """Return as much of a body as comes in time. A failure only shortens it: the status is known.
 
-    Nothing comes of a body that a hook has read in pieces: `iter_bytes` raises ValueError for it.
+    Returns nothing for a body that a hook has read in pieces: `iter_bytes` raises ValueError then.
     """
     found = bytearray()
     until = boot() + _SECONDS
@@ -60,10 +62,10 @@ def _read(response: requests.Response) -> bytes:
 def _reason(data: bytes) -> str:
     text = data.decode("utf-8-sig", "replace").strip()
     if text.startswith(("data:", "event:")):
-        # Some gateways that were asked for a stream refuse in one.
+        # Some gateways send the refusal of a streamed request as an event.
         text = next((event.data for event in SSEDecoder().feed(data + b"\n\n")), text)
     try:
-        # No number is a reason, and int() refuses those of thousands of digits.
+        # A number is never a reason, and int() refuses numbers of thousands of digits.
         return _said(json.loads(text, parse_int=_nothing, parse_float=_nothing)) or text
     except (ValueError, RecursionError):
         return _text_of(text)
@@ -74,7 +76,7 @@ def _nothing(_: str) -> None:
 
 
 def _said(value: Any) -> str:
-    """Return the message in a JSON body, in whatever form providers give it."""
+    """Return the message in a JSON body, in any form that providers use."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -96,7 +98,7 @@ def _text_of(page: str) -> str:
         until = f"/{name}" if name in _UNREAD else ""
         _, end, text = part.partition(">")
         if not name or not end:
-            text = f"<{part}"  # it is no tag
+            text = f"<{part}"  # a "<" that begins no tag
         elif name == "title" and text.strip():
             return text
         found += [] if until else text.split()

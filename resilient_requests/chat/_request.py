@@ -1,4 +1,4 @@
-"""A chat request: checked, built and sent, and its refusal made readable."""
+"""A chat request: checks it, sends it, and makes a refusal readable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ChatRequest", "build"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """What is sent, the same on every attempt; ``repr`` shows nothing of it."""
+    """The request, the same on every attempt; ``repr`` shows none of its content."""
 
     session: requests.Session
     url: str
@@ -48,7 +48,7 @@ class ChatRequest:
     def send(self, more: Mapping[str, str | bytes]) -> requests.Response:
         """Send it once, and return a response with a good status.
 
-        Raises HTTPError, and what requests raises.
+        Raises HTTPError, and the errors of requests.
         """
         response = self.session.request(
             "POST",
@@ -63,7 +63,7 @@ class ChatRequest:
         return response
 
     def censor(self, response: requests.Response) -> Redactor:
-        """Return what keeps this request's secrets and prompt out of what its response says."""
+        """Return the redactor that hides this request's secrets and prompt in its response."""
         sent = [each.request for each in (*response.history, response)]
         settings = self.session.merge_environment_settings(self.url, {}, None, None, None)
         return Redactor(sent, filter(None, settings["proxies"].values()), self.body)
@@ -117,7 +117,7 @@ def _check_body(way: Dialect, model: object, messages: object, more: Mapping[str
 
 
 def _headers(way: Dialect, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's headers, and those of the dialect that they do not name."""
+    """Return the caller's headers, and those headers of the dialect that the caller did not set."""
     accept = "application/x-ndjson" if way.is_ndjson else EVENT_STREAM
     known = {name.lower() for name in given}
     added = {"Accept": accept, **way.headers}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resilient_requests.chat._call import ChatCall
     from resilient_requests.chat._types import ChatCompletion
 
-    # With a default, so that a plain ``ChatStream`` in an annotation is one of either kind.
+    # The default lets a plain ``ChatStream`` in an annotation stand for either kind.
     Item_co = TypeVar(
         "Item_co", bound=ChatDelta | Heartbeat, default=ChatDelta | Heartbeat, covariant=True
     )
@@ -37,10 +37,10 @@ _MOST_HELD = 64
 
 
 class _State(enum.Enum):
-    """How far a stream has come, and what its ``repr`` calls that."""
+    """How far a stream has come; the values appear in its ``repr``."""
 
-    UNSEEN = "unseen"  # nothing was shown: an attempt that fails can be replayed
-    REPLAYED = "replayed"  # nothing was shown, and one attempt has failed: once is enough
+    UNSEEN = "unseen"  # nothing was shown: a failed attempt can be replayed
+    REPLAYED = "replayed"  # nothing was shown, and the one replay is used up
     SHOWN = "shown"
     OVER = "over"
     FAILED = "failed"
@@ -53,16 +53,16 @@ class _State(enum.Enum):
 class ChatStream(Generic[Item_co]):
     """Iterates over the `ChatDelta` objects of an answer; see `stream_chat`.
 
-    To type checkers a ``ChatStream[ChatDelta]`` is one without heartbeats, a ``ChatStream`` any.
-    One thread iterates and closes; ``cancel()`` may come from any. Once it has failed, every
-    further step raises the same error, which carries the answer so far as ``partial``.
+    For type checkers a ``ChatStream[ChatDelta]`` has no heartbeats, a ``ChatStream`` may have them.
+    One thread iterates and closes; any thread may call ``cancel()``. After a failure every further
+    step raises the same error, which carries the answer so far as ``partial``.
     """
 
     def __init__(self, call: ChatCall) -> None:
         self._call = call
         self._state = _State.UNSEEN
         self._ready: deque[ChatDelta] = deque()
-        self._held: list[ChatDelta] = []  # what is no part of the answer, before its first part
+        self._held: list[ChatDelta] = []  # deltas before the first part of the answer
         self._error: BaseException | None = None
         self._answer: ChatResponse = self._open()
 
@@ -72,7 +72,7 @@ class ChatStream(Generic[Item_co]):
 
     @property
     def response(self) -> requests.Response:
-        """The response that is read: after a replay, that of the last attempt."""
+        """The response in use: after a replay, that of the last attempt."""
         return self._answer.reader.response
 
     @property
@@ -97,25 +97,25 @@ class ChatStream(Generic[Item_co]):
                 failure = error
             else:
                 if isinstance(found, list) and self._state is _State.SHOWN:
-                    ready.extend(found)  # nearly always
+                    ready.extend(found)  # nearly always: a chunk has one delta
                 elif isinstance(found, Heartbeat):
                     return found  # type: ignore[return-value]  # nobody else gets one
                 else:
                     self._hold(found)
                 continue
-            # Outside the handlers: an error of the replay is no consequence of the first.
+            # Outside of the handlers: inside, the first failure would be the context of the next.
             self._replay(failure)
         return ready.popleft()  # type: ignore[return-value]
 
     def iter_text(self) -> TextStream:
-        """Iterate over the texts of the first choice, as they arrive; heartbeats are left out.
+        """Iterate over the texts of the first choice as they arrive; heartbeats are skipped.
 
-        Half of a character waits for its other half. Closing the iterator closes the stream.
+        Half of a surrogate pair waits for its other half. Closing the iterator closes the stream.
         """
         return TextStream(self)
 
     def cancel(self) -> None:
-        """End the stream from any thread: its reader raises `Cancelled` at once. Never blocks."""
+        """End the stream from any thread; its reader raises `Cancelled` at once. Never blocks."""
         self._call.operation.cancel()
         self._answer.events.cancel()
 
@@ -141,7 +141,7 @@ class ChatStream(Generic[Item_co]):
         self.close()
 
     def __del__(self) -> None:
-        answer = getattr(self, "_answer", None)  # absent where the constructor has failed
+        answer = getattr(self, "_answer", None)  # absent if the constructor has failed
         if answer is not None and self._state.is_open:
             answer.reader.drop()
             warnings.warn("ChatStream was dropped without close()", ResourceWarning, stacklevel=2)
@@ -155,7 +155,7 @@ class ChatStream(Generic[Item_co]):
         return self._call.reopen(failure)
 
     def _replay(self, failure: BaseException) -> None:
-        """Go on with another attempt where nothing was shown yet; else raise the failure."""
+        """Go on with another attempt if nothing was shown yet; else raise the failure."""
         self._call.lost(self._answer, failure)
         if self._state is _State.UNSEEN and isinstance(failure, requests.RequestException):
             self._state = _State.REPLAYED
@@ -170,7 +170,7 @@ class ChatStream(Generic[Item_co]):
         raise failure
 
     def _hold(self, deltas: list[ChatDelta] | None) -> None:
-        """Show nothing until a part of the answer comes: till then it can be replayed unseen."""
+        """Hold deltas until a part of the answer comes: until then a replay goes unseen."""
         self._held.extend(deltas or ())
         if deltas is None or len(self._held) > _MOST_HELD or self._answer.has_output:
             self._ready.extend(self._held)
@@ -181,13 +181,13 @@ class ChatStream(Generic[Item_co]):
 class TextStream:
     """Iterates over the texts of the first choice; see `ChatStream.iter_text`.
 
-    An object and no generator: after an error every further step raises it again, and ``close()``
-    closes the stream.
+    It is no generator, because a generator ends after an error; here every further step raises the
+    error again. ``close()`` closes the stream.
     """
 
     def __init__(self, stream: ChatStream[Any]) -> None:
         self._stream = stream
-        self._half = ""  # of a character, whose other half has not come yet
+        self._half = ""  # the first half of a surrogate pair
 
     def __iter__(self) -> Self:
         return self

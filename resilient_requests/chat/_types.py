@@ -1,4 +1,4 @@
-"""What a chat call hands over: immutable, the same for every provider."""
+"""The results of chat calls: immutable, the same for every provider."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ChatCompletion", "ChatDelta", "ToolCall", "Usage"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the caller has to answer, or in a `ChatDelta` a fragment of one.
+    """A call that the caller has to answer; in a `ChatDelta` a fragment of one.
 
     Fragments of the same ``index`` belong together. ``id`` and ``name`` are None where the provider
-    gave none; a fragment has what came with it. ``arguments`` is text, "" is valid; of a function
-    it is JSON once the answer is complete. ``kind`` is "function", or what else a provider lets a
-    model call: "custom" (its ``arguments`` are free text), and from OpenAI responses "shell",
-    "local_shell", "apply_patch", "computer", "mcp_approval" and "tool_search", whose ``arguments``
-    are the provider's own input as JSON.
+    gave none; a fragment has only those that came with it. ``arguments`` is text, and may be "".
+    For a function it is JSON once the answer is complete. ``kind`` is "function" or another kind of
+    call: "custom" has free text as ``arguments``; "shell", "local_shell", "apply_patch",
+    "computer", "mcp_approval" and "tool_search" come from OpenAI responses, with the provider's own
+    input as JSON in ``arguments``.
     """
 
     index: int
@@ -32,9 +32,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens that a call took, None where the provider does not say.
+    """The tokens that a call took; None where the provider does not say.
 
-    ``input_tokens`` include those read from a cache or written to it, ``output_tokens`` those of
+    ``input_tokens`` include tokens read from a cache or written to it, ``output_tokens`` those of
     reasoning. ``raw`` is the provider's own object.
     """
 
@@ -45,12 +45,12 @@ class Usage:
 
 
 class ChatDelta(NamedTuple):
-    """What one chunk added to one choice of the answer (``index``); immutable.
+    """The part that one chunk added to one choice of the answer (``index``); immutable.
 
     ``content`` and ``reasoning`` are "" where the chunk had none; the text of a refusal is content.
-    ``raw`` is the chunk as the provider sent it, with whatever else it says: images, audio,
-    citations, the provider's own tools. A tuple, because making a frozen dataclass would take a
-    third of the time that a chunk takes.
+    ``raw`` is the chunk as the provider sent it, with all its other members: images, audio,
+    citations, the provider's own tools. This is a tuple because the construction of a frozen
+    dataclass would take a third of the time that a chunk takes.
     """
 
     content: str = ""
@@ -58,8 +58,8 @@ class ChatDelta(NamedTuple):
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
-    index: int = 0  # type: ignore[assignment]  # hides tuple.index(), which nobody misses here
-    raw: Mapping[str, Any] = {}  # shared, but a Mapping: nobody writes to it
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index(), which has no use here
+    raw: Mapping[str, Any] = {}  # shared by all, and nobody writes to a Mapping
 
     def __repr__(self) -> str:
         # Without ``raw``: some providers repeat the instructions in their chunks, and a repr ends
@@ -72,16 +72,16 @@ class ChatDelta(NamedTuple):
 class ChatCompletion:
     """An answer, whole or so far.
 
-    ``tool_calls`` are there only when the answer has come to its end: until then their arguments
-    may be the beginning of others. ``truncated``: it ended without the sign that it was complete,
-    the arguments of a call are no JSON, or the answer contradicts itself. ``attempts``: what each
-    attempt of the call did, as on an error. ``alternatives``: the other choices, where several were
-    asked for.
+    ``tool_calls`` are empty until the answer has come to its end: before that, a call's arguments
+    may be only the beginning of longer ones. ``truncated`` is True if the answer ended without its
+    terminal marker, if a call's arguments are not JSON, or if the answer contradicts itself.
+    ``attempts``: the record of each attempt of the call, as on an error. ``alternatives``: the
+    other choices, if several were requested.
 
-    ``message`` is the provider's own message, put together, to be appended to ``messages`` as it is
-    in the next turn: a dict, of OpenAI responses the list of their output items, and None until the
-    answer is complete. ``unknown``: the names of events and members that the dialect did not
-    understand, and how often each came; at most 32 are kept.
+    ``message`` is the provider's own message, put together. Append it to ``messages`` as it is for
+    the next turn. It is a dict, for OpenAI responses a list of output items, and None until the
+    answer is complete. ``unknown`` counts the names of events and members that the dialect did not
+    understand; at most 32 are kept.
     """
 
     content: str = ""

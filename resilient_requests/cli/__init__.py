@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # Each has ``add_parser(commands)``, which sets the default ``run``: a callable that takes the
-# arguments and returns an exit code, or the program that is to be run.
+# arguments and returns an exit code, or the program to run.
 _COMMANDS = (demo, chat, probe, run)
 _UNWRITTEN, _USAGE, _INTERRUPTED = 1, 2, 130
 
@@ -27,17 +27,17 @@ _UNWRITTEN, _USAGE, _INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 130 after Ctrl-C, 1 where the output cannot be written, and 2 for wrong usage, for
+    The code is 130 after Ctrl-C, 1 if the output cannot be written, and 2 for wrong usage, for
     which argparse raises SystemExit(2). ``argv``: the arguments without the program's name; None:
-    those of the process. With `run` it raises and returns what the program does.
+    those of the process. For `run` the program decides: its return value and its errors pass.
     """
     done = _run(argv)
-    # Its errors, its output and Ctrl-C are between the program and python.
+    # Python handles the program's errors, output and Ctrl-C as if it had started the program.
     return done.run() if isinstance(done, run.Program) else done
 
 
 def _run(argv: Sequence[str] | None) -> int | run.Program:
-    # Where a shell has closed stderr, Python has None in its place, and print() writes to stdout.
+    # If a shell has closed stderr, Python's is None, and print() would write to stdout.
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         redirect_stderr(sys.stderr or nowhere),
@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> int | run.Program:
         except KeyboardInterrupt:
             return _INTERRUPTED
         except OSError as error:
-            # Python flushes stdout once more at exit, and would print a traceback.
+            # Python flushes stdout once more at exit, and would print a traceback if that fails.
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
             return _unwritten(error)
 
@@ -65,7 +65,7 @@ def _obey(argv: Sequence[str] | None) -> int | run.Program:
             parser.exit(_USAGE, parser.format_help())
         done: int | run.Program = arguments.run(arguments)
     finally:
-        # Here a failure is an OSError like any other; at exit Python would print a traceback.
+        # A failure here is an ordinary OSError; at exit Python would print a traceback.
         if sys.stdout is not None:
             sys.stdout.flush()
     return done
@@ -87,22 +87,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that wants a word completed, and leave; do nothing for anybody else."""
+    """Complete a word for a shell that asks for it, and exit; otherwise do nothing."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     try:
         from argcomplete import autocomplete, completers  # optional: the extra `cli`
     except ImportError:
         return
-    # Without a completer of its own an argument would be offered the names of files.
+    # Without a completer argcomplete offers the names of files for an argument.
     autocomplete(parser, default_completer=completers.SuppressCompleter())
 
 
 def _unwritten(error: OSError) -> int:
-    # Ctrl-C ends the other commands of a pipe too, so that the last flush fails behind it.
+    # Ctrl-C ends the other commands of a pipe too, and then the last flush fails.
     if isinstance(error.__context__, KeyboardInterrupt):
         return _INTERRUPTED
-    # A broken pipe means that the reader has left: nobody is there to be told.
+    # A broken pipe means that the reader has left: nobody would see a message.
     if not isinstance(error, BrokenPipeError):
         print(f"resilient-requests: {in_words(error)}", file=sys.stderr)
     return _UNWRITTEN

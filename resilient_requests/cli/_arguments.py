@@ -1,4 +1,4 @@
-"""What arguments of several commands look like: seconds, a header, a URL."""
+"""The types of arguments that several commands share: seconds, a header, a URL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["UsageError", "header", "host_of", "seconds", "web_url"]
 
 _SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986 3.1
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: the name of a field
+# RFC 9112 6: these fields announce a body, and the commands send none.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
 class UsageError(ValueError):
-    """The command line, or the environment, is not what a command can work with."""
+    """A command cannot work with its command line, or with the environment."""
 
 
 def seconds(longest: float) -> Callable[[str], float]:
@@ -56,15 +57,15 @@ def header(text: str) -> tuple[str, str]:
 def web_url(url: str, *, default_scheme: str = "") -> str:
     """Return a URL in the form that requests sends.
 
-    ``default_scheme``: the scheme of a URL that has none. Raises UsageError where no request can go
-    to the URL, in words that do not repeat it: a password may stand in it.
+    ``default_scheme``: the scheme for a URL without one. Raises UsageError for a URL that no
+    request can go to. The message does not repeat the URL, which may hold a password.
     """
     if default_scheme and not _SCHEME.match(url):
         url = f"{default_scheme}://{url}"
     try:
         found = requests.Request("GET", url).prepare().url or ""
         host = urlsplit(found).hostname or ""
-        # urllib3 does the same, but only when it dials.
+        # urllib3 encodes it too, but only when it dials.
         host.encode("idna")
     except requests.exceptions.MissingSchema:
         found = host = ""
@@ -73,8 +74,8 @@ def web_url(url: str, *, default_scheme: str = "") -> str:
     if not found.startswith(("http://", "https://")):
         raise UsageError("the URL must begin with http:// or https://")
     if "%" in host and ":" not in host:
-        # Some versions of urllib3 let a blank through, quoted; in IPv6 a zone follows the "%".
-        raise UsageError("InvalidURL: the host's name holds characters that none has")
+        # Some versions of urllib3 let a quoted blank through. In IPv6 a zone follows the "%".
+        raise UsageError("InvalidURL: the host's name holds characters that no name has")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: errors in one line, styled lines, and how far they have come."""
+"""The output of the commands: errors in one line, styled lines, and progress."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _LONGEST = 300
 
 
 def in_words(error: BaseException) -> str:
-    """Return an error in one line, without credentials and queries.
+    """Return an error as one line, without credentials and queries.
 
-    The line has the error's class, the name of the errno and the system's words.
+    The line holds the error's class, the name of the errno and the system's message.
     """
     for each in causes(error):
-        # The words of a failed dial or handshake are in the last OSError of the chain.
+        # The last OSError of the chain has the message of a failed dial or handshake.
         if (
             isinstance(each, OSError)
             and each.strerror
@@ -48,8 +48,8 @@ def in_words(error: BaseException) -> str:
         ):
             return f"{describe(each)}: {each.strerror}"
     if isinstance(error, ValueError):
-        # The text of a URL's error repeats the URL. Where its password ends is not known, since
-        # it could not be parsed.
+        # The text of this error repeats the URL. The URL could not be parsed: the end of its
+        # password is unknown.
         return f"{describe(error)}: the URL, or that of a proxy, cannot be used"
     text = _USERINFO.sub("//", str(error)).splitlines() or [""]
     return f"{describe(error)}: {_QUERY.sub('?…', text[0])[:_LONGEST]}"
@@ -67,7 +67,7 @@ def rich_console(stream: TextIO) -> Any:
 
 
 def show(lines: Iterable[Line]) -> None:
-    """Print lines on stdout, styled on a terminal. Long ones are left to the terminal to wrap."""
+    """Print lines on stdout, styled on a terminal. The terminal wraps long lines."""
     console = rich_console(sys.stdout)
     for line in lines:
         if console is None:
@@ -82,10 +82,10 @@ class Progress(Protocol):
     """How far a command has come; used by one thread."""
 
     def at(self, done: float, total: float, text: str) -> None:
-        """Show that ``done`` of ``total`` is behind us, and what is going on."""
+        """Show the share ``done`` of ``total``, and the present step."""
 
     def note(self, text: str, style: str = "") -> None:
-        """Show what has just happened, in a line that stays."""
+        """Show an event in a line that stays."""
 
 
 @contextlib.contextmanager

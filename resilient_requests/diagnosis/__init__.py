@@ -1,4 +1,4 @@
-"""What hangs, and why: the calls under way as records, with the kernel's view and a judgement."""
+"""Records of the calls under way, with the kernel's view and a judgement: why a call hangs."""
 
 from resilient_requests.diagnosis._dump import dump, dump_on
 from resilient_requests.diagnosis._look import records

@@ -1,4 +1,4 @@
-"""dump: the calls of all adapters of the process as text, at once or whenever a signal comes."""
+"""dump: the calls of all adapters of the process as text, at once or at a signal."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ __all__ = ["TextFile", "dump", "dump_on"]
 
 
 class TextFile(Protocol):
-    """A text file, as far as it is needed; one with a descriptor is written to by that."""
+    """A text file, as far as `dump` needs one; its descriptor is used if it has one."""
 
     def write(self, text: str, /) -> object:
         """Write text."""
 
 
 def dump(file: TextFile | int | None = None) -> None:
-    """Write what each call of the process waits for, how its path looks, and what will end it.
+    """Write for each call of the process its wait, the look of its path, and its coming end.
 
-    ``file``: a descriptor; a text file, which is written to past its buffers where it has a
-    descriptor, as `faulthandler` does; None: what ``sys.stderr`` is now. All adapters' calls, the
-    oldest first; no query, header or body of any. From any thread, and in a signal handler: no lock
-    is taken, and what goes wrong in writing is left out. Raises TypeError or ValueError naming the
-    parameter, and nothing else.
+    ``file``: a descriptor; a text file; None: the present ``sys.stderr``. A text file with a
+    descriptor is written to past its buffers, as `faulthandler` does. The calls of all adapters
+    come, the oldest first, without query, headers and body. Safe from any thread and in a signal
+    handler: no lock is taken, and a failure to write is ignored. Raises TypeError or ValueError
+    naming the parameter, and nothing else.
     """
     write = _writer(file)
     with suppress(Exception):
@@ -55,15 +55,15 @@ def dump(file: TextFile | int | None = None) -> None:
 
 
 def dump_on(signal: int, file: TextFile | int | None = None) -> Handler:
-    """Have `dump` run whenever a signal comes; the handler that was there runs after it.
+    """Have `dump` run at each signal; the earlier handler runs after it.
 
     ``signal``: as ``signal.SIGUSR2``. ``file``: as of `dump`; a file must stay open. Returns the
-    earlier handler: ``signal.signal`` puts that back. One that is no function of Python, such as a
-    default that would end the process, does not run any more. Called again for the same signal, it
-    takes the other file. Python runs a handler between two steps of the main thread, and in the
-    middle of its waits; not while that runs in C without an end.
+    earlier handler, for ``signal.signal`` to put back. If that is no Python function, such as the
+    default that would end the process, it no longer runs. A second call for the same signal only
+    changes the file. Python runs a handler in the main thread, between two of its steps and during
+    its waits, but not while the thread runs in C without an end.
 
-    Raises TypeError or ValueError naming the parameter, also where the signal cannot be caught, or
+    Raises TypeError or ValueError naming the parameter, also if the signal cannot be caught, or if
     this is not the main thread.
     """
     number = _checks.count("signal", signal, least=1)
@@ -80,7 +80,7 @@ def dump_on(signal: int, file: TextFile | int | None = None) -> Handler:
 
 
 class _DumpHandler:
-    """Dumps, and goes on to the handler that it stands before."""
+    """Dumps, then calls the handler that it has replaced."""
 
     def __init__(self, file: TextFile | int | None, earlier: Handler) -> None:
         self.file, self.earlier = file, earlier
@@ -92,9 +92,9 @@ class _DumpHandler:
 
 
 def _writer(file: object) -> Callable[[str], object]:
-    """Return what writes to a destination. Raises TypeError or ValueError naming the parameter."""
+    """Return the function that writes to ``file``. Raises TypeError or ValueError naming it."""
     file = sys.stderr if file is None else file
-    if file is None:  # of a program without a console
+    if file is None:  # a program without a console has none
         return len
     if isinstance(file, int):
         return partial(_write, _checks.count("file", file))
@@ -103,7 +103,7 @@ def _writer(file: object) -> Callable[[str], object]:
         kind = type(file).__name__
         raise TypeError(f"file must be a text file, a descriptor or None, not {kind}")
     try:
-        # A file's own buffer has a lock, which the interrupted thread may hold.
+        # A file's own buffer has a lock, and the interrupted thread may hold it.
         return partial(_write, file.fileno())  # type: ignore[union-attr]  # may be absent
     except (AttributeError, OSError, ValueError):
         return write
@@ -116,7 +116,7 @@ def _write(descriptor: int, text: str) -> None:
 
 
 def _text(call: InFlight) -> str:
-    """Return what is told of one call."""
+    """Return the text about one call."""
     idle = "" if call.idle_for is None else f", no byte for {seconds(call.idle_for)}"
     return (
         f"call {call.call_id} to {call.origin}: attempt {call.attempt}, {call.phase},"

@@ -1,4 +1,4 @@
-"""What a record means, in one line. Pure."""
+"""The meaning of a record, in one line. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["judgement", "seconds"]
 
-_MOVING = 1.0  # seconds without a byte in which nobody would call a call hanging
-_LOST = 2  # packets of a dial: on a bad path one is lost now and then
+_MOVING = 1.0  # seconds without a byte; up to that nobody says that a call hangs
+_LOST = 2  # packets of a dial: a bad path loses one now and then
 _AWAITED: dict[str, str] = {
     Phase.HANDSHAKE: "the peer's part of the handshake",
     Phase.WAIT: "the first byte",
@@ -29,7 +29,7 @@ _ENDS = {
 
 
 def judgement(call: InFlight) -> str:
-    """Return one line on a call: what it waits for, how the path looks, what will end it."""
+    """Return one line on a call: its wait, the look of its path, its coming end."""
     if call.phase == BACKOFF:
         told = f"waits {seconds(call.next_in or 0.0)} before attempt {call.attempt + 1} (backoff)"
     elif call.phase == POOL:
@@ -62,7 +62,7 @@ def _dial(call: InFlight) -> str:
 
 
 def _step(call: InFlight) -> str:
-    """Return what a call with a connection waits for."""
+    """Return the wait of a call with a connection."""
     idle = call.idle_for
     waited = "" if idle is None or idle < _MOVING else f" {seconds(idle)}"
     if call.phase == Phase.SEND:
@@ -81,7 +81,7 @@ def _step(call: InFlight) -> str:
 
 
 def _path(call: InFlight) -> str:
-    """Return how the path looks; nothing where the system does not tell."""
+    """Return the look of the path; nothing if the system does not tell."""
     if call.tcp is None:
         return ""
     facts = {"idle": call.idle_for, "heard": call.tcp.heard, "sent": call.tcp.last_sent}

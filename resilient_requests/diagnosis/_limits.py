@@ -1,4 +1,4 @@
-"""What will end a call first: its limits, its deadline, or the kernel."""
+"""The limit that will end a call first: its own, its deadline, or the kernel's."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = ["first_limit"]
 
-# Of two limits that come together ours wins: it is exact, and the kernel's waits for a timer.
+# Of two limits at nearly the same time ours wins: it is exact, while the kernel's awaits a timer.
 _TIE = 0.5
 
 Limit = tuple[str, float]
-"""What ends it, and in how many seconds."""
+"""The name of a limit, and the seconds until then."""
 
 
 def first_limit(
     attempt: Attempt, phase: str, silence: float | None, tcp: TCPView | None, *, is_held: bool
 ) -> tuple[str, float | None] | tuple[None, None]:
-    """Return what ends a call first, and in how many seconds; None twice where nothing does.
+    """Return the limit that ends a call first, and the seconds until then; None twice for none.
 
-    ``silence``: seconds without a byte, None where nobody knows: then nobody knows either when a
-    limit of such a silence ends.
+    ``silence``: seconds without a byte, None if unknown: then the end of a limit on such silence
+    is unknown too.
     """
     left = attempt.token.remaining()
     deadline = None if left is None else (attempt.token.limit_name, left)
@@ -43,7 +43,7 @@ def first_limit(
 
 
 def _own(attempt: Attempt, phase: str, silence: float) -> Limit | None:
-    """Return that limit of the attempt which counts in its phase."""
+    """Return the limit of the attempt that counts in its phase."""
     if phase == Phase.BODY:
         return None if attempt.reader is None else attempt.reader.limit_in(silence)
     limits, now = attempt.limits, attempt.token.boot()
@@ -60,15 +60,15 @@ def _own(attempt: Attempt, phase: str, silence: float) -> Limit | None:
 
 
 def _kernels(tcp: TCPView, silence: float | None) -> Limit | None:
-    """Return the kernel's limit of a path that it takes for dead, or whose peer takes nothing."""
+    """Return the kernel's limit for a path that looks dead, or for a peer that takes nothing."""
     timeout, keepalive = tcp.user_timeout, tcp.keepalive
     if tcp.unacknowledged or tcp.unsent:
-        # It counts for a full window too, though the peer answers probes (tcp_probe_timer).
+        # It counts for a full window too, even if the peer answers probes (tcp_probe_timer).
         is_stuck = tcp.retransmits if tcp.unacknowledged else (tcp.probes or tcp.window == 0)
         if timeout is not None and is_stuck and silence is not None:
             return "user_timeout", timeout - silence
     elif tcp.probes and keepalive is not None:
-        if timeout is not None:  # it stands in place of the count (tcp_keepalive_timer)
+        if timeout is not None:  # it replaces the count (tcp_keepalive_timer)
             return "user_timeout", timeout - tcp.heard
         idle, interval, count = keepalive
         return "keepalive", idle + interval * count - tcp.heard

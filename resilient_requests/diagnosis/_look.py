@@ -1,4 +1,4 @@
-"""Makes records of the calls that are under way, without a lock."""
+"""Makes records of the calls under way, without a lock."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["records"]
 
-_WITHOUT_SOCKET = (Phase.START, POOL, BACKOFF)  # what is watched then is an earlier attempt's
+_WITHOUT_SOCKET = (Phase.START, POOL, BACKOFF)  # the socket belongs to an earlier attempt
 
 
 def records(calls: Iterable[CancelToken]) -> tuple[InFlight, ...]:
     """Return a record of each call of this process, the oldest first.
 
-    From any thread, and in a signal handler. Each value is read once, and is as it was at that
-    moment: a call that goes on meanwhile may show some of before and some of after.
+    Safe from any thread and in a signal handler. Each value is read once: a call that goes on
+    meanwhile may show some values from before and some from after.
     """
     found = []
     for call in calls:
         attempt = None if call.attempt is None else call.attempt()
-        # A forked child has the parent's, also where no at-fork hook has run.
+        # A forked child inherits the parent's calls, even if no at-fork hook has run.
         if call.pid == os.getpid() and isinstance(attempt, Attempt):
             found.append(_record(call, attempt))
     return tuple(sorted(found, key=lambda record: -record.since))
@@ -76,7 +76,7 @@ def _phase(attempt: Attempt) -> str:
 
 
 def _silence(attempt: Attempt, phase: str, tcp: TCPView | None) -> float | None:
-    """Return the seconds since a byte moved, of this attempt; None where nobody knows."""
+    """Return the seconds since a byte of this attempt moved; None if unknown."""
     if tcp is not None and tcp.silence is not None:
         return min(tcp.silence, attempt.age)  # a reused connection may have been silent before
     if phase == Phase.WAIT and attempt.sent_at is not None:
@@ -85,6 +85,6 @@ def _silence(attempt: Attempt, phase: str, tcp: TCPView | None) -> float | None:
 
 
 def _name_of(ident: int) -> str:
-    # threading.enumerate() takes a lock, which a signal may have interrupted the holder of.
+    # threading.enumerate() takes a lock, and the thread that a signal interrupted may hold it.
     thread = getattr(threading, "_active", {}).get(ident)
     return f"thread {ident}" if thread is None else str(thread.name)

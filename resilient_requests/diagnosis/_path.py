@@ -1,4 +1,4 @@
-"""What the kernel's view says of a path. Pure."""
+"""The state of a path, from the kernel's view. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Path", "path_of"]
 
-# One lost packet in ten is a bad path, and not a dead one: three in a row are lost once in a
-# thousand times. The third is sent again 1.4 s after the first, on a long path later.
+# Even a bad path that loses one packet in ten loses three in a row only once in a thousand times.
+# The third is sent again 1.4 s after the first, later on a long path.
 _RETRANSMITS = 3
 # Keep-alive probes are seconds apart.
 _PROBES = 2
-# A peer answers window probes at most twice a second (tcp_invalid_ratelimit), and the first few
-# come faster than that.
+# A peer answers window probes at most twice a second (tcp_invalid_ratelimit), but the first few
+# probes come faster than that.
 _WINDOW_PROBES, _WINDOW_SILENCE = 3, 1.5
-# An acknowledgement may be delayed for half a second (RFC 9293 3.8.6.3), and one that comes later
-# than this was for no data of ours.
+# An acknowledgement may be delayed for half a second (RFC 9293 3.8.6.3). Beyond this time it is
+# not for data of ours.
 _MOMENT = 1.0
 
 
 class Path(enum.Enum):
-    """How a path looks from here, as people are told; without words where it does not show."""
+    """The look of a path from here, in words for people; empty if it shows nothing."""
 
     UNSEEN = ""
     DIALLING = "no connection stands yet"
@@ -41,12 +41,12 @@ class Path(enum.Enum):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing that is sent arrives, or is read."""
+        """Whether nothing that is sent arrives, or nothing of it is read."""
         return self in (Path.STUCK, Path.DEAD, Path.SILENT, Path.FULL)
 
 
 def path_of(tcp: TCPView | None) -> Path:
-    """Return how the path looks."""
+    """Return the look of the path."""
     if tcp is None:
         return Path.UNSEEN
     if tcp.state != "ESTABLISHED":
@@ -58,9 +58,9 @@ def path_of(tcp: TCPView | None) -> Path:
 
 
 def _of_waiting_data(tcp: TCPView) -> Path:
-    """Return how a path looks while bytes wait to be sent, and none is under way."""
+    """Return the look of a path while bytes wait to be sent, and none is under way."""
     if tcp.window != 0:
-        # The kernel tries again what it could not hand to an interface, and counts that as probes.
+        # The kernel retries bytes that no interface took, and counts that as probes.
         return Path.STUCK if tcp.probes >= _PROBES else Path.UNASKED
     answered = tcp.last_acknowledged or 0.0
     is_dead = tcp.probes >= _WINDOW_PROBES and answered >= _WINDOW_SILENCE
@@ -68,13 +68,13 @@ def _of_waiting_data(tcp: TCPView) -> Path:
 
 
 def _of_probes(tcp: TCPView) -> Path:
-    """Return how a path looks on which nothing but keep-alive probes is under way."""
+    """Return the look of a path with nothing but keep-alive probes under way."""
     if tcp.probes >= _PROBES:
         return Path.SILENT
     since_probe = tcp.heard - (tcp.keepalive[0] if tcp.keepalive else 0.0)
     if tcp.probes and since_probe > _MOMENT / 2 + 3 * tcp.rtt:
         return Path.LOSSY
-    # The peer's kernel has answered something since data was sent or came: that was a probe.
+    # The peer's kernel has answered since the last data went either way: it answered a probe.
     if tcp.silence is not None and tcp.heard + _MOMENT + 2 * tcp.rtt < tcp.silence:
         return Path.ANSWERS
     return Path.UNPROBED if tcp.keepalive is None else Path.UNASKED

@@ -44,9 +44,9 @@ class SocketBody(Body):
         self._framing = _framing_of(raw, exchange)
         self._coding = ContentDecoder(raw)
         self._is_coded = self._coding.is_coded
-        # For raw.tell(), and for raw.read(), which would take the end of the body for a cut, or wait
-        # for bytes that were read here. urllib3 counts no bytes of chunks. The counts of another
-        # adapter's response stay: `_body_of` tells by them who has read it.
+        # urllib3's raw.tell() shows these counts. Its raw.read() would take the end of the body for a
+        # cut without them, or wait for bytes that were read here. It counts no bytes of chunks.
+        # Another adapter's response is not counted: `_body_of` sees by raw.tell() who has read it.
         is_chunked = isinstance(self._framing, ChunkFraming)
         self._is_counted = isinstance(exchange, RawResponse) and not is_chunked
         self._pieces: deque[bytes] = deque()  # without framing, still in the coding

@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterable, Mapping
 from types import NoneType
 from typing import Any
 
-LONGEST = 2_147_483  # poll() waits milliseconds in a C int: some 24 days
+LONGEST = 2_147_483  # poll() takes milliseconds in a C int: some 24 days
 
 
 def check(
     name: str, value: object, *kinds: Any, least: float = -math.inf, most: float = math.inf
 ) -> None:
     """Raise TypeError for a value of another kind, ValueError for a number out of range."""
-    # True is an int, and a bool in the place of a number is a mistake.
+    # True is an int, but a bool in place of a number is a mistake.
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         allowed = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
-    if isinstance(value, float | int) and not least <= value <= most:  # so NaN is refused too
+    if isinstance(value, float | int) and not least <= value <= most:  # this refuses NaN too
         bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
         raise ValueError(f"{name} must be {bounds}, not {value!r}")
 

@@ -1,4 +1,4 @@
-"""Certificates for TLS on loopback, made once per process: a key costs more than a test."""
+"""Certificates for TLS on loopback, made once per process: one key takes longer than a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ServerTLS(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def loopback_tls() -> ServerTLS:
-    """Return what a server needs for TLS. Raises ImportError where trustme is missing."""
+    """Return the context and the CA of a TLS server. Raises ImportError if trustme is missing."""
     try:
         import trustme  # optional: the extra `test`
     except ImportError as exc:

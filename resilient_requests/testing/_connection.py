@@ -62,17 +62,17 @@ class ServerOptions:
         check("receive_buffer", self.receive_buffer, int, NoneType, least=1, most=_MOST)
 
     def idle_step(self, idle_for: float) -> Reset | BlackHole | None:
-        """Return what a connection meets that was idle for so many seconds; None: nothing."""
+        """Return the fault of a connection that was idle for so many seconds, None for none."""
         if self.idle_limit is None or idle_for <= self.idle_limit:
             return None
         return Reset() if self.idle_fault == "reset" else BlackHole()
 
 
 class State(enum.Enum):
-    """What the peer may think of its connection."""
+    """The state of a connection as its peer sees it."""
 
     BUSY = enum.auto()
-    SETTLING = enum.auto()  # idle to the peer, but our thread does not wait for a request yet
+    SETTLING = enum.auto()  # idle for the peer, but our thread does not wait for a request yet
     IDLE = enum.auto()
     FROZEN = enum.auto()
 
@@ -99,7 +99,7 @@ class Connection:
         self._options = options
         self._tls = tls
         self._body: RequestBody | None = None
-        # An order makes the far end readable: it ends the wait for a request.
+        # An order makes the far end readable, which ends the wait for a request.
         self._ordered, self._far_end = socket.socketpair()
 
     def give(self, order: Step) -> None:
@@ -187,7 +187,7 @@ class Connection:
         if answer.applies and request.complete:
             self._recorder.apply(request)
         steps = answer.steps
-        if head.method == "HEAD":
+        if head.method == "HEAD":  # RFC 9110 9.3.2: the head of a GET, and no body
             steps = tuple(Send(step.data) if isinstance(step, Send) else step for step in steps)
         for number, step in enumerate(steps, 1):
             if number == len(steps) and isinstance(step, Send):
@@ -208,7 +208,7 @@ class Connection:
             error: BaseException = TypeError(
                 f"{answer!r} must return a Reply, not {type(reply).__name__}"
             )
-        # close() raises it again. What pytest.fail() raises is no Exception.
+        # close() raises it again. pytest.fail() raises an exception that is not an Exception.
         except BaseException as raised:  # noqa: BLE001
             error = raised
         self._recorder.fail(error)

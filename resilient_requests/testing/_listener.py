@@ -37,7 +37,7 @@ class Listener:
         self._lock = threading.Lock()
         self._closed = False
         self._socket = socket.socket()
-        if receive_buffer is not None:
+        if receive_buffer is not None:  # before listen(): the SYN fixes the scale of the window
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(backlog)

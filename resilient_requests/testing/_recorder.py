@@ -1,4 +1,4 @@
-"""What a server is to do next and what it has seen, under one condition."""
+"""The script and the records of a server, under one condition."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Answer: TypeAlias = Reply | Callable[[ReceivedRequest], Reply]
 class ConnectionRecord:
     """An accepted connection: how many requests it brought, how it ended, which side ended it.
 
-    ``ended`` is "fin", "reset", "error" (bad HTTP or TLS, or patience at its end) or None while the
-    connection is open. ``at`` is monotonic time.
+    ``ended`` is "fin", "reset", "error" (bad HTTP or TLS, or the end of patience), or None while
+    the connection is open. ``at`` is monotonic time.
     """
 
     number: int
@@ -38,8 +38,8 @@ class ConnectionRecord:
 class Recorder:
     """The script of a server, its counts and its records.
 
-    ``changed`` guards all of it, and is notified at each change. All methods may be called from any
-    thread. Raises TypeError naming the parameter for an answer that is none.
+    ``changed`` guards all of it, and is notified at each change. Any thread may call the methods.
+    Raises TypeError naming the parameter for a reply of another type.
     """
 
     def __init__(self, replies: Iterable[Answer], default: Answer) -> None:
@@ -74,7 +74,7 @@ class Recorder:
     def route(self, path: str, reply: Answer) -> None:
         """Answer all requests of that path with the reply."""
         check("path", path, str)
-        # Beside paths there are "*", "host:port" of CONNECT, and nothing behind the host of a URL.
+        # Targets that are no paths: "*", "host:port" of CONNECT, "" of a URL without a path.
         if "?" in path or not (path in {"", "*"} or path.startswith("/") or ":" in path):
             raise ValueError(f"path must begin with '/' and have no query, not be {path!r}")
         check("reply", reply, Reply, Callable)
@@ -82,14 +82,14 @@ class Recorder:
             self._routes[path] = reply
 
     def greet(self, replies: Iterable[Reply | None], *, after_hello: bool) -> None:
-        """Script what the next connections meet first, or TLS ones after their ClientHello."""
+        """Script the first steps of the next connections, for TLS those after their ClientHello."""
         for reply in (replies := tuple(replies)):
             check("replies (an item)", reply, Reply, NoneType)
         with self.changed:
             (self._handshakes if after_hello else self._greetings).extend(replies)
 
     def greeting(self, *, after_hello: bool) -> Reply | None:
-        """Take what the next connection meets first; None when nothing was scripted."""
+        """Take the first steps of the next connection; None if none are scripted."""
         with self.changed:
             script = self._handshakes if after_hello else self._greetings
             return script.popleft() if script else None
@@ -103,7 +103,7 @@ class Recorder:
             self.swallowed = 0
 
     def accept(self) -> ConnectionRecord:
-        """Count a connection."""
+        """Count a connection, and return its record."""
         with self.changed:
             self._ever_accepted += 1
             record = ConnectionRecord(self._ever_accepted, time.monotonic())
@@ -145,7 +145,7 @@ class Recorder:
             self.changed.notify_all()
 
     def swallow(self) -> None:
-        """Count a request that nobody will see."""
+        """Count a request that nobody reads."""
         with self.changed:
             self.swallowed += 1
             self.changed.notify_all()
@@ -163,7 +163,7 @@ class Recorder:
                 self._failure = failure
 
     def take_failure(self) -> BaseException | None:
-        """Return the first failure of a callable, once; None when there was none."""
+        """Return the first failure of a callable, once; None if there was none."""
         with self.changed:
             failure, self._failure = self._failure, None
             return failure

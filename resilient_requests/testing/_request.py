@@ -11,7 +11,7 @@ from resilient_requests.testing._socket import BLOCK, Ended, ServerSocket
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# pytest prints the repr of a request where an assertion fails, and logs of CI are read by many.
+# pytest prints the repr of a request if an assertion fails, and many people read CI logs.
 _CREDENTIALS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}
 )
@@ -19,11 +19,11 @@ _CREDENTIALS = frozenset(
 
 @dataclass
 class ReceivedRequest:
-    """A request whose head was read; ``body`` and ``complete`` grow while the rest is read.
+    """A request with a complete head; ``body`` and ``complete`` grow while the rest is read.
 
     ``connection`` and ``number`` count from 1. ``at`` is the monotonic time at which the head was
-    complete. The ``repr`` shows neither the query nor the values of headers that hold credentials,
-    such as ``Authorization``.
+    complete. The ``repr`` hides the query and the values of headers that hold credentials, such as
+    ``Authorization``.
     """
 
     method: str
@@ -49,7 +49,7 @@ class ReceivedRequest:
 
     @property
     def body(self) -> bytes:
-        """The bytes of the body that were read so far, without the framing of chunks."""
+        """The bytes of the body that were read so far, without chunk framing."""
         return bytes(self._body)
 
     @property
@@ -64,13 +64,13 @@ class ReceivedRequest:
     @property
     def path(self) -> str:
         """The target without scheme, host and query."""
-        # RFC 9112 3.2.1. For urlsplit() a host follows two slashes, here too.
+        # RFC 9112 3.2.1. urlsplit() would take a path that begins with two slashes for a host.
         if self.target.startswith("/"):
             return self.target.partition("?")[0]
         return urlsplit(self.target).path if self.method != "CONNECT" else self.target
 
     def header(self, name: str) -> str | None:
-        """Return the value of the first header of that name, in any case; None: there is none."""
+        """Return the value of the first header of that name, in any case; None if there is none."""
         return _find(self.headers, name)
 
 
@@ -88,7 +88,7 @@ class RequestHead:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the value of the first header of that name, in any case; None: there is none."""
+        """Return the value of the first header of that name, in any case; None if there is none."""
         return _find(self.headers, name)
 
     @property
@@ -103,12 +103,13 @@ class RequestHead:
 
     @property
     def has_body(self) -> bool:
-        """Whether anything is to be read after the head."""
+        """Whether anything is left to read after the head."""
         return self.chunked or self.length > 0
 
     @property
     def wants_close(self) -> bool:
-        """Whether no further request may follow on this connection."""
+        """Whether this request is the last of its connection."""
+        # RFC 9112 9.3: HTTP/1.1 keeps a connection by default, HTTP/1.0 only if asked.
         said = (self.header("Connection") or "").lower()
         return said == "close" or (self.version == "HTTP/1.0" and said != "keep-alive")
 
@@ -130,7 +131,7 @@ def read_head(sock: ServerSocket) -> RequestHead:
 
 
 def parse_fields(lines: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return names and values of header fields. Raises ValueError for a line that is none."""
+    """Return names and values of header fields. Raises ValueError for a malformed line."""
     pairs = (line.split(":", 1) for line in lines if line)
     return tuple((name, value.strip()) for name, value in pairs)
 
@@ -165,10 +166,10 @@ class RequestBody:
     def _next_chunk(self) -> None:
         line = self._socket.take_until(b"\r\n")
         try:
-            self._left = int(line.split(b";")[0], 16)
+            self._left = int(line.split(b";")[0], 16)  # extensions follow: RFC 9112 7.1.1
         except ValueError:
             raise Ended("error", "server") from None
         if not self._left:
-            while self._socket.take_until(b"\r\n") != b"\r\n":  # trailers
+            while self._socket.take_until(b"\r\n") != b"\r\n":  # trailers: RFC 9112 7.1.2
                 pass
             self.done = True

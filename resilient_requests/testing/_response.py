@@ -41,7 +41,7 @@ _ENDINGS: Mapping[Ending, Step] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """The options that all responses share; `respond` says what they mean.
+    """The options that all responses share; `respond` explains them.
 
     Raises TypeError or ValueError naming the parameter.
     """
@@ -69,12 +69,13 @@ class Response:
         check_text("reason", self.reason, NoneType)
 
     def head(self, length: int | None) -> bytes:
-        """Return the head of a body of that length; None: of a status that has no body."""
+        """Return the head for a body of that length; None: the status has no body."""
         found = list(self.headers)
         if length is not None and self.framing == "length":
             found.append(("Content-Length", str(length)))
         elif length is not None and self.framing == "chunked":
             found.append(("Transfer-Encoding", "chunked"))
+        # RFC 9112 6.3: without a length and chunks, the end of the connection ends the body.
         elif length is not None and not self._says_close:
             found.append(("Connection", "close"))
         if self.gzip:
@@ -86,13 +87,13 @@ class Response:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def encode(self, pieces: Iterable[bytes], *, is_whole: bool = True) -> list[bytes]:
-        """Return the pieces of a body in its coding; only a whole one gets gzip's trailer.
+        """Return the pieces of a body in its coding; only a whole body gets gzip's trailer.
 
         Each piece is flushed, so that it can be decoded when it arrives.
         """
         if not self.gzip:
             return list(pieces)
-        coder = zlib.compressobj(wbits=31)
+        coder = zlib.compressobj(wbits=31)  # 31 is gzip, of the largest window
         packed = [coder.compress(piece) + coder.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
         return [*packed, coder.flush()] if is_whole else packed
 
@@ -100,13 +101,13 @@ class Response:
         """Return the pieces of a body in its framing, the last chunk included."""
         if self.framing != "chunked":
             return list(pieces)
-        # An empty chunk would be the last one.
+        # An empty chunk would end the body.
         return [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece] + [b"0\r\n\r\n"]
 
     def sends(self, pieces: Iterable[bytes]) -> list[Send]:
         """Return the steps that send the whole response; the head goes out with the first piece."""
         coded = self.encode(pieces)
-        # RFC 9110 15.3.5 and 15.4.5: these have no body, and 204 has no framing either.
+        # RFC 9110 15.3.5 and 15.4.5: 204 and 304 have no body, and 204 has no framing either.
         if self.status in {204, 304}:
             return [Send(self.head(None))]
         first, *rest = self.frame(coded) or [b""]
@@ -120,7 +121,7 @@ class Response:
             yield Pause(self.head_pause)
 
     def closing(self, *, is_cut: bool = False) -> Iterator[Step]:
-        """Yield the steps behind the last byte that is sent; a cut without an ending is a reset."""
+        """Yield the steps behind the last byte; a cut without an ending is a reset."""
         if self.ending is not None:
             yield _ENDINGS[self.ending]
         elif is_cut:
@@ -136,7 +137,7 @@ class Response:
 
 
 def split(body: bytes, chunks: Sequence[int | bytes]) -> list[bytes]:
-    """Return the given pieces, then the body in pieces of the given sizes, the last repeated."""
+    """Return the given pieces, then the body in the given sizes; the last size repeats."""
     pieces = [chunk for chunk in chunks if isinstance(chunk, bytes)]
     sizes = [chunk for chunk in chunks if isinstance(chunk, int)] or [len(body) or 1]
     while body:
@@ -147,7 +148,7 @@ def split(body: bytes, chunks: Sequence[int | bytes]) -> list[bytes]:
 
 
 def first_bytes(sends: Iterable[Send], size: int) -> list[Send]:
-    """Return what sends only so many bytes."""
+    """Return the steps that send only so many bytes."""
     kept = []
     for send in sends:
         kept.append(Send(send.data[:size], send.body[: max(0, size - len(send.data))]))

@@ -58,11 +58,11 @@ def respond(
 ) -> Reply:
     """Return an HTTP response.
 
-    ``chunks`` are the sizes of the pieces in which the body is sent, the last one repeated, or the
-    pieces themselves, sent before ``body``. ``interim`` are 1xx statuses that are sent first;
+    ``chunks`` are the sizes of the pieces in which the body is sent, with the last size repeated,
+    or the pieces themselves, sent before ``body``. ``interim`` are 1xx statuses to send first;
     ``head_pause`` lies between them and the head. ``keep_alive`` is the value of a ``Keep-Alive``
-    header. ``cut`` is the number of bytes of the framed body, or with ("head", n) of the head,
-    after which ``ending`` happens ("reset" if None). An ``ending`` without a cut follows the whole
+    header. ``cut`` is a number of bytes of the framed body, or with ("head", n) of the head;
+    ``ending`` happens after them ("reset" if None). An ``ending`` without a cut follows the whole
     response. ``drip`` sends single bytes so many seconds apart. ``read``, ``applies`` and
     ``slow_read`` are those of `Reply`. Raises TypeError or ValueError naming the parameter.
     """
@@ -102,10 +102,10 @@ def stream(
 ) -> Reply:
     """Return a response that is sent item by item.
 
-    Bytes are sent as they are, a float is a pause in seconds, an event is awaited. ``ending`` takes
-    the place of the proper end (last chunk, gzip trailer, close); a Content-Length then announces
-    one byte more than comes. With ``gzip`` every item is flushed, so that it can be decoded when it
-    arrives. The other options are those of `respond`, and so are the errors.
+    Bytes are sent as they are, a float is a pause in seconds, an event is awaited. ``ending``
+    replaces the proper end (last chunk, gzip trailer, close); a Content-Length then announces one
+    byte more than the body has. With ``gzip`` every item is flushed, so that it can be decoded when
+    it arrives. The other options and the errors are those of `respond`.
     """
     check_text("content_type", content_type)
     response = Response(
@@ -156,17 +156,17 @@ def sse(
 
 
 def reset(*, after: Wait = 0.0, read: Reading = "all", applies: bool = True) -> Reply:
-    """Return no answer but a RST, after so many seconds or the event."""
+    """Return a RST instead of an answer, after so many seconds or the event."""
     return _unanswered(Reset(), after, read, applies)
 
 
 def fin(*, after: Wait = 0.0, read: Reading = "all", applies: bool = True) -> Reply:
-    """Return no answer but a FIN, after so many seconds or the event."""
+    """Return a FIN instead of an answer, after so many seconds or the event."""
     return _unanswered(Fin(), after, read, applies)
 
 
 def fin_then_reset(*, after: Wait = 0.0, read: Reading = "all", applies: bool = True) -> Reply:
-    """Return no answer but a FIN and then a RST, after so many seconds or the event."""
+    """Return a FIN and then a RST instead of an answer, after so many seconds or the event."""
     return _unanswered(FinThenReset(), after, read, applies)
 
 

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server on loopback that follows a script of faults, counting what it saw."""
+"""An HTTP/1.1 server on loopback that follows a script of faults, and counts its requests."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ if TYPE_CHECKING:
     from resilient_requests.testing._socket import ServerSocket
 
 OK = respond(b"ok")
-GRACE = 1.0  # seconds in which a thread reaches the wait that its peer sees already
+GRACE = 1.0  # seconds until a thread reaches the wait that its peer already sees
 
 
 class FaultServer:
     """A scriptable HTTP server that resets, stalls, truncates, drips and forgets.
 
-    Serves on 127.0.0.1 from construction until ``close()``; also a context manager. Replies are
-    taken from the script, one per request over all connections; then ``default`` answers. A
-    ``route`` goes before both. A callable in the place of a reply is called with the request once
-    that was read whole, and returns the reply. If it fails, the answer is 500, and ``close()``
-    raises its exception. A wrong argument, here and of replies, raises TypeError or ValueError at
-    once; both name the parameter.
+    Serves on 127.0.0.1 from construction until ``close()``; also a context manager. Each request
+    takes one reply from the script, over all connections; then ``default`` answers. A ``route``
+    goes before both. A callable in place of a reply returns the reply for a request that was read
+    whole. If it fails, the answer is 500, and ``close()`` raises its exception. A wrong argument,
+    here and of replies, raises TypeError or ValueError at once, naming the parameter.
 
     ``patience`` bounds every wait, in seconds. ``idle_limit`` plays a middlebox: a request on a
     connection that was idle for longer is answered with a reset (``idle_fault="reset"``), or
-    swallowed for good ("drop"). ``receive_buffer`` sets SO_RCVBUF: a client that is not read from
-    stops after about so many bytes. TLS needs trustme (``pip install trustme``). POSIX only.
+    swallowed for good ("drop"). ``receive_buffer`` sets SO_RCVBUF: if the server stops reading, a
+    client stops after about so many bytes. TLS needs trustme (``pip install trustme``). POSIX only.
 
-    State: the recorder and the set of open connections; the recorder's condition guards both. All
-    methods may be called from any thread.
+    State: the recorder and the set of open connections; the recorder's condition guards both. Any
+    thread may call the methods.
     """
 
     host: str
@@ -118,9 +117,9 @@ class FaultServer:
     def close(self) -> None:
         """End all connections, join all threads, remove the CA's file; idempotent.
 
-        Raises, once, the first exception of a callable in the place of a reply; a TypeError if it
-        returned no reply. The end of a ``with`` block does so too, unless an exception leaves the
-        block.
+        Raises the first exception of a callable in place of a reply, once; it is a TypeError if the
+        callable returned no reply. The end of a ``with`` block raises it too, unless another
+        exception leaves the block.
         """
         self._release()
         failure = self._recorder.take_failure()
@@ -134,7 +133,7 @@ class FaultServer:
 
     @property
     def default(self) -> Answer:
-        """The answer when the script is used up; may be set."""
+        """The answer after the end of the script; may be set."""
         return self._recorder.default
 
     @default.setter
@@ -146,15 +145,15 @@ class FaultServer:
         self._recorder.script(replies)
 
     def route(self, path: str, reply: Answer) -> None:
-        """Answer all requests of that path, whatever their query, with the reply."""
+        """Answer all requests of that path, with any query, with the reply."""
         self._recorder.route(path, reply)
 
     def on_connect(self, *replies: Reply | None) -> None:
-        """Take the steps of a reply on each next connection before a byte is read; None: none."""
+        """Script the steps of the next connections before a byte is read, one reply each."""
         self._recorder.greet(replies, after_hello=False)
 
     def on_handshake(self, *replies: Reply | None) -> None:
-        """Take the steps of a reply on each next TLS connection after its ClientHello."""
+        """Script the steps of the next TLS connections after their ClientHello, one reply each."""
         self._recorder.greet(replies, after_hello=True)
 
     @property
@@ -177,7 +176,7 @@ class FaultServer:
 
     @property
     def requests(self) -> tuple[ReceivedRequest, ...]:
-        """The requests whose head was read, in order."""
+        """The requests with a complete head, in order."""
         with self._changed:
             return tuple(self._recorder.requests)
 
@@ -223,7 +222,7 @@ class FaultServer:
         )
 
     def kill_idle(self, how: Literal["reset", "fin"] = "reset") -> int:
-        """End every connection that waits for a request; returns, when that is done, how many."""
+        """End every connection that waits for a request; returns their number afterwards."""
         check_choice("how", how, ("reset", "fin"))
         with self._changed:
             killed = self._order(Reset() if how == "reset" else Fin())
@@ -231,7 +230,7 @@ class FaultServer:
             return len(killed)
 
     def push_idle(self, data: bytes) -> int:
-        """Send bytes on every connection that waits for a request; returns on how many."""
+        """Send bytes on every connection that waits for a request; returns their number."""
         with self._changed:
             pushed = self._order(Send(data))
             self._changed.wait_for(
@@ -240,7 +239,7 @@ class FaultServer:
             return len(pushed)
 
     def freeze_idle(self) -> int:
-        """Never again answer on connections that now wait for a request; returns how many."""
+        """Never answer again on connections that wait for a request now; returns their number."""
         with self._changed:
             return len(self._order(BlackHole()))
 

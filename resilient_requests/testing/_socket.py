@@ -1,4 +1,4 @@
-"""A server's socket, plain or TLS: each wait is bounded, can be stopped, sees the peer leave."""
+"""A server's socket, plain or TLS; each wait is bounded, can be stopped, sees the peer leave."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if sys.platform == "linux":
 How: TypeAlias = Literal["fin", "reset", "error"]
 Side: TypeAlias = Literal["peer", "server"]
 
-# POLLRDHUP (Linux) shows a FIN behind unread bytes; POLLHUP alone does not. Where there is no poll
-# (Windows) the module can still be imported: some commands of the command line need no server.
+# POLLRDHUP (Linux) shows a FIN behind unread bytes; POLLHUP alone does not. Windows has no poll,
+# but some commands need no server and import this module all the same.
 PEER_GONE = 0
 for _flag in ("POLLHUP", "POLLERR", "POLLRDHUP"):
     PEER_GONE |= getattr(select, _flag, 0)
 BLOCK = 65536
-SLICE = 0.005  # seconds: a threading.Event cannot be polled together with a socket
-NOTICE = 0.05  # seconds in which the peer sees our FIN before the RST
+SLICE = 0.005  # seconds: poll() cannot wait for a threading.Event
+NOTICE = 0.05  # seconds that let the peer see our FIN before the RST
 _SIOCOUTQNSD = 0x894B  # linux/sockios.h
-QUIET = 0.25  # seconds without a byte, after which nothing more is on its way
+QUIET = 0.25  # seconds without a byte after which nothing more is under way
 
 
 class Ended(Exception):
@@ -43,9 +43,9 @@ class Ended(Exception):
 class ServerSocket:
     """A non-blocking socket with bounded reads and writes, and the ways to end it.
 
-    Used by one thread. ``stop`` is a socket that becomes readable, or is closed, when all shall
-    end; each wait then raises `Ended`. TLS runs over memory buffers: the plain socket stays at hand
-    for a reset without close_notify.
+    Used by one thread. ``stop`` is a socket that becomes readable, or is closed, when everything
+    shall end; each wait then raises `Ended`. TLS runs over memory buffers: a reset without
+    close_notify needs the plain socket.
     """
 
     def __init__(self, sock: socket.socket, stop: socket.socket, patience: float) -> None:
@@ -56,6 +56,7 @@ class ServerSocket:
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         sock.setblocking(False)
+        # Nagle's algorithm would hold a small piece back until the one before is acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(
@@ -80,7 +81,7 @@ class ServerSocket:
         return ready.get(self.sock.fileno(), 0)
 
     def receive(self, until: socket.socket | None = None) -> bytes:
-        """Return bytes as they came; b"" when patience ends, or ``until`` is readable."""
+        """Return bytes as they come; b"" if patience ends, or ``until`` is readable."""
         if not self.wait(select.POLLIN, until=until):
             return b""
         try:
@@ -92,7 +93,7 @@ class ServerSocket:
         return data
 
     def fill(self, until: socket.socket | None = None) -> bool:
-        """Add what arrives to the buffer; False when patience ends, or ``until`` is readable."""
+        """Add arriving bytes to the buffer; False if patience ends, or ``until`` is readable."""
         if self._tls is None:
             data = self.receive(until)
             self.buffer += data
@@ -113,7 +114,7 @@ class ServerSocket:
                 return True
 
     def need(self) -> None:
-        """Wait for at least one more byte in the buffer; raises `Ended` when patience ends."""
+        """Wait for at least one more byte in the buffer; raises `Ended` if patience ends."""
         if not self.fill():
             raise Ended("error", "server")
 
@@ -163,7 +164,7 @@ class ServerSocket:
             self._send(data)
             return
         view = memoryview(data)
-        while view:  # in blocks: the encryption of many megabytes could not be stopped
+        while view:  # in blocks: nothing can stop the encryption of many megabytes
             view = view[self._tls.write(view[:BLOCK]) :]
             self._send(self._outgoing.read())
 
@@ -179,7 +180,7 @@ class ServerSocket:
                 raise Ended("reset", "peer") from None
 
     def pause(self, until: float | threading.Event) -> None:
-        """Wait so many seconds, or until the event is set; raises `Ended` when the peer leaves."""
+        """Wait so many seconds, or until the event is set; raises `Ended` if the peer leaves."""
         if isinstance(until, threading.Event):
             deadline = time.monotonic() + self.patience
             while not until.is_set() and time.monotonic() < deadline:
@@ -193,7 +194,7 @@ class ServerSocket:
         self.fin(unread=True)
 
     def black_hole(self) -> NoReturn:
-        """Discard all that comes until the peer has left, or patience ends."""
+        """Discard all bytes until the peer has left, or patience ends."""
         while self.receive():
             pass
         self.fin(unread=True)
@@ -208,6 +209,7 @@ class ServerSocket:
     def reset(self) -> NoReturn:
         """End with a RST."""
         self._let_leave()
+        # With a linger time of 0, close() sends a RST instead of a FIN.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
         raise Ended("reset", "server")
@@ -215,7 +217,7 @@ class ServerSocket:
     def fin(self, *, notify: bool = False, unread: bool = False) -> NoReturn:
         """End with a FIN, behind a TLS close_notify if ``notify``.
 
-        ``unread``: bytes may still be on their way here, and are waited for.
+        ``unread``: bytes of the peer may still be under way, and are awaited.
         """
         if notify and self._tls is not None:
             with contextlib.suppress(ssl.SSLError):
@@ -240,7 +242,7 @@ class ServerSocket:
             self.sock.shutdown(socket.SHUT_WR)
 
     def _let_leave(self) -> None:
-        # A reset discards what the kernel has not sent yet, as when the window of the peer is full.
+        # A reset discards bytes that the kernel has not sent yet, as for a peer with a full window.
         deadline = time.monotonic() + min(1.0, self.patience)
         while _unsent(self.sock) and time.monotonic() < deadline:
             if self.wait(PEER_GONE, 0.001):
@@ -248,7 +250,7 @@ class ServerSocket:
 
 
 def _unsent(sock: socket.socket) -> int:
-    """Return how many bytes the kernel has not sent yet; 0 where only Linux would know."""
+    """Return the number of bytes that the kernel has not sent yet; 0 except on Linux."""
     if sys.platform != "linux":
         return 0
     (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, b"\0" * 4))

@@ -37,7 +37,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class ReadRest:
-    """Read what is still unread of the request."""
+    """Read the unread rest of the request."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Silence:
 
 @dataclass(frozen=True)
 class BlackHole:
-    """Discard all that comes, answer nothing, until the peer leaves or the server closes."""
+    """Discard all bytes and answer nothing, until the peer leaves or the server closes."""
 
 
 @dataclass(frozen=True)
 class Reset:
-    """End the connection with a RST, after all that was sent has left this side."""
+    """End the connection with a RST, after all sent bytes have left this side."""
 
 
 @dataclass(frozen=True)

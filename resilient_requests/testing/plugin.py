@@ -28,5 +28,5 @@ def fault_server(fault_server_factory: Callable[..., FaultServer]) -> FaultServe
 
 @pytest.fixture
 def fault_server_tls(fault_server_factory: Callable[..., FaultServer]) -> FaultServer:
-    """The same over TLS; ``ca_path`` is for ``verify=``."""
+    """The same server over TLS; ``ca_path`` is for ``verify=``."""
     return fault_server_factory(tls=True)

@@ -28,8 +28,8 @@ __all__ = ["TransportAdapter", "verification"]
 def verification(verify: Any) -> Any:
     """Return ``verify=`` in the forms that requests' pools tell apart: True, False or a str path.
 
-    With ``verify=0``, a ``Path`` or bytes, requests takes the pool of verified connections. The next call
-    with ``verify=True`` could then reuse a connection that was not verified.
+    With ``verify=0``, a ``Path`` or bytes, requests takes the pool of verified connections. The
+    next call with ``verify=True`` could then reuse a connection that was not verified.
     """
     if verify is True or verify is False or (verify and isinstance(verify, str)):
         return verify

@@ -185,7 +185,7 @@ def test_an_inner_scope_leaves_the_outer_one_alone(fault_server: FaultServer) ->
 
 
 def test_other_calls_go_on(fault_server: FaultServer) -> None:
-    """A scope ends what was begun inside it, in this thread, and nothing else."""
+    """A scope ends only the calls that this thread began inside it."""
     gate = threading.Event()
     fault_server.default = respond(b"ok", head_pause=gate)
     scope = CancelScope()

@@ -41,7 +41,7 @@ def test_an_age_is_the_largest_that_any_clock_counted(
 def test_an_age_is_never_negative_and_never_less_than_one_clocks(
     since: Instant, later: Instant
 ) -> None:
-    """Too old costs one dial, too young costs a call."""
+    """An age that is too high costs one dial; an age that is too low costs a call."""
     age = since.age(later)
 
     assert age >= 0
@@ -49,7 +49,7 @@ def test_an_age_is_never_negative_and_never_less_than_one_clocks(
 
 
 def test_now_reads_the_three_clocks() -> None:
-    """In the order of the fields."""
+    """The fields have the order of the clocks."""
     before = (time.monotonic(), time.time())
     instant = now()
     after = (time.monotonic(), time.time())
@@ -70,7 +70,7 @@ def test_boot_time_counts_suspend() -> None:
 
 
 def test_without_a_boot_clock_the_monotonic_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS and Windows."""
+    """Such platforms are macOS and Windows."""
     monkeypatch.setattr(_clock, "_BOOTTIME", None)
     monkeypatch.setattr(time, "monotonic", lambda: 42.0)
 

@@ -1,4 +1,4 @@
-"""What observers and the log are told, when, and what they cannot change."""
+"""The events for observers and the lines for the log: their content, their moment, their order."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_end_in_the_middle_of_a_send_has_no_errno(fault_server: FaultServer) 
 
 
 def test_a_stream_tells_its_end(server: FaultServer) -> None:
-    """Once, with the error's class where there was one."""
+    """The event comes once, with the error's class if there was an error."""
     server.script(stream([b"x"], ending="reset"), stream([b"x"]))
     with Client(server) as client:
         with client.get(stream=True) as broken, pytest.raises(StreamBroken):
@@ -113,7 +113,7 @@ def test_a_stream_tells_its_end(server: FaultServer) -> None:
 
 
 def test_a_retry_is_told_before_its_wait(fault_server: FaultServer) -> None:
-    """Whoever watches learns of the wait while it lasts."""
+    """An observer learns of the wait while it lasts."""
     fault_server.script(reset())
     order: list[str] = []
     with Client(fault_server, policy={"wait": tenacity.wait_fixed(0.5)}) as client:
@@ -124,7 +124,7 @@ def test_a_retry_is_told_before_its_wait(fault_server: FaultServer) -> None:
 
 
 def test_every_event_names_call_and_origin(server: FaultServer) -> None:
-    """And no path, query, header or body: events go to logs and metrics."""
+    """No event has a path, query, header or body, since events go to logs and metrics."""
     server.script(reset(), respond(b"ok"), stream([b"x"], ending="reset"))
     with Client(server) as client:
         url = f"{server.url}/secret?key=secret#secret"
@@ -203,7 +203,7 @@ def test_response_and_error_are_the_objects_from_inside(
 def test_an_observer_that_raises_changes_nothing(
     server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the call nor what other observers are told; its own error is logged."""
+    """The call and the other observers go on as before; the observer's own error is logged."""
     told: list[Any] = []
 
     def faulty(event: object) -> None:
@@ -221,7 +221,7 @@ def test_an_observer_that_raises_changes_nothing(
 def test_a_recovered_failure_is_one_warning(
     server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same facts stand in ``extra``; no traceback for what was expected."""
+    """``extra`` has the same facts. An expected failure has no traceback."""
     server.script(reset())
     with caplog.at_level(logging.DEBUG, "resilient_requests"), Client(server) as client:
         client.session.post(

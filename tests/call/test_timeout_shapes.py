@@ -1,4 +1,4 @@
-"""Each shape of ``timeout=`` that users of requests write means what it says."""
+"""Each shape of ``timeout=`` that users of requests write has its documented meaning."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_part_that_is_not_given_is_the_adapters(
     "timeout", [7, 7.5, None, DEFAULT, (7, None), (DEFAULT, 7.5), urllib3.Timeout(7)], ids=repr
 )
 def test_what_urllib3_takes_is_handed_on_as_it_is(timeout: Any) -> None:
-    """Mocks and tracers see what the caller gave."""
+    """Mocks and tracers see the caller's own value."""
     handed = as_urllib3(timeout)
 
     assert handed is timeout or (isinstance(timeout, tuple) and handed == timeout)
@@ -109,7 +109,7 @@ def test_what_is_no_number_of_seconds_is_refused_as_requests_does(value: Any) ->
 def test_a_call_takes_it_on_a_fresh_and_on_a_reused_connection(
     server: FaultServer, number: Callable[[int], Any], shape: str
 ) -> None:
-    """A socket takes floats and integers only, and urllib3 sets what the caller gave."""
+    """urllib3 sets the caller's value on the socket, which takes only floats and integers."""
     given = number(5)
     timeout: Any = {"number": given, "pair": (given, given)}.get(shape, urllib3.Timeout(5, given))
     with Client(server) as client:

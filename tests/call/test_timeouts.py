@@ -271,7 +271,7 @@ def test_a_scope_that_was_left_no_longer_counts(fault_server: FaultServer) -> No
     ids=["number", "pair", "urllib3", "urllib3 read", "urllib3 total"],
 )
 def test_a_calls_own_timeout_counts(server: FaultServer, timeout: Any) -> None:
-    """In every form that requests takes."""
+    """Every form that requests takes counts."""
     server.default = silence()
     since = time.monotonic()
     with Client(server) as client, pytest.raises(requests.ReadTimeout):
@@ -281,7 +281,7 @@ def test_a_calls_own_timeout_counts(server: FaultServer, timeout: Any) -> None:
 
 
 def test_a_dial_has_the_connect_limit() -> None:
-    """And is repeated, as nobody has seen the request."""
+    """The dial is repeated, since nobody has seen the request."""
     with (
         congested() as url,
         Client(url) as client,

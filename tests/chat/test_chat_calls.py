@@ -1,4 +1,4 @@
-"""Calls of tools: whose fragment is whose, whatever gateways make of indices and ids."""
+"""Calls of tools: each fragment joins its own call, for all indices and ids that gateways send."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_id_that_comes_late_is_that_of_its_call() -> None:
 
 
 def test_a_new_name_at_a_used_index_is_another_call() -> None:
-    """Where there are no ids: the arguments of two calls in one would be those of none."""
+    """Without ids, the arguments of two calls in one would be those of neither."""
     found = answer(
         chunk(tool_calls=[call(0, '{"a":1}', name="f")]),
         chunk(tool_calls=[call(0, '{"b":2}', name="g")]),
@@ -98,7 +98,7 @@ def test_a_name_that_is_repeated_makes_no_new_call() -> None:
 
 @pytest.mark.parametrize("index", ["0", 0.0, 0])
 def test_an_index_may_be_written_otherwise(index: Any) -> None:
-    """As text, or as a number with a fraction."""
+    """Some write it as text, or as a number with a fraction."""
     found = chunk("a", tool_calls=[call(index, '{"a":', call_id="a", name="f")])
     found["choices"][0]["index"] = index
     completion = answer(found, chunk(tool_calls=[call(0, "1}")]), chunk(finish="tool_calls"))
@@ -108,7 +108,7 @@ def test_an_index_may_be_written_otherwise(index: Any) -> None:
 
 
 def test_a_custom_tool_has_a_text_for_its_input() -> None:
-    """Which is no JSON, and goes on in later chunks."""
+    """The text is no JSON, and goes on in later chunks."""
     head = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "code", "input": "print("}}
     found = answer(
         chunk(tool_calls=[head]),
@@ -124,7 +124,7 @@ def test_a_custom_tool_has_a_text_for_its_input() -> None:
 
 
 def test_the_old_form_of_a_call_is_one() -> None:
-    """Of the time before there could be several."""
+    """The form comes from the time before parallel calls."""
     found = answer(
         chunk(function_call={"name": "f", "arguments": '{"a":'}),
         chunk(function_call={"arguments": "1}"}),
@@ -148,7 +148,7 @@ def test_a_call_that_is_told_in_both_forms_is_one_call() -> None:
 
 
 def test_a_call_without_a_list_around_it_is_one() -> None:
-    """There is only one, after all."""
+    """It is the only call, after all."""
     found = answer(
         chunk(tool_calls=call(0, "{}", call_id="a", name="f")), chunk(finish="tool_calls")
     )
@@ -242,7 +242,7 @@ def test_a_block_that_is_told_twice_is_one_call() -> None:
 
 
 def test_arguments_of_a_call_that_never_began_are_told() -> None:
-    """A call is missing: what is left must not look whole."""
+    """A call is missing, and the rest must not look whole."""
     found = answer(delta(1, "input_json_delta", partial_json="{}"), *ENDING, dialect="anthropic")
 
     assert found.tool_calls == ()
@@ -300,7 +300,7 @@ def test_a_call_that_was_to_go_on_is_truncated() -> None:
 
 @pytest.mark.parametrize("path", ["$.a[99999]", "$.a.b", "$.a[0]"])
 def test_a_path_that_leads_nowhere_is_a_protocol_error(path: str) -> None:
-    """Or to a place that would cost memory."""
+    """A path to a place that would cost memory is one, too."""
     wire = events(
         parts({"functionCall": {"name": "f", "willContinue": True}}),
         parts(piece("$.a", numberValue=1)),
@@ -314,7 +314,7 @@ def test_a_path_that_leads_nowhere_is_a_protocol_error(path: str) -> None:
 
 
 def test_ollama_gives_its_calls_ids() -> None:
-    """Since it can be asked for several at once."""
+    """The caller may get several calls at once, and must tell them apart."""
     calls = [
         {"id": f"call_{n}", "function": {"index": n, "name": "f", "arguments": {"n": n}}}
         for n in range(2)

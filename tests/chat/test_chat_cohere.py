@@ -70,7 +70,7 @@ def test_two_calls_are_told_apart_by_their_index() -> None:
 
 @pytest.mark.parametrize("content", ["Hello", [{"type": "text", "text": "Hello"}], None])
 def test_the_content_of_a_document_may_be_a_text(content: Any) -> None:
-    """Or a list of parts, or nothing."""
+    """It may also be a list of parts, or missing."""
     body = {"id": "m", "finish_reason": "COMPLETE", "message": {"content": content}}
     found = read([json.dumps(body).encode()], "cohere", "application/json")
 
@@ -95,7 +95,7 @@ def test_a_stream_without_its_end_is_truncated() -> None:
 
 
 def test_an_index_is_bounded() -> None:
-    """As with every dialect."""
+    """The bound is that of every dialect."""
     head = {"id": "c", "function": {"name": "f"}}
     with pytest.raises(StreamProtocolError, match="tool call index"):
         read(events(told("tool-call-start", 10**9, tool_calls=head), END), "cohere")

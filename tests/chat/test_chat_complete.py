@@ -131,7 +131,7 @@ def test_a_bad_answer_gets_a_new_key_and_a_break_keeps_the_old(
 
 
 def test_a_key_of_the_callers_is_kept(server: FaultServer, session: requests.Session) -> None:
-    """It names the caller's operation, whatever happens."""
+    """It names the caller's operation through every replay."""
     server.script(OVERLOADED, sse(ROLE, done=False), good())
     complete_chat(session, server.url, headers={"Idempotency-Key": "mine"}, **ASK)
 
@@ -186,7 +186,9 @@ def test_retries_are_counted_whoever_makes_them(retries: int, server: FaultServe
     assert [each.number for each in attempts] == list(range(1, retries + 2))
     assert attempts[-1].stopped_by == "exhausted"
     assert all(each.stopped_by is None for each in attempts[:-1])
-    assert len(caught.value.partial.content) == (1 if retries < 2 else 5)  # type: ignore[attr-defined]
+    assert len(
+        caught.value.partial.content  # type: ignore[attr-defined]
+    ) == (1 if retries < 2 else 5)
 
 
 def test_always_dropped_is_three_requests(server: FaultServer, session: requests.Session) -> None:
@@ -201,7 +203,7 @@ def test_always_dropped_is_three_requests(server: FaultServer, session: requests
 
 
 def test_the_best_partial_is_carried(server: FaultServer, session: requests.Session) -> None:
-    """Not the last one."""
+    """The best partial need not be the last one."""
     server.script(*[sse(chunk(text), done=False) for text in ("ab", "abcdef", "abc")])
     with pytest.raises(StreamTruncated) as caught:
         complete_chat(session, server.url, **ASK)
@@ -213,7 +215,7 @@ def test_the_best_partial_is_carried(server: FaultServer, session: requests.Sess
 def test_arguments_that_stay_broken_are_handed_over(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """As text, since the caller may know how to mend them; but not as if all were well."""
+    """The caller may know how to mend the text, but the answer counts as truncated."""
     server.default = BAD_TOOL
     completion = complete_chat(session, server.url, **ASK)
 
@@ -228,7 +230,7 @@ def test_arguments_that_stay_broken_are_handed_over(
 def test_a_call_with_broken_arguments_is_a_part_of_the_answer(
     text: str, kept: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """The error is that of the last attempt; what is kept is the most that came of any."""
+    """The error is that of the last attempt; the partial is the longest of all attempts."""
     server.script(BAD_TOOL, sse(chunk(text), done=False), sse(chunk("ab"), done=False))
     with pytest.raises(StreamTruncated) as caught:
         complete_chat(session, server.url, **ASK)
@@ -319,7 +321,7 @@ def test_the_marker_ends_an_answer_with_fewer_choices(
 def test_a_choice_of_an_abandoned_attempt_is_in_no_answer(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """Neither its text, nor the call that was no JSON, nor its connection."""
+    """Its text, its broken call and its connection are gone."""
     broken = chunk(finish="tool_calls", tool_calls=[call(0, '{"a', call_id="a", name="f")])
     server.script(
         sse(
@@ -388,7 +390,7 @@ def test_an_accepted_bare_end_is_no_reason_to_ask_again(
 
 
 def test_usage_is_that_of_the_answer(server: FaultServer, session: requests.Session) -> None:
-    """Not of an attempt that was given up."""
+    """The usage of an abandoned attempt does not count."""
     server.script(
         sse(
             chunk("a"),
@@ -405,7 +407,7 @@ def test_usage_is_that_of_the_answer(server: FaultServer, session: requests.Sess
 def test_the_connection_of_a_whole_answer_is_reused(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """As with a stream that was read to its end."""
+    """A stream that was read to its end gives its connection back, too."""
     for _ in range(5):
         server.script(good())
         complete_chat(session, server.url, **ASK)
@@ -442,7 +444,7 @@ def test_a_replay_costs_two_tokens(fault_server: FaultServer) -> None:
 
 
 def test_replays_wait_as_retries_do(fault_server: FaultServer) -> None:
-    """By the policy's own strategy."""
+    """The policy's own strategy sets the wait."""
     waits: list[int] = []
 
     def wait(state: Any) -> float:
@@ -527,7 +529,7 @@ def test_a_cancel_between_two_attempts_is_seen_by_the_next() -> None:
 
 
 def test_calls_are_independent(fault_server: FaultServer) -> None:
-    """What one call has used up is not missing in the next, nor what happens in other threads."""
+    """A call uses up no retries of the next one, nor of calls in other threads."""
     fault_server.default = sse(ROLE, done=False)
     counts = []
     with mounted(max_retries=RetryPolicy(wait=no_wait, budget=None)) as session:
@@ -541,7 +543,7 @@ def test_calls_are_independent(fault_server: FaultServer) -> None:
 
 
 def test_a_redirect_costs_no_retry(fault_server: FaultServer) -> None:
-    """It is an answer: the retries are left for what fails."""
+    """A redirect is an answer, so the retries are left for failures."""
     fault_server.script(
         respond(status=307, headers={"Location": "/moved"}),
         sse(ROLE, done=False, ending="reset"),
@@ -576,7 +578,7 @@ def test_a_broken_stream_retires_the_other_connections(fault_server: FaultServer
 
 
 def test_idle_is_the_error_where_all_attempts_stall(fault_server: FaultServer) -> None:
-    """With the clock that noticed it."""
+    """The error names the clock that noticed the silence."""
     fault_server.default = sse(ROLE, threading.Event(), done=False)
     with mounted(max_retries=1) as session, pytest.raises(StreamIdle) as caught:
         complete_chat(session, fault_server.url, event_timeout=0.1, **ASK)

@@ -39,7 +39,7 @@ each_wire = pytest.mark.parametrize("name", sorted(EXPECTED))
 
 
 def wanted(name: str) -> dict[str, Any]:
-    """What the completion of a recorded wire must be."""
+    """Return the members that the completion of a recorded wire must have."""
     return {
         key: value
         for key, value in EXPECTED[name].items()
@@ -66,7 +66,7 @@ def test_a_recorded_wire_gives_the_documented_answer(
 
 @each_wire
 def test_deltas_add_up_to_the_completion(name: str) -> None:
-    """A consumer that only adds up deltas must see what the completion says."""
+    """A consumer that only adds up deltas must get the text of the completion."""
     expected = EXPECTED[name]
     session = Canned([(DATA / name).read_bytes()], expected["content_type"])
     with stream_chat(session, "http://chat.invalid/", dialect=expected["dialect"], **ASK) as deltas:
@@ -187,7 +187,7 @@ def test_an_error_in_any_place_is_one(pieces: list[bytes]) -> None:
     ],
 )
 def test_an_error_that_was_cut_is_truncated(cut: bytes) -> None:
-    """It may have been one that passes: what it said is not known."""
+    """The full error is not known, and may have been a transient one."""
     with pytest.raises(StreamTruncated):
         read([*events(chunk("a"))[:-1], cut], "openai")
     with pytest.raises(StreamTruncated):
@@ -218,7 +218,7 @@ def test_an_answer_that_is_called_an_event_stream_is_read() -> None:
 
 @pytest.mark.parametrize("junk", [b'{"status": "ok"}\n\n', b"[]\n", b"hello\n", b": {\n\n"])
 def test_events_after_something_else_are_read(junk: bytes) -> None:
-    """What is no field is ignored in an event stream, whatever it looks like."""
+    """A line that is no field is ignored in an event stream, even if it looks like JSON."""
     found = read([junk, *events(chunk("a", "stop"))], "openai")
 
     assert found.content == "a"
@@ -394,7 +394,10 @@ def test_calls_without_index_are_told_apart_by_id_and_name() -> None:
 def test_a_call_keeps_the_index_of_its_provider(
     fragments: list[Any], calls: list[tuple[Any, ...]]
 ) -> None:
-    """Its place in the answer, whatever came first; a second call of an index gets the next."""
+    """The index is the call's place in the answer, in any order of arrival.
+
+    A second call of an index gets the next one.
+    """
     wire = events(*(chunk(tool_calls=[each]) for each in fragments), chunk(finish="tool_calls"))
     with stream_chat(Canned(wire), "http://chat.invalid/", **ASK) as deltas:
         shown = {each.index for delta in deltas for each in delta.tool_calls}
@@ -451,7 +454,7 @@ def test_arguments_that_are_an_object_are_kept(arguments: Any, said: str, is_who
     ],
 )
 def test_an_odd_chunk_is_no_error(odd: dict[str, Any]) -> None:
-    """What every provider has sent at some time must not end an answer."""
+    """Every provider has sent some such chunk, and none may end an answer."""
     found = read(events(chunk("a"), odd, chunk("b", "stop")), "openai")
 
     assert (found.content, found.id, found.model) == ("ab", "c1", "m-1")
@@ -474,7 +477,7 @@ def test_json_that_is_no_object_is_a_protocol_error(data: str) -> None:
 
 @pytest.mark.parametrize("data", ["{'a': 1}", '{"a": }', "nonsense", "x" * 100_000])
 def test_what_is_no_json_is_a_protocol_error_that_says_where(data: str) -> None:
-    """With the position and an excerpt, so that the sender can be found."""
+    """The error has the position and an excerpt, so that the sender can be found."""
     with pytest.raises(
         StreamProtocolError, match=r"event 2 is not JSON at position \d+: "
     ) as caught:
@@ -546,7 +549,7 @@ def test_the_name_of_an_event_will_do_where_its_data_have_no_type(name: str) -> 
     ("done", "item_done"), [('{"a":1}', ""), ("", '{"a":1}'), ('{"a":1}', '{"a":1}')]
 )
 def test_arguments_that_come_at_once_are_not_lost(done: str, item_done: str) -> None:
-    """A response may say what the arguments are only when they are done, in one place or in two."""
+    """A response may give the arguments only when they are done, in one place or in two."""
     place = {"output_index": 0}
     item = {"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}
     found = read(
@@ -878,7 +881,7 @@ def test_blank_events_are_skipped(blank: bytes) -> None:
 
 @pytest.mark.parametrize("dialect", ["openai", "openai-responses", "anthropic", "gemini", "ollama"])
 def test_an_empty_body_is_truncated(dialect: str) -> None:
-    """Nothing at all is no answer, also where a bare end is accepted: that would invent one."""
+    """An empty body is no answer, even where a bare end is accepted."""
     kind = "application/x-ndjson" if dialect == "ollama" else "text/event-stream"
     with pytest.raises(StreamTruncated):
         read([], dialect, kind, accept_bare_eof=True)

@@ -150,7 +150,7 @@ def test_the_marker_may_be_written_otherwise(end: bytes) -> None:
 def test_what_cannot_be_read_behind_a_finished_answer_ends_it(
     end: bytes, chunks: list[Any]
 ) -> None:
-    """And does not discard it."""
+    """It does not discard the answer."""
     found = read([*events(*chunks, done=False), end, *events(chunk("b"))], "openai")
 
     assert (found.content, found.truncated) == ("a", False)
@@ -189,7 +189,7 @@ def test_a_marker_behind_what_nobody_understood_names_the_dialect(name: str) -> 
 
 
 def test_a_document_may_be_followed_by_the_marker() -> None:
-    """Of a gateway that writes the whole answer, and then the end of a stream."""
+    """Some gateways write the whole answer, and then the end of a stream."""
     answer = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
     for end in (b"\ndata: [DONE]\n\n", b"\n\ndata: [DONE]", b"\n[DONE]\n", b"\n", b""):
         for indent in (None, 2):
@@ -204,7 +204,7 @@ def test_a_document_may_be_followed_by_the_marker() -> None:
 def test_a_break_at_the_finish_reason_of_one_chunk_may_have_come_too_early(
     fault_server: FaultServer, session: requests.Session
 ) -> None:
-    """Who leaves there cannot know whether it was the last: the completion says so."""
+    """A reader that leaves there cannot know whether it was the last: the completion says so."""
     fault_server.script(sse(early("a"), threading.Event(), done=False), good())
     with stream_chat(session, fault_server.url, **ASK) as deltas:
         next(deltas)

@@ -84,14 +84,14 @@ DIALECTS = ["openai", "openai-responses", "anthropic", "gemini", "ollama", "cohe
 
 
 def facts(error: ChatAPIError) -> tuple[str | None, str | None, Any, bool]:
-    """What an error says."""
+    """Return the attributes of an error."""
     return error.message, error.type, error.code, error.transient
 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("after", [True, False], ids=["with [DONE]", "alone"])
 def test_an_error_in_any_form_is_told_with_its_reason(name: str, after: bool) -> None:
-    """In events, and as lines, of every dialect; what follows it changes nothing."""
+    """The form may be events or lines of every dialect; events behind it change nothing."""
     told, wanted = FORMS[name]
     for dialect in DIALECTS:
         with pytest.raises(ChatAPIError) as caught:
@@ -104,7 +104,7 @@ def test_an_error_in_any_form_is_told_with_its_reason(name: str, after: bool) ->
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_refusal_as_a_document_is_told(name: str) -> None:
-    """With status 200, and whatever it is called."""
+    """The document may have status 200, and any content type."""
     told, wanted = FORMS[name]
     for kind in ("application/json", "text/event-stream", "text/plain"):
         for indent in (None, 2):
@@ -139,7 +139,7 @@ def test_a_bare_error_between_events_is_told(
 
 
 def test_a_bare_error_is_told_at_once(fault_server: FaultServer) -> None:
-    """Also where no blank line, and no end, follows it."""
+    """It needs neither a blank line nor an end behind it."""
     fault_server.script(
         sse(chunk("a"), b'{"error":"engine died"}\n', threading.Event(), done=False)
     )
@@ -149,14 +149,14 @@ def test_a_bare_error_is_told_at_once(fault_server: FaultServer) -> None:
 
 @pytest.mark.parametrize("bare", [b'{"status": "ok"}\n\n', b"{nonsense\n\n", b"{\n\n", b"{}\n"])
 def test_bare_json_that_is_no_error_changes_nothing(bare: bytes) -> None:
-    """To the rules of events it is a field without a meaning."""
+    """The rules of events take it for a field without a meaning."""
     found = read([*events(chunk("a"), done=False), bare, *events(chunk("b", "stop"))], "openai")
 
     assert (found.content, found.truncated) == ("ab", False)
 
 
 def test_a_bare_chunk_is_a_part_of_the_answer() -> None:
-    """Else a piece of text would be missing in what is told as a whole answer."""
+    """Otherwise a piece of text would be missing in an answer that looks whole."""
     bare = json.dumps(chunk("b")).encode() + b"\n\n"
     found = read([*events(chunk("a"), done=False), bare, *events(chunk("c", "stop"))], "openai")
 
@@ -165,7 +165,7 @@ def test_a_bare_chunk_is_a_part_of_the_answer() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_event_of_that_name_is_an_error(dialect: str) -> None:
-    """Whatever it holds."""
+    """Its data may have any form."""
     for name in ("error", "exception"):
         for data in ('{"message":"boom"}', '"boom"', "boom"):
             with pytest.raises(ChatAPIError, match="boom"):
@@ -237,7 +237,7 @@ SPEAKS: dict[str, Any] = {
 
 @pytest.mark.parametrize("reason", GAVE_UP)
 def test_a_finish_reason_that_means_gave_up_is_no_answer(reason: str) -> None:
-    """One table, for every dialect: what came is on the error."""
+    """One table serves every dialect, and the error carries the partial answer."""
     for dialect, wire in SPEAKS.items():
         with pytest.raises(ChatAPIError, match=reason) as caught:
             read(events(*wire(reason)), dialect)
@@ -257,7 +257,7 @@ def test_other_finish_reasons_end_an_answer(reason: str) -> None:
 
 
 def test_a_cancelled_response_is_no_answer() -> None:
-    """As an event of its own, or as a document."""
+    """The news may be an event of its own, or a document."""
     event = {"type": "response.cancelled", "response": {"status": "cancelled"}}
     document = {"status": "cancelled", "output": []}
     for wire, kind in (
@@ -272,7 +272,7 @@ def test_a_cancelled_response_is_no_answer() -> None:
 def test_an_answer_that_was_given_up_for_a_passing_reason_is_asked_for_again(
     reason: str, fault_server: FaultServer
 ) -> None:
-    """By complete_chat, as after any transient error."""
+    """complete_chat asks again, as after any transient error."""
     fault_server.script(sse(chunk("a"), chunk(finish=reason)), good("new"))
     with mounted() as session:
         assert complete_chat(session, fault_server.url, **ASK).content == "new"
@@ -289,7 +289,7 @@ def test_an_answer_that_was_given_up_for_a_passing_reason_is_asked_for_again(
     internal_server_error service_unavailable overloaded request_timeout""".split(),  # noqa: SIM905
 )
 def test_a_transient_error_is_known_in_each_spelling(kind: str) -> None:
-    """As its type, and as its code, whatever else comes with it."""
+    """The spelling may be its type or its code, beside any other member."""
     assert is_transient(kind, None)
     assert is_transient(kind, 400)
     assert is_transient(None, kind)
@@ -316,7 +316,7 @@ def test_a_permanent_error_stays_one_with_any_code(kind: str) -> None:
     ],
 )
 def test_the_code_decides_where_the_type_is_unknown(code: Any, passes: int) -> None:
-    """As far as it is a status of HTTP."""
+    """The code decides as far as it is a status of HTTP."""
     assert is_transient("something_new", code) is bool(passes)
     assert is_transient(None, code) is bool(passes)
 
@@ -329,7 +329,7 @@ def test_a_finish_reason_is_matched_as_a_whole(reason: str) -> None:
     assert not has_given_up(reason)
 
 
-# -- what JSON cannot hold -------------------------------------------------------------------------
+# -- the limits of JSON ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["event", "line", "document"])
@@ -376,7 +376,7 @@ def test_arguments_come_to_any_depth(depth: int) -> None:
 @pytest.mark.parametrize("markers", ["[DONE]", "[DONE]\n[DONE]", "[DONE]\n\n DONE\n" * 5_000])
 @pytest.mark.parametrize("before", [True, False])
 def test_markers_that_stick_to_a_chunk_are_markers(markers: str, before: bool) -> None:
-    """However many: a proxy has lost the blank lines between the events."""
+    """Any number of them counts: a proxy has lost the blank lines between the events."""
     lines = ([json.dumps(chunk("a"))] if before else []) + markers.split("\n")
     stuck = "".join(f"data: {line}\n" for line in lines) + "\n"
     found = read([*events(chunk("b"), done=False), stuck.encode()], "openai")
@@ -385,7 +385,7 @@ def test_markers_that_stick_to_a_chunk_are_markers(markers: str, before: bool) -
 
 
 def test_arguments_with_a_number_of_5000_digits_are_json() -> None:
-    """It is the caller who has to read them."""
+    """Only the caller has to parse them."""
     arguments = '{"n": %s}' % ("9" * 5000)
     told = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
     found = read(events(chunk(tool_calls=told), chunk(finish="tool_calls")), "openai")

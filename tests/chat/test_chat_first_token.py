@@ -59,7 +59,7 @@ USAGE_ALONE = {"choices": [], "usage": USAGE}
 
 
 def dripping(item: Any) -> Reply:
-    """What is no part of an answer, for ever."""
+    """An endless reply without any part of an answer."""
     return sse(*[each for _ in range(200) for each in (item, 0.02)], done=False)
 
 
@@ -82,7 +82,7 @@ STALLS: dict[str, tuple[Reply, dict[str, Any]]] = {
 def test_a_stall_before_the_first_part_is_replayed_unseen(
     name: str, server: FaultServer, session: requests.Session
 ) -> None:
-    """Once: nothing was shown, and nothing of that attempt is in the answer."""
+    """The replay happens once, and no part of the first attempt is in the answer."""
     reply, limit = STALLS[name]
     server.script(reply, good("new"))
     began = time.monotonic()
@@ -134,7 +134,7 @@ def test_silence_before_the_head_ends_in_time(
 def test_the_head_and_the_body_share_the_time(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """What the head took is not given to the body again."""
+    """The time that the head took is not given to the body again."""
     late = sse(ROLE, threading.Event(), done=False)
     server.default = Reply((Pause(0.3), *late.steps))
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_the_head_and_the_body_share_the_time(
 def test_the_first_part_ends_the_limit(
     part: Any, server: FaultServer, session: requests.Session
 ) -> None:
-    """Of whatever kind it is: behind it only the other clocks count, and nothing is replayed."""
+    """A part of any kind ends it: only the other clocks count then, and no call is replayed."""
     server.script(sse(part, 0.5, chunk("b", "stop")), good())
     with stream_chat(session, server.url, first_token_timeout=0.3, **ASK) as deltas:
         list(deltas)
@@ -173,7 +173,7 @@ def test_the_first_part_ends_the_limit(
 def test_the_event_clock_holds_behind_the_first_part(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """With its own limit, longer or shorter than that of the first."""
+    """That clock has a limit of its own, longer or shorter than that of the first part."""
     for first, event in ((0.5, 0.2), (0.2, 0.5)):
         server.script(sse(chunk("a"), threading.Event(), done=False))
         with (
@@ -190,7 +190,7 @@ def test_the_event_clock_holds_behind_the_first_part(
 def test_a_shorter_event_timeout_is_named_before_the_first_part(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """And is no reason to ask again: only a limit for the first part is."""
+    """Only a limit for the first part is a reason to ask again."""
     server.default = sse(ROLE, threading.Event(), done=False)
     with (
         stream_chat(
@@ -252,13 +252,16 @@ def test_the_replay_is_one_of_the_retries(retries: int, server: FaultServer) -> 
             list(stream_chat(session, server.url, first_token_timeout=0.2, **ASK))
 
     assert len(server.requests) == retries + 1
-    assert caught.value.attempts[-1].stopped_by in ("exhausted", "policy")  # type: ignore[attr-defined]
+    assert caught.value.attempts[-1].stopped_by in (  # type: ignore[attr-defined]
+        "exhausted",
+        "policy",
+    )
 
 
 def test_complete_chat_asks_again_as_often_as_it_may(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """In the head and in the body alike."""
+    """It does so for a stall in the head and in the body alike."""
     stall = sse(ROLE, threading.Event(), done=False)
     server.script(silence(), stall, good("new"))
     found = complete_chat(session, server.url, first_token_timeout=0.2, **ASK)
@@ -308,7 +311,7 @@ def test_heartbeats_come_before_the_first_part(
 
 
 def test_a_plain_adapter_has_the_limit_in_the_body(server: FaultServer) -> None:
-    """Without a replay."""
+    """There is no replay."""
     server.default = sse(ROLE, threading.Event(), done=False)
     with requests.Session() as session:
         session.verify = server.ca_path or True
@@ -340,7 +343,7 @@ def test_a_break_before_an_early_finish_reason_is_replayed(
 def test_a_busy_provider_is_asked_again_where_the_policy_lists_its_status(
     status: int, server: FaultServer
 ) -> None:
-    """After the time that it names; with a chat's key the request is idempotent."""
+    """The wait is the one that the provider names; a chat's key makes the request idempotent."""
     busy = respond(status=status, headers={"Retry-After": "0"})
     server.script(busy, good("new"), busy, good("new"))
     policy = RetryPolicy(statuses=frozenset({429, 503, 529}), wait=no_wait)
@@ -355,7 +358,7 @@ def test_a_busy_provider_is_asked_again_where_the_policy_lists_its_status(
 def test_a_break_is_still_replayed_where_nothing_was_said(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """With a limit for the first part or without."""
+    """A limit for the first part makes no difference."""
     server.script(sse(ROLE, done=False, ending="reset"), good("new"))
     with stream_chat(session, server.url, first_token_timeout=5, **ASK) as deltas:
         assert "".join(deltas.iter_text()) == "new"

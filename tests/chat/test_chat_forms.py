@@ -49,7 +49,7 @@ ONE_OF_EACH = [
 
 
 def wanted(name: str) -> dict[str, Any]:
-    """What the completion of a recorded wire must be."""
+    """Return the members that the completion of a recorded wire must have."""
     hidden = ("dialect", "content_type")
     return {key: value for key, value in EXPECTED[name].items() if key not in hidden}
 
@@ -81,7 +81,7 @@ def test_lines_that_are_called_otherwise_cost_one_request(
 
 @pytest.mark.parametrize("dialect", ["openai", "ollama"])
 def test_a_line_is_shown_when_it_comes(dialect: str, fault_server: FaultServer) -> None:
-    """And not with the next one, where the dialect is one of lines."""
+    """In a dialect of lines, a line does not wait for the next one."""
     line = {
         "openai": json.dumps(chunk("a")),
         "ollama": json.dumps({"message": {"content": "a"}, "done": False}),
@@ -99,7 +99,7 @@ def test_a_line_is_shown_when_it_comes(dialect: str, fault_server: FaultServer) 
 
 
 def test_chunks_of_openai_may_come_as_lines() -> None:
-    """Of a gateway that knows no events."""
+    """Some gateways know no events."""
     lines = [json.dumps(each).encode() + b"\n" for each in (chunk("a"), chunk("b", "stop"))]
     for kind in KINDS:
         for size in (1, 1000):
@@ -109,7 +109,7 @@ def test_chunks_of_openai_may_come_as_lines() -> None:
 
 
 def test_lines_of_ollama_may_come_as_events() -> None:
-    """Of a gateway that wraps them."""
+    """Some gateways wrap them."""
     wire = events(
         {"message": {"content": "a"}, "done": False},
         {"message": {"content": "b"}, "done": True, "done_reason": "stop"},
@@ -139,14 +139,14 @@ def test_a_page_that_is_called_an_answer_is_called_html(name: str, kind: str, si
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "", "image/png"])
 @pytest.mark.parametrize("body", [b"upstream connect error", b"\x89PNG\r\n", b"no"])
 def test_a_text_that_is_no_answer_is_refused_before_it_is_streamed(kind: str, body: bytes) -> None:
-    """So that a view can still answer 502."""
+    """A view can still answer 502 then."""
     with pytest.raises(StreamProtocolError, match="which is no answer; the body begins"):
         stream_chat(Canned([body], kind), "http://x/", **ASK)
 
 
 @pytest.mark.slow
 def test_a_body_without_a_type_may_be_late(fault_server: FaultServer) -> None:
-    """It is looked at for a second, and then read as what it turns out to be."""
+    """Its first bytes show its form, even if they come after the first second."""
     wire: list[Any] = [1.3, *events(chunk("a", "stop"))]
     fault_server.script(stream(wire, content_type="text/plain"))
     with mounted() as session:
@@ -154,7 +154,7 @@ def test_a_body_without_a_type_may_be_late(fault_server: FaultServer) -> None:
 
 
 def test_what_was_looked_at_first_is_not_lost(fault_server: FaultServer) -> None:
-    """Of a body that is called a text: one event, a pause, and the rest."""
+    """The body calls itself a text: one event, a pause, and the rest."""
     first, second = (b"data: " + json.dumps(chunk(each)).encode() + b"\n\n" for each in "ab")
     wire: list[Any] = [b"\n", first[:9], 0.05, first[9:], 0.05, second, *events()]
     fault_server.script(stream(wire, content_type="text/plain"))
@@ -163,7 +163,7 @@ def test_what_was_looked_at_first_is_not_lost(fault_server: FaultServer) -> None
 
 
 def test_an_event_may_hold_an_image(fault_server: FaultServer) -> None:
-    """Which is larger than any text: 64 MiB are allowed, and as much as the caller says."""
+    """An image is larger than any text. The limit is 64 MiB, or the caller's own."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 20_000_000}}
     fault_server.default = stream(events(chunk("a", images=[image]), chunk(finish="stop")))
     with mounted() as session:
@@ -188,7 +188,7 @@ def test_an_event_may_hold_an_image(fault_server: FaultServer) -> None:
     ],
 )
 def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
-    """Whatever the cuts; blank lines are skipped, and the last one needs no end."""
+    """The cuts do not matter; blank lines are skipped, and the last one needs no end."""
     for size in range(1, len(data) + 2):
         decoder = JSONLines()
         events = [event for piece in cut(data, size) for event in decoder.feed(piece)]
@@ -200,7 +200,7 @@ def test_a_line_is_a_document(data: bytes, lines: list[str]) -> None:
 
 @pytest.mark.parametrize("decoder", [JSONLines, JSONDocument])
 def test_a_document_has_a_limit(decoder: Any) -> None:
-    """One without an end, whatever the cuts."""
+    """The limit holds for a document without an end, in any cut."""
     for size in (1, 30, 200):
         document = decoder(100)
         document.feed(b"x" * 50)

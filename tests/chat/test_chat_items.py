@@ -134,7 +134,7 @@ def test_a_head_that_comes_late_gives_a_call_its_name(place: dict[str, Any], las
 def test_a_text_that_is_told_only_when_it_is_done_is_read_once(
     last: list[Any], is_in_output: bool
 ) -> None:
-    """In whatever event it comes first, and in however many."""
+    """It may come first in any event, and in any number of events."""
     if not last and not is_in_output:
         last = [text("Hi", item_id="m1")]
     found = answer(*last, completed(*([message("Hi", item="m1")] if is_in_output else [])))
@@ -155,7 +155,7 @@ def test_items_that_come_only_with_the_end_are_read() -> None:
 
 @pytest.mark.parametrize("index", [None, 0])
 def test_items_are_told_apart_by_their_ids_alone(index: int | None) -> None:
-    """Where the index is missing, or 0 for all of them."""
+    """The index may be missing, or 0 for all of them."""
     place: dict[str, Any] = {} if index is None else {"output_index": index}
     heads = [call(call_id=f"c{n}", name=f"f{n}", item=f"fc{n}") for n in (1, 2)]
     found = answer(
@@ -199,7 +199,7 @@ def test_ids_that_are_new_in_the_output_are_no_new_items() -> None:
 
 
 def test_ids_that_are_new_in_each_event_are_no_new_items() -> None:
-    """Of some gateways: as long as no id comes twice, the index tells."""
+    """Some gateways send such ids; as long as no id comes twice, the index decides."""
     found = answer(
         told("output_item.added", output_index=0, item=message(item="a")),
         text("Hel", item_id="b", output_index=0),
@@ -258,7 +258,7 @@ def test_several_parts_of_an_item_are_all_read() -> None:
 
 
 def test_an_event_that_comes_twice_adds_nothing_the_second_time() -> None:
-    """Where it tells a whole that was told before."""
+    """The second event repeats a whole that was read before."""
     done = told("output_text.done", item_id="m1", content_index=0, text="Hi")
     found = answer(done, done, completed())
 
@@ -310,7 +310,7 @@ def test_summaries_are_paragraphs() -> None:
 def test_each_item_that_the_caller_must_answer_is_a_call(
     kind: str, member: str, given: Any, arguments: str, where: str
 ) -> None:
-    """With its kind, and the input that the provider gave it."""
+    """The call has its kind, and the provider's input."""
     item = {"type": kind, "id": "i1", "call_id": "c1", member: given, "execution": "client"}
     if kind == "custom_tool_call":
         item["name"] = "code"
@@ -373,7 +373,7 @@ def test_the_input_of_a_custom_tool_comes_in_pieces() -> None:
 def test_what_contradicts_the_deltas_is_told(
     shown: str, whole: str, arguments: str, truncated: bool, where: str
 ) -> None:
-    """A suffix that is missing is added; what cannot be is no success."""
+    """A missing suffix is added; a contradiction is no success."""
     last = {
         "done": [told("function_call_arguments.done", item_id="fc1", arguments=whole)],
         "item": [told("output_item.done", item=call(whole, item="fc1"))],
@@ -397,7 +397,7 @@ def test_a_text_that_contradicts_its_deltas_is_truncated() -> None:
 
 
 def test_arguments_that_came_with_the_beginning_are_kept() -> None:
-    """Where neither pieces nor the end bring them."""
+    """Neither the pieces nor the end bring them."""
     found = answer(told("output_item.added", item=call('{"a":1}', item="fc1")), completed())
 
     assert found.tool_calls == (ToolCall(0, "c1", "f", '{"a":1}'),)

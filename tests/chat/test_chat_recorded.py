@@ -1,4 +1,4 @@
-"""Every answer in every style of every dialect is read right, whatever happens to one event."""
+"""Every answer in every style of every dialect is read right, with any change of one event."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKS["openai"] = {"stream_options": {"include_usage": True}}
 
 
 def said(completion: ChatCompletion) -> dict[str, Any]:
-    """What counts in an answer."""
+    """Return the parts of a completion that count."""
     usage = completion.usage
     return {
         "content": completion.content,
@@ -41,7 +41,7 @@ def said(completion: ChatCompletion) -> dict[str, Any]:
 
 
 def wanted(answer: Answer) -> dict[str, Any]:
-    """What that is."""
+    """Return the same parts of the original answer."""
     return {
         "content": "".join(answer.content),
         "reasoning": "".join(answer.reasoning),
@@ -58,7 +58,7 @@ def test_there_are_forty_forms_of_each_dialect() -> None:
 
 @pytest.mark.parametrize(("dialect", "style"), STYLES)
 def test_a_recorded_form_gives_its_answer(dialect: str, style: Style) -> None:
-    """Also as it comes, event by event, and a byte at a time."""
+    """It does so as it comes, event by event, and a byte at a time."""
     for answer in ANSWERS:
         pieces = pieces_of(dialect, answer, style)
         body = b"".join(pieces)
@@ -75,7 +75,7 @@ def test_a_recorded_form_gives_its_answer(dialect: str, style: Style) -> None:
 
 @pytest.mark.parametrize(("dialect", "style"), STYLES)
 def test_the_deltas_of_a_recorded_form_add_up(dialect: str, style: Style) -> None:
-    """A consumer that only adds up sees what the completion says."""
+    """A consumer that only adds up gets the text of the completion."""
     for answer in ANSWERS:
         session = Canned(pieces_of(dialect, answer, style), content_type(dialect))
         with stream_chat(session, "http://x/", dialect=dialect, **ASK) as stream:
@@ -91,7 +91,7 @@ def test_the_deltas_of_a_recorded_form_add_up(dialect: str, style: Style) -> Non
             assert json.loads(written) == json.loads(call.arguments)
 
 
-# -- what happens on the way -----------------------------------------------------------------------
+# -- changes on the way ----------------------------------------------------------------------------
 
 form = st.sampled_from([(dialect, *each) for dialect in DIALECTS for each in forms(dialect)])
 ALWAYS_FINISHED = ("a finish with each",)
@@ -108,7 +108,7 @@ def outcome(dialect: str, pieces: list[bytes]) -> tuple[ChatCompletion, bool]:
 
 
 def is_beginning(found: ChatCompletion, answer: Answer) -> bool:
-    """Whether what was read is the beginning of what was said."""
+    """True if the completion is the beginning of the answer."""
     content, reasoning = "".join(answer.content), "".join(answer.reasoning)
     return content.startswith(found.content) and reasoning.startswith(found.reasoning)
 
@@ -117,7 +117,7 @@ def is_beginning(found: ChatCompletion, answer: Answer) -> bool:
 def test_a_stream_that_is_cut_gives_a_beginning_and_never_a_whole(
     chosen: tuple[str, Answer, Style], data: st.DataObject
 ) -> None:
-    """At any byte: what is missing behind the last word is usage, or a marker."""
+    """The cut may be at any byte; behind the last word, only usage or a marker is missing."""
     dialect, answer, style = chosen
     body = b"".join(pieces_of(dialect, answer, style))
     at = data.draw(st.integers(0, len(body) - 1))
@@ -134,7 +134,7 @@ def test_a_stream_that_is_cut_gives_a_beginning_and_never_a_whole(
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_cut_of_one_form_is_told(dialect: str) -> None:
-    """Not only those that chance has found."""
+    """Random cuts alone would miss some."""
     answer = ANSWERS[-2]
     body = b"".join(pieces_of(dialect, answer, forms(dialect)[0][1]))
     cuts = range(0, len(body), len(body) // 500)
@@ -147,7 +147,7 @@ def test_every_cut_of_one_form_is_told(dialect: str) -> None:
 
 
 def calls_after(answer: Answer, found: ChatCompletion) -> list[str]:
-    """What is wrong with the calls that an answer was told with."""
+    """Return the faults of the calls that a completion has."""
     known = {call.id: call for call in answer.calls}
     wrong = []
     for made in found.tool_calls:
@@ -160,9 +160,9 @@ def calls_after(answer: Answer, found: ChatCompletion) -> list[str]:
 
 
 def made_of(arguments: str, pieces: tuple[str, ...]) -> bool:
-    """Whether arguments are a call's own: whole, or with one piece lost, doubled or moved.
+    """True if arguments are a call's own: whole, or with one piece lost, doubled or moved.
 
-    No reader can tell that where the wire says each thing once.
+    No reader can tell these apart, since the wire gives each piece once.
     """
     own = ["".join(pieces)]
     for n in range(len(pieces)):
@@ -173,7 +173,7 @@ def made_of(arguments: str, pieces: tuple[str, ...]) -> bool:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts are the same, or the same JSON."""
+    """True if two texts are the same, or the same JSON."""
     try:
         return bool(one == other or json.loads(one) == json.loads(other))
     except ValueError:
@@ -193,7 +193,7 @@ def changed(pieces: list[bytes], change: str, at: int) -> list[bytes]:
 def test_one_event_that_is_lost_doubled_or_moved_makes_no_wrong_call(
     chosen: tuple[str, Answer, Style], change: str, data: st.DataObject
 ) -> None:
-    """Nor a crash: every outcome is an answer, or an error of ours."""
+    """It makes no crash either: every outcome is an answer, or an error of ours."""
     dialect, answer, style = chosen
     pieces = pieces_of(dialect, answer, style)
     at = data.draw(st.integers(0, len(pieces) - 1))
@@ -257,7 +257,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def test_a_member_of_another_type_is_no_crash(
     chosen: tuple[str, Answer, Style], new: Any, data: st.DataObject
 ) -> None:
-    """Whatever stands in its place: the outcome is an answer, or an error of ours."""
+    """Any type may stand in its place: the outcome is an answer, or an error of ours."""
     dialect, answer, style = chosen
     write, _ = DIALECTS[dialect]
     chunks = style.chunks(write(answer))

@@ -1,4 +1,4 @@
-"""What a chat call refuses before anything is sent, and how it tells a provider's refusal."""
+"""The requests that a chat call refuses before it sends them, and its report of a refusal."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
     named: str,
     fault_server: FaultServer,
 ) -> None:
-    """With the name of the parameter."""
+    """The error has the name of the parameter."""
     with mounted() as session, pytest.raises(kind, match=named):
         run(session, fault_server.url, **{**ASK, **wrong})
 
@@ -98,7 +98,7 @@ def test_a_heartbeat_is_for_streams() -> None:
 
 
 def test_responses_take_a_text_as_input() -> None:
-    """As their API does."""
+    """Their API does so."""
     session = Canned([b""])
     stream_chat(
         session, "http://x/", model="m", messages="hello", dialect="openai-responses"
@@ -128,7 +128,7 @@ def test_what_the_caller_gave_is_not_changed() -> None:
 
 
 def test_an_accept_header_of_the_callers_wins() -> None:
-    """In any case of letters."""
+    """It wins in any case of letters."""
     session = Canned([b""])
     stream_chat(session, "http://x/", headers={"accept": "*/*"}, **ASK).close()
 
@@ -181,7 +181,7 @@ REASONS: dict[str, tuple[bytes, str]] = {
 def test_a_refusal_is_one_readable_line(
     name: str, run: Callable[..., Any], fault_server: FaultServer
 ) -> None:
-    """Whoever reads a log must see what the provider said."""
+    """A reader of the log must see the provider's words."""
     body, reason = REASONS[name]
     fault_server.script(respond(body, status=404))
     with mounted() as session, pytest.raises(requests.HTTPError) as caught:
@@ -221,7 +221,7 @@ def test_a_refusal_without_a_body_is_its_status(fault_server: FaultServer) -> No
 
 
 def test_a_long_refusal_is_cut(fault_server: FaultServer) -> None:
-    """300 characters of reason, and what is read is bounded too."""
+    """The reason has 300 characters, and the bytes that are read are bounded, too."""
     fault_server.script(respond(b"x" * 1_000_000, status=500))
     with mounted() as session, pytest.raises(requests.HTTPError) as caught:
         stream_chat(session, fault_server.url, **ASK)
@@ -238,7 +238,7 @@ def test_a_long_refusal_is_cut(fault_server: FaultServer) -> None:
 def test_a_refusal_whose_body_does_not_end_is_still_one(
     reply: Any, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The status is known: what it was for must not replace it."""
+    """The status is known, and a fault of the body must not replace it."""
     monkeypatch.setattr("resilient_requests.chat._refusal._SECONDS", 0.1)
     fault_server.script(reply)
     with (
@@ -266,7 +266,7 @@ def test_a_refusal_that_drips_is_bounded_in_time(
 
 
 def test_a_redirect_status_without_a_location_is_no_answer(fault_server: FaultServer) -> None:
-    """Then requests returns it as it is."""
+    """Requests returns such a response as it is."""
     fault_server.script(respond(status=304))
     with (
         mounted() as session,
@@ -298,7 +298,7 @@ def test_the_public_types_are_values() -> None:
 
 
 def test_the_repr_of_a_stream_says_how_it_is(fault_server: FaultServer) -> None:
-    """And nothing of what it carries."""
+    """It shows no part of the content."""
     fault_server.script(good())
     with mounted() as session:
         deltas = stream_chat(session, fault_server.url, **ASK)

@@ -30,7 +30,7 @@ pytestmark = [
 
 
 class Read(NamedTuple):
-    """What an SDK makes of an answer."""
+    """An answer, as an SDK reads it."""
 
     content: str
     reasoning: str | None  # None: it has no word for it
@@ -144,7 +144,7 @@ def of_ollama(url: str) -> Read:
 
 
 def of_mistral(url: str) -> Read:
-    """What it makes of the dialect that it shares."""
+    """Return its reading of the dialect that it shares."""
     mistral: Any = pytest.importorskip(
         "mistralai.client", reason="the Mistral SDK is not installed"
     )
@@ -237,7 +237,7 @@ def test_an_sdk_reads_the_same_answers(
 
 
 def is_same(ours: ChatCompletion, theirs: Read) -> bool:
-    """Whether two have read the same answer; what an SDK has no word for is not compared."""
+    """True if two have read the same answer; members that the SDK lacks are not compared."""
     assert ours.content == theirs.content
     assert theirs.reasoning in (None, ours.reasoning)
     assert ours.finish_reason == theirs.finish

@@ -1,4 +1,4 @@
-"""stream_chat over real connections: its end, errors and clocks, and what it leaves behind."""
+"""stream_chat over real connections: its end, errors and clocks, and its leftovers."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_usage_that_nobody_asked_for_is_awaited_briefly(
 def test_heartbeats_come_while_usage_is_awaited(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """The browser may leave then, too; and what is awaited is not lost by it."""
+    """The browser may leave at that time, too; a beat loses no part of the usage."""
     usage = {"choices": [], "usage": USAGE}
     server.script(sse(chunk("a", "stop"), 0.35, usage, threading.Event(), done=False))
     with stream_chat(
@@ -308,7 +308,7 @@ def test_a_clean_end_without_a_marker_is_truncated(
 def test_a_bare_end_can_be_accepted(
     reply: Reply, server: FaultServer, session: requests.Session
 ) -> None:
-    """For servers that never send a marker; the completion says so."""
+    """Some servers never send a marker; the completion says so."""
     server.script(reply)
     with stream_chat(session, server.url, accept_bare_eof=True, **ASK) as deltas:
         assert texts(deltas) == ["a"]
@@ -360,7 +360,7 @@ def test_the_text_fails_as_often_as_it_is_asked(
 
 
 def test_closing_the_text_closes_the_stream(server: FaultServer, session: requests.Session) -> None:
-    """A web server closes what it iterates over, and knows of nothing behind it."""
+    """A web server closes its iterator, and knows nothing of the stream behind it."""
     server.script(sse(chunk("a"), threading.Event(), done=False))
     found = stream_chat(session, server.url, **ASK).iter_text()
     assert next(found) == "a"
@@ -443,7 +443,7 @@ def test_a_refusal_voids_partial_calls(
 def test_an_error_inside_the_stream_ends_it_at_once(
     after: list[Any], server: FaultServer, session: requests.Session
 ) -> None:
-    """Also where the socket stays open: no idle timeout replaces the provider's own words."""
+    """The socket may stay open: no idle timeout replaces the provider's own words."""
     error = {"error": {"type": "overloaded_error", "code": "x1", "message": "try later"}}
     server.default = sse(*after, error, threading.Event(), done=False)
     with stream_chat(session, server.url, **ASK) as deltas:
@@ -584,7 +584,7 @@ def test_comments_keep_the_byte_clock_alive(server: FaultServer, session: reques
 
 @pytest.mark.slow
 def test_heartbeats_come_through(server: FaultServer, session: requests.Session) -> None:
-    """So that a web view can notice that its browser has left; empty deltas count as silence."""
+    """A web view can then notice that its browser has left. Empty deltas count as silence."""
     server.script(sse(ROLE, 0.12, ROLE, 0.12, chunk("a", "stop")))
     with stream_chat(session, server.url, heartbeat=0.08, **ASK) as deltas:
         found = list(deltas)
@@ -678,7 +678,7 @@ def test_a_stream_is_replayed_once_only(server: FaultServer, session: requests.S
 def test_many_empty_chunks_are_handed_out_and_then_not_replayed(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """What is held back is bounded."""
+    """The number of chunks that are held back is bounded."""
     server.script(sse(*[ROLE] * 100, ending="reset", done=False), good())
     found: list[Any] = []
     with stream_chat(session, server.url, **ASK) as deltas, pytest.raises(StreamBroken):
@@ -689,7 +689,7 @@ def test_many_empty_chunks_are_handed_out_and_then_not_replayed(
 
 
 def test_replays_and_retries_share_one_count(server: FaultServer) -> None:
-    """Two retries are three requests, whoever decides on them."""
+    """Two retries are three requests, for both kinds of retry together."""
     server.script(reset(), sse(ROLE, ending="reset", done=False), reset(), good())
     with (
         mounted(server) as session,
@@ -747,7 +747,7 @@ def test_a_cancel_ends_the_wait_before_a_replay(fault_server: FaultServer) -> No
 
 @pytest.mark.slow
 def test_a_replay_keeps_the_scope_in_which_its_stream_began(fault_server: FaultServer) -> None:
-    """Also where the scope was left before: its deadline covers the stream, and so the replay."""
+    """The scope's deadline covers the stream and its replay, even after the scope was left."""
     fault_server.script(sse(ROLE, 0.05, ending="reset", done=False), silence())
     with mounted() as session:
         with CancelScope(timeout=0.4):
@@ -854,7 +854,7 @@ def test_streams_that_end_in_done_leave_their_connection(
 def test_the_end_is_not_waited_for_where_it_is_there(
     server: FaultServer, session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the terminator came with the marker, the socket is not asked again."""
+    """If the terminator came with the marker, the socket is not asked again."""
     whole = b"".join(
         f"data: {data}\n\n".encode() for data in (json.dumps(chunk("a", "stop")), "[DONE]")
     )
@@ -899,7 +899,10 @@ def test_a_body_that_never_ends_after_done_is_closed(
 def test_a_wait_before_the_end_costs_no_connection(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """The time for the rest of a body begins with the draining, however long it was silent before."""
+    """The time for the rest of a body begins with the draining.
+
+    A silence before it does not count.
+    """
     server.script(stream([b"a", 0.02, b"b"]), good())
     reader = Reader(session.get(server.url, stream=True))
     reader.clocks.unyielded = 60.0
@@ -912,7 +915,7 @@ def test_a_wait_before_the_end_costs_no_connection(
 def test_the_last_delta_comes_before_the_rest_is_drained(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """What a user waits for is not held back for the sake of the connection."""
+    """No delta is held back for the sake of the connection."""
     server.script(sse(chunk("a", "stop"), "[DONE]", threading.Event(), done=False))
     with stream_chat(session, server.url, **ASK) as deltas:
         began = time.monotonic()
@@ -922,7 +925,7 @@ def test_the_last_delta_comes_before_the_rest_is_drained(
 
 
 def test_a_dropped_stream_warns_and_closes(fault_server: FaultServer) -> None:
-    """The last net; whoever falls into it is told."""
+    """The finalizer is the last net, and its warning reaches the programmer."""
     fault_server.script(sse(chunk("a"), threading.Event(), done=False))
     with mounted() as session:
         deltas = stream_chat(session, fault_server.url, **ASK)
@@ -937,7 +940,7 @@ def test_a_dropped_stream_warns_and_closes(fault_server: FaultServer) -> None:
 def test_a_stream_that_was_never_started_can_be_closed(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """As views do that fail before their first byte."""
+    """Views that fail before their first byte do so."""
     server.script(sse(threading.Event(), done=False))
     deltas = stream_chat(session, server.url, **ASK)
     deltas.close()
@@ -1015,7 +1018,7 @@ def test_a_bug_in_a_dialect_leaves_no_connection_behind(
     session: requests.Session,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever ends an answer, the response is in the middle of its body."""
+    """After any end of an answer, the response is in the middle of its body."""
 
     class Buggy(Parser):
         def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta]:
@@ -1029,13 +1032,13 @@ def test_a_bug_in_a_dialect_leaves_no_connection_behind(
     assert server.wait_for_disconnects(1)
 
 
-# -- what type checkers see ------------------------------------------------------------------------
+# -- the view of type checkers ---------------------------------------------------------------------
 
 
 def test_only_who_asks_for_heartbeats_must_tell_them_apart(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """To type checkers too, which read this as strictly as any user's code."""
+    """Type checkers see the same, and read this as strictly as any user's code."""
     messages = [{"role": "user", "content": "hi"}]
     server.default = good("a")
     with stream_chat(
@@ -1054,7 +1057,7 @@ def test_only_who_asks_for_heartbeats_must_tell_them_apart(
 
 
 def test_a_plain_adapter_will_do(server: FaultServer) -> None:
-    """Without replay, without recycling: but the same answers and the same errors."""
+    """The answers and the errors are the same, without replay and recycling."""
     server.script(
         good(),
         sse(ROLE, ending="reset", done=False),
@@ -1117,7 +1120,7 @@ PROMPT = "the patient Jane Roe has a rash"
 def test_key_and_prompt_stay_private(
     reply: Reply, server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Never in logs, events, reprs or messages, even where the provider repeats them."""
+    """They are never in logs, events, reprs or messages, even if the provider repeats them."""
     events: list[Any] = []
     server.default = reply
     caplog.set_level(logging.DEBUG, "resilient_requests")

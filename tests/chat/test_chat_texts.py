@@ -52,7 +52,7 @@ def answer(*chunks: dict[str, Any], **options: Any) -> ChatCompletion:
     ],
 )
 def test_a_content_of_parts_is_read(pieces: list[Any], content: str, reasoning: str) -> None:
-    """In deltas, in a whole message within an event, and in a document."""
+    """It may stand in deltas, in a whole message within an event, and in a document."""
     deltas = [{"choices": [{"index": 0, "delta": {"content": each}}]} for each in pieces]
     found = answer(*deltas, chunk(finish="stop"))
 
@@ -103,7 +103,7 @@ def test_the_parts_of_a_summary_are_paragraphs() -> None:
 
 
 def test_a_message_where_a_delta_was_due_is_read() -> None:
-    """Of a proxy that cannot stream."""
+    """Some proxies cannot stream."""
     message = {"role": "assistant", "content": "Hello"}
     found = answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
@@ -124,7 +124,7 @@ def test_a_message_that_repeats_the_deltas_adds_what_is_missing(told: str) -> No
 
 
 def test_a_message_that_contradicts_the_deltas_is_truncated() -> None:
-    """One of the two is not what the model has said."""
+    """One of the two is not the text of the model."""
     last = {"role": "assistant", "content": "Bye"}
     found = answer(
         chunk("Hello"), {"choices": [{"index": 0, "message": last, "finish_reason": "stop"}]}

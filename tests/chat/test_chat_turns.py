@@ -41,7 +41,7 @@ def of_openai(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_openai(number: int, arguments: str) -> Any:
-    """What that turn says, as a whole."""
+    """Return the message of that turn, as a whole."""
     return {
         "role": "assistant",
         "content": "Let me see.",
@@ -78,7 +78,7 @@ def of_mistral(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_mistral(number: int, arguments: str) -> Any:
-    """What that turn says, as a whole."""
+    """Return the message of that turn, as a whole."""
     sent = sent_by_openai(number, arguments)
     del sent["reasoning_details"]
     return {
@@ -168,7 +168,7 @@ def of_anthropic(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_anthropic(number: int, arguments: str) -> Any:
-    """What that turn says, as a whole; a text that stayed empty would be refused."""
+    """Return the message of that turn, as a whole; a text that stayed empty would be refused."""
     citations = [{"type": "char_location", "cited_text": each} for each in "xy"]
     content = [
         {"type": "thinking", "thinking": "hmm", "signature": f"sig{number}"},
@@ -213,7 +213,7 @@ def of_gemini(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_gemini(number: int, arguments: str) -> Any:
-    """What that turn says: parts with a signature stay as they are."""
+    """Return the message of that turn; parts with a signature stay as they are."""
     parts = [
         {"text": "hmm", "thought": True},
         {"text": "Let me see."},
@@ -241,7 +241,7 @@ def of_ollama(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_ollama(number: int, arguments: str) -> Any:
-    """What that turn says, as a whole."""
+    """Return the message of that turn, as a whole."""
     function = {"name": "add", "arguments": json.loads(arguments)}
     return {
         "role": "assistant",
@@ -280,7 +280,7 @@ def of_cohere(number: int, arguments: str) -> list[dict[str, Any]]:
 
 
 def sent_by_cohere(number: int, arguments: str) -> Any:
-    """What that turn says, as a whole."""
+    """Return the message of that turn, as a whole."""
     function = {"name": "add", "arguments": arguments}
     return {
         "role": "assistant",
@@ -294,7 +294,7 @@ def sent_by_cohere(number: int, arguments: str) -> Any:
     }
 
 
-# Each dialect: its turns, what they say as a whole, and how the result of a call is sent.
+# Each dialect: its turns, their messages as a whole, and the message for the result of a call.
 TURNS: dict[str, tuple[str, Any, Any, Callable[[ToolCall, str], dict[str, Any]]]] = {
     "openai": (
         "openai",
@@ -397,7 +397,7 @@ def wire(dialect: str, chunks: list[dict[str, Any]]) -> Reply:
 
 
 class Provider:
-    """Adds one per turn, and refuses what does not come back as it was sent."""
+    """Adds one message per turn, and refuses messages that come back changed."""
 
     def __init__(self, name: str) -> None:
         self.dialect, self._of, self._sent, self._result = TURNS[name]
@@ -463,7 +463,7 @@ def ask(
 
 @pytest.mark.parametrize("name", TURNS)
 def test_a_provider_refuses_what_comes_back_otherwise(name: str, fault_server_factory: Any) -> None:
-    """Else the test of the loop could not fail."""
+    """Without the refusal, the test of the loop could not fail."""
     server: FaultServer = fault_server_factory(default=Provider(name))
     dialect = TURNS[name][0]
     with mounted() as session:
@@ -553,7 +553,7 @@ def test_reasoning_goes_back_under_its_own_name() -> None:
 
 
 def test_a_refusal_goes_back_as_one() -> None:
-    """And is no content; its calls are void."""
+    """A refusal is no content, and its calls are void."""
     found = read(
         events(
             chunk(refusal="No", role="assistant"),
@@ -608,14 +608,14 @@ def test_an_input_that_is_no_json_goes_back_as_the_provider_wants_it() -> None:
 
 @given(st.lists(st.text(max_size=5), max_size=8))
 def test_a_text_is_the_same_in_the_message(pieces: list[str]) -> None:
-    """However it is cut."""
+    """The cuts make no difference."""
     found = read(events(*map(chunk, pieces), chunk(finish="stop")), "openai")
 
     assert found.message["content"] == found.content == "".join(pieces)
 
 
 def test_items_without_their_events_are_made_of_their_pieces() -> None:
-    """Of a gateway that sends the deltas alone."""
+    """Some gateways send the deltas alone."""
     found = read(
         events(
             {"type": "response.output_text.delta", "item_id": "m1", "delta": "Hel"},
@@ -655,7 +655,7 @@ def test_items_without_their_events_are_made_of_their_pieces() -> None:
 
 
 def test_a_document_has_a_message_too() -> None:
-    """Of a server that does not stream."""
+    """Some servers do not stream."""
     message = {
         "role": "assistant",
         "content": "a",
@@ -671,7 +671,7 @@ def test_a_document_has_a_message_too() -> None:
 
 
 def test_a_message_that_is_nested_too_deeply_is_none() -> None:
-    """The answer is one all the same: only what is put together goes deeper than what was read."""
+    """The answer is still one: only the combined message nests deeper than the events."""
     deep: list[Any] = []
     for _ in range(600):
         deep = [deep]

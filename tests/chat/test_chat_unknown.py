@@ -1,4 +1,4 @@
-"""What a dialect does not understand is counted, and logged once."""
+"""Events that a dialect does not understand are counted, and logged once."""
 
 from __future__ import annotations
 

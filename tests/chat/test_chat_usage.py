@@ -1,4 +1,4 @@
-"""Usage: what the tokens of a call are, wherever and however a provider says it."""
+"""Usage: the tokens of a call, in all places and forms of all providers."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_geminis_thoughts_and_tool_prompts_count() -> None:
 
 
 def test_responses_say_it_at_the_end() -> None:
-    """Also where the answer is not whole."""
+    """The answer may be cut all the same."""
     usage = {
         "input_tokens": 5,
         "input_tokens_details": {"cached_tokens": 4},
@@ -207,7 +207,7 @@ def test_responses_say_it_at_the_end() -> None:
 def test_coheres_tokens_are_those_that_were_used(
     usage: dict[str, Any], wanted: tuple[Any, Any, Any]
 ) -> None:
-    """Not those that are charged, where it tells both."""
+    """The charged tokens are another figure, where it reports both."""
     ending = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": usage}}
 
     assert tokens(read(events(ending), "cohere").usage) == wanted

@@ -1,4 +1,4 @@
-"""Keys and prompts stay out of messages, however they are quoted, and what helps stays in."""
+"""Keys and prompts stay out of messages in every quotation, and helpful words stay in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.fixture
 def refused(fault_server: FaultServer, session: requests.Session) -> Callable[..., str]:
-    """What the error says after a refusal with given words."""
+    """Return the words of the error after a refusal with given words."""
 
     def ask(said: str, *, url: str = "", **more: Any) -> str:
         fault_server.script(respond(json.dumps({"error": {"message": said}}), status=400))
@@ -73,7 +73,7 @@ def test_a_refusal_does_not_repeat_a_key(
 
 
 def test_a_part_of_a_long_key_is_hidden() -> None:
-    """It may begin before what is looked at, and end behind it."""
+    """The key may begin before the excerpt, and end behind it."""
     request = requests.Request("GET", "http://x/", headers={"X-Api-Key": LONG_KEY}).prepare()
     redactor = Redactor([request], [], {})
 
@@ -120,7 +120,7 @@ def test_a_key_that_a_redirect_has_taken_off_is_hidden(
 
 
 def test_a_short_secret_is_hidden_as_a_word_only() -> None:
-    """Inside of other words it is a coincidence."""
+    """A short secret inside of another word is a coincidence."""
     redactor = Redactor([], ["http://user:pass@proxy/", "http://[", "http://me@p/"], {})
 
     assert redactor.line("pass, user, me: bypass passes") == "***, ***, me: bypass passes"
@@ -176,7 +176,7 @@ def test_an_excerpt_is_cut_after_it_is_redacted(secret: str) -> None:
 
 
 def test_the_beginning_of_a_page_is_cut_after_it_is_redacted() -> None:
-    """The same holds for what is shown of a body that is no answer."""
+    """The same holds for the excerpt of a body that is no answer."""
     page = "ab " * 38 + "sk-live-abcdef0123456789"
     kind = f"text/html; {ASK['messages'][0]['content']}"
     with pytest.raises(
@@ -224,7 +224,7 @@ def test_twenty_characters_in_a_row_are_a_quotation(length: int, before: int) ->
     ids=["part", "system", "tool", "arguments"],
 )
 def test_the_prompt_is_hidden_wherever_it_stands(said: str, body: dict[str, Any]) -> None:
-    """Validators show the beginning and the end of what they do not like, some of them escaped."""
+    """Validators quote the beginning and the end of a bad value, and some of them escape it."""
     found = Redactor([], [], body).line(f"no {said}: too odd")
 
     assert found.startswith("no ")

@@ -1,4 +1,4 @@
-"""A refusal is read within bounds, and becomes a readable line, whatever the page."""
+"""A refusal is read within bounds, and becomes a readable line, for any page."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_page_that_grows_a_thousandfold_costs_little(
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
 def test_at_most_64_kib_are_kept(size: int, refused: Callable[..., requests.HTTPError]) -> None:
-    """Of what comes, after decoding."""
+    """The bound counts the decoded bytes."""
     error = refused(gzip.compress(b"x" * size), headers=GZIP)
 
     assert len(refusal(error).content) == min(size, 65_536)

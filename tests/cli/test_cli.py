@@ -35,7 +35,7 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     ("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2), (["unknown"], 2)]
 )
 def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """As every command line does: 0 for what was asked for, 2 for what was not understood."""
+    """The exit codes are those of every command line: 0 for help, 2 for wrong usage."""
     with pytest.raises(SystemExit) as exited:
         cli.main(arguments)
 
@@ -115,7 +115,7 @@ def test_a_shell_completes_words(typed: str, offered: set[str], tmp_path: Path) 
 
 
 def test_a_url_is_not_completed_with_names_of_files(tmp_path: Path) -> None:
-    """As argcomplete does by itself."""
+    """By itself, argcomplete would complete it so."""
     words = completed("resilient-requests probe ", tmp_path / "answer")
 
     assert "--max-idle" in words
@@ -155,7 +155,7 @@ def test_without_argcomplete_a_shell_gets_no_answer() -> None:
     "module", ["resilient_requests.cli", "resilient_requests.cli.probe", "argparse"]
 )
 def test_interrupting_the_imports_is_130(module: str) -> None:
-    """They take a good part of a second, in which people notice what they have mistyped."""
+    """They take a good part of a second, in which people notice a mistyped command."""
     code = (
         f"import sys\n"
         f"import resilient_requests\n"

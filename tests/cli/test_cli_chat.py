@@ -1,4 +1,4 @@
-"""``resilient-requests chat`` as its users run it, and what stdout, stderr and the server see."""
+"""``resilient-requests chat`` as its users run it: stdout, stderr, and the server's view."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 
 class Told:
-    """What one run of the command has printed, and its exit code."""
+    """The output of one run of the command, and its exit code."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code = code
@@ -102,7 +102,7 @@ def server(fault_server_factory: Factory) -> FaultServer:
 
 
 def url_of(server: FaultServer) -> str:
-    """Where it chats."""
+    """Return the URL of its chat."""
     return f"{server.url}/v1/chat/completions"
 
 
@@ -110,7 +110,7 @@ def url_of(server: FaultServer) -> str:
 
 
 def test_a_pipe_gets_exactly_the_text(fault_server_factory: Factory) -> None:
-    """Not a byte more: ``answer=$(resilient-requests chat ...)`` is what people write."""
+    """Not a byte more may come: people write ``answer=$(resilient-requests chat ...)``."""
     told = chat(
         "--url",
         url_of(fault_server_factory(default=good("Grüße, 世界 🌍"))),
@@ -133,7 +133,7 @@ def test_the_last_line_has_the_figures(fault_server_factory: Factory) -> None:
 
 
 def test_what_is_not_told_is_a_question_mark(server: FaultServer) -> None:
-    """Not 0, which would be a figure."""
+    """A 0 would be a figure."""
     assert "[stop]  ? in, ? out  " in chat("--url", url_of(server), "hello").end
 
 
@@ -217,7 +217,7 @@ def test_each_dialect_is_asked_in_its_own_way(fault_server_factory: Factory, dia
 
 
 def test_the_key_of_openai_is_the_default(server: FaultServer) -> None:
-    """Where it is set, nobody has to name it."""
+    """If it is set, nobody has to name it."""
     chat("--url", url_of(server), "hello", OPENAI_API_KEY=f"{KEY}\n")
 
     assert server.requests[0].header("Authorization") == f"Bearer {KEY}"
@@ -265,7 +265,7 @@ def test_without_a_key_none_is_sent(server: FaultServer) -> None:
 def test_wrong_usage(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
 ) -> None:
-    """2, and a line that names what was wrong."""
+    """The exit code is 2, and a line names the fault."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMPTY_KEY", " ")
         patch.setenv("BAD_KEY", f"{KEY}\nX: y")
@@ -311,7 +311,7 @@ def test_stdin_that_is_no_text_is_wrong_usage(mode: str) -> None:
     ids=["within the answer", "before its first part", "before the response"],
 )
 def test_silence_is_3(fault_server_factory: Factory, reply: Reply) -> None:
-    """Wherever it begins; what has come is on stdout."""
+    """The silence may begin anywhere; the text so far is on stdout."""
     told = chat("--url", url_of(fault_server_factory(default=reply)), "--idle", "0.3", "hello")
 
     assert told.code == 3
@@ -347,7 +347,7 @@ def test_truncated_or_broken_is_4(fault_server_factory: Factory, reply: Reply, n
 def test_an_end_without_a_sign_can_be_accepted(
     fault_server_factory: Factory, items: list[Any], end: str
 ) -> None:
-    """From servers that send none; the last line says which kind of end it was."""
+    """Some servers send no sign; the last line names the kind of the end."""
     server = fault_server_factory(default=sse(*items, done=False))
     told = chat("--url", url_of(server), "--accept-bare-eof", "hello")
 
@@ -356,7 +356,7 @@ def test_an_end_without_a_sign_can_be_accepted(
 
 
 def test_a_page_of_html_is_4(fault_server_factory: Factory) -> None:
-    """What a captive portal answers."""
+    """A captive portal answers with one."""
     page = respond("<h1>Log in</h1>", headers={"Content-Type": "text/html"})
     told = chat("--url", url_of(fault_server_factory(default=page)), "hello")
 
@@ -378,7 +378,7 @@ def test_a_page_of_html_is_4(fault_server_factory: Factory) -> None:
     ids=["HTTP", "gateway", "in the stream"],
 )
 def test_an_error_of_the_provider_is_5(fault_server_factory: Factory, reply: Reply) -> None:
-    """With its reason, and without the key that it may repeat."""
+    """The line has the reason, without the key that it may repeat."""
     told = chat("--url", url_of(fault_server_factory(default=reply)), "hello", OPENAI_API_KEY=KEY)
 
     assert (told.code, told.out) == (5, "")
@@ -392,7 +392,7 @@ LOGIN = f"me:{urllib.parse.quote(PASSWORD)}@"
 
 @pytest.mark.parametrize("status", [401, 407])
 def test_a_password_in_a_url_is_not_repeated(fault_server_factory: Factory, status: int) -> None:
-    """Who checks it, server or proxy, knows it in plain text, and may say so."""
+    """The server or the proxy that checks it knows it in plain text, and may repeat it."""
     refusal = respond(json.dumps({"error": f"no {PASSWORD} ({LOGIN}) here"}), status=status)
     url = url_of(fault_server_factory(default=refusal)).replace("//", f"//{LOGIN}")
     if status == 401:
@@ -438,7 +438,7 @@ def test_no_connection_is_6() -> None:
 
 
 def test_a_missing_file_of_certificates_is_no_traceback() -> None:
-    """For which requests raises an error that is none of its own."""
+    """For such a file, requests raises an error that is none of its own."""
     told = chat("--url", "https://127.0.0.1:1/", "hello", REQUESTS_CA_BUNDLE="/no/such/file")
 
     assert told.code == 6
@@ -447,7 +447,7 @@ def test_a_missing_file_of_certificates_is_no_traceback() -> None:
 
 
 def test_no_answer_on_any_connection_is_6(fault_server_factory: Factory) -> None:
-    """There was none to be broken."""
+    """No answer began, so none was broken."""
     assert chat("--url", url_of(fault_server_factory(default=reset())), "hello").code == 6
 
 
@@ -478,7 +478,7 @@ def test_redirects_without_end_are_5(fault_server_factory: Factory) -> None:
 def test_a_redirect_that_leads_to_no_url_is_5(
     capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, location: str
 ) -> None:
-    """The provider's doing, too; plain requests raises what its URL parsers do."""
+    """The provider is at fault; plain requests raises the errors of its URL parsers."""
     server = fault_server_factory(default=respond(status=307, headers={"Location": location}))
 
     code = cli.main(["chat", "--url", url_of(server), "hello"])
@@ -514,7 +514,7 @@ def test_an_error_names_the_host_that_a_redirect_has_led_to(
 def test_an_error_names_the_host(
     capsys: pytest.CaptureFixture[str], fault_server_factory: Factory, reply: Reply, code: int
 ) -> None:
-    """Without the credentials that may stand beside it."""
+    """The credentials beside the host are left out."""
     server = fault_server_factory(default=reply)
     url = url_of(server).replace("//", "//me:hunter2@")
     found = cli.main(["chat", "--url", url, "hello"])
@@ -552,7 +552,7 @@ def test_a_proxy_that_cannot_be_used_is_6(
 def test_interrupting_closes_the_connection_and_is_130(
     fault_server_factory: Factory, reply: Reply, text: str
 ) -> None:
-    """Who no longer wants the answer must not go on paying for it."""
+    """A user who no longer wants the answer must not go on paying for it."""
     server = fault_server_factory(default=reply)
     arguments = [*COMMAND, "--url", url_of(server), "hello"]
     with running(arguments) as process:
@@ -604,7 +604,7 @@ def test_a_closed_stream_is_wrong_usage(
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 def test_a_closed_stderr_costs_no_answer(server: FaultServer) -> None:
-    """And what belongs there is not printed among the answer."""
+    """The trace is not printed among the answer either."""
     told = redirected("2>&-", "--url", url_of(server), "--trace", "hello")
 
     assert (told.code, told.out) == (0, "Hi, you.\n")
@@ -647,7 +647,7 @@ def test_a_reader_that_leaves_is_no_traceback(fault_server_factory: Factory) -> 
 
 
 def test_the_trace_tells_of_each_attempt(fault_server_factory: Factory) -> None:
-    """How it went out, what became of it, and what follows from that."""
+    """The trace has its connection, its result, and the decision after it."""
     server = fault_server_factory(reset(), default=good("Hello"))
     told = chat("--url", url_of(server), "--trace", "hello")
 
@@ -687,7 +687,7 @@ def test_the_trace_tells_of_a_stream_that_fails_for_good(fault_server_factory: F
 
 
 def test_the_trace_shows_a_bad_status(fault_server_factory: Factory) -> None:
-    """And that it is an answer, which is not repeated."""
+    """A bad status is an answer, which is not repeated."""
     told = chat(
         "--url", url_of(fault_server_factory(default=respond(status=429))), "--trace", "hello"
     )
@@ -697,14 +697,14 @@ def test_the_trace_shows_a_bad_status(fault_server_factory: Factory) -> None:
 
 
 def test_without_the_option_there_is_no_trace(fault_server_factory: Factory) -> None:
-    """One line is enough for who did not ask."""
+    """One line is enough for a user who has not asked for a trace."""
     told = chat("--url", url_of(fault_server_factory(reset(), default=good("Hello"))), "hello")
 
     assert told.err.count("\n") == 1
 
 
 class Lines(list[str]):
-    """Where a trace prints to."""
+    """The output file of a trace."""
 
     def write(self, text: str) -> int:
         if text.strip():
@@ -750,7 +750,7 @@ def test_a_failure_without_a_decision_is_printed_at_the_end() -> None:
 
 
 def test_the_trace_is_of_the_question_only() -> None:
-    """Not of what the command does beside it."""
+    """Other requests of the command are not in it."""
     lines = Lines()
     trace = Trace(lines)  # type: ignore[arg-type]
     denied = RetryDenied(call_id="1", origin="http://host:80", attempt=1, reason="policy")
@@ -779,7 +779,7 @@ def test_the_embedded_server_tells_what_has_just_happened() -> None:
 
 
 def test_the_embedded_server_does_not_tell_what_has_not_happened() -> None:
-    """Where connections are not used twice, none was stale."""
+    """If connections are not used twice, none was stale."""
     told = chat("--trace", "hello", RESILIENT_REQUESTS_KEEPALIVE="0.05")
 
     assert told.code == 0
@@ -796,7 +796,7 @@ def test_the_embedded_server_does_not_tell_what_has_not_happened() -> None:
 def test_the_key_does_not_follow_a_redirect_to_another_host(
     fault_server_factory: Factory, header: str, value: str
 ) -> None:
-    """Of itself, requests takes off ``Authorization`` only."""
+    """By itself, requests removes only ``Authorization``."""
     elsewhere = fault_server_factory()
     server = fault_server_factory()
     server.route("/a", respond(status=307, headers={"Location": "/b"}))

@@ -1,4 +1,4 @@
-"""The demonstration as its users run it, and its judgement of what it has shown."""
+"""The demonstration as its users run it, and its judgement of its own results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def outcome(
     said: str = "200", *, seconds: float = 0.1, requests: int = 1, applied: int = 1
 ) -> Outcome:
-    """Return what came of a fault; of one call, unless said otherwise."""
+    """Return the outcome of a fault; of one call, unless given otherwise."""
     return Outcome(outcome=said, seconds=seconds, requests=requests, applied=applied)
 
 
@@ -86,7 +86,7 @@ def answered(stage: Stage) -> str:
 
 @pytest.mark.slow
 def test_each_row_is_as_promised() -> None:
-    """What a newcomer runs first: the real command, its one JSON object, and its exit code."""
+    """A newcomer runs this first: the real command, its one JSON object, and its exit code."""
     done = run("-W", "error", "-m", "resilient_requests", "demo", "--json")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_each_row_is_as_promised() -> None:
 @pytest.mark.slow
 def test_the_core_dependencies_suffice() -> None:
     """The first command works without extras, and a pipe gets plain text."""
-    # Escape sequences in a log are noise, whatever the environment claims about the terminal.
+    # Escape sequences in a log are noise, even if the environment claims a colour terminal.
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
 
     done = run("-c", BLOCKED + ONE + COMMAND, env=environment)
@@ -126,7 +126,7 @@ def test_a_broken_promise_is_an_exit_code() -> None:
 
 
 def test_where_the_server_cannot_run_the_command_says_so() -> None:
-    """On Windows, which has no poll(); the other commands need no server."""
+    """Windows has no poll(), which the server needs; the other commands need no server."""
     no_poll = (
         "import select; "
         "[delattr(select, name) for name in dir(select) if name.lower().startswith('poll')]; "
@@ -155,7 +155,7 @@ def test_a_hanging_side_is_bounded() -> None:
 
 
 def test_an_error_is_named_and_its_attempts_are_counted() -> None:
-    """The class is what the reader's own code will see; the message may hold a URL."""
+    """The reader's own code will see that class; the message may hold a URL."""
 
     def refuse(stage: Stage) -> str:
         session = stage.session()
@@ -229,7 +229,7 @@ def test_a_table_marks_a_broken_promise(form: Form) -> None:
 def test_a_terminal_gets_a_coloured_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
-    """With rich installed; without the colours it is the same table."""
+    """The colours come from rich; without them it is the same table."""
     show(demo.table(rows))
     plain = capsys.readouterr().out
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -294,7 +294,7 @@ def test_a_terminal_of_80_by_24_shows_all_of_the_table() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 9], ids=["a hanging call", "two processes"])
 def test_ctrl_c_ends_an_incident(number: int) -> None:
-    """With all that it has started."""
+    """It also ends everything that the incident has started."""
     two = (
         f"from resilient_requests.cli import demo; demo.INCIDENTS = demo.INCIDENTS[{number - 1}:]; "
     )
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_an_incident(number: int) -> None:
 
 
 def test_interrupting_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """130 is what a shell makes of Ctrl-C."""
+    """A shell reports Ctrl-C as 130."""
 
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -319,7 +319,7 @@ def test_interrupting_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="closes the reading end of a pipe")
 def test_a_reader_that_leaves_is_no_traceback() -> None:
-    """``resilient-requests demo | head -1`` is what people do."""
+    """People run ``resilient-requests demo | head -1``."""
     with subprocess.Popen(
         [sys.executable, "-c", ONE + COMMAND],
         stdout=subprocess.PIPE,

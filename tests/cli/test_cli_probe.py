@@ -56,7 +56,7 @@ NGINX = shutil.which("nginx") or next(iter(Path("/usr/sbin").glob("nginx")), Non
 
 
 class Told:
-    """What one run of the command has printed, and its exit code."""
+    """The output of one run of the command, and its exit code."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code = code
@@ -107,7 +107,7 @@ def trusting(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> FaultServe
 
 
 def sample(idle: float, result: Result = Result.REUSED, **facts: Any) -> Sample:
-    """A connection that was idle for so long, and what became of it."""
+    """A connection that was idle for so long, and its result."""
     return Sample(idle=idle, finding=Finding(result=result), **facts)
 
 
@@ -167,7 +167,7 @@ def test_a_path_that_forgets_is_found_out(
     fault: str,
     result: str,
 ) -> None:
-    """The operator learns who is at fault, between which seconds, and which number to set."""
+    """The operator learns the side at fault, two times around the limit, and a number to set."""
     server = trusting(
         monkeypatch, fault_server_factory(tls=tls, idle_limit=FORGETS, idle_fault=fault)
     )
@@ -212,7 +212,10 @@ def test_a_server_that_closes_is_told_from_a_path_that_forgets(
 def test_a_limit_below_the_last_times_is_narrowed_down_too(
     probe: Callable[..., Told], fault_server_factory: Callable[..., FaultServer]
 ) -> None:
-    """As soon as it is known between which times it lies; nothing is tried elsewhere."""
+    """The narrowing begins once two times around the limit are known.
+
+    It tries only times between them.
+    """
     server = fault_server_factory(idle_limit=0.7)
     told = probe(server.url, "--rungs", "0.1,0.2,1.2,1.4", "--json")
     limit = told.json["limit"]
@@ -276,7 +279,7 @@ def test_an_unasked_answer_is_a_close(
 
 
 def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
-    """Before the next use, so it costs no call."""
+    """The reset comes before the next use, so it costs no call."""
     with Target(fault_server.url) as target:
         connection = ProbeConnection(target)
         connection.open()
@@ -292,7 +295,7 @@ def test_a_reset_while_idle_is_told(fault_server: FaultServer) -> None:
 def test_idle_connections_that_survive_need_no_window(
     probe: Callable[..., Told], fault_server: FaultServer
 ) -> None:
-    """Exit code 0 is what a deployment check waits for."""
+    """A deployment check waits for exit code 0."""
     told = probe(fault_server.url, "--rungs", "0.02,0.04,0.06", "--json")
 
     assert told.code == 0
@@ -327,7 +330,7 @@ def test_a_post_is_only_sent_when_asked_for(
 def test_other_methods_are_sent_as_they_are(
     probe: Callable[..., Told], fault_server: FaultServer, method: str
 ) -> None:
-    """A HEAD has no body, whatever length it announces."""
+    """A HEAD has no body, for any announced length."""
     told = probe(fault_server.url, "--rungs", "0.02", "--method", method, "--json")
 
     assert told.code == 0
@@ -337,7 +340,7 @@ def test_other_methods_are_sent_as_they_are(
 def test_the_hint_of_the_server_is_shown(
     probe: Callable[..., Told], fault_server_factory: Any
 ) -> None:
-    """It is what the adapter obeys by itself."""
+    """The adapter obeys it by itself."""
     server = fault_server_factory(default=respond(b"ok", keep_alive="timeout=5"))
     told = probe(server.url, "--rungs", "0.02")
 
@@ -426,7 +429,7 @@ def test_each_address_is_dialled(
 def test_an_address_that_has_lost_is_timed_too(
     probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, fault_server: FaultServer
 ) -> None:
-    """The adapter has no need to dial it; whoever looks for the slow one has."""
+    """The adapter has no need to dial it, but a user may be looking for the slow one."""
     first, second = info("127.0.0.1", fault_server.port), info("::1", fault_server.port)
     with socket.socket(socket.AF_INET6) as other:
         other.bind(("::1", 0))
@@ -445,7 +448,7 @@ def test_an_address_that_has_lost_is_timed_too(
 def test_the_addresses_of_an_unreachable_host_are_shown(
     probe: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is when somebody needs to know which of them is at fault."""
+    """At that moment somebody needs to know which of them is at fault."""
     with refusing("127.0.0.1") as one, refusing("127.0.0.2") as other:
         resolving(monkeypatch, shut=[one, other])
         told = probe("http://shut.test:81", "--json")
@@ -597,7 +600,7 @@ def test_a_host_without_a_scheme_is_asked_over_tls(
     ],
 )
 def test_a_target_is_where_its_url_leads(url: str, host: str, port: int) -> None:
-    """With https:// where nothing else is said."""
+    """The scheme is https:// unless the target names another."""
     with Target(url) as target:
         assert (target.host, target.port) == (host, port)
 
@@ -633,7 +636,7 @@ def test_headers_are_sent_with_each_request_and_shown_nowhere(
 def test_a_bad_header_is_wrong_usage(
     probe: Callable[..., Told], capsys: pytest.CaptureFixture[str], header: str
 ) -> None:
-    """Before anything is sent, and without its value, which may be a key."""
+    """The error comes before any request, and without the value, which may be a key."""
     with pytest.raises(SystemExit) as exited:
         probe("http://127.0.0.1:1", "--header", header)
 
@@ -701,7 +704,7 @@ def test_ctrl_c_prints_the_samples_so_far(fault_server: FaultServer) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_prints_one_json_object(fault_server_factory: Any) -> None:
-    """With the limit, where it has been found already."""
+    """The object has the limit, if it is known already."""
     server = fault_server_factory(idle_limit=FORGETS)
     with interrupted(server.url, "--rungs", "0.1,1,60", "--json", after="idle 1 s: ") as told:
         found = json.loads(told.out)
@@ -775,7 +778,7 @@ def test_ctrl_c_ends_all_connections_at_once(
 
 
 def test_times_tried_in_advance_count_where_the_longest_is_not_known() -> None:
-    """After Ctrl-C; else they only say again what the longest one says."""
+    """They count only after Ctrl-C; otherwise they only repeat the longest one."""
     times = (1.0, 2.0, 10.0)
     finished = [sample(1.0), sample(2.0), sample(6.0, refined=True)]
 
@@ -788,7 +791,7 @@ def test_times_tried_in_advance_count_where_the_longest_is_not_known() -> None:
     assert samples_of(times, forgotten) == [1.0, 2.0, 10.0]
 
 
-# -- what it prints --------------------------------------------------------------------------------
+# -- its output ------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -874,7 +877,7 @@ def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
     assert "\x1b" not in shown.raw
 
 
-# -- what it concludes -----------------------------------------------------------------------------
+# -- its conclusions -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -924,7 +927,7 @@ def test_the_reason_goes_on_after_because_it_is(
     "samples", [[], [sample(1, Result.NOT_OPENED)], [sample(1, Result.CONTROL_FAILED)]]
 )
 def test_nothing_judged_is_no_good_news(samples: list[Sample]) -> None:
-    """Else a server that dies during the probe would pass."""
+    """Otherwise a server that dies during the probe would pass."""
     assert judge(samples, None) == Verdict(
         side=None,
         last_good=0.0,
@@ -953,7 +956,7 @@ def test_whether_tcp_keepalive_helps(probed: list[Sample], helps: bool | None) -
 
 
 def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
-    """There is nothing that it could help against."""
+    """Without a limit there is nothing that it could help against."""
     assert keepalive_helps([sample(20)], [sample(20)]) is None
 
 
@@ -967,7 +970,7 @@ def test_tcp_keepalive_is_not_judged_without_a_limit() -> None:
     ],
 )
 def test_the_longest_idle_time_is_as_asked_for(longest: float, times: tuple[float, ...]) -> None:
-    """Below it are the usual ones."""
+    """The times below it are the usual ones."""
     assert idle_times(longest) == times
 
 

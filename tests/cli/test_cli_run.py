@@ -27,7 +27,7 @@ SLOWEST = 40.0
 OURS = (sys.executable, "-m", "resilient_requests", "run")
 PYTHON = (sys.executable,)
 
-# What a program can see of the way in which it was started.
+# A program can see these traces of the way in which it was started.
 LOOK = """
 import sys
 def function(): pass
@@ -48,7 +48,7 @@ print(type(session.get_adapter("https://")).__name__)
 
 
 class Ended:
-    """What a process has printed, and how it ended."""
+    """The output of a process, and its end."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -103,14 +103,14 @@ def forgetful(fault_server: FaultServer) -> FaultServer:
     return fault_server
 
 
-# -- what it is for --------------------------------------------------------------------------------
+# -- its purpose -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_module", [False, True])
 def test_a_program_survives_stale_connections(
     forgetful: FaultServer, tmp_path: Path, write: Write, *, as_module: bool
 ) -> None:
-    """Not a line of it has been changed."""
+    """No line of the program has been changed."""
     write("calls.py", CALLS)
     program = ["-m", "calls"] if as_module else ["calls.py"]
     plain = run(PYTHON, *program, forgetful.url, cwd=tmp_path)
@@ -131,7 +131,7 @@ def test_a_package_that_names_its_base_at_import_is_reached(tmp_path: Path, writ
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_forked_children_have_it_too(forgetful: FaultServer, tmp_path: Path, write: Write) -> None:
-    """As the workers of gunicorn and Celery are."""
+    """The workers of gunicorn and Celery are such children."""
     fork = "import os, sys\nif os.fork(): sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     write("forks.py", fork + CALLS)
 
@@ -140,7 +140,7 @@ def test_forked_children_have_it_too(forgetful: FaultServer, tmp_path: Path, wri
 
 
 def test_the_environment_holds_the_settings(tmp_path: Path, write: Write) -> None:
-    """There is no program in which they could stand."""
+    """The user's program has no place for them."""
     code = "import requests; print(requests.Session().get_adapter('http://').keepalive.expiry)"
     write("settings.py", code)
 
@@ -182,7 +182,7 @@ def programs(tmp_path: Path, write: Write) -> Path:
     ],
 )
 def test_a_program_sees_what_python_would_show_it(programs: Path, arguments: str) -> None:
-    """Its arguments, options included; where its modules are looked for; what ``__main__`` is."""
+    """It sees its arguments with options, the path of its modules, and its own ``__main__``."""
     words = arguments.split()
     expected = run(PYTHON, *words, cwd=programs)
 
@@ -193,7 +193,10 @@ def test_a_program_sees_what_python_would_show_it(programs: Path, arguments: str
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="-P is of Python 3.11")
 @pytest.mark.parametrize("arguments", ["look.py", "directory"])
 def test_a_safe_path_stays_safe(programs: Path, arguments: str) -> None:
-    """With ``-P`` nothing is looked for beside a script, but in a directory that is the program."""
+    """With ``-P``, modules beside a script are not found.
+
+    Those in a directory that is the program are.
+    """
     package = str(Path(cli.__file__).parents[2])
     expected = run((sys.executable, "-P"), arguments, cwd=programs, PYTHONPATH=package)
     command = (sys.executable, "-P", *OURS[1:])
@@ -279,7 +282,7 @@ def test_a_closed_stdout_is_the_programs_business(tmp_path: Path, write: Write) 
 
 
 def test_a_command_of_this_environment_is_found(tmp_path: Path) -> None:
-    """As it is where the environment is not activated, and so not on the PATH."""
+    """Without activation its directory is not on the PATH."""
     command = shutil.which("pytest", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("pytest has no command here")
@@ -299,7 +302,7 @@ SHEBANGS = {
 
 @pytest.mark.parametrize("first", SHEBANGS)
 def test_a_command_is_run_in_this_process(tmp_path: Path, write: Write, first: str) -> None:
-    """With the path in ``sys.argv``, and its directory first in the search for modules."""
+    """The path is in ``sys.argv``, and its directory is first in the search for modules."""
     code = "import os, sys; print(sys.argv, sys.path[0], os.getppid())"
     command = write("bin/tool", SHEBANGS[first] + code, executable=True)
     done = run(OURS, "tool", "-x", cwd=tmp_path, PATH=f"{command.parent}{os.pathsep}{os.defpath}")
@@ -349,7 +352,7 @@ def test_no_program_is_wrong_usage(
 
 
 def test_a_module_that_there_is_not_is_pythons_own_error(tmp_path: Path) -> None:
-    """With its words, and its code."""
+    """The error has Python's words and exit code."""
     expected = run(PYTHON, "-m", "nosuch", cwd=tmp_path)
 
     assert expected.code == 1
@@ -358,7 +361,7 @@ def test_a_module_that_there_is_not_is_pythons_own_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_ours_before_the_program(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Behind it is the program's."""
+    """The help behind the program's name is that of the program."""
     with pytest.raises(SystemExit) as exited:
         cli.main(["run", option])
 

@@ -55,7 +55,7 @@ def test_dump_tells_each_call(server: FaultServer, client: Client) -> None:
 
 
 def test_dump_of_nothing_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    """By default it goes to what sys.stderr is then."""
+    """By default it goes to the present sys.stderr."""
     dump()
 
     assert re.fullmatch(NOBODY, capfd.readouterr().err)

@@ -1,4 +1,4 @@
-"""What the kernel's view means, as a table; and the lines that people read."""
+"""The meaning of the kernel's view, as a table; and the lines that people read."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_path_is_what_the_kernel_shows(facts: dict[str, Any], path: Path) -> Non
 
 
 def test_path_is_unseen_without_a_view() -> None:
-    """On macOS and Windows, and before a connection stands."""
+    """There is no view on macOS and Windows, nor before a connection stands."""
     assert path_of(None) is Path.UNSEEN
 
 
@@ -151,7 +151,7 @@ def test_path_is_unseen_without_a_view() -> None:
         ),
         ({"phase": "connect", "limit": None, "tcp": None}, "looks up the name, or dials"),
         ({"phase": "start", "limit": None, "tcp": None}, "has not asked for a connection yet"),
-        # Where the system does not tell of the path, nobody knows how long nothing has moved.
+        # If the system does not report on the path, the time without progress is unknown.
         (
             {"phase": "body", "limit": "idle", "ends_in": None, "idle_for": None, "tcp": None},
             "waiting for more of the body, the idle limit ends it",

@@ -1,4 +1,4 @@
-"""What ends a call first: of its own limits, its deadline and the kernel's."""
+"""The first limit to end a call: one of its own, its deadline or the kernel's."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_deadline_counts_among_the_limits(total: float, first: tuple[str, float]
 
 
 def test_limit_of_an_unknown_silence_has_no_time() -> None:
-    """Where the system does not tell how long nothing has moved, the name is all there is."""
+    """If the system does not report the time without progress, only the name is known."""
     made = attempt(Phase.SEND)
 
     assert first_limit(made, Phase.SEND, None, None, is_held=False) == ("write", None)

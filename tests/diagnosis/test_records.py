@@ -81,7 +81,7 @@ def in_phase(client: Client, phase: str) -> InFlight:
 
 @pytest.mark.parametrize(("place", "tls"), cells())
 def test_record_of_a_hanging_call_says_its_phase_and_limit(place: str, tls: bool) -> None:
-    """Where does a call hang, and what will end it: the questions of whoever looks at a worker."""
+    """An operator asks for the place of a hanging call, and for the limit that will end it."""
     phase, limit, seconds = PHASES[place]
     with (
         stalled(place, tls=tls, timeouts=LIMITS) as stall,
@@ -126,7 +126,7 @@ def test_record_counts_bytes_of_the_attempt(place: str, tls: bool) -> None:
 
 
 def test_call_that_waits_for_a_place_in_the_pool_says_so(fault_server: FaultServer) -> None:
-    """A pool that is too small looks like a slow network to whoever waits."""
+    """A pool that is too small looks like a slow network to a waiting caller."""
     fault_server.script(ENDLESS)
     with (
         Client(fault_server, pool_maxsize=1, pool_block=True) as client,
@@ -167,7 +167,7 @@ def test_second_attempt_has_its_number_and_no_byte_of_the_first(fault_server: Fa
 def test_replay_of_a_chat_goes_on_under_the_name_and_age_of_the_call(
     fault_server: FaultServer,
 ) -> None:
-    """A buffered chat that is asked for again is one call to whoever waits for it."""
+    """A buffered chat that is asked for again is one call to its caller."""
     fault_server.script(stream([0.3, b"data: "], ending="reset"), silence())
     with Client(fault_server) as client:
 
@@ -197,8 +197,8 @@ def test_dial_ahead_is_in_flight(fault_server: FaultServer) -> None:
 
 @pytest.mark.parametrize("read", [iter_bytes, iter_events])
 def test_stream_that_nobody_reads_is_held(server: FaultServer, client: Client, read: Any) -> None:
-    """Whoever is busy elsewhere must not look for the fault in the network."""
-    # After a moment: what comes together with the head is read together with it.
+    """An application that is busy elsewhere must not look for the fault in the network."""
+    # The event comes after a moment, since bytes that come with the head are read with it.
     server.script(stream([0.1, b"data: one\n\n"], ending="silence"))
     with client.get(stream=True) as response, read(response) as parts:
         until(lambda: (tcp := only(client).tcp) is None or bool(tcp.unread))
@@ -227,7 +227,7 @@ def test_stream_is_told_with_the_thread_that_reads_it(fault_server: FaultServer)
 
 
 def test_raw_response_is_read_too(fault_server: FaultServer) -> None:
-    """Whoever reads ``response.raw`` reads under the same limit, and does not hold the stream."""
+    """A reader of ``response.raw`` reads under the same limit, and does not hold the stream."""
     fault_server.script(ENDLESS)
     with (
         Client(fault_server, timeouts=LIMITS) as client,
@@ -252,7 +252,7 @@ def test_raw_response_is_read_too(fault_server: FaultServer) -> None:
 def test_limit_of_a_stream_is_the_one_that_comes_first(
     fault_server: FaultServer, limits: dict[str, Any], limit: str
 ) -> None:
-    """A heartbeat ends no stream; of the others the first is named, with what is left of it."""
+    """A heartbeat ends no stream; of the other limits the first is named, with its rest."""
     fault_server.script(ENDLESS)
     with (
         Client(fault_server) as client,
@@ -299,7 +299,7 @@ def test_timeout_of_somebody_else_is_the_limit(fault_server: FaultServer) -> Non
 
 
 def test_call_that_is_over_is_in_flight_no_more(server: FaultServer, client: Client) -> None:
-    """After an answer, an error and a closed stream nothing is left."""
+    """No record is left after an answer, an error and a closed stream."""
     client.get()
     server.script(ENDLESS)
     with pytest.raises(StreamIdle), client.get(stream=True) as response:
@@ -328,7 +328,7 @@ def test_adapter_tells_its_own_calls_and_the_process_all(fault_server: FaultServ
 
 
 def test_stream_outlives_its_adapter_in_the_process_wide_view(fault_server: FaultServer) -> None:
-    """Helpers make a session, send, and drop it: the response is what hangs then."""
+    """Helpers make a session, send, and drop it: only the response hangs then."""
     fault_server.script(ENDLESS)
     session = requests.Session()
     session.mount("http://", ResilientAdapter())
@@ -344,7 +344,7 @@ def test_stream_outlives_its_adapter_in_the_process_wide_view(fault_server: Faul
 
 
 def test_record_is_frozen_and_pickles(fault_server: FaultServer) -> None:
-    """A record may be handed to another process, and says what was at its moment."""
+    """A record may be handed to another process, and describes its own moment."""
     fault_server.script(ENDLESS)
     with Client(fault_server) as client, client.get(stream=True):
         record = only(client)
@@ -355,7 +355,7 @@ def test_record_is_frozen_and_pickles(fault_server: FaultServer) -> None:
 
 
 def test_record_holds_no_secret(fault_server: FaultServer) -> None:
-    """Neither query nor header nor body is in it: it ends up in logs."""
+    """It has neither query nor header nor body, since it ends up in logs."""
     fault_server.script(ENDLESS)
     secret = {"Authorization": "Bearer s3cret"}
     with Client(fault_server) as client:
@@ -420,7 +420,7 @@ def test_thread_that_is_gone_has_a_number() -> None:
 
 
 def test_call_that_never_had_an_attempt_is_not_told() -> None:
-    """Between the beginning of a call and its first attempt there is nothing to tell."""
+    """A call has no facts to report before its first attempt."""
     calls = CallsInFlight()
     token = CancelToken(calls=calls)
 

@@ -1,4 +1,4 @@
-"""The kernel's view of real sockets, and what a short or strange one gives."""
+"""The kernel's view of real sockets, and the view from a short or strange structure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def seen(sock: Any) -> TCPView:
-    """What the kernel knows of a socket."""
+    """Return the kernel's view of a socket."""
     view = look(sock)
     assert view is not None
     return view
@@ -137,7 +137,7 @@ def test_look_leaves_the_error_for_the_reader(pair: tuple[socket.socket, socket.
 def test_view_has_the_socket_options_in_force(
     server: FaultServer, policy: TCPKeepAlive | None
 ) -> None:
-    """What the kernel will do is read from the socket, whoever has set it."""
+    """The socket shows the kernel's limits, even if somebody else has set them."""
     server.script(stream([b"some"], ending="silence"))
     with Client(server, tcp_keepalive=policy) as client, client.get(stream=True):
         (record,) = client.adapter.in_flight()
@@ -216,9 +216,10 @@ def test_state_that_no_connection_of_ours_has_is_no_view(state: int) -> None:
     [
         ({"sent": 2000, "received": 3000, "acknowledged": 1000}, 2.0),
         ({"sent": 3000, "received": 2000, "acknowledged": 1000}, 2.0),
-        # What is sent again counts as sent: only an acknowledgement shows that bytes move.
+        # A segment that is sent again counts as sent. Only an acknowledgement shows that bytes
+        # move.
         ({"sent": 100, "received": 9000, "acknowledged": 4000, "unacknowledged": 1}, 4.0),
-        # So does what could not be handed to an interface; a shut window's probes are answered.
+        # So does one that no interface accepted. The probes of a shut window are answered.
         ({"sent": 100, "received": 9000, "acknowledged": 4000, "unsent": 9, "window": 1}, 4.0),
         ({"sent": 7000, "received": 9000, "acknowledged": 100, "unsent": 9, "window": 0}, 7.0),
     ],

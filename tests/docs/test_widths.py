@@ -52,7 +52,7 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 
 def measured(driver: webdriver.Chrome, page: Path, width: int) -> Any:
-    """Return what is wider than the text, or the screen, in pixels."""
+    """Return the elements that are wider than the text, or the screen, in pixels."""
     # A window of Chromium has a least width, a screen has none.
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -64,7 +64,7 @@ def measured(driver: webdriver.Chrome, page: Path, width: int) -> Any:
 @pytest.mark.timeout(300)  # the first of them builds the pages
 @pytest.mark.parametrize("page", PAGES)
 def test_nothing_is_wider_than_its_page(built: Path, driver: webdriver.Chrome, page: str) -> None:
-    """Else a reader on a telephone has to push tables to and fro."""
+    """Otherwise a reader on a telephone has to push tables to and fro."""
     wide = {width: measured(driver, built / f"{page}.html", width) for width in WIDTHS}
 
     assert {width: found for width, found in wide.items() if found} == {}

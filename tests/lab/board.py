@@ -38,7 +38,10 @@ class Cell(NamedTuple):
 
 
 class Board:
-    """Plays cells ``at_once`` of them at a time, in the order in which they are asked for; ``limit``: see `Stage`."""
+    """Plays cells, ``at_once`` of them at a time, in the order of the requests for them.
+
+    ``limit`` is that of `Stage`.
+    """
 
     def __init__(self, *, limit: float, at_once: int) -> None:
         self._limit = limit
@@ -78,7 +81,7 @@ class Board:
                 capture_output=True,
                 text=True,
                 timeout=2 * self._limit + MARGIN,
-                # It is to find what this process finds.
+                # The child must find the modules that this process finds.
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)]),

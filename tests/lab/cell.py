@@ -1,6 +1,7 @@
-"""Plays one incident for one client in a laboratory of its own: ``python -m lab.cell INCIDENT CONTENDER SCHEME``.
+"""Plays one incident for one client in a laboratory of its own.
 
-Prints the outcome as one line of JSON. A process of its own, so that whatever hangs can be ended.
+The command is ``python -m lab.cell INCIDENT CONTENDER SCHEME``. It prints the outcome as one line
+of JSON. It is a process of its own, so that a hanging client can be ended.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SCHEMES = ("http", "https")
 def play(
     incident: str, contender: str, scheme: str, *, limit: float, certificates: Path | None = None
 ) -> Outcome:
-    """Build a laboratory, play the incident, and return what became of it."""
+    """Build a laboratory, play the incident, and return its outcome."""
     row = BY_NAME[incident]
     with (
         Lab(memory=row.memory, strangers=row.strangers, certificate_directory=certificates) as lab,
@@ -45,7 +46,8 @@ def main() -> None:
     )
     parser.add_argument("--certificates", type=Path, help="a directory of ready ones")
     given = parser.parse_args()
-    # Importing may have been done at low priority, so as not to disturb others' measurements; this must not be.
+    # The imports may have run at low priority, so as not to disturb the measurements of others. The
+    # incident itself must run at normal priority.
     os.setpriority(os.PRIO_PROCESS, 0, 0)
     outcome = play(
         given.incident,

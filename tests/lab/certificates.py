@@ -11,8 +11,10 @@ CA, SERVER = "ca.pem", "server.pem"
 
 
 def make(directory: Path, *addresses: str) -> Path:
-    """Write the CA's certificate, and the origin's with its key, into the directory, and return that."""
-    import trustme  # takes as long as half a laboratory, and most of those are given what is ready
+    """Write the CA's certificate, and the origin's with its key, into the directory; return it."""
+    # This import takes as long as half a laboratory, and most laboratories are given ready
+    # certificates.
+    import trustme
 
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(directory / CA))

@@ -1,4 +1,7 @@
-"""The clients that meet the incidents: plain requests and what people put around it, the openai SDK, and ours."""
+"""The clients that meet the incidents.
+
+They are plain requests, the usual wrappers around it, the openai SDK, and ours.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,13 @@ CONTENT = "forty-two"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the clients are set up, in seconds; what a client has no knob for, it does without.
+    """The settings of the clients, in seconds; a client without a knob does without that setting.
 
-    ``connect`` and ``read``: the timeouts of all but plain requests. The rest is ours alone. ``window``: for how long
-    an idle connection is reused. ``probes``: idle, interval and count of TCP keep-alive, with a user timeout that
-    fits; None: as the package has it. ``wait``: fixed seconds before a retry; None: as the package has it.
+    ``connect`` and ``read`` are the timeouts of all clients but plain requests. The other settings
+    concern our client alone. ``window`` is the time for which an idle connection may be reused.
+    ``probes`` are idle time, interval and count of TCP keep-alive, with a user timeout that fits;
+    None means the default of the package. ``wait`` is a fixed time before a retry; None means the
+    default of the package.
     """
 
     connect: float = 3.0
@@ -41,7 +46,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the origin is, whose certificates to trust, and the proxy (None: none)."""
+    """The URL of the origin, the trusted certificates, and the proxy (None: no proxy)."""
 
     url: str
     ca: str
@@ -50,7 +55,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One call: its id, what the origin is to do with it, and ``size`` bytes of prompt; GET has none."""
+    """One call: its id, the orders for the origin, and ``size`` bytes of prompt.
+
+    A GET has no prompt.
+    """
 
     request_id: str
     orders: dict[str, Any]
@@ -59,7 +67,7 @@ class Question:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the origin reads."""
+        """The headers with the orders for the origin."""
         return {"X-Request-Id": self.request_id, "X-Lab": json.dumps(self.orders)}
 
     @property
@@ -72,10 +80,10 @@ class Contender(Protocol):
     """A client with a pool."""
 
     attempts: list[Any]
-    """What our adapter tells of each call's attempts; others leave it empty."""
+    """The records that our adapter gives of each call's attempts; other clients leave it empty."""
 
     def ask(self, question: Question) -> bool:
-        """Make a buffered call; whether the answer is whole. Raises what the client raises."""
+        """Make a buffered call and return True if the answer is whole; the client's errors pass."""
         ...
 
     def stream(self, question: Question) -> Iterator[None]:
@@ -84,7 +92,7 @@ class Contender(Protocol):
 
 
 class Requests:
-    """A requests.Session, whatever is mounted on it."""
+    """A requests.Session with the adapter of the subclass mounted on it."""
 
     def __init__(
         self, place: Place, *, timeout: tuple[float, float] | None, adapter: HTTPAdapter | None
@@ -210,5 +218,5 @@ CONTENDERS: dict[str, Callable[[Place, Settings], Contender]] = {
 
 
 def is_installed(contender: str) -> bool:
-    """Whether it can take part here."""
+    """True if this client can take part here."""
     return contender != "openai" or importlib.util.find_spec("openai") is not None

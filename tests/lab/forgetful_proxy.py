@@ -1,6 +1,9 @@
-"""A proxy for CONNECT and plain HTTP that forgets connections, silently, with a FIN or with a reset.
+"""A proxy for CONNECT and plain HTTP that forgets connections.
 
-Run by `lab.network` with the standard library alone: ``forgetful_proxy.py LISTENER_FD MEMORY MANNER``.
+It forgets silently, with a FIN or with a reset.
+
+`lab.network` runs it with the standard library alone: ``forgetful_proxy.py LISTENER_FD MEMORY
+MANNER``.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ def serve(client: socket.socket, memory: float, manner: str) -> None:
             server = socket.create_connection(
                 (url.hostname or "", url.port or 80), timeout=PATIENCE
             )
-            # Origins must accept the absolute form (RFC 9112 3.2.2), so later requests need no rewriting.
+            # Origins must accept the absolute form (RFC 9112 3.2.2), so later requests need no
+            # rewriting.
             first = b" ".join((method, target, rest))
         with server:
             server.sendall(first)
@@ -75,7 +79,10 @@ def _carry(client: socket.socket, server: socket.socket, memory: float, manner: 
 
 
 def _swallow(client: socket.socket) -> None:
-    """Read and answer nothing: the client's kernel hears acknowledgements, so no socket option notices."""
+    """Read and answer nothing.
+
+    The client's kernel sees acknowledgements, so no socket option notices.
+    """
     while client.recv(BLOCK):
         pass
 

@@ -1,4 +1,4 @@
-"""The incidents, each a fault at a moment of a call, and what our adapter promises in it."""
+"""The incidents: each is a fault at a moment of a call, with the promise of our adapter."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ Family = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What becomes of the calls with our adapter.
+    """The promised outcome of the calls with our adapter.
 
-    One of these ``results``, ``within`` so many seconds, each call executed at most ``executed`` times (and at least
-    once if it is ok), with at most ``failed_attempts`` in all calls together.
+    The result is one of ``results``, ``within`` so many seconds. Each call is executed at most
+    ``executed`` times, and at least once if it is ok. At most ``failed_attempts`` fail in all calls
+    together.
     """
 
     within: float
@@ -55,7 +56,7 @@ class Promise:
     failed_attempts: int = 0
 
     def broken_by(self, outcome: Outcome) -> list[str]:
-        """Say where the outcome is not what was promised."""
+        """Return a complaint for each part of the promise that the outcome breaks."""
         complaints = {
             f"{outcome.result} instead of {' or '.join(sorted(self.results))}": outcome.result
             in self.results,
@@ -74,8 +75,9 @@ class Promise:
 class Incident:
     """One row of the table.
 
-    ``memory``: seconds after which the NAT forgets a flow. ``strangers``: what it does with packets of no flow.
-    ``needs``: a program without which the incident cannot be played.
+    ``memory`` is the number of seconds after which the NAT forgets a flow. ``strangers`` is its
+    treatment of packets that belong to no flow. ``needs`` is a program without which the incident
+    cannot be played.
     """
 
     name: str
@@ -90,16 +92,19 @@ class Incident:
 
     @property
     def package(self) -> str | None:
-        """The Debian package that its program is in; tinyproxy's other one also starts it at boot."""
+        """The Debian package of its program.
+
+        The package named tinyproxy would also start the program at boot.
+        """
         return "tinyproxy-bin" if self.needs == "tinyproxy" else self.needs
 
     @property
     def is_playable(self) -> bool:
-        """Whether its program is here."""
+        """True if its program is installed."""
         return self.needs is None or shutil.which(self.needs) is not None
 
 
-# -- idle connections -------------------------------------------------------------------------------------------
+# -- idle connections ------------------------------------------------------------------------------
 
 
 def _after_memory(stage: Stage, *, connections: int = 1, **call: Any) -> None:
@@ -147,7 +152,7 @@ def _suspended(stage: Stage) -> None:
     stage.ask()
 
 
-# -- streams ----------------------------------------------------------------------------------------------------
+# -- streams ---------------------------------------------------------------------------------------
 
 
 def _stream(stage: Stage, *, fault: str, **orders: Any) -> None:
@@ -167,7 +172,7 @@ def _rough_stream(stage: Stage) -> None:
     stage.stream(lambda: None, events=30, every=0.05)
 
 
-# -- calls ------------------------------------------------------------------------------------------------------
+# -- calls -----------------------------------------------------------------------------------------
 
 
 def _frozen(stage: Stage) -> None:

@@ -1,6 +1,6 @@
 """Plays one incident, and looks at the call meanwhile: ``looks.py INCIDENT SCHEME``.
 
-Prints what was seen as one line of JSON. A process of its own, as `cell`.
+It prints the looks as one line of JSON. It is a process of its own, as `cell` is.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Claim = Literal["dead", "alive", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a record says at a moment.
+    """The claims of a record at one moment.
 
-    ``at``: seconds since the measured time began; ``known``: the moment that its claim is about, by
-    its own words.
+    ``at`` is seconds since the measured time began. ``known`` is the moment that the claim is
+    about, by its own words.
     """
 
     at: float

@@ -17,7 +17,8 @@ CLONE_NEWTIME = 0x80
 COMMAND_LIMIT = 10.0
 """Seconds that a tool such as ``ip`` or ``nft`` may take."""
 
-_OWN = "/proc/thread-self/ns/net"  # a namespace belongs to a thread; /proc/self shows the main thread's
+# A namespace belongs to a thread, and /proc/self shows that of the main thread.
+_OWN = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare came with Python 3.12
 
 
@@ -38,9 +39,10 @@ def unshare(kind: int) -> None:
 
 
 class Namespace:
-    """A network namespace without a name: the kernel removes it, links and all, once it is closed and unused.
+    """A network namespace without a name.
 
-    So nothing is left behind by a run that was killed. Any thread may enter it, several at a time.
+    The kernel removes it with its links once it is closed and unused, so a killed run leaves none
+    behind. Any thread may enter it, several at a time.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,7 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """Where other programs find it, ``ip link ... netns`` for example."""
+        """The path by which other programs find it, such as ``ip link ... netns``."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def close(self) -> None:
@@ -67,7 +69,10 @@ class Namespace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Put the calling thread inside: its new sockets, threads and processes belong there for good."""
+        """Put the calling thread inside.
+
+        The sockets, threads and processes that it makes there belong there for good.
+        """
         home = os.open(_OWN, os.O_RDONLY)
         try:
             setns(self.fd, CLONE_NEWNET)
@@ -79,7 +84,10 @@ class Namespace:
             os.close(home)
 
     def run(self, *command: str, stdin: str = "") -> str:
-        """Run a tool inside and return what it prints; raises RuntimeError with its complaint."""
+        """Run a tool inside and return its output.
+
+        A failure raises RuntimeError with the complaint of the tool.
+        """
         with self.entered():
             done = subprocess.run(
                 command,

@@ -1,4 +1,4 @@
-"""Client, NAT router, internet and server: four namespaces in a row, and what can go wrong between them."""
+"""A network to break: client, NAT router, internet and server, four namespaces in a row."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def why_not() -> str | None:
     if sys.platform != "linux":
         return "needs Linux: network namespaces"
     if os.geteuid() != 0:
-        return "needs root, for network namespaces: run as root, or with sudo, or in a container with --privileged"
+        return (
+            "needs root, for network namespaces: run as root, or with sudo, "
+            "or in a container with --privileged"
+        )
     missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
     if missing:
         return f"needs programs: apt-get install {' '.join(missing)}"
@@ -97,10 +100,11 @@ def why_not() -> str | None:
 class Lab:
     """A network of its own, with an origin that counts; many can run side by side.
 
-    ``memory``: seconds after which the NAT forgets an idle flow. ``strangers``: what it does with packets of no flow
-    that it knows: "drop", or "reset" as an answer to the sender. ``certificate_directory``: see `certificates`;
-    None: new ones. Faults may be applied from any thread; a thread's own traffic goes through the network
-    only inside ``with lab.client.entered()``. To be closed by the thread that made it.
+    ``memory`` is the number of seconds after which the NAT forgets an idle flow. ``strangers`` is
+    its treatment of packets that belong to no known flow: "drop", or "reset" as an answer to the
+    sender. ``certificate_directory`` is one of `certificates`; None makes new ones. Any thread may
+    apply faults. A thread's own traffic goes through the network only inside ``with
+    lab.client.entered()``. The thread that made the network must close it.
     """
 
     def __init__(
@@ -153,14 +157,14 @@ class Lab:
         """The origin's address."""
         return f"{scheme}://{SERVER}"
 
-    # -- the NAT ------------------------------------------------------------------------------------------------
+    # -- the NAT -----------------------------------------------------------------------------------
 
     def remember_for(self, seconds: float) -> None:
         """Set after how many idle seconds the NAT forgets a flow; the kernel counts whole ones."""
         self.router.set(netfilter__nf_conntrack_tcp_timeout_established=int(seconds))
 
     def treat_strangers(self, how: Strangers) -> None:
-        """Set what becomes of packets that belong to no flow."""
+        """Set the treatment of packets that belong to no flow."""
         self.router.run(
             "nft", f"flush chain ip lab strangers; add rule ip lab strangers {_STRANGERS[how]}"
         )
@@ -170,7 +174,7 @@ class Lab:
         self.router.run("conntrack", "-F")
 
     def flows(self) -> int:
-        """How many flows the NAT remembers."""
+        """Return the number of flows that the NAT remembers."""
         listed = self.router.run("conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
         return len(listed.splitlines())
 
@@ -183,7 +187,10 @@ class Lab:
             time.sleep(0.05)
 
     def wait_until_acknowledged(self, seconds: float = 5.0) -> None:
-        """Wait until nothing is under way: a late acknowledgement would be a stranger to a NAT that has forgotten."""
+        """Wait until every packet has been acknowledged.
+
+        A NAT that has forgotten the flow would treat a late acknowledgement as a stranger.
+        """
         until = time.monotonic() + seconds
         while any(self._unacknowledged(space) for space in (self.client, self.server)):
             if time.monotonic() > until:
@@ -197,10 +204,10 @@ class Lab:
             for line in space.run("ss", "-Htn", "state", "established").splitlines()
         )
 
-    # -- the path -----------------------------------------------------------------------------------------------
+    # -- the path ----------------------------------------------------------------------------------
 
     def half_open(self) -> None:
-        """Drop what comes from the server; what the client sends still arrives."""
+        """Drop the packets of the server; those of the client still arrive."""
         self.router.run("nft", 'add rule ip lab faults iifname "outer" drop')
 
     def black_hole(self) -> None:
@@ -230,7 +237,10 @@ class Lab:
         self.client.run("ip", "route", "replace", "default", "via", GATEWAY)
 
     def change_address(self, *, destroy: bool = False) -> None:
-        """Give the client another address; with ``destroy`` its sockets end, as some network managers have it."""
+        """Give the client another address.
+
+        With ``destroy`` its sockets end, as some network managers do it.
+        """
         commands = (
             f"addr del {CLIENT}/24 dev up0",
             f"addr add {OTHER_CLIENT}/24 dev up0",
@@ -249,10 +259,11 @@ class Lab:
         reorder: float = 0.0,
         seed: int = 1,
     ) -> None:
-        """Delay, lose and reorder what passes the internet, in both directions; see `rough_road`."""
+        """Delay, lose and reorder packets on the internet, in both directions; see `rough_road`."""
         fd = _tun(self.internet, "rough")
         try:
-            # Only what arrives by cable goes into the TUN: else what comes out of it would go in again.
+            # Only packets from a cable go into the TUN. Otherwise packets that leave it would go in
+            # again.
             commands = (
                 "link set rough up",
                 "route add default dev rough table 7",
@@ -265,7 +276,7 @@ class Lab:
         finally:
             os.close(fd)
 
-    # -- the server and the proxies -----------------------------------------------------------------------------
+    # -- the server and the proxies ----------------------------------------------------------------
 
     def freeze(self) -> None:
         """Stop the server's process, all of its threads; its kernel goes on acknowledging."""
@@ -283,7 +294,7 @@ class Lab:
         self._origin.send_signal(signal.SIGCONT)
 
     def counts(self, what: Literal["seen", "executed"]) -> Counter[str]:
-        """How often each request id was seen, or executed, by the server."""
+        """Return how often the server has seen, or executed, each request id."""
         if not self._log.exists():
             return Counter()
         lines = (line.split() for line in self._log.read_text(encoding="ascii").splitlines())
@@ -299,7 +310,10 @@ class Lab:
             time.sleep(quiet)
 
     def proxy(self, memory: float, manner: Manner = "silence") -> str:
-        """Start our own proxy, which forgets what is idle for longer than ``memory``; return its URL."""
+        """Start our own proxy and return its URL.
+
+        It forgets a connection that was idle for longer than ``memory``.
+        """
         with self.internet.entered():
             listener = socket.create_server((INTERNET, PROXY_PORT))
             fd = listener.fileno()
@@ -311,14 +325,20 @@ class Lab:
 
     def tinyproxy(self, memory: int) -> str:
         """Start tinyproxy; return its URL."""
-        settings = f"Port {PROXY_PORT}\nListen {INTERNET}\nTimeout {memory}\nAllow 0.0.0.0/0\nMaxClients 20\n"
+        settings = (
+            f"Port {PROXY_PORT}\nListen {INTERNET}\nTimeout {memory}\n"
+            "Allow 0.0.0.0/0\nMaxClients 20\n"
+        )
         with self.internet.entered():
             self._shop.start("tinyproxy", "-d", "-c", self._file("tinyproxy.conf", settings))
         self._wait_for_listener()
         return f"http://{INTERNET}:{PROXY_PORT}"
 
     def haproxy(self, memory: float, scheme: str) -> str:
-        """Start HAProxy as a balancer of TCP connections before the origin; return its URL, without the scheme."""
+        """Start HAProxy as a balancer of TCP connections before the origin.
+
+        Return its URL, without the scheme.
+        """
         port = HTTPS if scheme == "https" else HTTP
         settings = (
             f"defaults\n mode tcp\n timeout connect 5s\n timeout client {int(memory * 1000)}ms\n"
@@ -344,7 +364,7 @@ class Lab:
         path.write_text(text, encoding="utf-8")
         return str(path)
 
-    # -- building it --------------------------------------------------------------------------------------------
+    # -- building it -------------------------------------------------------------------------------
 
     def _space(self) -> Namespace:
         self._spaces.append(Namespace())

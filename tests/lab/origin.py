@@ -1,6 +1,6 @@
-"""An origin that treats each request as its header ``X-Lab`` says, and writes down what it saw and did.
+"""An origin that obeys the header ``X-Lab`` of each request, and logs each request and each act.
 
-Run by `lab.network` with the standard library alone: ``origin.py PLAIN_FD TLS_FD PEM LOG``.
+`lab.network` runs it with the standard library alone: ``origin.py PLAIN_FD TLS_FD PEM LOG``.
 """
 
 from __future__ import annotations

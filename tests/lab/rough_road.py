@@ -1,6 +1,9 @@
-"""Delays, loses and reorders the packets of a TUN device, in place of a NETEM that many kernels lack.
+"""Delays, loses and reorders the packets of a TUN device.
 
-Run by `lab.network` with the standard library alone: ``rough_road.py TUN_FD DELAY JITTER LOSS REORDER SEED``.
+It stands in for NETEM, which many kernels lack.
+
+`lab.network` runs it with the standard library alone: ``rough_road.py TUN_FD DELAY JITTER LOSS
+REORDER SEED``.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ MTU = 65536
 
 
 def carry(tun: int, *, delay: float, jitter: float, loss: float, reorder: float, seed: int) -> None:
-    """Write back what was read, later or never; ``loss`` and ``reorder`` are probabilities, the others seconds.
+    """Write back each packet, later or never.
 
-    A packet that is reordered skips the delay, and so overtakes those before it; jitter alone keeps the order.
+    ``loss`` and ``reorder`` are probabilities, the other figures are seconds. A reordered packet
+    skips the delay, and so overtakes those before it. Jitter alone keeps the order.
     """
     chance = random.Random(seed)
     waiting: list[tuple[float, int, bytes]] = []

@@ -1,4 +1,4 @@
-"""What an incident plays on: one laboratory, one client, and the outcome of the calls that are measured."""
+"""The stage of an incident: one laboratory, one client, and the outcome of the measured calls."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of the measured calls.
+    """The outcome of the measured calls.
 
-    ``result``: "ok"; "TRUNCATED", a stream that ended early and did not say so; "HUNG"; or the error of the first
-    call that failed. ``seconds``: the longest call, from the fault on. ``seen`` and ``executed``: requests, at the
-    server. ``most_executed``: of one and the same call.
+    ``result`` is "ok"; "TRUNCATED" for a stream that ended early and did not say so; "HUNG"; or the
+    error of the first failed call. ``seconds`` is the longest call, counted from the fault.
+    ``seen`` and ``executed`` count requests at the server. ``most_executed`` counts the executions
+    of one and the same call.
     """
 
     result: str
@@ -59,7 +60,10 @@ class Outcome:
 
 
 class Hung(BaseException):
-    """A call has outlasted the limit. No Exception, so that no client mistakes it for an error of the network."""
+    """A call has outlasted the limit.
+
+    It is no Exception, so that no client mistakes it for an error of the network.
+    """
 
 
 class Stage:
@@ -105,7 +109,7 @@ class Stage:
         """Send everything through a proxy, or to a balancer; before the first call."""
         self._place = Place(url=url or self._place.url, ca=self._place.ca, proxy=proxy)
 
-    # -- calls that prepare -------------------------------------------------------------------------------------
+    # -- calls that prepare ------------------------------------------------------------------------
 
     def warm(self, connections: int = 1, **orders: Any) -> None:
         """Leave so many idle connections in the pool."""
@@ -135,7 +139,10 @@ class Stage:
         timer.start()
 
     def once_executed(self, action: Callable[[], None]) -> None:
-        """Do something as soon as the server has acted upon the next measured call, and not yet answered."""
+        """Do something once the server has acted upon the next measured call.
+
+        The server has not answered yet at that moment.
+        """
         self.make_client()
         request_id = self._id(self._number + 1)
         until = time.monotonic() + self._limit
@@ -150,7 +157,7 @@ class Stage:
         self._timers.append(watcher)
         watcher.start()
 
-    # -- calls that are measured --------------------------------------------------------------------------------
+    # -- calls that are measured -------------------------------------------------------------------
 
     def ask(self, size: int = 100, method: str = "POST", **orders: Any) -> None:
         """Measure one buffered call."""
@@ -241,7 +248,7 @@ class Stage:
     def _id(number: int) -> str:
         return f"call-{number}"
 
-    # -- the end ------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def outcome(self) -> Outcome:
         """End all faults, let the server finish, and count."""
@@ -266,7 +273,7 @@ class Stage:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise Hung in the main thread, whatever it waits for, after so many seconds."""
+    """Raise Hung in the main thread after so many seconds, even in a blocking call."""
 
     def ring(number: int, frame: object) -> None:
         raise Hung

@@ -1,4 +1,4 @@
-"""What a diagnosis says of calls that hang in the laboratory, beside what is really the matter."""
+"""The diagnosis of calls that hang in the laboratory, compared with the real fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REASON = why_not()
 TESTS = Path(__file__).resolve().parent.parent
 AT_ONCE = 8
 MOMENT = 0.7
-"""Seconds for which a look may lag behind what has just happened, on a busy machine."""
+"""Seconds by which a look may lag behind an event, on a busy machine."""
 
 pytestmark = [
     pytest.mark.lab,
@@ -37,10 +37,10 @@ pytestmark = [
 
 
 class Truth(NamedTuple):
-    """What a record must say of the first attempt.
+    """The diagnosis that a record must give of the first attempt.
 
-    ``claim``: of the path, from ``by`` to ``until`` seconds; "none": nothing shows. ``limit``: what
-    ends the attempt; None: no limit does.
+    ``claim`` is about the path, from ``by`` to ``until`` seconds; "none" means that nothing shows.
+    ``limit`` is the limit that ends the attempt; None means that no limit does.
     """
 
     claim: Claim
@@ -166,7 +166,7 @@ def due(attempt: list[Look], truth: Truth, seen: Watched) -> list[Look]:
 
 
 def is_false(look: Look, seen: Watched) -> bool:
-    """Whether a look claims what is not the case."""
+    """True if a look makes a false claim."""
     died = min((at for at, what in seen.faults if what not in ("freeze", *MENDING)), default=None)
     mended = min((at for at, what in seen.faults if what in MENDING), default=float("inf"))
     if look.claim == "dead":
@@ -176,7 +176,7 @@ def is_false(look: Look, seen: Watched) -> bool:
 
 @pytest.mark.parametrize(("name", "scheme"), ROWS)
 def test_judgement_says_what_is_the_matter(name: str, scheme: str, watchers: Watchers) -> None:
-    """Ten looks a second at a call that hangs: none claims what is not so, and none is late."""
+    """Of ten looks a second at a hanging call, none makes a false claim, and none is late."""
     seen, truth = watchers.seen(name, scheme), TRUTHS[name]
     if (name, scheme) == ("dial-to-frozen-server", "http"):
         truth = truth._replace(limit="response")  # there is no handshake that could hang

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=f"no laboratory here: {REASON}"),
     pytest.mark.timeout(
         180
-    ),  # the first test to ask waits for what is played before its own incident
+    ),  # the first test also waits for the incidents that are played before its own
     pytest.mark.leaks(reason="the incidents of other tests are played meanwhile"),
 ]
 
@@ -51,7 +51,7 @@ def rows(*families: Family) -> Callable[[Callable[..., None]], Callable[..., Non
 
 @pytest.fixture(scope="module")
 def board(request: pytest.FixtureRequest) -> Iterator[Board]:
-    """All incidents of the tests that were chosen, played side by side: each of them mostly waits."""
+    """All incidents of the chosen tests, played side by side, since each of them mostly waits."""
     params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     wanted = {
         Cell(row.name, "ours", scheme)
@@ -66,7 +66,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
 
 @pytest.fixture
 def play(board: Board) -> Play:
-    """Play an incident for our adapter, check what it promises in every case, and return the outcome."""
+    """Play an incident for our adapter, check every promise of its row, and return the outcome."""
 
     def play(row: Incident, scheme: str) -> Outcome:
         outcome = board.outcome(Cell(row.name, "ours", scheme))
@@ -93,7 +93,10 @@ def test_an_idle_connection_that_the_nat_forgot_costs_nothing(
 def test_a_reset_of_an_idle_connection_costs_one_attempt(
     row: Incident, scheme: str, play: Play
 ) -> None:
-    """A NAT that forgets sooner than the window ends: one attempt meets the reset, the next dials."""
+    """The NAT forgets before the window ends.
+
+    One attempt meets the reset, and the next one dials.
+    """
     outcome = play(row, scheme)
 
     assert outcome.result == OK
@@ -103,7 +106,10 @@ def test_a_reset_of_an_idle_connection_costs_one_attempt(
 
 @rows("dead pool")
 def test_a_dead_pool_costs_one_call(row: Incident, scheme: str, play: Play) -> None:
-    """The first call that fails retires its siblings: four at once then do not each wait for a dead one."""
+    """The first call that fails retires its siblings.
+
+    Four calls at once then do not each wait for a dead connection.
+    """
     assert play(row, scheme).stale_uses == 0
 
 
@@ -111,7 +117,10 @@ def test_a_dead_pool_costs_one_call(row: Incident, scheme: str, play: Play) -> N
 def test_a_connection_that_ended_while_it_was_idle_is_replaced(
     row: Incident, scheme: str, play: Play
 ) -> None:
-    """What the kernel knows already must not cost an attempt, and what it does not know is too old."""
+    """A fault that the kernel knows must not cost an attempt.
+
+    A connection with a fault that the kernel does not know is too old for the window.
+    """
     assert play(row, scheme).failed_attempts == 0
 
 
@@ -119,7 +128,10 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
 def test_a_stream_over_a_dead_path_fails_within_the_limit(
     row: Incident, scheme: str, play: Play
 ) -> None:
-    """Nobody will ever answer: only our own clock or the kernel's probes can end the wait, and must do it aloud."""
+    """The peer will never answer.
+
+    Only our own clock or the kernel's probes can end the wait, and they must raise an error.
+    """
     outcome = play(row, scheme)
 
     assert outcome.result != OK
@@ -128,7 +140,10 @@ def test_a_stream_over_a_dead_path_fails_within_the_limit(
 
 @rows("frozen")
 def test_a_frozen_server_is_asked_once(row: Incident, scheme: str, play: Play) -> None:
-    """Its kernel acknowledges all, so only a limit ends the wait; asked again, it would do all of it when it thaws."""
+    """The server's kernel acknowledges every byte, so only a limit ends the wait.
+
+    A server that is asked again would execute both requests once it thaws.
+    """
     outcome = play(row, scheme)
 
     assert outcome.seconds >= 7.9
@@ -148,13 +163,19 @@ def test_a_silent_thought_is_waited_for(row: Incident, scheme: str, play: Play) 
 def test_a_connection_that_a_proxy_forgot_costs_nothing(
     row: Incident, scheme: str, play: Play
 ) -> None:
-    """The proxy's kernel acknowledges what the proxy will never read: no socket option sees it, the window does."""
+    """The proxy's kernel acknowledges bytes that the proxy will never read.
+
+    No socket option notices that, but the window does.
+    """
     assert play(row, scheme).failed_attempts == 0
 
 
 @rows("outage")
 def test_an_outage_that_ends_is_survived(row: Incident, scheme: str, play: Play) -> None:
-    """TCP heals what heals; what watches over it must not kill it first, nor do anything twice."""
+    """TCP recovers from a short outage.
+
+    Our limits must not end the call before that, nor repeat anything.
+    """
     outcome = play(row, scheme)
 
     assert outcome.most_executed <= 1
@@ -171,5 +192,8 @@ def test_a_server_slow_to_read_is_healthy(row: Incident, scheme: str, play: Play
 def test_no_connection_from_before_a_suspend_is_used(
     row: Incident, scheme: str, play: Play
 ) -> None:
-    """The monotonic clock has slept with the machine: only boot time knows how old the connection is."""
+    """The monotonic clock sleeps with the machine.
+
+    Only boot time knows the age of the connection.
+    """
     assert [trial.reused for trial in play(row, scheme).trials] == [False]

@@ -57,11 +57,14 @@ class Call:
 
     def send(self, request_id: str, orders: str = "{}") -> None:
         """Send a request."""
-        head = f"GET http://{SERVER}/ HTTP/1.1\r\nX-Request-Id: {request_id}\r\nX-Lab: {orders}\r\n\r\n"
+        head = (
+            f"GET http://{SERVER}/ HTTP/1.1\r\n"
+            f"X-Request-Id: {request_id}\r\nX-Lab: {orders}\r\n\r\n"
+        )
         self.sock.sendall(head.encode())
 
     def is_answered(self, within: float = 5.0) -> bool:
-        """Whether an answer comes in time."""
+        """Return True if an answer comes in time."""
         self.sock.settimeout(within)
         try:
             return self.sock.recv(65536).startswith(b"HTTP/1.1 200")
@@ -82,7 +85,7 @@ def lab() -> Iterator[Lab]:
 
 
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether a condition came true in time."""
+    """Return True if a condition comes true in time."""
     end = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < end:
         time.sleep(0.01)
@@ -90,7 +93,7 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 def test_the_server_counts_each_request_id(lab: Lab) -> None:
-    """How often a request was acted upon is the number that matters most."""
+    """The number of executions of a request is the figure that matters most."""
     with Call(lab) as call:
         assert [call.ask("a"), call.ask("b"), call.ask("a")] == [True] * 3
 
@@ -98,7 +101,10 @@ def test_the_server_counts_each_request_id(lab: Lab) -> None:
 
 
 def test_the_nat_stands_between(lab: Lab) -> None:
-    """The server must see the router's address: else no conntrack is involved."""
+    """The server must see the router's address.
+
+    Any other address means that conntrack has no part.
+    """
     with Call(lab) as call:
         call.ask("a")
         peers = lab.server.run("ss", "-Htn", "state", "established")
@@ -159,7 +165,7 @@ def test_in_a_half_open_path_requests_arrive_and_answers_do_not(lab: Lab) -> Non
 
 
 def test_a_black_hole_swallows_requests_until_it_is_mended(lab: Lab) -> None:
-    """TCP heals what comes back."""
+    """TCP recovers once the path is back."""
     with Call(lab) as call:
         call.ask("a")
         lab.black_hole()
@@ -172,7 +178,7 @@ def test_a_black_hole_swallows_requests_until_it_is_mended(lab: Lab) -> None:
 
 
 def test_without_a_link_there_is_no_route_and_with_it_there_is(lab: Lab) -> None:
-    """What a pulled cable does: existing connections wait, new ones fail at once."""
+    """A pulled cable makes existing connections wait and new ones fail at once."""
     with Call(lab) as call:
         call.ask("a")
         lab.link_down()
@@ -185,7 +191,7 @@ def test_without_a_link_there_is_no_route_and_with_it_there_is(lab: Lab) -> None
 
 
 def test_a_route_can_be_cut_and_restored(lab: Lab) -> None:
-    """As between two networks of a laptop."""
+    """A laptop is in this state between two networks."""
     lab.cut_route()
     with pytest.raises(OSError, match="unreachable"):
         Call(lab)
@@ -197,7 +203,7 @@ def test_a_route_can_be_cut_and_restored(lab: Lab) -> None:
 
 @pytest.mark.parametrize("destroy", [False, True])
 def test_a_new_address_ends_old_connections_aloud_or_silently(lab: Lab, destroy: bool) -> None:
-    """Whether the sockets are destroyed is up to the network manager."""
+    """Some network managers destroy the sockets, and others do not."""
     with Call(lab) as old:
         old.ask("a")
         lab.change_address(destroy=destroy)
@@ -245,7 +251,7 @@ def test_a_rough_road_delays_and_loses(lab: Lab) -> None:
 @pytest.mark.parametrize("manner", ["silence", "fin", "reset"])
 @pytest.mark.slow
 def test_a_proxy_forgets_in_each_manner(lab: Lab, manner: Manner) -> None:
-    """Silence is what no keep-alive probe sees, since the proxy's kernel answers them."""
+    """No keep-alive probe notices the silence, since the proxy's kernel answers the probes."""
     lab.proxy(0.3, manner)
     with Call(lab, (INTERNET, PROXY_PORT)) as call:
         assert call.ask("a")
@@ -267,8 +273,10 @@ def test_boot_time_can_jump_while_the_other_clocks_stay() -> None:
     """A suspend, for a process of one thread."""
     program = (
         "import time; from lab.namespaces import jump_boot_time\n"
-        "def now(): return [time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic(), time.time()]\n"
-        "before = now(); jump_boot_time(3600); print(*(round(b - a) for a, b in zip(before, now())))"
+        "def now(): return "
+        "[time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic(), time.time()]\n"
+        "before = now(); jump_boot_time(3600); "
+        "print(*(round(b - a) for a, b in zip(before, now())))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=TESTS, check=True
@@ -368,7 +376,10 @@ def test_a_killed_run_leaves_nothing(is_stopped: bool) -> None:
 def test_the_sweeper_spares_the_living_and_the_strangers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Neither a laboratory that is in use, nor a process that merely got the pid of a dead one, may be touched."""
+    """The sweeper may not touch a laboratory in use.
+
+    It may not touch a process either that merely got the pid of a dead one.
+    """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     own, since = os.getpid(), workshop.started(os.getpid())
     assert since is not None

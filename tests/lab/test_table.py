@@ -61,7 +61,7 @@ def test_each_family_of_incidents_has_its_test() -> None:
 
 
 def test_a_cell_tells_what_was_done_besides_one_request_per_call() -> None:
-    """How often a request was executed matters most, but not where it is as it should be."""
+    """The number of executions matters most, but it is left out where it is one per call."""
     row = BY_NAME["dead-pool-drop"]
     columns = [each for each in CONTENDERS if is_installed(each)]
     outcomes = {Cell(row.name, each, scheme): FINE for each in columns for scheme in SCHEMES}

@@ -1,4 +1,4 @@
-"""A directory and the processes that belong to one laboratory, removed whatever happens."""
+"""A directory and the processes that belong to one laboratory, always removed at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ PATIENCE = 5.0
 
 
 def started(pid: int) -> int | None:
-    """When a process was started, in ticks since boot; None where there is none. Pids are used again, these are not."""
+    """Return the start of a process in ticks since boot, or None if there is no such process.
+
+    The kernel gives a pid again, but never with the same start.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -30,12 +33,12 @@ def started(pid: int) -> int | None:
 
 
 def is_alive(pid: int, since: int) -> bool:
-    """Whether that very process, and not a later one of the same pid, is running."""
+    """True if that very process is running, and not a later one with the same pid."""
     return started(pid) == since
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether every thread of a process has been stopped by a signal."""
+    """True if a signal has stopped every thread of a process."""
     stats = [
         (task / "stat").read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").iterdir()
     ]
@@ -45,8 +48,9 @@ def is_stopped(pid: int) -> bool:
 class Workshop:
     """One laboratory's directory, named after its owner, and a record of its processes.
 
-    The kernel kills the processes when their parent's thread dies; `sweep` is for what survives even that. Used by
-    the thread that made it, which must outlive it.
+    The kernel kills the processes when their parent's thread dies. `sweep` removes those that
+    survive even that. Only the thread that made the workshop uses it, and that thread must outlive
+    it.
     """
 
     def __init__(self) -> None:
@@ -59,7 +63,10 @@ class Workshop:
         atexit.register(self.close)
 
     def start(self, *command: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        """Start a program in the calling thread's namespaces; its complaints go to the file ``stderr``."""
+        """Start a program in the calling thread's namespaces.
+
+        Its complaints go to the file ``stderr``.
+        """
         with (self.path / "stderr").open("ab") as complaints:
             child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
@@ -94,7 +101,10 @@ class Workshop:
 
 
 def sweep() -> int:
-    """Remove what killed runs of ours have left, and nothing else; return how many laboratories that were."""
+    """Remove the leftovers of our killed runs, and nothing else.
+
+    Return the number of laboratories that they belonged to.
+    """
     swept = 0
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         owner = _owner(path.name)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 import urllib3
 
+import resilient_requests
 from packages.clients._client import load, mount
 from resilient_requests import ResilientAdapter
 from resilient_requests.testing import reset, respond, silence
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from requests.adapters import HTTPAdapter
 
     from resilient_requests.testing import FaultServer
@@ -170,11 +172,15 @@ CHECKERS = {
 def test_what_the_readme_says_passes_type_checkers(tmp_path: Path, checker: str) -> None:
     """A set is what a person writes for ``statuses``."""
     (tmp_path / "typed.py").write_text(TYPED, encoding="utf-8")
-    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}', "utf-8")
+    # Neither looks for what is installed to be edited.
+    package = str(Path(resilient_requests.__file__).parents[1])
+    config = {"typeCheckingMode": "standard", "extraPaths": [package]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config), "utf-8")
     module, *options = CHECKERS[checker]
     done = subprocess.run(
         [sys.executable, "-m", module, *options, "typed.py"],
         cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": package},
         capture_output=True,
         text=True,
         timeout=120,

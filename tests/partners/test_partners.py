@@ -1,4 +1,4 @@
-"""Tools that people use beside us go on working, and what they patch is honoured."""
+"""Tools that people use beside us go on working, and their patches are honoured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ API = "http://api.example/v1"
 
 @pytest.fixture
 def events() -> list[Any]:
-    """What the session's adapter has told."""
+    """The events of the session's adapter."""
     return []
 
 
@@ -55,7 +55,7 @@ def session(events: list[Any]) -> Iterator[requests.Session]:
 
 
 def of(events: list[Any], kind: type) -> int:
-    """How many events there are of one kind."""
+    """Return the number of events of one kind."""
     return sum(1 for event in events if type(event) is kind)
 
 
@@ -129,7 +129,7 @@ def test_mocked_redirects_and_cookies_work(responses: Any, session: requests.Ses
 def test_responses_lets_calls_pass(
     responses: Any, session: requests.Session, fault_server: FaultServer
 ) -> None:
-    """What it lets through is recycled and retried as ever."""
+    """A call that it lets through is recycled and retried as ever."""
     fault_server.script(reset())
     with responses.RequestsMock() as mock:
         mock.add_passthru(fault_server.url)
@@ -156,7 +156,7 @@ def test_requests_mock_bypasses_us(session: requests.Session, events: list[Any])
 def test_requests_cache_keeps_the_body(
     fault_server: FaultServer, tmp_path: Path, framing: Any, is_stream: bool
 ) -> None:
-    """It reads ``raw`` itself, and puts a file of its own in the place of what it has read."""
+    """It reads ``raw`` itself, and puts a file of its own in its place."""
     requests_cache = pytest.importorskip("requests_cache", reason="requests-cache is not installed")
     fault_server.default = respond(b"cached", framing=framing)
     with requests_cache.CachedSession(backend="memory") as session:
@@ -175,7 +175,7 @@ def test_requests_cache_keeps_the_body(
 def test_cachecontrol_sees_the_body(
     fault_server: FaultServer, framing: Any, is_stream: bool
 ) -> None:
-    """It lays a file over that of urllib3's response, and caches what is read through it."""
+    """It lays a file over that of urllib3's response, and caches the bytes that pass through it."""
     cachecontrol = pytest.importorskip("cachecontrol", reason="CacheControl is not installed")
     date = email.utils.formatdate(usegmt=True)
     fault_server.default = respond(
@@ -193,7 +193,7 @@ def test_cachecontrol_sees_the_body(
             b"cached"
         ] * 3
         assert len(fault_server.requests) == 1
-        # Streams of ours are for what nobody caches: they keep their clocks.
+        # Streams of ours are for answers that nobody caches: they keep their clocks.
         live = iter_bytes(session.get(f"{fault_server.url}/live", stream=True))
         assert b"".join(live) == b"cached"
 
@@ -278,7 +278,7 @@ def test_vcrs_cassettes_are_freed(
 
 
 def test_a_connection_class_is_derived_once() -> None:
-    """As long as it is in use; and never is it what was derived from its base."""
+    """The derived class stays the same while it is in use, and differs from that of its base."""
 
     class Own(urllib3.connection.HTTPConnection):
         pass
@@ -299,7 +299,7 @@ def test_a_connection_class_is_derived_once() -> None:
 def test_betamax_records_through_us(
     session: requests.Session, fault_server: FaultServer, tmp_path: Path
 ) -> None:
-    """It mounts its adapter over ours; a session of ours replays what was recorded."""
+    """It mounts its adapter over ours; a session of ours replays the recording."""
     betamax = pytest.importorskip("betamax", reason="betamax is not installed")
     with betamax.Betamax(session, cassette_library_dir=str(tmp_path)).use_cassette("once"):
         first = session.get(fault_server.url)
@@ -355,7 +355,7 @@ def test_tracers_of_http_client_see_each_attempt(
 def test_tracers_of_the_adapter_see_each_attempt(
     session: requests.Session, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As ddtrace, which wraps HTTPAdapter.send, whenever it is imported."""
+    """One is ddtrace, which wraps HTTPAdapter.send at any time."""
     calls: list[str] = []
     send = HTTPAdapter.send
 
@@ -398,7 +398,7 @@ def test_opentelemetry_sees_each_attempt(
     assert all(request.header("traceparent") for request in fault_server.requests)
 
 
-# -- what users patch and pass
+# -- patches and arguments of users
 
 
 def test_a_replaced_create_connection_dials(
@@ -432,7 +432,7 @@ def test_a_replaced_getaddrinfo_resolves(
 def test_a_forced_address_family_is_kept(
     session: requests.Session, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where IPv6 is broken people force IPv4 so."""
+    """People force IPv4 in this way if IPv6 is broken."""
     families: list[Any] = []
     stock = socket.getaddrinfo
 
@@ -448,7 +448,7 @@ def test_a_forced_address_family_is_kept(
 
 
 def test_a_source_address_is_used(fault_server: FaultServer) -> None:
-    """As requests-toolbelt's SourceAddressAdapter does, by the documented hook."""
+    """SourceAddressAdapter of requests-toolbelt uses this documented hook."""
 
     class Source(ResilientAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -461,7 +461,7 @@ def test_a_source_address_is_used(fault_server: FaultServer) -> None:
 
 
 class Stock(ResilientAdapter):
-    """As requests' own documentation shows it."""
+    """The subclass that requests' own documentation shows."""
 
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **_: Any
@@ -519,7 +519,7 @@ def test_what_a_pool_is_to_check_may_change(fault_server_tls: FaultServer) -> No
 
 
 def test_own_socket_options_replace_ours(fault_server: FaultServer) -> None:
-    """As its SocketOptionsAdapter does: who sets them knows better."""
+    """Its SocketOptionsAdapter does so: a user who sets options knows better."""
     own = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)]
 
     class Options(ResilientAdapter):
@@ -547,7 +547,7 @@ def test_what_other_packages_read_from_an_adapter_is_there() -> None:
 def test_a_connection_class_of_ones_own_is_kept(
     session: requests.Session, fault_server: FaultServer
 ) -> None:
-    """Whoever sets ConnectionCls on a pool gets what was set, and what was set is not stamped."""
+    """A ConnectionCls that a user sets on a pool is used, and never stamped."""
 
     class Own(urllib3.connection.HTTPConnection):
         pass
@@ -601,7 +601,7 @@ def test_a_redirect_whose_body_is_no_gzip_is_followed(
 def test_an_answer_that_is_no_gzip_is_an_error(
     session: requests.Session, fault_server: FaultServer
 ) -> None:
-    """As in requests; it says nothing about the connection, and is not retried."""
+    """The error is that of requests; it says nothing about the connection, and is not retried."""
     fault_server.default = respond(b"plain", headers={"Content-Encoding": "gzip"})
     with pytest.raises(requests.exceptions.ContentDecodingError):
         session.get(fault_server.url)
@@ -629,7 +629,7 @@ def test_closing_clears_managers_that_others_put_there() -> None:
 def test_a_wrong_timeout_is_refused(
     session: requests.Session, fault_server: FaultServer, timeout: Any
 ) -> None:
-    """Before anything is sent."""
+    """The error comes before any request."""
     with pytest.raises((TypeError, ValueError), match="timeout"):
         session.get(fault_server.url, timeout=timeout)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resilient_requests.testing import ReceivedRequest, Reply
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
-HEARTBEAT_SECONDS, GRACE = 0.3, 1.0  # as in wsgi_app.py, gunicorn_conf.py and celery_app.py
+HEARTBEAT_SECONDS, GRACE = 0.3, 1.0  # equal to the scripts' own values
 PATIENCE = 20.0
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ BROKERS = ["filesystem", pytest.param("redis", marks=needs_redis)]
 
 @pytest.fixture
 def upstream() -> Iterator[FaultServer]:
-    """Says what it is asked; a stream has two events, and then nothing for a long time."""
+    """Answers with the path; a stream has two events, and then nothing for a long time."""
 
     def answer(request: ReceivedRequest) -> Reply:
         return respond(request.target.encode())
@@ -115,7 +115,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[float, float]:
 
 
 def ended(*ends: Running) -> None:
-    """Wait for these, and raise what any of them raised."""
+    """Wait for these, and raise the error of any of them."""
     for each in ends:
         each.seconds_to_end(4 * PATIENCE)
         if each.error is not None:
@@ -143,7 +143,7 @@ class Browser:
         self._path = str(path)
 
     def open(self, target: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Begin a request on a connection of its own; whoever calls closes it."""
+        """Begin a request on a connection of its own; the caller closes it."""
         connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
@@ -156,7 +156,7 @@ class Browser:
             raise
 
     def ask(self, target: str) -> tuple[int, str]:
-        """The worker that answered, and what it said."""
+        """Return the worker that answered, and its answer."""
         connection, response = self.open(target)
         with contextlib.closing(connection):
             body = response.read().decode()
@@ -165,7 +165,7 @@ class Browser:
         return int(worker), answer
 
     def is_served(self) -> bool:
-        """Whether somebody accepts."""
+        """True if a process accepts."""
         with socket.socket(socket.AF_UNIX) as sock:
             return sock.connect_ex(self._path) == 0
 
@@ -328,7 +328,7 @@ def redis(folder: Path) -> Iterator[str]:
 def celery(
     upstream: FaultServer, folder: Path, broker: str, children: int
 ) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
-    """A prefork worker, and the environment of who sends it tasks."""
+    """A prefork worker, and the environment of a process that sends it tasks."""
     (folder / "results").mkdir(parents=True)
     command = [
         sys.executable,
@@ -349,7 +349,7 @@ def celery(
 
 @contextlib.contextmanager
 def results(environment: dict[str, str], *what: str) -> Iterator[subprocess.Popen[str]]:
-    """Send tasks; the process prints what came of them."""
+    """Send tasks; the process prints their results."""
     command = [sys.executable, str(SUPPORT / "celery_app.py"), *what]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""The plan of the house: imports point down, modules stay small, each says what it is."""
+"""The plan of the house: imports point down, modules stay small, each states its purpose."""
 
 from __future__ import annotations
 
@@ -63,12 +63,15 @@ def test_the_plan_names_each_room_once() -> None:
 
 
 def test_imports_point_down() -> None:
-    """A module that knows only what is below it can be understood, and tested, without the rest."""
+    """A module that knows only lower modules can be understood, and tested, without the rest."""
     assert list(upward_imports(MODULES)) == []
 
 
 def test_no_modules_import_each_other() -> None:
-    """Also within a folder, and for types only: what imports each other is one module."""
+    """Two modules that import each other are one.
+
+    The rule holds within a folder, too, and for imports of types.
+    """
     assert circles(graph_of(MODULES)) == []
 
 
@@ -92,7 +95,7 @@ def test_folders_stay_small() -> None:
 
 
 def test_rooms_show_what_others_may_use() -> None:
-    """Then a private module can be cut, joined or renamed by whoever works in its room."""
+    """A maintainer of a room can then cut, join or rename its private modules."""
     assert list(private_imports(MODULES)) == []
 
 
@@ -102,7 +105,7 @@ def test_tests_import_private_modules_of_their_own_room_only() -> None:
     found = []
     for path in sorted(TESTS.rglob("*.py")):
         room = path.relative_to(TESTS).parts[0]
-        if room in rooms:  # not the proof, which attacks whatever there is
+        if room in rooms:  # the proof is exempt, since it attacks every part
             module = Module(room, path.read_text(encoding="utf-8"))
             found += [f"{path.name}: {each}" for each in private_imports([module], MODULES)]
 
@@ -146,7 +149,7 @@ def test_the_checker_tells_good_imports_from_bad_ones(module: Module, errors: in
 
 
 def test_the_checker_sees_circles() -> None:
-    """Of two, of three, and no path that only leads into one."""
+    """It sees circles of two and of three, and no path that only leads into one."""
     graph = {"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"a"}, "g": set()}
 
     assert circles(graph) == [["a", "b"], ["c", "d", "e"]]

@@ -30,7 +30,7 @@ def classes() -> set[str]:
 
 
 def test_the_page_tells_the_plan() -> None:
-    """The plan is what the code is held to; the page is what people read."""
+    """The code is held to the plan, and people read the page."""
     told = {room: int(floor) for floor, room in FLOOR_ROW.findall(PAGE)}
 
     assert told == {room: floor for floor, rooms in enumerate(FLOORS, 1) for room in rooms}
@@ -51,7 +51,7 @@ def test_the_picture_has_a_place_for_each_room() -> None:
 
 
 def test_an_arrow_that_others_replace_is_counted_and_not_drawn() -> None:
-    """Of three rooms one above the other, the long arrow says nothing that the short ones do not."""
+    """Among three rooms one above the other, the two short arrows imply the long one."""
     modules = [
         Module(room, "") for rooms in FLOORS for room in rooms if room not in ("chat", "cli")
     ]
@@ -72,7 +72,7 @@ def test_each_name_on_the_page_exists() -> None:
 
 
 def test_each_file_on_the_page_exists() -> None:
-    """Below the package, or a test."""
+    """A file is one of the package, or a test."""
     roots = ROOT, ROOT.parent
 
     assert [
@@ -81,7 +81,7 @@ def test_each_file_on_the_page_exists() -> None:
 
 
 def test_the_page_tells_all_journeys() -> None:
-    """And no other, which nobody would have gone."""
+    """It shows no journey that no call has made."""
     assert [heading for heading, _ in JOURNEY.findall(PAGE)] == list(JOURNEYS)
 
 
@@ -89,7 +89,7 @@ def test_the_page_tells_all_journeys() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of the fork
 @pytest.mark.parametrize("heading", JOURNEYS)
 def test_a_journey_passes_what_the_page_tells(heading: str, tmp_path: Path) -> None:
-    """In that order, others in between: a call is followed from top to bottom."""
+    """The order is that of the page, with others in between: a reader goes from top to bottom."""
     told = NAME.findall(dict(JOURNEY.findall(PAGE))[heading])
     way = iter(passed := JOURNEYS[heading](tmp_path / "way"))
     missed = next((name for name in told if name not in way), None)

@@ -1,4 +1,4 @@
-"""The benchmarks run and report; what they find depends on the machine, and is for their page."""
+"""The benchmarks run and report; their figures depend on the machine, and are for their page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
     "command", [["-m", "benchmarks"], ["benchmarks/run.py"]], ids=["module", "file"]
 )
 def test_a_measure_runs_and_writes_its_page(command: list[str], tmp_path: Path) -> None:
-    """Two rounds with what is installed everywhere: the environment of the peers need not exist."""
+    """Two rounds run with packages that are installed everywhere: the peers need not exist."""
     page = tmp_path / "page.md"
     page.write_text(PAGE, encoding="utf-8")
     options = ["post", "--rounds", "2", "--contenders", "raw,plain,ours"]

@@ -1,4 +1,4 @@
-"""How many interpreted calls a request and an event take: counted, so the same on every machine."""
+"""The number of interpreted calls of a request and an event: the same on every machine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_warm_post_passes_few_functions(
 def test_an_event_that_arrives_alone_takes_few_calls(
     session: requests.Session, fault_server: FaultServer
 ) -> None:
-    """Of all of Python, ours and the libraries': requests' own loop over lines takes twelve."""
+    """The count is of all of Python, ours and the libraries': requests' own loop takes twelve."""
     items = [each for n in range(EVENTS) for each in (b"data: %d\n\n" % n, 0.002)]
     fault_server.script(stream(items))
     events = iter_events(session.get(fault_server.url, stream=True))

@@ -1,4 +1,4 @@
-"""What the documentation shows runs as it stands there.
+"""The code of the documentation runs as it stands there.
 
 The Python blocks of one page are run in order, in one namespace, where ``https://api.example.com``
 is a FaultServer. A block after the comment ``<!-- not run: reason -->`` is only compiled. The
@@ -86,7 +86,7 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
                 exec(code, namespace)
         for value in namespace.values():
             if hasattr(value, "mount"):
-                value.close()  # type: ignore[attr-defined]  # what has mount() is a Session
+                value.close()  # type: ignore[attr-defined]  # only a Session has mount()
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_the_dialect_of_the_documentation_is_one(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_an_example_runs(script: Path) -> None:
-    """Each is a program that says what it shows, and fails where that is not so."""
+    """Each is a program that states its result, and fails if the result is another."""
     runner = (
         ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
         if "pytest_plugins" in script.read_text("utf-8")
@@ -133,12 +133,12 @@ def test_an_example_runs(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_an_example_is_named_on_a_page(script: Path) -> None:
-    """Else nobody finds it."""
+    """Otherwise nobody finds it."""
     assert any(f"examples/{script.name}" in page.read_text("utf-8") for page in PAGES)
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
-    """They are what the checks of a clean clone run, by their places on the page."""
+    """The checks of a clean clone run them by their places on the page."""
     blocks = re.findall(
         r"^```\w*\n(.*?)\n```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )

@@ -1,4 +1,7 @@
-"""Names of other libraries that no documentation promises: a release that changes one fails here."""
+"""Names of other libraries that no documentation promises.
+
+A release that changes one fails here.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def answer(
 
 
 def parameters(function: Any) -> list[str]:
-    """Return the names of what a function takes."""
+    """Return the names of a function's parameters."""
     return list(inspect.signature(function).parameters)
 
 
@@ -82,7 +85,7 @@ def parsed(data: bytes, kind: Any = http.client.HTTPResponse) -> Any:
 
 @contextlib.contextmanager
 def tls_socket(context: ssl.SSLContext) -> Iterator[tuple[ssl.SSLSocket, socket.socket]]:
-    """A TLS socket that has not shaken hands, and what it is connected to."""
+    """A TLS socket that has not shaken hands, and its peer."""
     ours, theirs = socket.socketpair()
     with theirs, context.wrap_socket(ours, do_handshake_on_connect=False) as tls:
         yield tls, theirs
@@ -101,7 +104,7 @@ class _Left(Exception):
 
 
 def _leave(sock: ssl.SSLSocket) -> None:
-    sock.close()  # as nobody else will
+    sock.close()  # nobody else will
     raise _Left
 
 
@@ -116,7 +119,7 @@ def _leave(sock: ssl.SSLSocket) -> None:
     "HTTPConnectionPool._put_conn",
 )
 def is_called_for_each_request(name: str, server: FaultServer) -> bool:
-    """A pool calls all three, with what we take."""
+    """A pool calls all three, with the arguments that we take."""
     called = {}
 
     class Pool(urllib3.HTTPConnectionPool):
@@ -204,7 +207,7 @@ def is_what_pools_are_made_with(name: str, server: FaultServer) -> bool:
 
 @canary("urllib3", "transport/_pool.py", "RecentlyUsedContainer.dispose_func")
 def is_told_of_a_forgotten_pool(name: str, server: FaultServer) -> bool:
-    """As urllib3 closed pools before 2.0."""
+    """Before 2.0, urllib3 closed pools so."""
     told: list[object] = []
     with urllib3.PoolManager(num_pools=1) as manager:
         setattr(manager.pools, name, told.append)
@@ -248,7 +251,9 @@ def is_asked_of_a_connection(name: str, server: FaultServer) -> bool:
             asked.add("is_connected")
             return super().is_connected
 
-        def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        def response_class(  # type: ignore[override]
+            self, sock: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             asked.add("response_class")
             assert (sock, args, kwargs) == (self.sock, (), {"method": "GET"})
             return http.client.HTTPResponse(sock, **kwargs)
@@ -383,7 +388,10 @@ def is_the_response_of_http_client(name: str, server: FaultServer) -> bool:
     "urllib3", "stream/_socket_body.py", "HTTPResponse._decoded_buffer", "HTTPResponse._decoder"
 )
 def holds_what_was_read_for_nobody(name: str, server: FaultServer) -> bool:
-    """The first has it decoded; since 2.6 it stays in the second, which says so, beyond the limit."""
+    """The first has the decoded bytes.
+
+    Since 2.6, bytes beyond the limit stay in the second, which says so.
+    """
     server.script(respond(b"some text" * 1000, gzip=True))
     with answer(server) as response:
         read = len(response.read(4000, decode_content=True))
@@ -405,7 +413,7 @@ def is_what_tell_returns(name: str, server: FaultServer) -> bool:
 
 @canary("urllib3", "stream/_socket_body.py", "HTTPResponse.chunk_left")
 def is_of_urllib3s_own_chunks(name: str, server: FaultServer) -> bool:
-    """How many bytes of a chunk are unread; None between two."""
+    """It is the number of unread bytes of a chunk; None between two."""
     server.script(respond(b"12345", framing="chunked"))
     with answer(server) as response:
         chunked = response.chunked, getattr(response, name)
@@ -430,7 +438,7 @@ def names_the_codings(name: str, server: FaultServer) -> bool:
 
 @canary("urllib3", "call/_timeouts.py", "Timeout._connect", "Timeout._read")
 def is_the_limit_as_it_was_given(name: str, server: FaultServer) -> bool:
-    """The public properties have what is left of the total, or raise."""
+    """The public properties return the rest of the total, or raise."""
     given = {"_connect": 1.5, "_read": urllib3.Timeout.DEFAULT_TIMEOUT}
 
     return getattr(urllib3.Timeout(total=9, connect=1.5), name) is given[name]
@@ -461,7 +469,7 @@ def names_what_is_pickled(name: str, server: FaultServer) -> bool:
 
 @canary("requests", "transport/_adapter.py", "HTTPAdapter._pool_connections")
 def is_how_many_pools_are_kept(name: str, server: FaultServer) -> bool:
-    """As given."""
+    """It is the number that the caller gave."""
     with contextlib.closing(requests.adapters.HTTPAdapter(pool_connections=3)) as adapter:
         return bool(getattr(adapter, name) == 3)
 
@@ -490,7 +498,7 @@ def is_no_wish_of_the_callers(name: str, server: FaultServer) -> bool:
 
 @canary("runpy", "cli/run/_program.py", "_run_module_as_main")
 def runs_what_python_runs(name: str, server: FaultServer) -> bool:
-    """A module by name, and without a change of the arguments what a directory holds."""
+    """It runs a module by name, or, with the arguments unchanged, the content of a directory."""
     return list(inspect.signature(getattr(runpy, name)).parameters) == ["mod_name", "alter_argv"]
 
 
@@ -506,7 +514,7 @@ def is_where_the_body_began(name: str, server: FaultServer) -> bool:
 
 @canary("requests", "retry/_replayable.py", "utils.rewind_body")
 def goes_back_to_where_the_body_began(name: str, server: FaultServer) -> bool:
-    """As requests does for a redirect."""
+    """For a redirect, requests does so."""
     body = io.BytesIO(b"12345")
     request = requests.Request("POST", server.url, data=body).prepare()
     body.read()
@@ -547,12 +555,13 @@ def sets_the_fields_that_we_set(name: str, server: FaultServer) -> bool:
 
 @canary("http.client", "transport/_raw.py", "HTTPResponse._read_status")
 def is_read_until_it_is_final(name: str, server: FaultServer) -> bool:
-    """As long as it says 100."""
+    """It is read as long as it says 100."""
     lines = []
 
     class Told(http.client.HTTPResponse):
         def _read_status(self) -> Any:
-            lines.append(line := super()._read_status())  # type: ignore[misc]  # typeshed leaves it out
+            # typeshed leaves this method out.
+            lines.append(line := super()._read_status())  # type: ignore[misc]
             return line
 
     response = parsed(b"HTTP/1.1 100 A\r\n\r\nHTTP/1.1 204 B\r\n\r\n", Told)
@@ -603,13 +612,13 @@ def is_none_after_the_end(name: str, server: FaultServer) -> bool:
 
 @canary("http.client", "transport/_raw.py", "HTTPResponse.debuglevel")
 def is_zero_unless_somebody_looks(name: str, server: FaultServer) -> bool:
-    """Then http.client prints what it reads."""
+    """With another value, http.client prints every line that it reads."""
     return bool(getattr(parsed(b"HTTP/1.1 200 OK\r\n\r\n"), name) == 0)
 
 
 @canary("email.message", "transport/_head.py", "Message.set_raw")
 def adds_a_field_unparsed(name: str, server: FaultServer) -> bool:
-    """As the parser of the email package does."""
+    """The parser of the email package uses it so."""
     fields: Any = http.client.HTTPMessage()
     getattr(fields, name)("A", "1")
 
@@ -640,7 +649,7 @@ def can_be_hidden_in_one_context(name: str, server: FaultServer) -> bool:
 
 @canary("ssl", "transport/_socket.py", "SSLSocket.recv")
 def leaves_the_tcp_connection_below_in_reach(name: str, server: FaultServer) -> bool:
-    """The method of its base peeks at what comes, undeciphered."""
+    """The method of its base peeks at the incoming bytes, undeciphered."""
     with tls_socket(lenient()) as (tls, theirs):
         theirs.sendall(b"12")
 
@@ -649,7 +658,7 @@ def leaves_the_tcp_connection_below_in_reach(name: str, server: FaultServer) -> 
 
 @canary("socket", "transport/dial/_replaced.py", "socket.connect")
 def is_of_the_base_in_c(name: str, server: FaultServer) -> bool:
-    """Else somebody has replaced it."""
+    """Any other function is a replacement by somebody."""
     return getattr(socket.socket, name) is getattr(_socket.socket, name)
 
 
@@ -715,7 +724,7 @@ def is_the_error_of_the_socket(name: str, server: FaultServer) -> bool:
 
 @pytest.mark.parametrize("used", CANARIES, ids=lambda used: f"{used.library}:{used.name}")
 def test_a_name_of_another_library_is_as_we_use_it(used: Canary, fault_server: FaultServer) -> None:
-    """Nobody has promised it. A release that changes it fails here, and says where to mend what."""
+    """Nobody has promised it. A release that changes it fails here, and names the file to mend."""
     assert used.complaint(fault_server) is None
 
 
@@ -732,14 +741,14 @@ def test_the_page_on_architecture_lists_what_we_use() -> None:
 
 
 def test_our_files_name_what_they_use() -> None:
-    """A row for what is no longer used would keep others from removing it."""
+    """A row for an unused name would keep others from removing it."""
     texts = {each.file: (ROOT / each.file).read_text("utf-8") for each in CANARIES}
 
     assert [each for each in CANARIES if each.name.rpartition(".")[2] not in texts[each.file]] == []
 
 
 def test_no_other_private_name_is_used() -> None:
-    """As far as the source shows it: by names that nothing of ours defines."""
+    """The check reads the source, and takes the names that we do not define ourselves."""
     nodes = [node for module in read() for node in ast.walk(module.tree)]
     used = set(_private_names(nodes)) - set(_own_names(nodes)) - DOCUMENTED
 

@@ -1,4 +1,4 @@
-"""What a newcomer and a code host read of the project: it tells of what is there."""
+"""The files for newcomers and for code hosts name only things that exist."""
 
 from __future__ import annotations
 

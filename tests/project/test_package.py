@@ -1,4 +1,4 @@
-"""The package as it is installed: its names, its metadata, and what importing it costs."""
+"""The package as it is installed: its names, its metadata, and the cost of its import."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def handed_over(name: str) -> Iterator[tuple[str, str]]:
 
 
 def test_what_is_handed_over_can_be_named() -> None:
-    """An annotation needs the type of a field, or of what a loop yields, as much as a function."""
+    """An annotation needs the type of a field, or of a loop's items, as much as a function."""
     modules = [
         module
         for name, module in sys.modules.items()

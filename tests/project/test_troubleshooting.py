@@ -36,12 +36,12 @@ Call = Callable[[requests.Session, str], object]
 
 
 def get(session: requests.Session, url: str) -> object:
-    """Send what is safe to repeat."""
+    """Send a request that is safe to repeat."""
     return session.get(url, timeout=0.1)
 
 
 def post(session: requests.Session, url: str) -> object:
-    """Send what is not."""
+    """Send a request that is not."""
     return session.post(url, json={})
 
 
@@ -148,7 +148,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("words", CASES)
 def test_the_words_of_a_failure_are_on_the_page(words: str) -> None:
-    """They are what its reader searches for."""
+    """A reader of the page searches for them."""
     call, replies, options = CASES[words]
     with FaultServer(*replies) as server, requests.Session() as session:
         for prefix in ("http://", "https://"):
@@ -164,7 +164,7 @@ def test_the_words_of_a_failure_are_on_the_page(words: str) -> None:
 
 
 def test_each_row_of_the_page_is_tried() -> None:
-    """Or is known to be tried elsewhere: nobody finds words that no longer exist."""
+    """A row without a trial here is known to be tried elsewhere. Stale words help nobody."""
     tried = (*CASES, *ELSEWHERE)
     found = [word for word in WORDS if not word.startswith("attempt.")]
 
@@ -174,7 +174,7 @@ def test_each_row_of_the_page_is_tried() -> None:
 def test_a_bad_variable_is_logged_as_on_the_page(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The words are those of the log, whatever the warning adds."""
+    """The page has the words of the log, and not those that the warning adds."""
     monkeypatch.setitem(os.environ, "RESILIENT_REQUESTS_KEEPALIVE", "ten")
     (words,) = re.findall(r"`(has an unusable value: using)`", PAGE.read_text("utf-8"))
 

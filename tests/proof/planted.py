@@ -1,6 +1,7 @@
-"""Plants one bug per rule in a copy of the package, and reports whether random schedules on sockets notice.
+"""Plants one bug per rule in a copy of the package, and reports the survivors of random schedules.
 
-Run on its own: ``python tests/proof/planted.py``; prints a table, and exits with 1 where a bug survives.
+``python tests/proof/planted.py`` runs it on its own. It prints a table, and exits with 1 if a bug
+survives.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ PACKAGE = "resilient_requests"
 MOST = 10_000  # schedules in which a bug is to be found
 SEED = 1
 JOBS = max(os.cpu_count() or 1, 2)
-LONGEST = 1800.0  # so that a hunt ends: a bug that has not been found by then survives
+LONGEST = 1800.0  # a hunt ends then: a bug that has not been found yet survives
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A rule, and the edit after which it does not hold.
+    """A rule, and the edit that breaks it.
 
-    ``tests``: who must notice what no schedule can bring about.
+    ``tests`` are the tests that must notice a bug that no schedule can show.
     """
 
     rule: str
@@ -234,7 +235,10 @@ FEW = ("2 a body that was touched is not repeated", "window: a hint shortens")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a bug was found, by which schedule or test, after how many schedules, and after how many seconds."""
+    """The verdict on a bug: the schedule or test that found it, if one did, and the effort.
+
+    The effort is a number of schedules and of seconds.
+    """
 
     bug: Bug
     found_by: str | None
@@ -309,7 +313,10 @@ def _tested(directory: Path, tests: str) -> str | None:
 
 
 def _run(directory: Path, arguments: list[str]) -> subprocess.CompletedProcess[str] | None:
-    """Run Python where the package in this directory is the one that is imported; None where it does not end."""
+    """Run Python with the package in this directory in front of the import path.
+
+    Return None if it does not end.
+    """
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")
     }

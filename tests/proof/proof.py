@@ -1,8 +1,7 @@
 """Runs random fault schedules, hunts the planted bugs, and writes the figures into a page.
 
-``PYTHONPATH=tests/support python tests/proof/proof.py --page docs/proof.md``.
-
-Exits with 1 at a violation, and where a bug survives.
+The command is ``PYTHONPATH=tests/support python tests/proof/proof.py --page docs/proof.md``. It
+exits with 1 at a violation, and if a bug survives.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def campaign(
     workers: Executor,
     part: Callable[[int, int], Counter[str]] = schedules.campaign,
 ) -> Counter[str]:
-    """Check so many schedules, in parts; return what happened, or raise Violation."""
+    """Check so many schedules, in parts; return the counts of their events, or raise Violation."""
     begins = range(0, count, PART)
     counts = [min(PART, count - begin) for begin in begins]
     seeds = [number * 1_000_000 + begin for begin in begins]
@@ -78,7 +77,10 @@ def text_of(
     lines = [
         FIGURES,
         "",
-        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} busy cores.",
+        (
+            f"Python {platform.python_version()}, {versions}; "
+            f"{os.cpu_count()} cores, which had other work too."
+        ),
         "",
         f"**{happened['schedules']:,} schedules, 0 violations**, in {seconds:.0f} s.",
         "",
@@ -89,7 +91,10 @@ def text_of(
         *faults,
         "",
         duplicates.text_of(twice),
-        f"**{found} of {len(verdicts)} planted bugs found**, each in a copy of the package.",
+        (
+            f"**{found} of {len(verdicts)} planted bugs found**, "
+            "each in a copy of the package of its own."
+        ),
         "",
         planted.table(verdicts),
     ]

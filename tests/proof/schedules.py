@@ -1,6 +1,7 @@
-"""Fault schedules: calls, faults, idleness and clocks in any order, held against a model of what is allowed.
+"""Fault schedules: calls, faults, idleness and clocks in any order, compared with a model.
 
-Run on its own: ``PYTHONPATH=tests/support python tests/proof/schedules.py --count 1000 --seed 7``; prints JSON.
+``PYTHONPATH=tests/support python tests/proof/schedules.py --count 1000 --seed 7`` runs them alone,
+and prints JSON.
 """
 
 from __future__ import annotations
@@ -83,16 +84,17 @@ BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer do
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 
-# -- what a schedule consists of
+# -- the steps of a schedule
 
 
 class Terse:
-    """Leaves out in its representation what is as usual: it is to be pasted into the corpus."""
+    """Leaves default values out of its representation, which is to be pasted into the corpus."""
 
     def __repr__(self) -> str:
         told: list[str] = []
         is_positional = True
-        for each in fields(self):  # type: ignore[arg-type]  # all that derive from this are dataclasses
+        # Only dataclasses derive from this class.
+        for each in fields(self):  # type: ignore[arg-type]
             value = getattr(self, each.name)
             if value == each.default:
                 is_positional = False
@@ -103,20 +105,26 @@ class Terse:
 
 @dataclass(frozen=True, repr=False)
 class Ask(Terse):
-    """A call, and what the server does with each try of it; tries beyond the last fate are answered."""
+    """A call, and the server's treatment of each try.
+
+    The server answers tries beyond the last fate.
+    """
 
     kind: Kind
     fates: tuple[Fate, ...] = ()
 
     @property
     def is_short(self) -> bool:
-        """Whether its deadline comes while it is under way."""
+        """True if its deadline comes while it is under way."""
         return self.kind == "deadline" and "silent" in self.fates
 
 
 @dataclass(frozen=True, repr=False)
 class Fan(Terse):
-    """So many streams at once, which leave as many idle connections, unless they are cut, or retired meanwhile."""
+    """So many streams at once.
+
+    They leave as many idle connections, unless they are cut or retired meanwhile.
+    """
 
     count: int
     meanwhile: Literal["nothing", "cut", "rotate"] = "nothing"
@@ -124,28 +132,35 @@ class Fan(Terse):
 
 @dataclass(frozen=True, repr=False)
 class Idle(Terse):
-    """What becomes of the connections that lie idle now."""
+    """A misfortune of the connections that are idle now."""
 
     how: Misfortune
 
 
 @dataclass(frozen=True, repr=False)
 class Handshakes(Terse):
-    """So many of the next TLS handshakes are cut."""
+    """A cut of so many of the next TLS handshakes."""
 
     cut: int
 
 
 @dataclass(frozen=True, repr=False)
 class Rotate(Terse):
-    """The user says that the network has changed; ``named``: for the generation that they have seen."""
+    """A user's report that the network has changed.
+
+    ``named``: the user names the generation that they have seen.
+    """
 
     named: bool
 
 
 @dataclass(frozen=True, repr=False)
 class Advance(Terse):
-    """Time passes: on all clocks; on the wall clock only, as for a paused machine; or while somebody sets that back."""
+    """A passing of time.
+
+    It passes on all clocks, or on the wall clock only as for a paused machine, or while somebody
+    sets the wall clock back.
+    """
 
     seconds: float
     how: Literal["awake", "paused", "set back"] = "awake"
@@ -156,7 +171,7 @@ Step = Ask | Fan | Idle | Handshakes | Rotate | Advance
 
 @dataclass(frozen=True, repr=False)
 class Schedule(Terse):
-    """What happens, in order, to one adapter and one server."""
+    """The steps, in order, of one adapter and one server."""
 
     steps: tuple[Step, ...]
     tls: bool = False
@@ -165,12 +180,13 @@ class Schedule(Terse):
 
 
 _KINDS: tuple[Kind, ...] = (
-    "GET", "GET", "POST", "POST", "own key", "generator", "reset POST", "ended POST", "stream", "stream", "abandoned",
-    "cancelled", "cancelled stream", "deadline",
+    "GET", "GET", "POST", "POST", "own key", "generator", "reset POST", "ended POST", "stream",
+    "stream", "abandoned", "cancelled", "cancelled stream", "deadline",
 )  # fmt: skip
 _FATES: tuple[Fate, ...] = (
     "ok", "ok", "chunked", "close", "hint 5", "hint 1", "twice", "413", "503", "503",
-    "reset", "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut", "body cut",
+    "reset", "reset", "reset unread", "fin", "fin then reset", "late", "no HTTP", "head cut",
+    "body cut",
 )  # fmt: skip
 # Too big for a server that ends it before it has read it.
 _UNREAD: tuple[Kind, ...] = ("reset POST", "ended POST")
@@ -194,7 +210,7 @@ _step = st.sampled_from(
     (*[_asks] * 8, *[fans] * 2, *[misfortunes] * 3, *[advances] * 3, handshakes, rotations)
 ).flatmap(lambda step: step)
 _mixed = st.lists(_step, min_size=1, max_size=10).map(tuple)
-# What idleness teaches takes several turns of it, which are rare among all the rest.
+# The window learns only in several turns of idleness, which are rare among all the other steps.
 _turn = st.tuples(
     st.builds(Advance, st.sampled_from((1.0, 3.0, 5.0, 6.0, 9.0, 70.0))),
     st.builds(
@@ -214,7 +230,10 @@ schedules = st.builds(
 
 
 class Window:
-    """The adaptive window, computed anew from all that happened: nothing is kept that could go wrong."""
+    """The adaptive window, computed anew from its whole history.
+
+    It keeps no value that could go wrong.
+    """
 
     def __init__(self, expiry: float = EXPIRY) -> None:
         self._expiry = expiry
@@ -248,9 +267,10 @@ class Window:
 
 
 class Row(NamedTuple):
-    """What follows from a failure: whose requests are repeated, at which price, what it does to the pool.
+    """The consequences of a failure.
 
-    ``runs_into``: the limit by which silence is noticed.
+    They are the requests that are repeated, the price, and the effect on the pool. ``runs_into`` is
+    the limit that notices the silence.
     """
 
     replays: Literal["all", "id", "none"]
@@ -267,7 +287,7 @@ _SILENCE = Row("none", 0, True, requests.ReadTimeout, runs_into="response")
 
 
 def row_of(fate: Fate, *, reused: bool, stream: bool, statuses: bool) -> Row | None:
-    """Return the row of the table for what the server did; None for an answer that stands."""
+    """Return the row of the table for the server's act; None for an answer that stands."""
     if fate in _DIED:
         is_stale = reused and fate != "late"
         return Row(
@@ -313,7 +333,10 @@ class Lying:
 
 @dataclass
 class Expected:
-    """What must be seen of a call; ``is_vague``: it may have left its connection in the pool, or retired it."""
+    """The facts that must be seen of a call.
+
+    ``is_vague``: it may have left its connection in the pool, or retired it.
+    """
 
     tries: list[Fate] = field(default_factory=list)
     reused: list[bool] = field(default_factory=list)
@@ -326,13 +349,13 @@ class Expected:
 
 
 class Model:
-    """What the adapter must know and do, for calls one after the other."""
+    """A model of the adapter's knowledge and acts, for calls one after the other."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.now = Moment()
-        # The last is the next to be taken; None is the place of a closed one, and whoever takes
-        # that dials.
+        # The last place is taken next. None is the place of a closed connection, and a call that
+        # takes it dials.
         self.places: list[Lying | None] = []
         self.generation = 0
         self.tokens = float(BUDGET.capacity)
@@ -346,7 +369,7 @@ class Model:
         return [each for each in self.places if each is not None]
 
     def is_silent(self) -> bool:
-        """Whether any idle connection lies in a black hole."""
+        """True if any idle connection lies in a black hole."""
         return any(each.state == "silent" for each in self.idle)
 
     def misfortune(self, how: Misfortune) -> None:
@@ -356,7 +379,7 @@ class Model:
                 each.state = "silent" if how == "black hole" else "dead"
 
     def rotate(self, *, named: bool) -> Rotation:
-        """Everything that lies idle is closed, and what was learnt is forgotten."""
+        """Close every idle connection, and forget the window."""
         if not named and self._rotated_at is not None and self.now.boot - self._rotated_at < 1.0:
             return Rotation.COALESCED
         self._rotated_at = self.now.boot
@@ -370,7 +393,7 @@ class Model:
         self.places = []
 
     def fan(self, fan: Fan) -> None:
-        """So many calls take a connection each, before any gives one back."""
+        """Let so many calls take a connection each, before any gives one back."""
         taken = [self._take(fresh=False) for _ in range(fan.count)]
         for lying in taken:
             if lying is not None:
@@ -384,7 +407,7 @@ class Model:
             self.rotate(named=True)
 
     def ask(self, ask: Ask) -> Expected:
-        """Return what a call must do."""
+        """Return the facts that must be seen of a call."""
         expected = Expected()
         row: Row | None = None
         for number in range(3):
@@ -405,7 +428,7 @@ class Model:
         return expected
 
     def _why_not(self, ask: Ask, row: Row, number: int) -> str | None:
-        """Return why no further try follows; else pay for it."""
+        """Return the reason why no further try follows; otherwise pay for one."""
         keys = self.schedule.keys
         is_keyed = keys is True or (keys == "streams" and ask.kind == "stream POST")
         is_idempotent = ask.kind not in ("POST", "stream POST", "generator", *_UNREAD) or is_keyed
@@ -441,7 +464,7 @@ class Model:
         return row
 
     def _met(self, ask: Ask, lying: Lying | None, expected: Expected) -> Row | None:
-        """What ends a try before its fate counts."""
+        """Return the row of a failure that comes before the fate counts, if there is one."""
         if lying is None and self.cut_handshakes:
             self.cut_handshakes -= 1
             return _HANDSHAKE
@@ -458,7 +481,10 @@ class Model:
         return Row("all", 0 if is_reused else 1, True, requests.ConnectionError, is_reused)
 
     def _answered(self, ask: Ask, fate: Fate, age: float | None, expected: Expected) -> Row | None:
-        """What a fate does; an answer teaches, earns and leaves its connection in the pool."""
+        """Return the row of a fate.
+
+        An answer teaches, earns and leaves its connection in the pool.
+        """
         is_stream = ask.kind in _STREAMED
         row = row_of(
             fate, reused=age is not None, stream=is_stream, statuses=self.schedule.statuses
@@ -494,7 +520,10 @@ class Model:
         return self._age(lying) >= min(hinted, self.window.limit(self.now.boot))
 
     def _take(self, *, fresh: bool) -> Lying | None:
-        """Take the connection that was used last, or None to dial; expired ones at the bottom go too."""
+        """Take the connection that was used last, or None to dial.
+
+        Expired connections at the bottom leave, too.
+        """
         top = self.places.pop() if self.places else None
         if top is None:
             return None
@@ -514,7 +543,7 @@ class Model:
 
 
 def passing_of(ask: Ask, fate: Fate) -> float:
-    """How far the server moves the clock while it has the request."""
+    """Return by how many seconds the server moves the clock while it has the request."""
     return STALE_WITHIN + 1 if fate == "late" or (ask.is_short and fate == "silent") else 0.0
 
 
@@ -522,9 +551,10 @@ def passing_of(ask: Ask, fate: Fate) -> float:
 
 
 class Timed(ResilientAdapter):
-    """An adapter whose clock stands still, whose waits are none, and whose attempt can be looked at.
+    """An adapter with a clock that stands still, without waits, and with a visible attempt.
 
-    ``runs_into``: for each try of the next call the limit that is short, if one is; a try beyond is one too many.
+    ``runs_into`` has, for each try of the next call, the limit that is short, if one is. A try
+    beyond them is one too many.
     """
 
     attempt: Attempt | None = None
@@ -541,7 +571,7 @@ class Timed(ResilientAdapter):
 
 
 class Violation(AssertionError):
-    """What was seen in a schedule is not allowed; ``after``: the number of schedules until one was so."""
+    """A schedule breaks a rule; ``after`` is the number of schedules up to this one."""
 
     after = 1
 
@@ -555,7 +585,7 @@ class Violation(AssertionError):
 
 
 class Run:
-    """One schedule on sockets; ``happened`` counts its calls, the requests that came, and the faults."""
+    """One schedule on sockets; ``happened`` counts its calls, requests and faults."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._model = Model(schedule)
@@ -661,7 +691,7 @@ class Run:
             self._server.route(path, Reply((end,), read=100_000))
             self.happened["cut while it is sent"] += 1
         outcome, attempts = self._made(ask, self._server.url + path)
-        # Who has lost patience may have done so before the server has looked.
+        # A call that ran out of time may have ended before the server saw its request.
         least = min(len(expected.tries), len(attempts))
         self._server.wait_for(lambda _: self._requests(path) >= least)
         seen = self._requests(path)
@@ -687,7 +717,7 @@ class Run:
         return sum(1 for request in self._server.requests if request.path == path)
 
     def _made(self, ask: Ask, url: str) -> tuple[Any, tuple[Any, ...]]:
-        """Make the call; return the status and the text, or the error, and what its attempts did."""
+        """Make the call; return its status and text, or its error, and its attempts."""
         method, options = arguments_of(ask.kind)
         timeout = None
         if ask.kind == "deadline":
@@ -713,7 +743,10 @@ class Run:
         return b"".join([first, *blocks]).decode()
 
     def _settle(self, expected: Expected) -> None:
-        """Take over what the model cannot know: whether a connection was kept, and whether it was retired."""
+        """Take over two facts that the model cannot know.
+
+        A connection may have been kept, and it may have been retired.
+        """
         model, adapter = self._model, self._adapter
         if adapter.generation == model.generation + 1:
             model.retire()
@@ -724,7 +757,7 @@ class Run:
             model.places = [Lying(model.now, expected.hint)]
 
     def _state(self) -> str | None:
-        """Return what is wrong about the adapter's state between two steps."""
+        """Return the differences between adapter and model between two steps, or None."""
         model, adapter = self._model, self._adapter
         origin, now = Origin.of(self._server.url), self._clock().boot
         bucket = adapter._budgets.bucket(origin, BUDGET, now)
@@ -743,7 +776,7 @@ class Run:
     # -------------------------------------------------------------------------------------------
 
     def _answer(self, request: ReceivedRequest) -> Reply:
-        """What becomes of one try."""
+        """Return the reply to one try."""
         number = self._seen[request.path]
         self._seen[request.path] += 1
         ask = self._asks[request.path]
@@ -807,7 +840,7 @@ def _end_of(response: requests.Response) -> str | type[Exception]:
 
 
 def _is_right(kind: Kind, expected: Expected, outcome: Any, answer: tuple[int, str]) -> bool:
-    """Whether a call ended as it must; ``answer``: the status and the text where it is answered."""
+    """True if a call ended as it must; ``answer`` is the status and text of an answered call."""
     is_left = kind in ("abandoned", "cancelled stream")
     if is_left and expected.is_vague and isinstance(outcome, (StreamBroken, StreamIdle)):
         return True  # it was broken before its reader left it
@@ -823,7 +856,10 @@ def _is_right(kind: Kind, expected: Expected, outcome: Any, answer: tuple[int, s
 
 
 def _is_reason_right(expected: Expected, attempts: tuple[Any, ...]) -> bool:
-    """Whether the last attempt says why no further one followed; that of a stream was over before it failed."""
+    """True if the last attempt gives the right reason why no further one followed.
+
+    The attempt of a stream is over before the stream fails, and gives none.
+    """
     if expected.stopped_by is None or expected.error in (StreamBroken, StreamIdle):
         return True
     return bool(attempts[-1].stopped_by == expected.stopped_by)
@@ -875,7 +911,7 @@ def reply_of(fate: Fate, body: bytes) -> Reply:
 
 
 def check(schedule: Schedule) -> Counter[str]:
-    """Run one schedule and return what happened; raise Violation where something happens that is not allowed."""
+    """Run one schedule and return the counts of its events; raise Violation at a broken rule."""
     run = Run(schedule)
     run.run()
     return run.happened
@@ -887,7 +923,10 @@ def campaign(
     drawn: st.SearchStrategy[Schedule] = schedules,
     checked: Callable[[Schedule], Counter[str]] = check,
 ) -> Counter[str]:
-    """Check so many schedules and return what happened; raise Violation with the shortest one that fails."""
+    """Check so many schedules and return the counts of their events.
+
+    Raise Violation with the shortest schedule that fails.
+    """
     happened: Counter[str] = Counter()
     violations: list[Violation] = []
 

@@ -1,6 +1,7 @@
-"""Many threads, one misbehaving server, every answer checked against what was asked: the campaign behind the soak.
+"""The soak: many threads, one misbehaving server, and every answer checked against its request.
 
-Run on its own for the long form: ``python tests/proof/soak.py --seconds 3600 --seed 7``; prints one line of figures.
+The long form is ``python tests/proof/soak.py --seconds 3600 --seed 7``, which prints one line of
+figures.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ THREADS = 12
 MOST_GROWTH = 5_000_000  # bytes
 EVENTS = 5
 LIMITS = Timeouts(connect=5.0, write=5.0, response=1.0, idle=1.0)
-# What a server does with one try of a request: the name, whether it acts on the request, how often
-# it is drawn.
+# A server's treatments of one try of a request: the name, whether it acts on the request, and how
+# often it is drawn.
 FAULTS = (
     ("none", True, 40),
     ("reset, not applied", False, 8),
@@ -63,7 +64,7 @@ KINDS = ("GET", "POST", "bare POST", "large POST", "stream", "cancelled stream",
 
 @dataclass
 class Tally:
-    """What happened, for the oracle and for the figures; guarded by its lock."""
+    """The counts for the oracle and for the figures; guarded by its lock."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     calls: int = 0
@@ -82,7 +83,10 @@ class Tally:
 
 
 class Misbehaviour:
-    """Decides from the seed, the request's id and the number of the try what the server does with it."""
+    """Decides about the server's treatment of a try.
+
+    The seed, the request's id and the number of the try determine it.
+    """
 
     def __init__(self, seed: int, tally: Tally) -> None:
         self._seed = seed
@@ -130,7 +134,10 @@ def _stream(name: str, fault: str, chance: random.Random) -> Reply:
 
 
 class Caller:
-    """One thread of calls: each is made, and its outcome held against what was asked and what is allowed."""
+    """One thread of calls.
+
+    It makes each call, and compares the outcome with the request and the rules.
+    """
 
     def __init__(
         self, url: str, number: int, seed: int, tally: Tally, sessions: dict[bool, requests.Session]
@@ -157,10 +164,15 @@ class Caller:
             violation, attempts = self._made(session, kind, url, name, size)
             outcome = "answered"
         except (requests.RequestException, Cancelled) as error:
-            violation, outcome, attempts = None, type(error).__name__, error.attempts  # type: ignore[union-attr]
+            violation, outcome, attempts = (
+                None,
+                type(error).__name__,
+                error.attempts,  # type: ignore[union-attr]
+            )
             if isinstance(error, Cancelled) and kind != "cancelled stream":
                 violation = f"{name}: Cancelled, and nobody had cancelled it"
-        except Exception as error:  # noqa: BLE001  # whatever else comes up is what the soak looks for
+        # The soak looks for every other error.
+        except Exception as error:  # noqa: BLE001
             violation, outcome, attempts = f"{name} ({kind}): {error!r}", type(error).__name__, ()
         self._tally.note(outcome, violation or self._too_often(kind, name, attempts))
 
@@ -210,7 +222,7 @@ class Caller:
         return None, attempts
 
     def _too_often(self, kind: str, name: str, attempts: tuple[Any, ...]) -> str | None:
-        """Return what is wrong where the server acted more often than the rules permit."""
+        """Return a complaint if the server acted more often than the rules permit."""
         with self._tally.lock:
             applied, tries = self._tally.applied.pop(name, 0), self._tally.tries.pop(name, 0)
         stale = sum(1 for each in attempts[:-1] if each.reused and each.phase in ("send", "wait"))
@@ -253,7 +265,7 @@ def campaign(seconds: float, seed: int, *, least_faults: int = 0) -> dict[str, A
 
 
 def complaints(figures: dict[str, Any]) -> list[str]:
-    """Return what must not be in the figures of a campaign."""
+    """Return the complaints about the figures of a campaign."""
     found = list(figures["violations"])
     if figures["outcomes"]["answered"] <= figures["calls"] / 3:
         found.append(f"too few answers: {figures['outcomes']}")
@@ -276,7 +288,10 @@ def _run(
     tally: Tally,
     sessions: dict[bool, Any],
 ) -> int:
-    """Let the callers call, and the network misbehave, until the time is up; return the growth of memory in bytes."""
+    """Let the callers call, and the network misbehave, until the time is up.
+
+    Return the growth of memory in bytes.
+    """
     over = threading.Event()
 
     def work(caller: Caller) -> None:
@@ -327,7 +342,7 @@ def main() -> int:
     parser.add_argument("--least-faults", type=int, default=0)
     options = parser.parse_args()
     figures = campaign(options.seconds, options.seed, least_faults=options.least_faults)
-    print(json.dumps(figures))  # noqa: T201  # the figures are what it is run for
+    print(json.dumps(figures))  # noqa: T201  # the figures are its purpose
     found = complaints(figures)
     sys.stderr.writelines(f"{each}\n" for each in found)
     return 1 if found else 0

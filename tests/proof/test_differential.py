@@ -109,7 +109,10 @@ def test_judge_finds_the_faults_of_another_adapter(monkeypatch: pytest.MonkeyPat
 def test_oracle_reads_as_the_rfc_has_it(
     data: bytes, ending: Ending, kind: Kind, content: bytes
 ) -> None:
-    """Sections 2.2, 4, 5, 6.3, 7.1 and 9.8; what it thinks of others is judged by this alone."""
+    """Only this test judges the oracle itself.
+
+    The rules are in RFC 9112, sections 2.2, 4, 5, 6.3, 7.1 and 9.8.
+    """
     reading = oracle.read(Case((data,), ending=ending))
 
     assert (reading.kind, reading.content) == (kind, content)

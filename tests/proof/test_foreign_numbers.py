@@ -26,7 +26,7 @@ BEYOND_INT = "9" * 5000
 """More digits than int() takes."""
 
 WRITABLE = "9" * 4300
-"""As many as int() takes, and str() writes."""
+"""As many digits as int() takes and str() writes."""
 
 # -- Retry-After -----------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ def events(*data: str) -> list[bytes]:
     ],
 )
 def test_an_error_with_any_code_is_told(error: str) -> None:
-    """It keeps what came before it."""
+    """The error keeps the text before it."""
     session = Canned(events(f'{{"error": {error}}}'))
     with pytest.raises(ChatAPIError) as caught:
         complete_chat(session, "http://chat.invalid/", **ASK)
@@ -133,7 +133,7 @@ def test_an_error_with_any_code_is_told(error: str) -> None:
 def test_a_code_decides_whether_an_error_is_transient(
     code: str | int | None, expected: bool
 ) -> None:
-    """Where the error has no type."""
+    """The code decides where the error has no type."""
     assert is_transient(None, code) is expected
 
 
@@ -160,7 +160,7 @@ def test_a_count_that_no_counter_holds_is_none(tokens: str) -> None:
     ids=["error", "errors", "detail", "title"],
 )
 def test_a_refusal_with_any_number_has_its_reason(body: str, fault_server: FaultServer) -> None:
-    """The words are what counts."""
+    """The reason is the words of the refusal, for any number."""
     fault_server.script(respond(body, status=404))
     with mounted() as session, pytest.raises(requests.HTTPError, match=r"Found: No such model$"):
         stream_chat(session, fault_server.url, **ASK)
@@ -188,7 +188,7 @@ ANSWERS = {
 def test_an_answer_with_any_number_is_a_response_or_an_error(
     name: str, fault_server: FaultServer
 ) -> None:
-    """Whatever is read of it."""
+    """That holds for every way to read it."""
     fault_server.default = Reply((Send(ANSWERS[name].encode()), Fin()))
 
     def use(**options: Any) -> None:

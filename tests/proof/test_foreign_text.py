@@ -1,7 +1,7 @@
-"""What a stranger sends is read in linear time, whatever it is.
+"""Every reader of a stranger's bytes takes linear time, for any bytes.
 
-Each function of the table reads each text in two sizes, and may take three times as long for a
-byte of the larger one. ``FOREIGN_BYTES`` sets that size; long: ``FOREIGN_BYTES=4194304``.
+Each function of the table reads each text in two sizes, and may take three times as long for a byte
+of the larger one. ``FOREIGN_BYTES`` sets that size. A long run sets ``FOREIGN_BYTES=4194304``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(8 * MOST_SECONDS),
-    # pytest-xdist's threads are what Python 3.12 warns of; the child uses none of them.
+    # Python 3.12 warns of pytest-xdist's threads. The child uses none of them.
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
 
@@ -131,7 +131,7 @@ def uncoded(coding: str, data: bytes) -> None:
 
 
 def chatted(dialect: str, kind: str, data: bytes, size: int = 1 << 16) -> None:
-    """Read an answer; what it is worth is not asked here."""
+    """Read an answer; its outcome has no part in this test."""
     session = Canned(pieces_of(data, size), kind)
     with (
         contextlib.suppress(requests.RequestException),
@@ -223,12 +223,18 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
     "gemini": (
         Text(b'data: {"candidates":[{"content":{"parts":[', b'{"text":"xy"},', b"{}]}}]}\n\n"),
         Text(
-            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","partialArgs":[',
+            (
+                b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f",'
+                b'"partialArgs":['
+            ),
             b'{"jsonPath":"$.a","stringValue":"x"},',
             b"{}]}}]}}]}\n\n",
         ),
         Text(
-            b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"',
+            (
+                b'data: {"candidates":[{"content":{"parts":[{"functionCall":{'
+                b'"partialArgs":[{"jsonPath":"'
+            ),
             b"[9].a",
             b'","stringValue":"x"}]}}]}}]}\n\n',
         ),
@@ -253,8 +259,8 @@ DIALECTS: dict[str, tuple[Text, ...]] = {
 }
 
 READERS: dict[str, Reader] = {
-    # transport/_connection.py: what a server says while a body goes out is searched anew with each
-    #   byte that comes: feed `attempt.early` byte by byte to what looks for a refusal.
+    # transport/_connection.py searches all bytes that a server sends during a body anew with each
+    # byte: feed `attempt.early` byte by byte to the search for a refusal.
     "head": Reader(parse_head, (b"", OK, b"HTTP/1.1 200 ", OK + b"A:")),
     "transfer coding": Reader(of_text(is_chunked)),
     "keep-alive hint": Reader(of_text(parse_hint), (b"", b"timeout=1"), most=1 << 16),
@@ -333,7 +339,7 @@ READERS: dict[str, Reader] = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_takes_linear_time(name: str) -> None:
-    """Whatever it reads; and no error leaves it but its own."""
+    """Any bytes will do; and no error leaves the reader but its own."""
     assert fault(READERS[name], UNITS) == ""
 
 

@@ -114,7 +114,7 @@ SOUP = st.lists(
 @FUZZ
 @given(st.data())
 def test_no_cut_changes_what_a_vector_says(data: Any) -> None:
-    """At random places, as a network makes them."""
+    """The cuts are at random places, like those of a network."""
     vector = data.draw(st.sampled_from(vectors()))
     decoder = SSEDecoder()
 
@@ -126,7 +126,7 @@ def test_no_cut_changes_what_a_vector_says(data: Any) -> None:
 @FUZZ
 @given(st.data())
 def test_the_decoder_agrees_with_the_standard(data: Any) -> None:
-    """On whatever can be made of a stream's parts, in any cut."""
+    """They agree on any mixture of a stream's parts, in any cut."""
     soup = data.draw(SOUP)
     decoder = SSEDecoder()
     events = [tuple(each) for piece in data.draw(pieces_of(soup)) for each in decoder.feed(piece)]
@@ -134,7 +134,7 @@ def test_the_decoder_agrees_with_the_standard(data: Any) -> None:
 
     assert events == expected
     assert (decoder.last_event_id, decoder.retry) == (last_id, retry)
-    # What a flush adds is what an end of the line and a blank one would have brought.
+    # A flush adds the events that an end of the line and a blank line would have brought.
     flushed, _, _ = reference(soup + (b"" if soup.endswith(b"\r") else b"\n") + b"\n\n")
     assert events + [tuple(each) for each in decoder.flush()] == flushed
 
@@ -142,7 +142,7 @@ def test_the_decoder_agrees_with_the_standard(data: Any) -> None:
 @FUZZ
 @given(st.data())
 def test_the_limit_bounds_what_is_held(data: Any) -> None:
-    """Whether the limit is met does not depend on the cuts, nor do the events before it."""
+    """The cuts change neither the verdict about the limit nor the events before it."""
     soup = data.draw(SOUP).removeprefix(
         b"\xef\xbb\xbf"
     )  # which counts only while its line is unfinished
@@ -176,7 +176,7 @@ def taken(delimiter: bytes | None, pieces: list[bytes]) -> list[bytes]:
 @FUZZ
 @given(st.data())
 def test_lines_agree_with_splitlines(data: Any) -> None:
-    """As bytes, whatever the cuts."""
+    """The bytes agree in any cut."""
     soup = data.draw(SOUP)
 
     assert taken(None, data.draw(pieces_of(soup))) == soup.splitlines()
@@ -185,7 +185,7 @@ def test_lines_agree_with_splitlines(data: Any) -> None:
 @FUZZ
 @given(st.data())
 def test_delimited_lines_agree_with_split(data: Any) -> None:
-    """With delimiters that overlap themselves, too."""
+    """Some delimiters overlap themselves."""
     soup = data.draw(
         st.lists(st.sampled_from([b"a", b"b", b"ab", b"aa"]), max_size=30).map(b"".join)
     )
@@ -200,7 +200,7 @@ def test_delimited_lines_agree_with_split(data: Any) -> None:
 @FUZZ
 @given(st.data())
 def test_documents_agree_with_split(data: Any) -> None:
-    """One per line; what is blank is none."""
+    """Each line is one document, and a blank line is none."""
     soup = data.draw(SOUP)
     decoder = JSONLines()
     found = [each.data for piece in data.draw(pieces_of(soup)) for each in decoder.feed(piece)]
@@ -260,7 +260,7 @@ def ours(pieces: list[bytes]) -> tuple[bytes, bool]:
 
 
 class _File:
-    """What http.client asks a socket for."""
+    """The socket of http.client, as far as it is used."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -288,7 +288,7 @@ def theirs(body: bytes) -> tuple[bytes, bool]:
 @FUZZ
 @given(st.data())
 def test_good_chunks_are_decoded_as_by_http_client(data: Any) -> None:
-    """In any cut, and whatever follows belongs to nobody."""
+    """The content is the same in any cut, and the bytes behind the body belong to nobody."""
     body = data.draw(chunked_bodies())
     surplus = data.draw(st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"\r\n"]))
 
@@ -316,13 +316,13 @@ def chunks_by_the_book(body: bytes, line_end: bytes) -> tuple[bytes, bool]:
     return content, False
 
 
-# The differences to http.client are meant. It does not look at the two bytes behind a chunk, and
-# takes for a size whatever int() takes (signs, underscores, "0x"): both let a body be read as
-# another than was sent. Both take the LF of sloppy servers behind a size.
+# The differences to http.client are meant. It does not look at the two bytes behind a chunk. It
+# accepts every size that int() accepts (signs, underscores, "0x"). Both let a body be read as
+# another than the peer sent. Both parsers accept the LF of sloppy servers behind a size.
 @FUZZ
 @given(st.data())
 def test_bad_chunks_are_refused_by_the_book(data: Any) -> None:
-    """The good part stands, in any cut; http.client reads the same of what is strictly good."""
+    """The good part stands, in any cut; http.client reads the same from a strictly good part."""
     body = data.draw(mutated(chunked_bodies()))
     outcome = ours(data.draw(pieces_of(body)))
 
@@ -390,7 +390,7 @@ STARTED = HEADS.map(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n".__
 
 
 class RawServer:
-    """Sends what it was given to each who connects, in one piece, and leaves."""
+    """Sends its answer in one piece to each client that connects, and leaves."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -495,7 +495,7 @@ def answers(draw: Any) -> tuple[bytes, bytes]:
 def test_loops_that_take_turns_get_each_byte_once(
     raw: RawServer, answer: tuple[bytes, bytes], turns: list[tuple[str, int]]
 ) -> None:
-    """The content is what they leave; loops over lines drop line ends, and only those."""
+    """The content is the rest that they leave; loops over lines drop line ends, and only those."""
     body, raw.answer = answer
     seen: list[Any] = []
     with Client(raw.url, policy={"max_retries": 0}, timeouts=PATIENT) as client:
@@ -514,7 +514,7 @@ def test_loops_that_take_turns_get_each_byte_once(
 
 
 class Pieces:
-    """What a mock's response is read from: one piece at a time."""
+    """The body of a mock's response, read one piece at a time."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
@@ -529,7 +529,7 @@ class Pieces:
 @FUZZ
 @given(st.data())
 def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None:
-    """A line end that comes in two reads is one, for each loop; blocks see what was sent."""
+    """A line end that comes in two reads is one line end for each loop; blocks see all bytes."""
     body = b"".join(
         data.draw(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=40))
     )
@@ -574,7 +574,7 @@ def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None
     ids=lambda piece: repr(piece[:6]),
 )
 def test_memory_is_bounded_by_the_limit(piece: bytes) -> None:
-    """Small lines cost more than their bytes: a small multiple is allowed, whatever they are."""
+    """Small lines of any kind cost more than their bytes, so a small multiple is allowed."""
     most = 1 << 15
     decoder = SSEDecoder(most)
     tracemalloc.start()
@@ -590,7 +590,7 @@ def test_memory_is_bounded_by_the_limit(piece: bytes) -> None:
 
 @pytest.mark.leaks(reason="the server outlives the test")
 def test_an_endless_event_costs_no_more_than_its_limit(raw: RawServer) -> None:
-    """Through all layers; far more is on its way than is taken."""
+    """The bound holds through all layers; far more bytes are on their way than are taken."""
     raw.answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"x" * (
         8 << 20
     )

@@ -40,7 +40,10 @@ def test_a_word_that_is_in_no_rule_is_wrong_usage(
 
 
 def test_the_page_on_the_proof_tells_of_every_bug() -> None:
-    """Its figures are made by hand, in many minutes: a rule that joins the list must join the page."""
+    """The figures are made by hand, in many minutes.
+
+    A rule that joins the list must also join the page.
+    """
     page = (planted.ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
     _, _, table = page.partition("| rule |")
 

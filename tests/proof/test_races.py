@@ -29,7 +29,7 @@ GET = Scenario("GET", "none", "content", is_reused=False, tls=False)
 
 
 def races(*arguments: str) -> dict[str, Any]:
-    """Run the scheduler in a process of its own, since it traces; return what it prints."""
+    """Run the scheduler in a process of its own, since it traces; return its output."""
     paths = [Path(resilient_requests.__file__).parents[1], HERE, HERE.parent / "support"]
     done = subprocess.run(
         [sys.executable, "-m", "races.campaign", *arguments],
@@ -46,7 +46,7 @@ def races(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_corpus_fails_nowhere_but_where_the_list_has_it() -> None:
-    """Each of them once was a call that failed, was repeated, or swallowed what was not its own."""
+    """Each entry once was a call that failed, was repeated, or swallowed a foreign exception."""
     found = races("--corpus", "--lines", LINES)
 
     assert found["failing"].keys() <= set(found["listed"]), "\n".join(found["failing"].values())
@@ -116,7 +116,7 @@ def test_scheduler_sees_an_adapter_that_swallows(
 
 
 def test_tracer_raises_at_the_line_of_a_number() -> None:
-    """Before it, at that line of the frame, and then it is over."""
+    """The act comes before that line of the frame, and only once."""
     error = Foreign()
 
     def act() -> None:

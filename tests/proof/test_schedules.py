@@ -1,4 +1,7 @@
-"""Faults in any order: on sockets against a model of the whole, and the pure rules against models of their own."""
+"""Faults in any order.
+
+Sockets are compared with a model of the whole, and the pure rules with models of their own.
+"""
 
 from __future__ import annotations
 
@@ -207,7 +210,7 @@ def test_staleness_is_that_of_its_definition() -> None:
 
 
 def test_the_window_is_that_of_its_history() -> None:
-    """Whatever was learnt, in whatever order, and however the clock goes."""
+    """The history may hold any lessons in any order, and the clock may go any way."""
     for chance in _chances("window"):
         expiry = chance.choice((0.0, 0.3, 10.0, 10.0, 60.0))
         window, model, now = AdaptiveWindow(expiry), Window(expiry), 1000.0
@@ -238,7 +241,10 @@ def test_a_hint_only_shortens() -> None:
 
 
 def test_tokens_are_those_of_their_history() -> None:
-    """Every token was there at the start, earned or trickled in; none is created by a clock, and none is borrowed."""
+    """Every token was there at the start, was earned, or trickled in.
+
+    No clock creates a token, and no call borrows one.
+    """
     for chance in _chances("tokens"):
         budget = RetryBudget(
             capacity=chance.choice((0, 1, 4, 10)),
@@ -265,7 +271,7 @@ def test_tokens_are_those_of_their_history() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0)  # the number is chosen by whoever runs it; each wait within is bounded
+@pytest.mark.timeout(0)  # the environment sets the number of schedules; each wait within is bounded
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_schedule_of_faults_brings_what_is_not_allowed(part: int) -> None:
     """The shortest schedule that does is printed; it belongs into the corpus then."""

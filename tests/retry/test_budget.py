@@ -40,7 +40,7 @@ def test_a_withdrawal_is_whole_or_not_at_all() -> None:
 
 
 def test_a_cost_of_nothing_is_always_paid() -> None:
-    """Also where there is no capacity at all."""
+    """It is paid even without any capacity."""
     assert TokenBucket(RetryBudget(capacity=0), 0.0).withdraw(0, 0.0)
 
 
@@ -49,7 +49,7 @@ def test_a_cost_of_nothing_is_always_paid() -> None:
     [(1, 0.0, 0.3), (3, 0.0, 0.9), (0, 10.0, 1.0), (1, 10.0, 1.3), (100, 0.0, 10.0)],
 )
 def test_tokens_come_from_successes_and_time(deposits: int, elapsed: float, tokens: float) -> None:
-    """Never more than fit."""
+    """There are never more tokens than the capacity."""
     bucket = TokenBucket(RetryBudget(), 0.0)
     bucket.withdraw(10, 0.0)
     for _ in range(deposits):
@@ -88,7 +88,7 @@ operations = st.one_of(
 def test_tokens_stay_between_nothing_and_capacity(
     budget: RetryBudget, start: float, steps: list[tuple[str, int, float]]
 ) -> None:
-    """Whatever the clock does."""
+    """The clock may go any way."""
     bucket = TokenBucket(budget, start)
     last = start
     for what, cost, now in steps:
@@ -106,7 +106,7 @@ def test_tokens_stay_between_nothing_and_capacity(
 def test_a_clock_that_only_goes_back_adds_nothing(
     budget: RetryBudget, moments: list[float]
 ) -> None:
-    """Nor does one that stands still."""
+    """A clock that stands still adds nothing either."""
     moments.sort(reverse=True)
     bucket = TokenBucket(budget, moments[0])
     bucket.withdraw(budget.capacity, moments[0])
@@ -177,7 +177,7 @@ def test_random_loss_is_recovered(rate: float) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(options: dict[str, Any], error: type[Exception]) -> None:
-    """At construction."""
+    """The error comes at construction."""
     with pytest.raises(error, match=next(iter(options))):
         RetryBudget(**options)
 

@@ -57,7 +57,7 @@ def attempt_in(phase: Phase, *, now: float = 0.0, **facts: Any) -> Attempt:
     return attempt
 
 
-# What follows from a failure
+# The consequences of a failure
 
 NEVER, ALWAYS, IDEMPOTENT = When.NEVER, When.ALWAYS, When.IDEMPOTENT
 LISTED, CONFIGURED = When.LISTED, When.CONFIGURED
@@ -97,7 +97,7 @@ def test_a_rule_is_the_row_of_the_table(row: str) -> None:
 
 
 def test_every_failure_has_a_rule() -> None:
-    """A stale reuse that cannot come about has one too; what teaches the window also retires."""
+    """Impossible stale reuses have a rule, too. A rule that teaches the window also retires."""
     rules = [rule_of(failure, stale=stale) for failure in Failure for stale in (False, True)]
 
     assert [rule.failure for rule in rules[::2]] == list(Failure)
@@ -107,7 +107,7 @@ def test_every_failure_has_a_rule() -> None:
 def decided(
     failure: Failure, *, policy: RetryPolicy | None = None, wait: float = 0.0, **facts: Any
 ) -> Decision:
-    """What is decided after a failure on a fresh connection; nothing was repeated so far."""
+    """Return the decision about a first failure on a fresh connection."""
     given = Facts(**{"retries": 0, "idempotent": True, **facts})
     return decide(rule_of(failure, stale=False), policy or RetryPolicy(), given, wait)
 
@@ -227,14 +227,14 @@ MANY_FIELDS = http.client.HTTPException("got more than 100 headers")
 
 
 def refused_by_alert(reason: str = "TLSV13_ALERT_CERTIFICATE_REQUIRED") -> ssl.SSLError:
-    """What a read says where the peer's TLS refuses a client behind the handshake."""
+    """The error of a read after the peer's TLS has refused a client behind the handshake."""
     error = ssl.SSLError(1, f"[SSL: {reason}]")
     error.reason = reason
     return error
 
 
 def names(*names: str) -> list[BaseException]:
-    """What the resolver says, as far as this platform knows those numbers."""
+    """The resolver's errors, as far as this platform knows those numbers."""
     numbers = [getattr(socket, name) for name in names if hasattr(socket, name)]
     return [socket.gaierror(number, "a name") for number in numbers]
 
@@ -511,7 +511,7 @@ def test_a_description_names_class_and_errno_and_no_message(
     ids=repr,
 )
 def test_what_would_not_have_been_repeated_is_not_transient(error: BaseException) -> None:
-    """Never a stream, a status, a wrong argument, a slow answer, or what the caller did."""
+    """A stream, a status, a wrong argument, a slow answer and the caller's own acts never are."""
     assert is_transient(error) is False
 
 
@@ -533,7 +533,7 @@ def test_what_would_not_have_been_repeated_is_not_transient(error: BaseException
     ids=repr,
 )
 def test_what_a_bad_network_does_is_transient(error: BaseException) -> None:
-    """Without attempts on it the exception itself has to tell."""
+    """If the exception has no attempts, its class has to tell."""
     assert is_transient(error) is True
 
 

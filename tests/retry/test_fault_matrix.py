@@ -48,7 +48,7 @@ Fault = Literal["reset", "fin", "silence", "fin then reset"]
 LIMIT = 0.2  # the one limit of a cell that silence runs into
 AGAIN = 0.5  # the same, where a second attempt must keep it on a busy machine
 BIG = b"x" * (6 << 20)  # more than the kernel takes from a client whose peer does not read
-READ = 100_000  # what the server reads of it
+READ = 100_000  # the part that the server reads
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n"
 # While a body still goes out only a refusal ends the sending; any other answer waits for its end.
 REFUSAL = HEAD.replace(b"200 OK", b"413 Content Too Large")
@@ -69,7 +69,7 @@ RECEIVED: dict[str, int | None] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: the connection, how much was sent, what happened then, and to which request."""
+    """One cell: the connection, the sent and the received part, the fault, and the request."""
 
     tls: bool
     conn: Literal["fresh", "reused"]
@@ -93,14 +93,15 @@ class Case:
 
     @property
     def answered(self) -> bool:
-        """Whether the whole head came: then there is a response."""
+        """True if the whole head came: then there is a response."""
         return self.received in ("the head", "part of the body")
 
 
 class Row(NamedTuple):
-    """What a row of the table says.
+    """A row of the table.
 
-    ``replays``: whose requests; ``waits``: the retry is not at once and free.
+    ``replays`` are the requests that are repeated. ``waits`` means that the retry is not free and
+    immediate.
     """
 
     number: str
@@ -150,10 +151,9 @@ def row_of(case: Case) -> Row:  # noqa: PLR0911  # the table, from the top
     if case.answered:
         return ROWS["body stalled" if is_silent else "body cut"]
     if case.sent == "part":
-        # A send call that failed before its end proves that the request was not applied, whatever
-        # was answered. Once
-        # a byte of an answer came, idleness is not to blame; silence is met by the send call,
-        # before it is read.
+        # A send call that failed before its end proves that the request was not applied, for any
+        # answer. Once a byte of an answer came, idleness is not to blame. The send call meets a
+        # silence before anything is read.
         if case.received == "nothing":
             return ROWS["write error, reused" if case.conn == "reused" else "write error, fresh"]
         return ROWS["write error, fresh" if is_silent else "refused halfway"]
@@ -165,7 +165,7 @@ def row_of(case: Case) -> Row:  # noqa: PLR0911  # the table, from the top
 
 
 def is_replayed(case: Case, row: Row) -> bool:
-    """Whether a second request follows: the row, the declared idempotence and the body decide."""
+    """True if a second request follows: the row, the declared idempotence and the body decide."""
     if case.request == "generator" and case.sent != "none":
         return False  # touched, and it cannot be rewound
     return row.replays == "all" or (row.replays == "id" and case.request != "bare POST")
@@ -265,7 +265,7 @@ def bring_about(case: Case, server: FaultServer) -> None:
 def send(
     client: Client, case: Case, request: requests.PreparedRequest
 ) -> requests.Response | Exception:
-    """Send it and read the body; return the response, or what was raised."""
+    """Send it and read the body; return the response, or the error."""
     try:
         with client.session.send(
             request, stream=case.stream, verify=client.session.verify
@@ -316,7 +316,7 @@ def test_a_fault_has_the_consequence_that_the_table_says(
 def check_outcome(
     case: Case, row: Row, outcome: requests.Response | Exception, client: Client, *, replayed: bool
 ) -> None:
-    """What left the call, and what observers were told on the way."""
+    """Check the outcome of the call, and the events on the way."""
     told = client.names(
         AttemptStarted, AttemptFailed, AttemptSucceeded, RetryScheduled, RetryDenied
     )
@@ -342,7 +342,7 @@ def check_outcome(
 
 
 def client_for(case: Case, server: FaultServer | str) -> Client:
-    """A client whose budget gains nothing, so that what is missing was spent."""
+    """A client whose budget gains nothing, so that every missing token was spent."""
     budget = RetryBudget(capacity=10, deposit=0, trickle=0)
     return Client(
         server,

@@ -1,4 +1,4 @@
-"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class: it does what it did."""
+"""``HTTPAdapter(max_retries=Retry(...))`` migrates by renaming the class, and acts as before."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ LISTED = policy_of(urllib3.Retry(3, status_forcelist=[503]))
 
 
 def outcome(server: FaultServer, adapter: HTTPAdapter, method: str) -> tuple[object, int]:
-    """What a call brings, and how many requests the server saw of it."""
+    """Return the outcome of a call, and the number of its requests at the server."""
     server.reset_counts()
     with requests.Session() as session:
         session.mount("http://", adapter)
@@ -101,7 +101,7 @@ def test_a_urllib3_retry_means_what_it_meant(fault_server: FaultServer, case: st
 def test_a_lost_connection_repeats_no_more_than_the_retry_allows(
     fault_server: FaultServer, options: dict[str, Any], method: str, fault: Reply
 ) -> None:
-    """What it says about statuses says nothing about a server that may have acted."""
+    """Its rules about statuses do not cover a server that may have acted."""
     fault_server.default = fault
     adapter = ResilientAdapter(max_retries=urllib3.Retry(**options), idempotency_keys=False)
     error, requests_made = outcome(fault_server, adapter, method)
@@ -122,7 +122,7 @@ def test_a_lost_connection_repeats_no_more_than_the_retry_allows(
     ],
 )
 def test_a_count_of_dials_bounds_dials(options: dict[str, Any], dials: int) -> None:
-    """Below the total; counts of other kinds do not."""
+    """The count is below the total; counts of other kinds do not bound dials."""
     with refusing() as url, Client(url, max_retries=urllib3.Retry(**options)) as client:
         with pytest.raises(requests.ConnectionError):
             client.get()
@@ -136,7 +136,7 @@ def test_a_count_of_dials_bounds_dials(options: dict[str, Any], dials: int) -> N
 def test_a_count_of_lost_answers_bounds_those(
     fault_server: FaultServer, options: dict[str, Any], expected: int
 ) -> None:
-    """Whatever the total would still allow."""
+    """Even a larger total does not allow more."""
     fault_server.default = reset()
     _, requests_made = outcome(
         fault_server, ResilientAdapter(max_retries=urllib3.Retry(5, **options)), "GET"
@@ -170,7 +170,7 @@ def test_a_method_that_nobody_knows_is_repeated_where_all_methods_are(
 def test_retries_on_a_status_that_end_early_raise_too(
     fault_server: FaultServer, options: dict[str, Any], seconds: str
 ) -> None:
-    """Who was promised an error instead of a 503 does not look at the status."""
+    """A caller with the promise of an error instead of a 503 does not look at the status."""
     fault_server.default = respond(status=503, headers={"Retry-After": seconds})
     with (
         Client(fault_server, **{"max_retries": LISTED, **options}) as client,
@@ -185,7 +185,7 @@ def test_retries_on_a_status_that_end_early_raise_too(
 def test_retries_on_a_status_end_where_the_body_cannot_be_sent_again(
     fault_server: FaultServer,
 ) -> None:
-    """That too is no success."""
+    """This end is no success either."""
     fault_server.default = respond(status=503)
     retry = urllib3.Retry(2, status_forcelist=[503], allowed_methods=None)
     with (
@@ -205,7 +205,7 @@ class Stubborn(urllib3.Retry):
         return 0.01 * len(self.history)
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-        """Return True for whatever went wrong at the server."""
+        """Return True for every fault of the server."""
         return method == "GET" and status_code >= 500
 
 

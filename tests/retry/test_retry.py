@@ -1,4 +1,4 @@
-"""What is sent again, how often, and what leaves the call in the end."""
+"""The rules of retries: the requests that are sent again, their number, and the final result."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from resilient_requests.testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# How often
+# Number of requests
 
 
 def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connections(
     server: FaultServer,
 ) -> None:
-    """The key declares it safe to repeat; the caller gets the last error, and what each did."""
+    """The key declares the POST idempotent; the caller gets the last error with every attempt."""
     server.default = reset()
     with Client(server) as client, pytest.raises(requests.ConnectionError) as caught:
         client.post()
@@ -70,7 +70,7 @@ def test_a_post_that_is_reset_each_time_makes_three_requests_on_three_connection
 def test_a_key_is_made_where_the_caller_gave_none(
     server: FaultServer, kind: Any, given: dict[str, str]
 ) -> None:
-    """For each send anew, and never in the caller's own headers, of whatever class those are."""
+    """Each send makes a new key, and leaves the caller's headers alone, for any class of them."""
     with Client(server) as client:
         request = requests.Request("POST", server.url, data=b"x").prepare()
         request.headers = kind({"Content-Length": "1", **given})
@@ -117,7 +117,7 @@ def test_a_bare_post_on_a_stale_connection_is_repeated_once(server: FaultServer)
 def test_a_fault_on_the_first_connection_only_costs_one_request(
     server: FaultServer, fault: Callable[[], Reply]
 ) -> None:
-    """What a caller of a bad network sees: nothing."""
+    """A caller on a bad network notices nothing."""
     server.script(fault())
     with Client(server) as client:
         response = client.post()
@@ -214,7 +214,7 @@ def test_a_response_timeout_is_not_repeated(server: FaultServer) -> None:
 def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for(
     server: FaultServer,
 ) -> None:
-    """Once, whatever ``max_retries`` says."""
+    """It is repeated once, for any ``max_retries``."""
     server.default = silence()
     with (
         Client(server, policy={"retry_response_timeout": True, "max_retries": 5}) as client,
@@ -230,7 +230,7 @@ def test_a_response_timeout_is_repeated_once_with_a_longer_limit_where_asked_for
 
 @pytest.mark.slow
 def test_a_response_timeout_of_a_bare_post_is_never_repeated(server: FaultServer) -> None:
-    """Not even on request: nothing declares it idempotent."""
+    """A user's request changes nothing, since nothing declares it idempotent."""
     server.default = silence()
     with (
         Client(server, policy={"retry_response_timeout": True}, idempotency_keys=False) as client,
@@ -311,7 +311,7 @@ def test_an_answer_that_was_cut_is_asked_for_again(
 
 @pytest.mark.parametrize("status", [400, 401, 408, 429, 500, 502, 503])
 def test_a_status_is_an_answer_and_no_failure(server: FaultServer, status: int) -> None:
-    """Whoever calls decides what a status means."""
+    """The caller decides about the meaning of a status."""
     server.default = respond(b"no", status=status)
     with Client(server) as client:
         response = client.post()
@@ -403,7 +403,7 @@ def test_a_port_that_speaks_http_is_not_asked_for_tls_again(fault_server: FaultS
 def test_a_handshake_that_is_cut_is_repeated(
     fault_server_tls: FaultServer, fault: Callable[[], Reply], keys: bool
 ) -> None:
-    """Not a byte of the request has left, whatever Python calls the error."""
+    """No byte of the request has left, for each of Python's errors."""
     fault_server_tls.on_handshake(fault())
     with Client(fault_server_tls, idempotency_keys=keys, timeouts=Timeouts(connect=0.75)) as client:
         response = client.post()
@@ -417,7 +417,7 @@ def test_a_handshake_that_is_cut_is_repeated(
     params=[TimeoutError("timed out"), ConnectionResetError(errno.ECONNRESET, "reset")], ids=repr
 )
 def handling(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
-    """Call something while an error is handled: Python makes that the context of what is raised."""
+    """Call something while an error is handled: Python makes that the context of the new error."""
 
     def call(function: Callable[[], Any]) -> Any:
         try:
@@ -441,7 +441,7 @@ def test_a_reset_is_one_whatever_the_caller_is_handling(
 def test_a_silence_is_one_whatever_the_caller_is_handling(
     server: FaultServer, handling: Any
 ) -> None:
-    """And not the death of a connection, after which the request would be repeated."""
+    """A silence must not pass for the death of a connection, which would repeat the request."""
     server.script(silence())
     with (
         Client(server, timeouts=Timeouts(response=0.2)) as client,

@@ -67,7 +67,7 @@ def test_a_stream_that_is_cut_keeps_what_came_and_stays_broken(server: FaultServ
 def test_a_stream_that_goes_silent_is_idle_and_no_timeout(
     server: FaultServer, is_legacy: bool
 ) -> None:
-    """A loop that repeats after requests' errors would repeat what was half seen.
+    """A loop that repeats after requests' errors would repeat items that the caller has seen.
 
     Code that resumes a download in requests' own loops catches a ConnectionError there.
     """
@@ -107,7 +107,7 @@ def test_a_body_that_is_cut_inside_the_attempt_is_repeated_where_idempotent(
 def test_a_bare_post_whose_refusal_is_cut_in_the_body_is_not_repeated(
     server: FaultServer, status: int
 ) -> None:
-    """The status counts where ``statuses`` asks for it; what is lost here is a connection."""
+    """A status counts only where ``statuses`` lists it; this failure is a lost connection."""
     server.default = respond(b"0123456789", status=status, cut=5)
     with Client(server, idempotency_keys=False) as client, pytest.raises(StreamBroken):
         client.post()
@@ -138,7 +138,7 @@ def test_a_redirect_whose_body_is_cut_is_followed(
 
 
 def test_a_redirect_that_a_shutdown_cuts_is_not_followed(server: FaultServer) -> None:
-    """What ends the call is no fault of the body."""
+    """The shutdown ends the call, and not a fault of the body."""
     server.default = respond(
         b"0123456789", status=303, headers={"Location": "/paid"}, cut=5, ending="silence"
     )
@@ -235,7 +235,7 @@ def test_an_untouched_generator_is_dialled_for_three_times() -> None:
 def test_a_body_that_can_be_replayed_is_sent_again_as_it_was(
     server: FaultServer, make: Callable[[], Any], sent: bytes
 ) -> None:
-    """From where it began, and not from the start of the file."""
+    """It is sent from its place at the call, and not from the start of the file."""
     server.script(reset())
     with Client(server) as client:
         client.post(data=make())
@@ -264,7 +264,7 @@ class Deaf(io.BytesIO):
 
 
 class Progress:
-    """What a progress bar makes of a generator: no iterator itself, and yet to be read once."""
+    """A generator in a progress bar: it is no iterator itself, and yet can be read only once."""
 
     def __init__(self) -> None:
         self._blocks = (block for block in (b"one", b"two"))
@@ -312,8 +312,7 @@ OWN = [
     KeyboardInterrupt(),
     GeneratorExit(),
     OSError("mine"),
-    # Those are what urllib3 takes for an early answer of the server, or for an end of the
-    # connection.
+    # urllib3 takes these for an early answer of the server, or for an end of the connection.
     BrokenPipeError(errno.EPIPE, "mine"),
     ConnectionResetError(errno.ECONNRESET, "mine"),
     TimeoutError("mine"),
@@ -378,14 +377,14 @@ def test_a_request_that_its_body_left_unfinished_ends_its_connection(server: Fau
 
 
 class GreenletExit(BaseException):
-    """What gevent raises in a greenlet that is killed."""
+    """Stands for gevent's exception in a killed greenlet."""
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GreenletExit, SystemExit])
 def test_an_interrupt_in_the_wait_passes_through(
     server: FaultServer, kind: type[BaseException]
 ) -> None:
-    """Tenacity catches BaseException; what is no Exception must never be repeated."""
+    """Tenacity catches BaseException; only an Exception may ever be repeated."""
 
     def interrupt(event: object) -> None:
         if isinstance(event, AttemptFailed):
@@ -415,7 +414,7 @@ def test_a_large_body_outlives_a_short_connect_limit(server: FaultServer) -> Non
 def test_a_peer_that_does_not_read_meets_the_write_limit(
     fault_server: FaultServer, size: int
 ) -> None:
-    """The send call fails, which proves that the request was not applied; else the wait ends."""
+    """A large body meets the limit in the send call, a small one in the wait for the answer."""
     fault_server.default = silence(read="head")
     limits = Timeouts(write=0.15, response=0.3)
     with (
@@ -484,7 +483,7 @@ def test_an_early_answer_stands_though_the_rest_of_the_request_is_not_read(
     status: int,
     make: Callable[[], Any],
 ) -> None:
-    """The server has said what it did; what it does not read makes no second execution."""
+    """The server has given its result; the unread rest causes no second execution."""
     server = fault_server_factory(tls=tls, receive_buffer=4096)
     server.script(
         respond(b"created", status=status, read="head", ending="silence"), respond(b"again")

@@ -1,4 +1,4 @@
-"""How long a retry waits, what it costs, and which connections a failure retires."""
+"""The wait before a retry, its cost, and the connections that a failure retires."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_a_second_failure_on_the_new_generation_rotates_it(server: FaultServer) 
 
 
 def test_ten_calls_that_fail_together_rotate_once(server: FaultServer) -> None:
-    """They were begun in one generation, which is retired by whoever comes first."""
+    """They began in one generation, and the first failure retires it."""
     gate = threading.Event()
     server.script(*[Reply((Pause(gate), Reset()))] * 10)
     with Client(server) as client:

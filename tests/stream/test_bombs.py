@@ -1,4 +1,4 @@
-"""A small coded body that stands for a huge one costs what is read of it, and no more."""
+"""A small coded body that expands to a huge one costs only the part that is read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def decoder_of(coding: str) -> ContentDecoder:
 @pytest.mark.parametrize("size", [1000, PIECE, 1 << 30])
 @pytest.mark.parametrize("coding", CODED)
 def test_no_piece_is_larger_than_promised(coding: str, size: int) -> None:
-    """Whatever comes at once; and nothing is lost at the bound."""
+    """The bound holds for input of any size, and no byte is lost at the bound."""
     body = bomb(coding, MEBIBYTE, 20)
     decoder = decoder_of(coding)
     pieces = []
@@ -110,7 +110,7 @@ def test_a_body_may_end_at_the_bound(coding: str, size: int) -> None:
 def test_every_reader_gives_all_of_it(
     client: Client, fault_server: FaultServer, coding: str, reader: str
 ) -> None:
-    """In pieces that are bounded, too."""
+    """The pieces are bounded, too."""
     content = EVENT * 300
     response = opened(client, fault_server, coded(coding, bomb(coding, EVENT, 300)))
     pieces = list(READERS[reader](response))
@@ -138,7 +138,7 @@ def test_blocks_of_a_coded_chunk_are_full(
 def test_more_than_five_codings_are_an_error_that_says_so(
     client: Client, fault_server: FaultServer
 ) -> None:
-    """As in urllib3 since 2.6, and with its words."""
+    """urllib3 does the same since 2.6, and the words are its own."""
     body = b"content"
     for _ in range(6):
         body = zlib.compress(body)
@@ -172,7 +172,10 @@ def with_window(coding: str, bits: int) -> bytes:
 
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 def test_the_window_of_an_outer_coding_is_bounded(coding: str) -> None:
-    """Nobody sees what it gives: memory would grow, and nothing be handed out."""
+    """Nobody sees the output of an outer coding.
+
+    Memory would grow without a delivered byte.
+    """
     if coding not in ALL_CODINGS or not hasattr(ZSTD, "CompressionParameter"):
         pytest.skip(f"needs {coding}")
     for bits in (10, 16, 17, 18, 22):
@@ -181,7 +184,7 @@ def test_the_window_of_an_outer_coding_is_bounded(coding: str) -> None:
     for bits in (23, 24):
         with pytest.raises(urllib3.exceptions.DecodeError):
             decoder_of(f"gzip, {coding}").decode(with_window(coding, bits))
-        # Alone it is what any server may send.
+        # Any server may send it alone.
         assert decoder_of(coding).decode(with_window(coding, bits)) == packed([b"content"], "gzip")
 
 
@@ -286,7 +289,7 @@ print(0, len(response.content), status("VmHWM") - before, flush=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("coding", [*ALL_CODINGS[1:], *CHAINS[-1:]])
 def test_a_gibibyte_costs_what_is_read_of_it(fault_server: FaultServer, coding: str) -> None:
-    """In a process that could not hold it: 32 MiB of it are read, by each of the loops."""
+    """Each of the loops reads 32 MiB of it in a process that could not hold it all."""
     for path, times in (("/small", 1), ("/content", 8), ("/bomb", 1024)):
         fault_server.route(path, coded(coding, bomb(coding, MEBIBYTE, times)))
     ran = subprocess.run(
@@ -305,12 +308,12 @@ def test_a_gibibyte_costs_what_is_read_of_it(fault_server: FaultServer, coding: 
         assert total >= 32 << 20
         assert growth <= 16 << 20
     assert content[1] == 8 << 20
-    assert content[2] <= (2 * 8 + 16) << 20  # the pieces, and what is made of them
+    assert content[2] <= (2 * 8 + 16) << 20  # the pieces, and their result
 
 
 @pytest.mark.skipif(getattr(BROTLI, "__name__", "") != "brotli", reason="needs brotli")
 def test_brotli_without_a_limit_gets_few_bytes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 1.2 there is none: one meta-block of at most 16 MiB is all that comes at once."""
+    """Brotli has no limit before 1.2. One meta-block of at most 16 MiB may come at once."""
     largest = 0
     decompressor = BROTLI.Decompressor
 

@@ -1,4 +1,4 @@
-"""A coded body gives what it gives to requests, and does not pass for whole where it was cut."""
+"""A coded body has the same content as in requests, and a cut one does not pass for whole."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def decoder_of(coding: str) -> ContentDecoder:
 
 
 def content_of(decoder: ContentDecoder, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What the pieces give, a piece at a time."""
+    """Yield the content of the pieces, a piece at a time."""
     for piece in pieces:
         yield decoder.decode(piece)
         while decoder.has_more:
@@ -85,7 +85,7 @@ def content_of(decoder: ContentDecoder, pieces: Iterable[bytes]) -> Iterator[byt
 
 
 def decoded(coding: str, pieces: Iterable[bytes]) -> tuple[bytes, ContentDecoder]:
-    """What the pieces give, and the decoder at their end."""
+    """Return the content of the pieces, and the decoder at their end."""
     decoder = decoder_of(coding)
     return b"".join(content_of(decoder, pieces)), decoder
 
@@ -108,7 +108,7 @@ def flushed(texts: list[bytes], wbits: int, level: int) -> tuple[bytes, set[int]
     """A body that is flushed behind each text, and the lengths at which it is then."""
     deflate = zlib.compressobj(level, zlib.DEFLATED, wbits)
     body = b""
-    boundaries = {0}  # an empty body, whatever its Content-Encoding
+    boundaries = {0}  # an empty body is whole in any coding
     for text in texts:
         body += deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH)
         boundaries.add(len(body))
@@ -125,7 +125,7 @@ def flushed(texts: list[bytes], wbits: int, level: int) -> tuple[bytes, set[int]
 def test_a_framed_body_is_whole_between_blocks_and_behind_them(
     coding: str, texts: list[bytes], level: int
 ) -> None:
-    """Where the framing vouches for the end, it may be behind any block; in no block."""
+    """Framing vouches for an end behind any block, but not for one within a block."""
     wbits, header, trailer = {
         "gzip": (31, 10, 8),
         "deflate": (15, 2, 4),
@@ -136,7 +136,8 @@ def test_a_framed_body_is_whole_between_blocks_and_behind_them(
 
     ends = set(range(len(body) - trailer, len(body) + 1))
     assert boundaries | ends <= whole
-    # A flush is an empty stored block: what is before it is whole, too. So is a mere header.
+    # A flush is an empty stored block, so the content before it is whole, too. A mere header is
+    # whole as well.
     surplus = whole - boundaries - ends - {header}
     assert surplus <= {boundary - 5 for boundary in boundaries}
     contents = {b"".join(texts[:count]) for count in range(len(texts) + 1)}
@@ -156,7 +157,7 @@ def test_a_body_without_framing_is_whole_at_its_end_only(coding: str, texts: lis
 @pytest.mark.parametrize("quality", [0, 1, 5, 11])
 @pytest.mark.parametrize("texts", TEXTS.values(), ids=list(TEXTS))
 def test_brotli_tells_where_it_was_flushed(texts: list[bytes], quality: int) -> None:
-    """As gzip: a framed body that was only flushed is whole; half a meta-block never is."""
+    """A framed body that was only flushed is whole, as in gzip; half a meta-block never is."""
     pack, end = packer("br", quality)
     body, boundaries = b"", {0}
     for text in texts:
@@ -187,7 +188,7 @@ def test_a_cut_brotli_body_stays_cut() -> None:
 @pytest.mark.skipif(ZSTD is None, reason="needs zstd")
 @pytest.mark.parametrize("texts", TEXTS.values(), ids=list(TEXTS))
 def test_zstandard_is_whole_at_its_end_only(texts: list[bytes]) -> None:
-    """As for urllib3, whatever vouches for the end: a frame knows its last block."""
+    """A frame knows its last block, so the framing does not matter; urllib3 has the same rule."""
     body = packed(texts, "zstd")
 
     assert whole_sizes("zstd", body, framed=True) == {0, len(body)}
@@ -220,7 +221,7 @@ def test_the_cuts_between_reads_change_nothing(coding: str, size: int) -> None:
 def test_a_cut_body_is_broken_on_the_wire(
     client: Client, fault_server: FaultServer, framing: Any, coding: str
 ) -> None:
-    """What could be decoded is delivered first; read as a whole, it is no success."""
+    """A stream delivers the decoded part first; a buffered read is no success."""
     body = packed([b"data: first\n\n", RANDOM.randbytes(400)], coding)
     reply = respond(body[:-100], framing=framing, headers={"Content-Encoding": coding})
     response = opened(client, fault_server, reply)
@@ -252,7 +253,7 @@ def test_a_flushed_body_is_whole_on_the_wire(
 def in_both(
     client: Client, server: FaultServer, header: str, body: bytes, framing: Any = "length"
 ) -> tuple[bytes | str, bytes | str]:
-    """What plain requests makes of a body, and what ours does: the content, or the error's name."""
+    """Return the content, or the name of the error, in plain requests and in ours."""
     found: list[bytes | str] = []
     with requests.Session() as plain:
         for session in (plain, client.session):
@@ -284,7 +285,7 @@ LENIENT = {
 def test_a_framed_body_is_whole_whose_content_is(
     client: Client, fault_server: FaultServer, coding: str, body: bytes, framing: Any
 ) -> None:
-    """As for requests: some servers send no checksum, and some send bytes behind the body."""
+    """Some servers send no checksum, and some send bytes behind the body; requests accepts both."""
     assert in_both(client, fault_server, coding, body, framing) == (b"one", b"one")
 
 
@@ -292,7 +293,7 @@ def test_a_framed_body_is_whole_whose_content_is(
 def test_a_body_without_framing_must_have_its_trailer(
     client: Client, fault_server: FaultServer, coding: str, body: bytes
 ) -> None:
-    """Else a cut could not be told from the end."""
+    """Without a trailer a cut would look like the end."""
     found = in_both(client, fault_server, coding, body, "close")
 
     assert found == (b"one", "StreamBroken")
@@ -302,7 +303,7 @@ def test_a_body_without_framing_must_have_its_trailer(
 def test_a_later_member_that_has_given_something_is_no_garbage(
     client: Client, fault_server: FaultServer, size: int
 ) -> None:
-    """Its end is missing: what requests returns is a part of the body."""
+    """The end of the body is missing, and requests returns the part that came."""
     plain, ours = in_both(client, fault_server, "gzip", ONE + TWO[:size])
 
     assert isinstance(plain, bytes)
@@ -332,7 +333,7 @@ WRONG = {
 def test_what_is_wrong_is_an_error_as_in_requests(
     client: Client, fault_server: FaultServer, coding: str, body: bytes, framing: Any
 ) -> None:
-    """Content that does not match its checksum is not what was sent."""
+    """A wrong checksum proves that the content is not the one that the peer sent."""
     found = in_both(client, fault_server, coding, body, framing)
 
     assert found == ("ContentDecodingError", "ContentDecodingError")
@@ -382,7 +383,7 @@ BEHIND = {
 def test_garbage_is_what_has_given_nothing_however_it_is_cut(
     behind: bytes, is_garbage: bool, size: int
 ) -> None:
-    """In the call that fails zlib drops what it has given: a large read would look empty."""
+    """A call of zlib that fails drops its output, so one large read would look empty."""
     pieces = content_of(decoder_of("gzip"), cut(ONE + behind, size))
 
     if is_garbage:
@@ -412,7 +413,7 @@ def test_members_follow_each_other(client: Client, fault_server: FaultServer) ->
 def test_garbage_behind_a_body_is_ignored(
     client: Client, fault_server: FaultServer, framing: Any, garbage: bytes, coding: str
 ) -> None:
-    """As by requests and other clients: padding was seen."""
+    """Padding has been seen in the wild. Requests and other clients ignore it, too."""
     body = packed([b"content"], coding) + garbage
 
     assert in_both(client, fault_server, coding, body, framing) == (b"content", b"content")
@@ -422,7 +423,7 @@ def test_garbage_behind_a_body_is_ignored(
 def test_garbage_behind_other_bodies_is_an_error(
     client: Client, fault_server: FaultServer, coding: str
 ) -> None:
-    """As in requests."""
+    """The error is the same in requests."""
     if coding not in ALL_CODINGS:
         pytest.skip(f"needs {coding}")
     body = packed([b"content"], coding) + b"garbage"
@@ -474,7 +475,7 @@ def test_headers_of_gzip_are_read_with_all_their_fields(flags: int) -> None:
 
 @pytest.mark.parametrize("coding", CHAINS)
 def test_several_codings_are_undone(client: Client, fault_server: FaultServer, coding: str) -> None:
-    """And each of them must have come to its end."""
+    """Each of them must have come to its end."""
     body = packed([b"content" * 20], coding)
     header = content_encoding(coding)
     assert in_both(client, fault_server, header, body, "close") == (b"content" * 20,) * 2
@@ -501,7 +502,7 @@ HEADERS = (
 def test_a_header_means_what_it_means_to_requests(
     client: Client, fault_server: FaultServer, header: str, body: bytes
 ) -> None:
-    """What is unknown is left alone, since who asked for it may know what to do."""
+    """An unknown coding is left alone, since the caller may know how to undo it."""
     plain, ours = in_both(client, fault_server, header, body)
 
     assert ours == plain
@@ -538,7 +539,7 @@ def test_an_empty_body_needs_no_coding(
 def test_what_is_no_coded_body_is_refused(
     client: Client, fault_server: FaultServer, coding: str
 ) -> None:
-    """Streamed it is the peer's lie; read as a whole it is what requests raises."""
+    """A stream reports the peer's fault; a buffered read raises the error of requests."""
     for body in (
         b"<html>not packed at all</html>",
         b"\x1f\x8b\x08" + b"\xff" * 30,
@@ -552,7 +553,7 @@ def test_what_is_no_coded_body_is_refused(
             client.get()
 
 
-# -- whatever the bytes --------------------------------------------------------------------------
+# -- any bytes -----------------------------------------------------------------------------------
 
 PROPERTY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 TEXT = st.lists(st.binary(max_size=60) | st.builds(bytes, st.integers(0, 90_000)), max_size=4)
@@ -574,7 +575,7 @@ def pieces_of(body: bytes, cuts: list[int]) -> list[bytes]:
 def test_any_bytes_in_any_chain_come_back(
     texts: list[bytes], codings: list[str], cuts: list[int]
 ) -> None:
-    """However the body is cut, and a piece is never larger than promised."""
+    """The cuts make no difference, and a piece is never larger than promised."""
     coding = ", ".join(codings)
     decoder = decoder_of(coding)
     pieces = list(content_of(decoder, pieces_of(packed(texts, coding), cuts)))
@@ -590,7 +591,7 @@ def test_any_bytes_in_any_chain_come_back(
 def test_no_truncation_is_whole_without_framing(
     texts: list[bytes], codings: list[str], data: st.DataObject
 ) -> None:
-    """And what it gives is the beginning of the content."""
+    """The output is the beginning of the content."""
     coding = ", ".join(codings)
     body = packed(texts, coding)
     assume(len(body) > 1)

@@ -36,7 +36,7 @@ def paced(pieces: list[bytes], seconds: float) -> list[Any]:
     return [item for piece in pieces for item in (piece, seconds)]
 
 
-# -- the two clocks -------------------------------------------------------------------------------------------------
+# -- the two clocks --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ping", PINGS, ids=repr)
@@ -77,7 +77,7 @@ def test_events_feed_both_clocks(client: Client, server: FaultServer) -> None:
 
 
 def test_silence_meets_the_shorter_limit(client: Client, server: FaultServer) -> None:
-    """And the error is that of its clock."""
+    """The error is that of the shorter clock."""
     cases: list[tuple[dict[str, Any], str]] = [
         ({"idle_timeout": 0.03, "event_timeout": 5.0}, "bytes"),
         ({"idle_timeout": 5.0, "event_timeout": 0.03}, "events"),
@@ -121,7 +121,10 @@ def test_the_consumers_time_counts_for_no_limit(
 
 
 def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer) -> None:
-    """Of ``timeout=(c, r)`` the second; one given to the stream goes before it, and ends with it."""
+    """The limit is the second figure of ``timeout=(c, r)``.
+
+    A limit of the stream goes before it, and ends with the stream.
+    """
     response = opened(client, server, stream(EVENTS, ending="silence"), idle=0.04)
     with pytest.raises(StreamIdle) as caught:
         list(iter_bytes(response))
@@ -133,7 +136,7 @@ def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer)
     assert caught.value.idle_timeout == 0.04
 
 
-# -- the heartbeat --------------------------------------------------------------------------------------------------
+# -- the heartbeat ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -141,7 +144,7 @@ def test_the_calls_own_limit_is_the_default(client: Client, server: FaultServer)
 def test_the_heart_beats_in_silence(
     client: Client, server: FaultServer, framing: Any, coding: str
 ) -> None:
-    """As often as there are intervals in the silence; then the event, intact."""
+    """One beat comes per interval of silence; then the event comes, intact."""
     go_on = threading.Event()
     items: list[Any] = [EVENTS[0], go_on, EVENTS[1]]
     stream_ = iter_events(
@@ -160,7 +163,7 @@ def test_the_heart_beats_in_silence(
 
 
 def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None:
-    """In the middle of a chunk as between chunks."""
+    """It beats in the middle of a chunk as between chunks."""
     go_on = threading.Event()
     stream_ = iter_bytes(opened(client, server, stream([b"a", go_on, b"b"])), heartbeat=0.02)
 
@@ -171,7 +174,10 @@ def test_bytes_have_a_heartbeat_too(client: Client, server: FaultServer) -> None
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_beat_amid_a_chunk_loses_nothing(client: Client, server: FaultServer, cut: int) -> None:
-    """Between a size and its data, in the middle of either, behind the data: a file object would be poisoned."""
+    """The beat comes between a size and its data, in the middle of either, or behind the data.
+
+    A timeout there would poison a file object.
+    """
     wire = b"9\r\ndata: 0\n\n\r\n0\r\n\r\n"
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -204,7 +210,10 @@ def test_the_heartbeat_feeds_no_clock(
 
 
 def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> None:
-    """Nothing is handed out while comments flow: a view could not notice that its browser has left."""
+    """No item is delivered while comments flow.
+
+    Without beats a view could not notice that its browser has left.
+    """
     stream_ = iter_events(
         opened(client, server, stream(paced([b": ping\n\n"] * 200, 0.002))), heartbeat=0.02
     )
@@ -214,7 +223,7 @@ def test_the_heart_beats_among_pings(client: Client, server: FaultServer) -> Non
 
 
 def test_a_flood_does_not_stop_the_heart(client: Client, server: FaultServer) -> None:
-    """C10. Where there is always something to read, the beat that is due comes between two reads."""
+    """The beat that is due comes between two reads, even if there is always something to read."""
     flood = b": ping\n\n" * 10_000
     stream_ = iter_events(opened(client, server, stream([flood + EVENTS[0]])), heartbeat=5.0)
     stream_._reader.clocks.waited(6.0)
@@ -224,7 +233,7 @@ def test_a_flood_does_not_stop_the_heart(client: Client, server: FaultServer) ->
 
 
 def test_the_heart_beats_from_the_start(client: Client, server: FaultServer) -> None:
-    """Before the first event the wait is longest."""
+    """The longest wait is that for the first event."""
     stream_ = iter_events(opened(client, server, stream([], ending="silence")), heartbeat=0.01)
 
     assert [next(stream_) for _ in range(3)] == [HEARTBEAT] * 3
@@ -241,7 +250,7 @@ def test_without_a_heartbeat_there_is_none(client: Client, server: FaultServer) 
 
 
 def test_the_marker_says_what_it_is() -> None:
-    """In logs and tracebacks; and it is true, and one object."""
+    """Logs and tracebacks show it. The marker is true, and one object."""
     assert repr(HEARTBEAT) == "HEARTBEAT"
     assert bool(HEARTBEAT)
     assert type(HEARTBEAT)(HEARTBEAT.value) is HEARTBEAT

@@ -1,4 +1,4 @@
-"""Code written for requests reads our responses as it always did: promptly, and without losing a byte."""
+"""Code written for requests reads our responses as before: promptly, and without losing a byte."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def both(server: FaultServer, *reply: Any) -> Iterator[list[requests.Response]]:
 def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
     client: Client, server: FaultServer, first: Callable[[requests.Response], Iterator[bytes]]
 ) -> None:
-    """Whoever comes second must not need another except clause: the class depends on the reader alone."""
+    """The class of the error depends on the reader alone.
+
+    A second reader must not need another except clause.
+    """
     response = opened(
         client, server, respond(b"<html>" * 9, headers={"Content-Encoding": "gzip"} | TYPED)
     )
@@ -57,7 +60,7 @@ def test_a_body_that_cannot_be_decoded_fails_alike_in_every_loop(
             next(read(response))
 
 
-# -- iter_content ---------------------------------------------------------------------------------------------------
+# -- iter_content ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 10240, 65536, 1 << 20])
@@ -90,7 +93,7 @@ def test_blocks_of_a_chunked_body_are_no_larger(server: FaultServer, size: int) 
 def test_blocks_are_of_decoded_bytes(
     client: Client, server: FaultServer, framing: Any, coding: str, size: int
 ) -> None:
-    """In every coding."""
+    """That holds in every coding."""
     response = opened(
         client, server, coded_stream([BODY], framing=framing, coding=coding, content_type=PLAIN)
     )
@@ -110,7 +113,10 @@ def test_blocks_are_of_decoded_bytes(
 def test_the_next_loop_goes_on(
     client: Client, server: FaultServer, framing: Any, size: int, rest: Any
 ) -> None:
-    """A look at the head of a file, and then the rest: with requests that works where there is a length."""
+    """Code looks at the head of a file, and then reads the rest.
+
+    With requests that works only for a body with a length.
+    """
     response = opened(client, server, respond(BODY, framing=framing))
     first = next(response.iter_content(size))
     second = next(response.iter_content(size))
@@ -123,7 +129,7 @@ def test_the_next_loop_goes_on(
 def test_the_next_loop_goes_on_in_the_middle_of_its_blocks(
     client: Client, server: FaultServer
 ) -> None:
-    """What was read for a block that nobody took is given back, at the end of the body too."""
+    """Bytes read for a block that nobody took are given back, at the end of the body too."""
     response = opened(client, server, respond(b"0123456789", framing="length"))
     seen = [next(response.iter_content(3)) for _ in range(3)]
 
@@ -145,7 +151,7 @@ KEPT: dict[str, Callable[[requests.Response], Iterator[Any]]] = {
 
 
 def without_ends(pieces: list[Any]) -> bytes:
-    """What they are of, but for line ends, of which loops over lines give none."""
+    """Return the bytes of the pieces without line ends, since loops over lines give none."""
     found = (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
     return b"".join(found).translate(None, b"\r\n")
 
@@ -189,7 +195,7 @@ def test_loops_that_are_kept_take_turns(client: Client, server: FaultServer, nam
 
 @pytest.mark.parametrize("size", [2, 10, 100])
 def test_a_body_that_one_block_holds_leaves_nothing(server: FaultServer, size: int) -> None:
-    """Which is no error: a loop that was not told of the end has not consumed the body."""
+    """A loop that was not told of the end has not consumed the body, and raises no error."""
     with both(server, respond(b"0123456789", headers={"Content-Type": PLAIN})) as pair:
         for response in pair:
             head = next(loop := response.iter_content(size))
@@ -200,7 +206,7 @@ def test_a_body_that_one_block_holds_leaves_nothing(server: FaultServer, size: i
 
 @pytest.mark.parametrize("body", [BODY[:100], BODY], ids=["short", "long"])
 def test_a_stream_and_a_loop_take_turns(client: Client, server: FaultServer, body: bytes) -> None:
-    """Whether or not all of it has come when the loop yields its first."""
+    """They do so whether or not the whole body has come when the loop yields its first block."""
     response = opened(client, server, respond(body, framing="chunked", chunks=[900, 7, 13000]))
     loop = response.iter_content(10)
     seen = [next(loop)]
@@ -212,7 +218,7 @@ def test_a_stream_and_a_loop_take_turns(client: Client, server: FaultServer, bod
 
 
 def test_closing_a_stream_drops_what_a_loop_holds(client: Client, server: FaultServer) -> None:
-    """It ends the response, whoever reads it."""
+    """Closing ends the response for every reader."""
     response = opened(client, server, respond(b"0123456789"))
     pieces, loop = iter_bytes(response), response.iter_content(3)
     assert next(loop) == b"012"
@@ -225,7 +231,7 @@ def test_closing_a_stream_drops_what_a_loop_holds(client: Client, server: FaultS
 def test_blocks_keep_their_size_in_the_middle_of_a_chunk(
     client: Client, server: FaultServer
 ) -> None:
-    """What was given back is cut behind no chunk."""
+    """Bytes that were given back are not cut at the end of a chunk."""
     response = opened(client, server, respond(BODY, framing="chunked", chunks=[13000]))
     loop, blocks = response.iter_content(10), response.iter_content(4096)
 
@@ -254,7 +260,7 @@ def test_a_line_end_that_was_cut_in_two_is_one_for_the_next_loop(
 
 
 def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: FaultServer) -> None:
-    """After a silence."""
+    """The second half may come after a silence."""
     go_on = threading.Event()
     response = opened(client, server, stream([b"a\r", go_on, b"\nb"], content_type=PLAIN))
     assert next(response.iter_lines()) == b"a"
@@ -270,7 +276,7 @@ def test_a_line_end_that_was_cut_in_two_may_come_late(client: Client, server: Fa
 def test_closing_the_response_drops_what_its_loops_hold(
     client: Client, server: FaultServer
 ) -> None:
-    """In requests, too, nothing comes after it."""
+    """No further block comes in requests, either."""
     for framing in FRAMINGS:
         for loop_of in KEPT.values():
             response = opened(client, server, respond(NUMBERED[:1000], framing=framing))
@@ -283,7 +289,7 @@ def test_closing_the_response_drops_what_its_loops_hold(
 
 
 def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> None:
-    """Frameworks close what they iterate over."""
+    """Frameworks close the iterator that they loop over."""
     loops: tuple[Callable[[requests.Response], Any], ...] = (
         lambda response: response.iter_content(3),
         lambda response: response.iter_content(None),
@@ -307,7 +313,7 @@ def test_a_loop_that_was_closed_is_over(client: Client, server: FaultServer) -> 
 def test_closing_the_response_ends_its_loop(
     client: Client, server: FaultServer, framing: Any
 ) -> None:
-    """As in requests, and it is nobody's fault."""
+    """The loop ends without an error, as in requests."""
     response = opened(
         client, server, stream([b"a\n", 0.01, b"b\n"], framing=framing, ending="silence")
     )
@@ -342,7 +348,7 @@ def test_closing_the_response_hides_no_cancel(client: Client, server: FaultServe
 def test_a_closed_response_is_empty_as_in_requests(
     server: FaultServer, framing: Any, begins: bool, close: Any
 ) -> None:
-    """Who looks at ``error.response.text`` behind a with block gets no false alarm."""
+    """A look at ``error.response.text`` behind a with block is no false alarm."""
     with both(
         server, stream([b"a\n"], framing=framing, content_type=PLAIN, ending="silence")
     ) as pair:
@@ -358,7 +364,7 @@ def test_a_closed_response_is_empty_as_in_requests(
 def test_a_response_keeps_its_attempts_when_it_is_pickled(
     client: Client, server: FaultServer
 ) -> None:
-    """As errors do."""
+    """Errors keep theirs, too."""
     response: Any = client.get()
 
     assert pickle.loads(pickle.dumps(response)).attempts == response.attempts
@@ -373,7 +379,7 @@ def test_odd_sizes_are_requests_own_affair(server: FaultServer, size: Any) -> No
         for response in (theirs, ours):
             try:
                 outcomes.append((list(response.iter_content(size)), None))
-            except Exception as error:  # noqa: BLE001  # whatever it is
+            except Exception as error:  # noqa: BLE001  # any error counts
                 outcomes.append(([], type(error)))
             response.close()
 
@@ -414,7 +420,7 @@ def test_blocks_of_an_event_stream_are_prompt_and_no_longer_than_asked_for(
     assert all(len(block) <= size for block in blocks)
 
 
-# -- iter_lines -----------------------------------------------------------------------------------------------------
+# -- iter_lines ------------------------------------------------------------------------------------
 
 LINES = [
     b"",
@@ -432,7 +438,7 @@ LINES = [
 
 
 def taken(take: Take, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What a function takes out of pieces that come one by one."""
+    """Yield the pieces that a function takes out of the input, which comes piece by piece."""
     unread = Unread()
     for piece in pieces:
         unread.add(piece, ends_chunk=False)
@@ -484,7 +490,7 @@ def test_delimiters_do_not_depend_on_the_cuts(delimiter: bytes) -> None:
 def test_lines_are_requests_lines(
     server: FaultServer, framing: Any, options: dict[str, Any]
 ) -> None:
-    """For text that requests reads right, in one piece."""
+    """The texts are those that requests reads right, in one piece."""
     body = "one\r\ntwo\r\n\r\nthree é\r\n".encode()
     with both(
         server,
@@ -499,7 +505,10 @@ def test_lines_are_requests_lines(
 def test_decoded_lines_end_at_line_ends_only(
     client: Client, server: FaultServer, encoding: str | None
 ) -> None:
-    """A paragraph separator in JSON is data; in UTF-16 a byte of a character may look like a line end."""
+    """A paragraph separator in JSON is data.
+
+    In UTF-16 a byte of a character may look like a line end.
+    """
     lines = ["a\x85b", "", "ਊ c"] if encoding != "latin-1" else ["a\x85b", "", "c"]
     text = "\r\n".join(lines) + "\n"
     data = text.encode(encoding or "utf-8").removeprefix(
@@ -513,7 +522,7 @@ def test_decoded_lines_end_at_line_ends_only(
 
 
 def test_a_stall_leaves_a_legacy_loop_as_idle(client: Client, server: FaultServer) -> None:
-    """And what came before it has been delivered, but for half a line."""
+    """Everything before the stall has been delivered, but for half a line."""
     response = opened(client, server, stream([b"one\ntwo\nthr"], ending="silence"), idle=0.03)
     seen, _ = until_error(StreamIdle, response.iter_lines())
 
@@ -530,7 +539,7 @@ def test_a_cut_line_is_not_delivered_as_a_line(client: Client, server: FaultServ
 
 @pytest.mark.parametrize("delimiter", [None, b"\r\n", b"\n"])
 def test_a_long_line_is_searched_once(delimiter: bytes | None) -> None:
-    """To begin anew at each read would be quadratic, and so would joining the pieces."""
+    """A new search at each read would be quadratic, and so would joining the pieces."""
     piece = b"x" * 1024
     pieces = [piece] * 4000
     line = taken(lines(delimiter), pieces)
@@ -544,7 +553,7 @@ def test_a_long_line_is_searched_once(delimiter: bytes | None) -> None:
     assert peak < 2.5 * len(piece) * len(pieces)
 
 
-# -- whole bodies ---------------------------------------------------------------------------------------------------
+# -- whole bodies ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream_", [False, True])
@@ -553,7 +562,7 @@ def test_a_long_line_is_searched_once(delimiter: bytes | None) -> None:
 def test_content_text_and_json(
     client: Client, server: FaultServer, framing: Any, coding: str, stream_: bool
 ) -> None:
-    """As ever, whether or not it was to be streamed, and again."""
+    """They work for streamed and buffered responses, and a second time."""
     document = {"é": list(range(100))}
     server.script(
         coded_stream(
@@ -577,7 +586,10 @@ def test_content_text_and_json(
 def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(
     client: Client, server: FaultServer
 ) -> None:
-    """``next(response.iter_lines())`` for a header line is common; requests loses what it had read ahead."""
+    """``next(response.iter_lines())`` for a header line is common.
+
+    In requests the next loop loses the bytes that the first had read ahead.
+    """
     response = opened(
         client, server, respond(b"head\r\n1\n2\r\n\n3", headers={"Content-Type": "text/plain"})
     )
@@ -588,7 +600,7 @@ def test_a_second_loop_over_lines_goes_on_where_the_first_was_left(
 
 
 def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: FaultServer) -> None:
-    """Not found empty."""
+    """An empty body would hide the mistake."""
     response = opened(client, server, stream([b"a\n"]))
     assert list(response.iter_lines()) == [b"a"]
 
@@ -599,7 +611,7 @@ def test_a_consumed_body_is_refused_as_by_requests(client: Client, server: Fault
 
 
 def test_a_response_without_a_status_has_no_content(client: Client, server: FaultServer) -> None:
-    """As in requests: None, and not an empty body."""
+    """Its content is None, as in requests, and not an empty body."""
     response = opened(client, server, respond(b""))
     response.status_code = 0
 
@@ -609,7 +621,7 @@ def test_a_response_without_a_status_has_no_content(client: Client, server: Faul
 
 
 def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
-    """With its methods: undecoded bytes, unless asked for otherwise."""
+    """Its methods give undecoded bytes, unless asked for otherwise."""
     for framing in FRAMINGS:
         response = opened(
             client, server, coded_stream([BODY], framing=framing, coding="gzip", content_type=PLAIN)
@@ -629,7 +641,7 @@ def test_raw_is_urllib3s(client: Client, server: FaultServer) -> None:
 def test_the_rest_is_read_where_raw_was_read_in_part(
     client: Client, server: FaultServer, read: Callable[[requests.Response], bytes]
 ) -> None:
-    """urllib3 may have read all of a body, and keep what it has unpacked, or has yet to unpack."""
+    """urllib3 may have read the whole body, and holds bytes before and behind the decoder."""
     body = b"0123456789" * 100_000  # a few KB on the wire
     response = opened(client, server, respond(body, gzip=True))
     first = response.raw.read(4000, decode_content=True)
@@ -638,7 +650,7 @@ def test_the_rest_is_read_where_raw_was_read_in_part(
 
 
 def test_a_with_block_closes_the_response(client: Client, server: FaultServer) -> None:
-    """As in requests."""
+    """The block does the same in requests."""
     with opened(
         client, server, stream([b"a\n"], content_type=EVENT_STREAM, ending="silence")
     ) as response:

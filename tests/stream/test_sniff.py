@@ -63,14 +63,14 @@ def typed(body: bytes, kind: str | None) -> Reply:
     ],
 )
 def test_the_first_bytes_tell_the_form(start: bytes, form: Form | None) -> None:
-    """As soon as they can."""
+    """The verdict comes with the first byte that allows one."""
     assert form_of(start) is form
 
 
 @pytest.mark.parametrize("before", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
 @pytest.mark.parametrize("is_hinted", [True, False])
 def test_events_are_found_at_every_cut(before: bytes, is_hinted: bool) -> None:
-    """The bytes that told what the body is are a part of it."""
+    """The bytes that showed the form are a part of the body."""
     body = before + b"".join(EVENTS)
     for size in range(1, len(body)):
         decoder = SniffedEvents(1 << 20, is_hinted=is_hinted)
@@ -113,7 +113,7 @@ def test_events_of_any_type_are_read(client: Client, server: FaultServer, kind: 
 def test_what_is_labelled_as_events_and_is_none_is_an_error(
     body: bytes, what: str, client: Client, server: FaultServer
 ) -> None:
-    """Else a refusal would look like a stream without events."""
+    """Without the error a refusal would look like a stream without events."""
     stream_ = iter_events(opened(client, server, typed(body, EVENT_STREAM)))
     for _ in range(2):
         with pytest.raises(
@@ -183,7 +183,7 @@ def test_events_of_another_type_may_come_late(client: Client, server: FaultServe
 def test_a_late_body_that_is_no_stream_of_events_is_an_error(
     client: Client, server: FaultServer
 ) -> None:
-    """At the first step, and at each further one."""
+    """The error comes at the first step, and at each further one."""
     late = threading.Event()
     reply = stream([late, b"sorry"], content_type="text/plain")
     stream_ = iter_events(opened(client, server, reply))
@@ -197,7 +197,7 @@ def test_a_late_body_that_is_no_stream_of_events_is_an_error(
 def test_a_break_before_the_first_byte_is_told_as_one(
     client: Client, server: FaultServer, kind: str
 ) -> None:
-    """The network is to blame, whatever the type says."""
+    """The network is to blame, for any type."""
     stream_ = iter_events(opened(client, server, stream([], content_type=kind, ending="reset")))
     for _ in range(2):
         with pytest.raises(StreamBroken):
@@ -219,7 +219,7 @@ def test_silence_before_the_first_byte_is_told_by_the_clocks(
 def test_an_event_that_is_too_large_is_told_after_those_before_it(
     client: Client, server: FaultServer
 ) -> None:
-    """Also where it comes with the bytes that say what the body is."""
+    """That holds even if it comes with the bytes that show the form of the body."""
     body = EVENTS[0] + b"data: " + b"x" * 200 + b"\n\n"
     stream_ = iter_events(opened(client, server, typed(body, "text/plain")), max_event_bytes=100)
 

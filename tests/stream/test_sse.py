@@ -1,4 +1,4 @@
-"""Bytes in, server-sent events out: the rules of the WHATWG, whatever the cuts between reads."""
+"""Bytes in, server-sent events out: the rules of the WHATWG, for any cuts between reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_no_vector_is_missing() -> None:
 
 @every_vector
 def test_a_vector_as_it_arrived(vector: Vector) -> None:
-    """The events, and what is known at the end."""
+    """The events and the state at the end are right."""
     decoder = SSEDecoder()
     assert decoded(decoder, vector.pieces) == vector.events
 
@@ -42,7 +42,7 @@ def test_a_vector_as_it_arrived(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_size(vector: Vector) -> None:
-    """From single bytes to one piece; no cut changes anything."""
+    """No cut changes anything, from single bytes to one piece."""
     data = vector.data
     sizes = (
         range(1, len(data) + 1)
@@ -58,7 +58,7 @@ def test_a_vector_cut_at_every_size(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_cut_at_every_place(vector: Vector) -> None:
-    """In two, with an empty piece between."""
+    """The cut makes two pieces, with an empty one between them."""
     data = vector.data
     for at in range(len(data) + 1) if len(data) < 2000 else range(0, len(data), 97):
         assert decoded(SSEDecoder(), [data[:at], b"", data[at:]]) == vector.events, at
@@ -66,7 +66,10 @@ def test_a_vector_cut_at_every_place(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_flushed(vector: Vector) -> None:
-    """A flush adds at most one event, and only where a block was unfinished; nothing is pending behind it."""
+    """A flush adds at most one event, and only if a block was unfinished.
+
+    Afterwards nothing is pending.
+    """
     whole = vector.data
     for pieces in (vector.pieces, [whole], cut(whole, 1)):
         decoder = SSEDecoder()
@@ -82,7 +85,7 @@ def test_a_vector_flushed(vector: Vector) -> None:
 
 @every_vector
 def test_a_vector_in_the_middle_of_plain_events(vector: Vector) -> None:
-    """What is decoded in one go and what is decoded line by line meet without a seam."""
+    """Events decoded in one go and events decoded line by line meet without a seam."""
     plain = b"data: plain\n\n"
     unbombed = vector.data.removeprefix(b"\xef\xbb\xbf")
     expected = decoded(SSEDecoder(), [unbombed])
@@ -95,7 +98,7 @@ def test_a_vector_in_the_middle_of_plain_events(vector: Vector) -> None:
             assert [event[:2] for event in seen[-behind:]] == [("message", "plain")] * behind
 
 
-# -- rules one by one -----------------------------------------------------------------------------------------------
+# -- rules one by one ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ def test_the_error_field_is_data_where_it_was_asked_for() -> None:
     ]
 
 
-# -- the limit ------------------------------------------------------------------------------------------------------
+# -- the limit -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -197,7 +200,7 @@ def test_the_error_field_is_data_where_it_was_asked_for() -> None:
     ids=lambda block: repr(block[:8]),
 )
 def test_a_block_has_a_limit(block: bytes, size: int) -> None:
-    """Of any kind and in any cut; what came before it is delivered."""
+    """The limit holds for any kind and in any cut; the events before it are delivered."""
     decoder = SSEDecoder(max_event_bytes=100)
     pieces = cut(b"data: before\n\n" + block + b"\n\n", size)
     fed, error = until_error(EventTooLarge, map(decoder.feed, pieces))
@@ -216,7 +219,7 @@ def test_many_small_events_are_within_the_limit(size: int) -> None:
 
 @pytest.mark.parametrize("payload", [1, 50, 94, 93, 95])
 def test_the_limit_does_not_depend_on_the_cuts(payload: int) -> None:
-    """At its boundary too."""
+    """That holds at its boundary, too."""
     data = b"data: " + b"x" * payload + b"\n\n"
     outcomes = set()
     for size in range(1, len(data) + 1):
@@ -228,7 +231,7 @@ def test_the_limit_does_not_depend_on_the_cuts(payload: int) -> None:
     assert len(outcomes) == 1
 
 
-# -- linear ---------------------------------------------------------------------------------------------------------
+# -- linear ----------------------------------------------------------------------------------------
 
 
 def seconds(decoder: Any, count: int, end: bytes) -> float:
@@ -253,7 +256,7 @@ def test_a_long_line_takes_linear_time(end: bytes) -> None:
 
 
 def test_a_long_line_is_held_little_more_than_once() -> None:
-    """While it comes; and the text beside it for a moment when it is whole."""
+    """It is held once while it comes. Its text is beside it only for a moment, when it is whole."""
     decoder = SSEDecoder(64 * MIB)
     tracemalloc.start()
     try:
@@ -265,7 +268,7 @@ def test_a_long_line_is_held_little_more_than_once() -> None:
     assert peak < 3 * 8 * MIB
 
 
-# -- json -----------------------------------------------------------------------------------------------------------
+# -- json ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_json_is_what_json_loads_gives(data: str) -> None:
     "data", ["", " ", "[DONE]", "{", '{"a": 1} x', "{}{}", "nul", "\ufeff{}", "'a'"]
 )
 def test_bad_json_fails_as_json_loads_does(data: str) -> None:
-    """With its position."""
+    """The error has its position."""
     with pytest.raises(json.JSONDecodeError) as expected:
         json.loads(data)
     with pytest.raises(json.JSONDecodeError) as caught:

@@ -1,4 +1,7 @@
-"""Streams end at once when they are cancelled, closed or out of time, from any thread, and never look complete."""
+"""Streams end at once when they are cancelled, closed or out of time.
+
+Any thread may end them, and they never look complete.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def client(server: FaultServer) -> Iterator[Client]:
 
 
 class Reading:
-    """A stream that another thread reads; ``data`` is what came, ``error`` what ended it."""
+    """A stream that another thread reads; ``data`` has come, and ``error`` ended it."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self.data = b""
@@ -61,13 +64,13 @@ class Reading:
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, at once."""
+        """The error that ended it, which must come at once."""
         in_time(self.thread.seconds_to_end(), AT_ONCE)
         return self.thread.error
 
 
 def waits(response: requests.Response) -> bool:
-    """Whether the reader of this response is about to block, or does."""
+    """True if the reader of this response blocks, or is about to."""
     return bool(response.raw._original_response.reader._armed == SLOW)
 
 
@@ -76,7 +79,10 @@ def waits(response: requests.Response) -> bool:
 def test_a_scope_ends_a_stream_that_waits(
     client: Client, server: FaultServer, framing: Any, reader: str
 ) -> None:
-    """Never as a clean end, though the socket of a close-delimited body reports one; never as ciphertext."""
+    """The end is never clean, though the socket of a close-delimited body reports a clean one.
+
+    No ciphertext is delivered either.
+    """
     scope = CancelScope()
     server.script(stream(EVENTS, framing=framing, ending="silence"))
     response = inside(scope, lambda: client.get(stream=True))()
@@ -99,7 +105,10 @@ def test_a_scope_ends_a_stream_that_waits(
 def test_a_stream_is_ended_from_another_thread(
     client: Client, server: FaultServer, framing: Any, clocks: dict[str, Any], how: str
 ) -> None:
-    """Whose loop it is, learns that it was not the end: also where a server closes a view's stream."""
+    """The thread of the loop learns that the stream was not at its end.
+
+    A server that closes a view's stream is such a case.
+    """
     stream_ = iter_events(
         opened(client, server, stream(EVENTS, framing=framing, ending="silence")), **clocks
     )
@@ -122,7 +131,7 @@ def test_a_stream_is_ended_from_another_thread(
 def test_closing_the_response_wakes_another_threads_reader(
     client: Client, server: FaultServer, framing: Any, reader: str, close: Any
 ) -> None:
-    """A closed socket wakes nobody, and who has forgotten it cannot shut it down: the reader would wait on."""
+    """A close() of the socket wakes no reader, so the socket must be shut down before it."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
     reading.wait()
@@ -152,7 +161,10 @@ RAW: dict[str, Callable[[Any], Any]] = {
 def test_closing_the_response_wakes_another_threads_reader_of_raw(
     client: Client, server: FaultServer, framing: Any, read: Callable[[Any], Any], close: Any
 ) -> None:
-    """It holds the lock of http.client's file, for which whoever closes the file would wait as long as the limit."""
+    """The reader holds the lock of http.client's file.
+
+    A thread that closes the file would wait for that lock as long as the limit.
+    """
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Running(lambda: read(response.raw))
     tap = response.raw._original_response.reader
@@ -174,7 +186,7 @@ def test_closing_the_response_wakes_another_threads_reader_of_raw(
 def test_a_reader_of_raw_that_is_about_to_wait_is_woken_too(
     client: Client, server: FaultServer, framing: Any, close: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever closes cannot see it waiting yet, and waits for it."""
+    """The closing thread cannot see the reader waiting yet, and waits for it."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     tap = response.raw._original_response.reader
     assert response.raw.read(1) == b"d"
@@ -240,7 +252,10 @@ def test_another_adapters_stream_is_ended_from_another_thread(
 def test_a_cancel_amid_ciphertext_delivers_none(
     client: Client, server: FaultServer, framing: Any
 ) -> None:
-    """SSLSocket.shutdown() would drop the TLS object, and what follows would be read as it is on the wire."""
+    """SSLSocket.shutdown() would drop the TLS object.
+
+    The following bytes would then be read as ciphertext.
+    """
     plain = b"0123456789abcdef" * 4096
     server.script(stream([plain] * 200, framing=framing, content_type="a/b", ending="silence"))
     stream_ = iter_bytes(client.get(stream=True))
@@ -272,7 +287,7 @@ def test_a_cancelled_stream_that_never_began_reads_nothing(
 def test_what_has_arrived_is_not_delivered_after_a_cancel(
     client: Client, server: FaultServer
 ) -> None:
-    """Not even where the body has ended already: a cancelled stream never looks complete."""
+    """A cancelled stream never looks complete, even if its body has ended already."""
     body = b"".join(EVENTS)
     for reply in (
         stream([body]),
@@ -306,7 +321,7 @@ def test_chunks_that_came_in_one_packet_are_not_delivered_after_a_cancel(
 
 
 def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:
-    """Neither what has arrived, nor half an event as if the body had ended there."""
+    """Neither arrived events come, nor half an event as if the body had ended there."""
     stream_ = iter_events(
         opened(client, server, stream([b"".join(EVENTS) + b"data: half"], ending="silence"))
     )
@@ -318,7 +333,7 @@ def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> Non
 
 
 def test_a_cancel_wins_over_a_break(client: Client, server: FaultServer) -> None:
-    """The flag decides, not what the socket reports when it was shut down or reset."""
+    """The flag decides, and not the report of a socket that was shut down or reset."""
     gone = threading.Event()
     server.script(stream([*EVENTS, gone], ending="reset"))
     scope = CancelScope()
@@ -355,7 +370,7 @@ def test_cancelling_many_times_from_many_threads_is_harmless(
 def test_a_shutdown_ends_streams_with_an_error(
     client: Client, server: FaultServer, framing: Any, reader: str
 ) -> None:
-    """Neither a clean end nor a network's fault."""
+    """The end is neither clean nor a fault of the network."""
     response = opened(client, server, stream(EVENTS, framing=framing, ending="silence"))
     reading = Reading(READERS[reader](response))
     reading.wait()
@@ -366,7 +381,7 @@ def test_a_shutdown_ends_streams_with_an_error(
     assert reading.data == b"".join(EVENTS)
 
 
-# -- deadlines ------------------------------------------------------------------------------------------------------
+# -- deadlines -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -387,7 +402,7 @@ def test_a_deadline_ends_a_silent_stream(server: FaultServer, framing: Any, read
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None:
-    """Though no wait was ever long."""
+    """The deadline needs no long wait to end it."""
     with Client(server, timeouts=Timeouts(idle=SLOW, total=0.1)) as hurried:
         items: list[Any] = [
             item for pair in zip(EVENTS * 100, [0.01] * 300, strict=True) for item in pair
@@ -403,7 +418,10 @@ def test_a_deadline_ends_a_busy_stream(server: FaultServer, reader: str) -> None
 def test_a_scopes_timeout_bounds_its_streams(
     client: Client, server: FaultServer, reader: str
 ) -> None:
-    """Legacy loops too, and after the scope was left: a stream keeps the scope in which it began."""
+    """A stream keeps the scope in which it began, even after the scope was left.
+
+    That holds for legacy loops, too.
+    """
     server.script(stream(EVENTS, ending="silence"))
     get = inside(CancelScope(timeout=0.08), lambda: client.get(stream=True))
 
@@ -412,7 +430,7 @@ def test_a_scopes_timeout_bounds_its_streams(
 
 
 def test_a_scopes_timeout_bounds_the_wait_for_a_head(client: Client, server: FaultServer) -> None:
-    """One request, whatever the retries."""
+    """There is one request, for any number of retries."""
     server.default = silence()
     begun = time.monotonic()
     with pytest.raises(DeadlineExceeded):

@@ -1,4 +1,4 @@
-"""Every way in which a stream ends: what leaves it, what becomes of its connection, and what others learn."""
+"""Every end of a stream: its error, the fate of its connection, and the reports to others."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ def endless(**options: Any) -> Reply:
 
 
 def is_over(client: Client, server: FaultServer) -> bool:
-    """Whether nothing is left of the one stream there was: no call, no connection on either side."""
+    """True if the one stream has left no call, and no connection on either side."""
     ended = server.wait_for_disconnects(1)
     return ended and client.adapter.stats().in_flight == client.adapter.stats().idle == 0
 
 
-# -- errors -------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_silence_is_idle(client: Client, server: FaultServer, framing: Any, reader: str) -> None:
-    """After the limit, not much later, and the connection is closed."""
+    """The error comes after the limit, not much later, and the connection is closed."""
     response = opened(client, server, endless(framing=framing), idle=0.1)
     pieces = READERS[reader](response)
     begun = time.monotonic()
@@ -122,7 +122,7 @@ def test_a_cut_is_broken_after_all_that_came(
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_one_missing_byte_is_a_cut(client: Client, server: FaultServer, framing: Any) -> None:
-    """Of a body with a length; of a chunk it is the last of its data."""
+    """A body with a length misses its last byte; a chunk misses the last of its data."""
     cut = 4 if framing == "length" else 7
     response = opened(client, server, respond(b"12345", framing=framing, cut=cut, ending="fin"))
     pieces, error = until_error(StreamBroken, iter_bytes(response))
@@ -137,7 +137,7 @@ HEADS = {
     "tab": b"Transfer-Encoding:\tChunked\t",
     "list": b"Transfer-Encoding: identity, chunked",
     "two lines": b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
-    "folded": b"Transfer-Encoding: chunked \r\nX-Folded: a\r\n b",  # a head that is left to http.client
+    "folded": b"Transfer-Encoding: chunked \r\nX-Folded: a\r\n b",  # left to http.client
     "length too": b"Content-Length: 0\r\nTransfer-Encoding: chunked ",
 }
 CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in EVENTS)
@@ -145,7 +145,7 @@ WHOLE = CHUNKED + b"0\r\n\r\n"
 
 
 def chunked_by(head: str, body: bytes, status: bytes = b"200 OK") -> Reply:
-    """A response whose head announces chunks in that form; the peer leaves where they are not whole."""
+    """A response with the given announcement of chunks; the peer leaves if they are not whole."""
     fields = b"HTTP/1.1 %b\r\nContent-Type: text/event-stream\r\n%b\r\n\r\n" % (status, HEADS[head])
     return Reply((Send(fields + body), *(() if body in (b"", WHOLE) else (Fin(),))))
 
@@ -159,7 +159,10 @@ def _of_content(response: requests.Response) -> Iterator[bytes]:
 def test_chunks_are_announced_in_many_forms(
     client: Client, server: FaultServer, head: str, reader: str
 ) -> None:
-    """White space behind a value is none of it (RFC 9110 5.5), and codings are a list: else a cut body looks whole."""
+    """White space behind a value is not part of it (RFC 9110 5.5), and codings are a list.
+
+    A reader that misses either takes a cut body for whole.
+    """
     read = _of_content if reader == "content" else READERS[reader]
     for _ in range(2):
         response = opened(client, server, chunked_by(head, WHOLE))
@@ -216,7 +219,10 @@ def test_chunks_that_a_response_without_a_body_announces_are_not_waited_for(
 def test_a_close_delimited_body_ends_when_the_peer_leaves(
     client: Client, server: FaultServer, ending: Any
 ) -> None:
-    """With and without close_notify: only the body's own protocol could say that something is missing."""
+    """It ends so with and without close_notify.
+
+    Only the body's own protocol could say that something is missing.
+    """
     response = opened(
         client, server, stream([*EVENTS, b"data: cut"], framing="close", ending=ending)
     )
@@ -251,7 +257,7 @@ def test_an_unfinished_event_comes_at_a_clean_end_only(
 def test_malformed_chunks_are_broken_after_what_was_good(
     client: Client, server: FaultServer
 ) -> None:
-    """In one packet, so that good and bad come in one read."""
+    """They come in one packet, so that one read has the good and the bad."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for bad, more in (
         (b"zz\r\n", b""),
@@ -289,11 +295,11 @@ def test_a_body_that_is_not_of_its_coding_is_a_protocol_error(
             list(READERS[reader](response))
 
 
-# -- errors stay ----------------------------------------------------------------------------------------------------
+# -- errors stay -----------------------------------------------------------------------------------
 
 
 def cancelled(response: requests.Response) -> None:
-    """Cancel what reads this response, as a scope would."""
+    """Cancel the read of this response, as a scope would."""
     response.raw._original_response.reader.attempt.token.cancel()
 
 
@@ -334,7 +340,10 @@ def test_an_error_stays(client: Client, server: FaultServer, reader: str, failur
 
 @pytest.mark.parametrize("reader", READERS)
 def test_an_error_stays_for_the_next_loop(client: Client, server: FaultServer, reader: str) -> None:
-    """Who reads on after a failure does not find an empty rest; the content is not what came before it."""
+    """A second read after a failure does not find an empty rest.
+
+    The bytes before the failure are not the content.
+    """
     response = opened(client, server, stream(EVENTS, ending="reset"))
     with pytest.raises(StreamBroken) as caught:
         list(READERS[reader](response))
@@ -348,7 +357,7 @@ def test_an_error_stays_for_the_next_loop(client: Client, server: FaultServer, r
 
 
 def test_an_undecodable_body_fails_again_and_again(client: Client, server: FaultServer) -> None:
-    """In legacy loops with the class that requests has for it."""
+    """Legacy loops raise the class that requests has for it."""
     response = opened(client, server, respond(b"no gzip", headers={"Content-Encoding": "gzip"}))
     loop = response.iter_content(None)
     seen = []
@@ -378,7 +387,10 @@ ERRORS = [
     ],
 )
 def test_a_silence_tells_which_knob_sets_its_limit(clock: str, what: str, knob: str) -> None:
-    """A limit that nobody gave comes from the adapter: who looks for it must find it."""
+    """The adapter supplies a limit that the caller has not given.
+
+    The caller must be able to find it.
+    """
     message = f"no {what} for 30 s, after 4096 bytes and 1 event ({knob} sets the limit)"
 
     assert (
@@ -400,7 +412,7 @@ def test_errors_cross_processes(error: Any, protocol: int) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_real_error_pickles(client: Client, server: FaultServer, reader: str) -> None:
-    """With all that it refers to: a response in mid-body, a cause with sockets behind it."""
+    """The error refers to a response in mid-body, and to a cause with sockets behind it."""
     with pytest.raises(StreamIdle) as caught:
         list(READERS[reader](opened(client, server, endless(), idle=0.02)))
     again = pickle.loads(pickle.dumps(caught.value))
@@ -418,7 +430,7 @@ def test_the_classes_say_who_must_act() -> None:
     assert not issubclass(Cancelled, requests.RequestException)
 
 
-# -- exits ----------------------------------------------------------------------------------------------------------
+# -- exits -----------------------------------------------------------------------------------------
 
 ITERATE: list[Any] = [iter_events, iter_bytes]
 LEGACY: dict[str, Any] = {
@@ -431,7 +443,7 @@ LEGACY: dict[str, Any] = {
 def test_a_break_closes_the_connection(
     client: Client, server: FaultServer, framing: Any, iterate: Any
 ) -> None:
-    """Unread bytes are poison to whoever would get it next; the response may well be kept."""
+    """Unread bytes would poison the next call on the connection; the response may be kept."""
     response = opened(client, server, endless(framing=framing))
     with iterate(response) as stream_:
         for _ in stream_:
@@ -457,7 +469,7 @@ def test_a_stream_that_was_never_started_is_closed(
 
 
 class _Oops(BaseException):
-    """What a consumer or a signal handler may raise."""
+    """Stands for an error that a consumer or a signal handler raises."""
 
 
 @pytest.mark.parametrize("iterate", ITERATE)
@@ -467,7 +479,8 @@ def test_an_error_of_the_consumer_closes_the_connection(
 ) -> None:
     """It passes untouched."""
     response = opened(client, server, endless())
-    with pytest.raises(error), iterate(response) as stream_:  # noqa: PT012  # the loop's body is what raises
+    # The loop's body is the part that raises.
+    with pytest.raises(error), iterate(response) as stream_:  # noqa: PT012
         next(stream_)
         raise error
 
@@ -475,7 +488,7 @@ def test_an_error_of_the_consumer_closes_the_connection(
 
 
 def test_a_generator_around_a_stream_closes_it(client: Client, server: FaultServer) -> None:
-    """As views are written: the server closes the generator, perhaps in another thread."""
+    """Views are written so. The server closes the generator, perhaps in another thread."""
     response = opened(client, server, endless())
 
     def view() -> Iterator[str]:
@@ -500,7 +513,8 @@ def test_a_dropped_stream_closes_its_socket_and_warns(
 ) -> None:
     """The last net: nothing is given back to a pool from there, whose lock this thread may hold."""
     response = opened(client, server, endless(framing=framing))
-    with pytest.warns(ResourceWarning, match="dropped without close") as caught:  # noqa: PT031  # from the making on
+    # The warning may come at any point after the iterator is made.
+    with pytest.warns(ResourceWarning, match="dropped without close") as caught:  # noqa: PT031
         stream_ = iterate(response)
         if started:
             next(stream_)
@@ -550,7 +564,7 @@ def test_a_stream_that_has_ended_is_dropped_without_a_word(
 def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
     client: Client, server: FaultServer, framing: Any, loop: Any
 ) -> None:
-    """Without a warning, since no legacy code closes its loops; the response is still there."""
+    """There is no warning, since no legacy code closes its loops; the response is still there."""
     response = opened(client, server, endless(framing=framing))
     for _ in loop(response):
         break
@@ -566,7 +580,7 @@ def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
 def test_a_response_that_is_dropped_with_its_loop_closes(
     client: Client, server: FaultServer, framing: Any, started: bool, loop: Any
 ) -> None:
-    """Whatever its type, whether or not the loop had begun."""
+    """That holds for any content type, and whether or not the loop had begun."""
     response = opened(client, server, endless(framing=framing, content_type="a/b"))
     pieces = loop(response)
     if started:
@@ -578,7 +592,7 @@ def test_a_response_that_is_dropped_with_its_loop_closes(
 
 @pytest.mark.parametrize("iterate", ITERATE)
 def test_closing_again_is_harmless(client: Client, server: FaultServer, iterate: Any) -> None:
-    """Before the end, after it, and after an error."""
+    """A second close may come before the end, after it, and after an error."""
     for reply in (endless(), stream(EVENTS), stream(EVENTS, ending="reset")):
         stream_ = iterate(opened(client, server, reply))
         with contextlib.suppress(StreamBroken):
@@ -610,7 +624,7 @@ def test_a_stream_gives_its_place_back_once(client: Client, server: FaultServer)
             assert pool.pool.qsize() == 1, end
 
 
-# -- what others learn ----------------------------------------------------------------------------------------------
+# -- reports to others -----------------------------------------------------------------------------
 
 
 def ends_idle(client: Client, server: FaultServer) -> None:
@@ -717,7 +731,7 @@ def test_a_dead_path_retires_its_generation(
 def test_the_end_of_a_stream_is_told_once(
     client: Client, server: FaultServer, end: Any, error: str | None
 ) -> None:
-    """To observers, with the class of the error."""
+    """Observers learn of it, with the class of the error."""
     end(client, server)
 
     (told,) = client.told(StreamEnded)
@@ -737,7 +751,7 @@ def test_rotating_does_not_touch_a_stream(client: Client, server: FaultServer) -
     assert is_over(client, server)
 
 
-# -- many -----------------------------------------------------------------------------------------------------------
+# -- many ------------------------------------------------------------------------------------------
 
 
 def _end_number(number: int, response: requests.Response) -> None:
@@ -753,7 +767,7 @@ def _end_number(number: int, response: requests.Response) -> None:
     elif way == 3:
         iter_events(
             response
-        ).__del__()  # as the collector would, without the warning's being an error
+        ).__del__()  # like the collector, but without a warning that is an error
     elif way == 4:
         for _ in response.iter_lines():
             break
@@ -792,7 +806,10 @@ def test_a_thousand_streams_leave_nothing(
 
 
 class Descriptors:
-    """How many file descriptors there are more than when this was made; 0 where that cannot be told."""
+    """The number of new file descriptors since this object was made.
+
+    It is 0 if the platform cannot tell.
+    """
 
     def __init__(self) -> None:
         self._before = self._count()
@@ -800,7 +817,8 @@ class Descriptors:
     @staticmethod
     def _count() -> int:
         try:
-            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # their number is all that is asked for
+            # Only their number matters, so no Path per descriptor is made.
+            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         except OSError:
             return 0
 

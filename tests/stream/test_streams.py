@@ -61,7 +61,7 @@ def follow(pieces: Iterator[bytes], arrived: list[threading.Event]) -> bytes:
     return data
 
 
-# -- promptness -------------------------------------------------------------------------------------------------
+# -- promptness ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -70,7 +70,10 @@ def follow(pieces: Iterator[bytes], arrived: list[threading.Event]) -> bytes:
 def test_each_event_comes_when_it_was_sent(
     client: Client, server: FaultServer, framing: Any, coding: str, reader: str
 ) -> None:
-    """The server sends an event only when the reader has the one before: one withheld would never come."""
+    """The server sends an event only when the reader has the one before.
+
+    If one were withheld, the next would never come.
+    """
     arrived = [threading.Event() for _ in EVENTS]
     items = [item for pair in zip(EVENTS, arrived, strict=True) for item in pair]
     response = opened(client, server, coded_stream(items, framing=framing, coding=coding))
@@ -84,7 +87,7 @@ def test_each_event_comes_when_it_was_sent(
 def test_responses_of_another_adapter_are_prompt_too(
     server: FaultServer, framing: Any, coding: str
 ) -> None:
-    """What is done for ours can be done for the socket of any."""
+    """The prompt reader works on the socket of any adapter."""
     arrived = [threading.Event() for _ in EVENTS]
     server.script(
         coded_stream(
@@ -153,7 +156,10 @@ def test_a_stream_read_to_its_end_leaves_its_connection_to_the_next(
 
 
 def test_the_last_piece_ends_the_body(client: Client, server: FaultServer) -> None:
-    """Who stops at the last event, as at a [DONE], has read all there is, and the connection is free."""
+    """A reader that stops at the last event, such as a [DONE], has read the whole body.
+
+    The connection is then free.
+    """
     server.script(respond(b"".join(EVENTS), headers={"Content-Type": EVENT_STREAM}))
     with iter_events(client.get(stream=True)) as stream_:
         assert [next(stream_), next(stream_), next(stream_)][-1] == ServerSentEvent(data="2")
@@ -186,14 +192,14 @@ def test_a_large_body_arrives_unchanged(
     assert b"".join(iter_bytes(response)) == body
 
 
-# -- the consumer's time ----------------------------------------------------------------------------------------
+# -- the consumer's time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reader", [*READERS, "by clocks"])
 def test_the_consumers_time_counts_for_no_clock(
     client: Client, server: FaultServer, reader: str
 ) -> None:
-    """What was sent meanwhile is delivered, however long the pause was."""
+    """Events sent during a pause of any length are delivered."""
     sent = threading.Event()
     response = opened(client, server, stream([EVENTS[0], sent, *EVENTS[1:]]), idle=0.05)
     if reader == "by clocks":
@@ -210,7 +216,7 @@ def test_the_consumers_time_counts_for_no_clock(
     assert data + b"".join(pieces) == b"".join(EVENTS)
 
 
-# -- responses without a socket of ours ---------------------------------------------------------------------------
+# -- responses without a socket of ours ------------------------------------------------------------
 
 
 @responses.activate
@@ -272,7 +278,7 @@ def test_another_adapters_silent_body_is_idle_from_its_start(server: FaultServer
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
 def test_another_adapters_stream_closes_its_connection(server: FaultServer, how: str) -> None:
-    """At once, while the stream and the response are still referred to."""
+    """It closes at once, while the stream and the response are still referred to."""
     server.script(stream(EVENTS[:1], ending="silence"))
     with plain_session(server) as session:
         response = session.get(server.url, stream=True, timeout=5)
@@ -285,7 +291,7 @@ def test_another_adapters_stream_closes_its_connection(server: FaultServer, how:
 
 
 def test_a_stream_at_its_end_holds_no_socket_of_another_adapter(server: FaultServer) -> None:
-    """Whoever closes the connection then, closes it for good, while the stream is still referred to."""
+    """Closing the connection then closes its socket, even if the stream is referred to."""
     server.script(stream(EVENTS))
     with plain_session(server) as session:
         stream_ = iter_events(session.get(server.url, stream=True, timeout=5))
@@ -311,7 +317,10 @@ def test_a_cut_of_another_adapters_body_is_broken(server: FaultServer) -> None:
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_body_begun_through_raw_goes_on(server: FaultServer, framing: Any) -> None:
-    """What urllib3 has begun to read is its own to finish; the framing is not taken up in its middle."""
+    """urllib3 finishes a body that it has begun to read.
+
+    We do not take up a framing in its middle.
+    """
     with plain_session(server) as plain, Client(server) as client:
         for session in (plain, client.session):
             server.script(respond(b"0123456789" * 2, framing=framing, chunks=[10]))
@@ -321,7 +330,7 @@ def test_a_body_begun_through_raw_goes_on(server: FaultServer, framing: Any) -> 
             assert next(begun) + b"".join(iter_bytes(response)) == b"0123456789" * 2
 
 
-# -- what cannot be read ------------------------------------------------------------------------------------------
+# -- unreadable answers ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +339,7 @@ def test_a_body_begun_through_raw_goes_on(server: FaultServer, framing: Any) -> 
 def test_event_streams_are_told_by_their_type(
     client: Client, server: FaultServer, kind: str
 ) -> None:
-    """Parameters do not matter: the charset is always UTF-8, whatever is said."""
+    """Parameters do not matter: the charset is always UTF-8, for any declaration."""
     response = opened(client, server, stream([b"data: \xc3\xa9\n\n"], content_type=kind))
 
     assert [event.data for event in iter_events(response)] == ["é"]
@@ -338,7 +347,10 @@ def test_event_streams_are_told_by_their_type(
 
 @pytest.mark.parametrize("kind", ["text/html", "x bogus", "text/x-bogus", "application/json", ""])
 def test_anything_else_is_no_event_stream(client: Client, server: FaultServer, kind: str) -> None:
-    """The error shows the type and how the body begins, and the connection is not left half read."""
+    """The error shows the type and the beginning of the body.
+
+    The connection is not left half read.
+    """
     response = opened(client, server, stream([b"<html>sorry"], content_type=kind, ending="silence"))
     with pytest.raises(StreamProtocolError, match="<html>sorry") as caught:
         iter_events(response)
@@ -381,7 +393,7 @@ def test_a_used_response_is_refused(
 
 
 def test_a_response_without_a_body_to_read_is_refused() -> None:
-    """As tests make them."""
+    """Tests make such responses."""
     with pytest.raises(ValueError, match="read or closed already"):
         iter_bytes(requests.Response())
 
@@ -411,7 +423,7 @@ def test_a_response_that_was_not_streamed_is_refused(client: Client, server: Fau
 def test_bad_arguments_are_named(
     client: Client, server: FaultServer, options: dict[str, Any], error: type[Exception]
 ) -> None:
-    """Before anything is read; the response can still be used."""
+    """The error comes before any read, so the response can still be used."""
     response = opened(client, server, stream(EVENTS))
     with pytest.raises(error, match=next(iter(options))):
         iter_events(response, **options)
@@ -431,7 +443,7 @@ def test_something_else_is_no_response(iterate: Any) -> None:
 def test_a_response_without_a_body_is_empty(
     client: Client, server: FaultServer, method: str, status: int, framing: Any
 ) -> None:
-    """Whatever its head announces, and without waiting for it."""
+    """It is empty for any announcement of its head, and without a wait."""
     headers = {"Content-Type": EVENT_STREAM, "Content-Encoding": "gzip"}
     if status != 200:
         headers |= {
@@ -460,7 +472,7 @@ def test_brotli_is_tested_where_it_can_be() -> None:
 def test_silence_is_told_in_every_thread(
     server: FaultServer, framing: Any, clocks: dict[str, Any]
 ) -> None:
-    """Whoever keeps the time."""
+    """That holds for each of the clocks."""
     with Client(server) as client:
         response = opened(
             client, server, stream(EVENTS, framing=framing, ending="silence"), idle=0.1

@@ -11,7 +11,10 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_reset_is_no_end_of_a_body_without_a_length(tls: bool) -> None:
-    """Python 3.10 to 3.12.1 report a reset, or ETIMEDOUT from keep-alive, over TLS as a clean end: a truncation."""
+    """Python 3.10 to 3.12.1 report some failures over TLS as a clean end: a truncation.
+
+    Those failures are a reset, and ETIMEDOUT from keep-alive.
+    """
     with (
         FaultServer(stream([b"half"], framing="close", ending="reset"), tls=tls) as server,
         requests.Session() as s,

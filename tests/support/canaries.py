@@ -1,4 +1,4 @@
-"""Names of other libraries that are private or undocumented, each with the file of ours that needs it."""
+"""Names of other libraries that are private or undocumented, each with our file that needs it."""
 
 from __future__ import annotations
 

@@ -238,7 +238,10 @@ def _responses(answer: Answer) -> list[Chunk]:
         makers.append(lambda place: _item_of_reasoning(answer, place))
     if answer.content:
         makers.append(lambda place: _item_of_text(answer, place))
-    makers += [lambda place, call=call: _item_of_call(call, place) for call in answer.calls]  # type: ignore[misc]
+    makers += [
+        lambda place, call=call: _item_of_call(call, place)  # type: ignore[misc]
+        for call in answer.calls
+    ]
     told = [each for n, make in enumerate(makers) for each in make({"output_index": n})]
     output = [each["item"] for each in told if each["type"] == "response.output_item.done"]
     status = "incomplete" if answer.is_cut else "completed"
@@ -293,7 +296,11 @@ def _vllm(chunks: list[Chunk]) -> list[Chunk]:
             count = counts[each["item_id"]] = counts.get(each["item_id"], -1) + 1
             each = {**each, "content_index": count}  # noqa: PLW2901
         elif each["type"].endswith(("_text.done", "arguments.done")):
-            each = {**each, "output_index": each["output_index"] + 1, "content_index": -1}  # noqa: PLW2901
+            each = {  # noqa: PLW2901
+                **each,
+                "output_index": each["output_index"] + 1,
+                "content_index": -1,
+            }
         found.append(each)
     return found
 

@@ -68,7 +68,10 @@ def draw(modules: Iterable[Module]) -> str:
         for floor, rooms in enumerate(FLOORS, 1)
         for room in sorted(rooms)
     }
-    note = f"{total} imports between rooms; {total - len(drawn)} are not drawn: other arrows lead there, too"
+    note = (
+        f"{total} imports between rooms; "
+        f"{total - len(drawn)} are not drawn: other arrows lead there, too"
+    )
     boxes = "\n".join(_box(room, *corner) for room, corner in corners.items())
     lines = "\n".join(_arrow(*corners[room], *corners[target]) for room, target in drawn)
     return _FRAME.format(height=height, bottom=height - 16, boxes=boxes, arrows=lines, note=note)

@@ -36,7 +36,10 @@ __all__ = ["JOURNEYS", "functions"]
 
 
 def functions() -> dict[tuple[str, int], str]:
-    """Return the name of each function of the package, as the documentation has it, by file and line."""
+    """Return the name of each function of the package, by file and line.
+
+    The names are those of the documentation.
+    """
     found = {}
 
     def look(path: Path, node: ast.AST, above: str) -> None:

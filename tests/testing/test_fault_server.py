@@ -514,7 +514,7 @@ def of_server(method: str, **others: object) -> Callable[..., object]:
     return call
 
 
-# What takes the option, its name, a value of a wrong type, and one out of its range.
+# The function with the option, its name, a value of a wrong type, and one out of its range.
 WRONG: list[tuple[Callable[..., object], str, Any, Any]] = [
     (Send, "data", "x", ...),
     (Send, "body", "x", ...),
@@ -575,7 +575,7 @@ WRONG: list[tuple[Callable[..., object], str, Any, Any]] = [
 def test_a_wrong_option_is_named_where_it_is_given(
     make: Callable[..., object], name: str, value: object, error: type[Exception]
 ) -> None:
-    """In the connection's thread it would be one more fault that a client survives."""
+    """An error in the connection's thread would be one more fault that a client survives."""
     with pytest.raises(error, match=rf"^{name}\b.* must "):
         make(**{name: value})
 
@@ -1183,7 +1183,7 @@ BUSY: dict[str, tuple[Reply, bytes]] = {
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("busy", BUSY)
 def test_close_ends_everything_at_once(busy: str, tls: bool) -> None:
-    """No thread, file or descriptor stays, whatever a connection waits for."""
+    """No thread, file or descriptor stays, for any wait of a connection."""
     reply, request = BUSY[busy]
     threads, fds = threading.active_count(), open_fds()
     server = FaultServer(reply, tls=tls)

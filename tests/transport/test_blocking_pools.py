@@ -34,7 +34,7 @@ def mount() -> Iterator[Mount]:
 
 
 def get(session: requests.Session, server: FaultServer, **options: Any) -> requests.Response:
-    """A GET that does not wait for ever; nor does its response."""
+    """A GET with a limit, which also limits its response."""
     with CancelScope(timeout=10.0):
         return session.get(server.url, verify=server.ca_path or True, **options)
 
@@ -46,7 +46,7 @@ def opened(session: requests.Session, server: FaultServer) -> requests.Response:
 
 
 def free(session: requests.Session) -> int:
-    """How many places lie in the queue."""
+    """Return the number of places in the queue."""
     (pool,) = adapter_of(session)._state.pools()
     assert isinstance(pool, RecyclingPool)
     assert pool.pool is not None
@@ -54,7 +54,7 @@ def free(session: requests.Session) -> int:
 
 
 def is_full(session: requests.Session, server: FaultServer) -> bool:
-    """Whether a call waits for a place in vain."""
+    """True if a call waits for a place in vain."""
     try:
         with CancelScope(timeout=0.35):
             session.get(server.url, verify=server.ca_path or True)
@@ -120,7 +120,7 @@ def test_a_wait_that_a_signal_breaks_off_gives_no_place_back(
 def test_threads_never_have_more_than_all_places(
     fault_server_factory: Callable[..., FaultServer], mount: Mount, tls: bool
 ) -> None:
-    """In the end all are there again, whether streams were read, closed, or cut."""
+    """All places are there again in the end, whether streams were read, closed, or cut."""
     server = fault_server_factory(tls=tls)
     session = mount(3)
     most = threading.Semaphore(3)
@@ -157,7 +157,7 @@ def test_threads_never_have_more_than_all_places(
 
 @pytest.mark.slow
 def test_a_child_has_all_places(fault_server: FaultServer, mount: Mount) -> None:
-    """What the parent has in use takes none here, and comes back to none here."""
+    """The parent's connections in use take no place here, and return to none here."""
     session = mount(2)
     parents = [opened(session, fault_server) for _ in range(2)]
     adapter_of(session)._state.process.forked()

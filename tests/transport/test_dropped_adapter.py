@@ -1,4 +1,4 @@
-"""What nobody closed, and nobody refers to any more: an adapter, a response."""
+"""An adapter or a response that nobody closed, and that nobody refers to any more."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def test_a_dropped_adapter_closes_its_connections(fault_server: FaultServer, stream: bool) -> None:
     """Legacy code makes a Session per call and never closes it; requests frees its sockets.
 
-    urllib3 holds the queue of each pool in a finalizer, for ever; whatever a pooled connection
-    refers to lives as long.
+    urllib3 holds the queue of each pool in a finalizer, for ever. Every object that a pooled
+    connection refers to lives as long.
     """
     session = requests.Session()
     session.mount("http://", ResilientAdapter())
@@ -53,7 +53,7 @@ def test_a_response_that_took_a_retry_is_freed_at_once(
         server.script(fault(), fault(), stream([b"first"], ending="silence"))
         try:
             int("none")
-        except ValueError as error:  # who calls in a handler keeps the traceback of what is handled
+        except ValueError as error:  # a call in a handler keeps the traceback of the handled error
             response = client.get(stream=True)
             traceback = error.__traceback__
         freed: list[weakref.ref[object]] = [weakref.ref(response), weakref.ref(response.request)]

@@ -1,7 +1,7 @@
-"""Forks in the middle of everything: no process hangs, none gets what belongs to another.
+"""Forks in the middle of everything: no process hangs, and none gets the bytes of another.
 
-``FORKS`` (of each of four kinds) and ``FORK_REQUESTS`` set how many; a long run has
-``FORKS=1000 FORK_REQUESTS=10000``.
+``FORKS`` (of each of four kinds) and ``FORK_REQUESTS`` set how many; a long run has ``FORKS=1000
+FORK_REQUESTS=10000``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REQUESTS = int(os.environ.get("FORK_REQUESTS", "300"))
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork"),
-    # The server's threads are what Python 3.12 warns of; the child uses none of them.
+    # Python 3.12 warns of the server's threads. The child uses none of them.
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
     pytest.mark.slow,
 ]
@@ -46,7 +46,7 @@ pytestmark = [
 def server(
     request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]
 ) -> FaultServer:
-    """A server that says what it was asked."""
+    """A server that answers with the path of the request."""
     return echoes(fault_server_factory(tls=request.param == "tls"))
 
 
@@ -70,9 +70,9 @@ def forgetting(
 
 
 class Load:
-    """What threads do with a session while its process forks.
+    """The work of threads on a session while its process forks.
 
-    Guarded by nothing: the server is in another process.
+    No lock guards it, since the server is in another process.
     """
 
     def __init__(self, url: str, session: requests.Session) -> None:
@@ -147,12 +147,12 @@ def load(request: pytest.FixtureRequest) -> Iterator[Load]:
 def test_no_fork_under_load_hangs_or_mixes_answers_up(
     load: Load, forgets_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each fork calls, streams, handshakes and locks are somewhere in the middle."""
+    """Calls, streams, handshakes and locks are somewhere in the middle at each fork."""
     if forgets_by == "pid check":
         forget_by_process_id(monkeypatch)
 
     def work(number: int, held: requests.Response) -> None:
-        # As docs/fork.md says: the jar may have been locked.
+        # docs/fork.md says so: the jar may have been locked.
         load.session.cookies = load.session.cookies.copy()
         with pytest.raises(StreamBroken, match="another process"):
             next(held.iter_content(None))
@@ -285,9 +285,9 @@ def test_a_child_takes_no_byte_of_its_parents_stream(
     way: str,
     framing: Literal["chunked", "length", "close"],
 ) -> None:
-    """What the child would read the parent would miss; under TLS neither could read on.
+    """The parent would miss the bytes that the child reads; under TLS neither could read on.
 
-    What had come with the head is in the memory of both, and may be read by both.
+    Bytes that came with the head are in the memory of both, and both may read them.
     """
     go_on = threading.Event()
     server.script(stream([b"data: one\n\n", b"data: ", go_on, b"two\n\n"], framing=framing))

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from resilient_requests.testing import ReceivedRequest, Reply
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
-# The server's threads are what Python 3.12 warns of; the child uses none of them.
+# Python 3.12 warns of the server's threads. The child uses none of them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 def server(
     request: pytest.FixtureRequest, fault_server_factory: Callable[..., FaultServer]
 ) -> FaultServer:
-    """A server that says what it was asked."""
+    """A server that answers with the path of the request."""
     return echoes(fault_server_factory(tls=request.param == "tls"))
 
 
@@ -275,7 +275,7 @@ def test_a_child_leaves_another_adapters_socket_as_it_is(server: FaultServer) ->
 def test_the_budget_of_a_child_is_full(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """What the parent has spent is no debt of its workers."""
+    """The tokens that the parent has spent are no debt of its workers."""
     adapter = adapter_of(session)
     bucket = bucket_of(adapter, "http://a:1")
     assert bucket.withdraw(10, adapter._clock().boot)
@@ -305,7 +305,7 @@ def test_the_hook_needs_no_call(server: FaultServer, session: requests.Session) 
 def test_a_pool_that_was_looked_up_before_the_fork_dials_too(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """Between look-up and checkout lies the fork, or somebody keeps the pool."""
+    """The fork lies between look-up and checkout, or somebody keeps the pool."""
     (pool,) = adapter_of(session)._state.pools()
     assert isinstance(pool, urllib3.HTTPConnectionPool)
 
@@ -361,7 +361,7 @@ def test_threads_of_a_child_forget_its_parent_once(
 def test_a_child_closes_its_copies_of_idle_connections(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """Else each worker holds a descriptor per connection that its parent once had."""
+    """Otherwise each worker holds a descriptor per connection that its parent once had."""
     kept = [session.get(server.url, stream=True) for _ in range(3)]
     assert [response.content for response in kept] == [b"/"] * 3
     adapter_of(session)._state.process.forked()
@@ -400,7 +400,7 @@ def spawn() -> SpawnContext:
 def test_a_session_travels_to_a_spawned_process(
     spawn: SpawnContext, server: FaultServer, session: requests.Session
 ) -> None:
-    """As multiprocessing does on macOS and Windows, and Celery with its solo pool."""
+    """On macOS and Windows multiprocessing spawns, and so does Celery with its solo pool."""
     process = spawn.Process(
         target=ask, args=(session, server.url, "spawned", 10, server.ca_path or True)
     )
@@ -523,7 +523,7 @@ def test_a_copied_session_shares_its_adapter(
 def test_a_session_in_use_can_be_copied(
     server: FaultServer, session: requests.Session, copied: Callable[[Any], Any]
 ) -> None:
-    """With idle connections and one in flight."""
+    """The session has idle connections and one in flight."""
     streaming = session.get(server.url, stream=True)
     with copied(session) as other:
         ask(other, server.url, "copy", 4)
@@ -586,7 +586,7 @@ def test_every_error_of_ours_survives_pickle(error: Any, protocol: int) -> None:
 
 
 def test_an_error_leaves_its_response_behind() -> None:
-    """A socket cannot travel, and what refers to it must not make the error unpicklable."""
+    """A socket cannot travel, and a reference to it must not make the error unpicklable."""
     response: Any = requests.Response()
     response.raw = threading.Lock()
     response.request = requests.Request("POST", "http://a/", data=iter([b"x"])).prepare()
@@ -598,7 +598,7 @@ def test_an_error_leaves_its_response_behind() -> None:
 def test_errors_of_real_calls_survive_pickle(
     server: FaultServer, session: requests.Session
 ) -> None:
-    """The original of requests, with what each attempt did; and a broken stream."""
+    """They are the original of requests, with each attempt, and a broken stream."""
     server.script(reset(), reset(), reset(), reset(), respond(b"x" * 10, cut=5))
     with pytest.raises(requests.ConnectionError) as failure:
         session.post(server.url, data=b"x")

@@ -1,4 +1,4 @@
-"""The short way of reading a head finds what http.client finds, or leaves the head to it."""
+"""The short reader of heads gives the results of http.client, or leaves the head to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r
 
 
 class Wire(io.BytesIO):
-    """What http.client reads a response from."""
+    """The socket from which http.client reads a response."""
 
     def makefile(self, *_: Any) -> Wire:
         """Return itself, as a socket's file."""
@@ -36,7 +36,7 @@ class Wire(io.BytesIO):
 
 
 def stock(data: bytes, method: str = "GET") -> http.client.HTTPResponse:
-    """What http.client makes of it."""
+    """Return the response as http.client reads it."""
     response = http.client.HTTPResponse(Wire(data), method=method)  # type: ignore[arg-type]
     response.begin()
     return response
@@ -146,7 +146,7 @@ def test_a_head_means_what_it_means_to_http_client(data: bytes, method: str) -> 
 
 @pytest.mark.parametrize("size", range(len(PLAIN)))
 def test_a_head_that_is_not_whole_is_none(size: int) -> None:
-    """At every cut."""
+    """That holds at every cut."""
     assert parse_head(PLAIN[:size]) is None
 
 
@@ -175,7 +175,7 @@ def test_what_is_in_doubt_is_left_to_http_client(line: bytes) -> None:
     "status", [b"100 Continue", b"101 Switching", b"103 Early Hints", b"199 x"]
 )
 def test_interim_answers_are_left_to_http_client(status: bytes) -> None:
-    """What follows them is the response."""
+    """The response follows them."""
     assert parse_head(b"HTTP/1.1 " + status + b"\r\n\r\n") is None
 
 
@@ -212,7 +212,7 @@ def test_bytes_behind_a_body_spoil_the_connection(fault_server: FaultServer) -> 
 
 
 def test_bytes_behind_no_body_spoil_the_connection(fault_server: FaultServer) -> None:
-    """Not read, and yet there: a response without a body is at its end at once."""
+    """A response without a body is at its end at once, and the bytes behind it are unread."""
     nothing = b"HTTP/1.1 204 No Content\r\n\r\n"
     fault_server.script(Reply((Send(nothing + PLAIN[:20]),)), Reply((Send(PLAIN + b"ok"),)))
     with mounted(max_retries=0) as session:
@@ -220,7 +220,7 @@ def test_bytes_behind_no_body_spoil_the_connection(fault_server: FaultServer) ->
         assert fault_server.accepted == 2
 
 
-# -- what goes out
+# -- the request's head
 
 
 @contextlib.contextmanager
@@ -248,7 +248,10 @@ def _tls_server(authority: trustme.CA, records: list[bytes], size: int) -> Itera
 
 @pytest.mark.parametrize(("size", "alone"), [(0, True), (1, False), (8192, False), (8193, True)])
 def test_a_short_body_goes_out_with_the_head(tmp_path: Path, size: int, *, alone: bool) -> None:
-    """In one packet, and one TLS record, which a server can tell: each read gives one record."""
+    """They share one packet and one TLS record.
+
+    The server can tell, since a read gives one record.
+    """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     records: list[bytes] = []

@@ -1,4 +1,4 @@
-"""How long an idle connection may be reused, in numbers."""
+"""The time for which an idle connection may be reused, in numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FLOOR = 0.5
     ],
 )
 def test_a_hint_is_read_or_ignored(value: str | None, hint: float | None) -> None:
-    """What a server means by anything else is unknown, and an invented window helps nobody."""
+    """The server's meaning is unknown for any other value, and an invented window helps nobody."""
     assert parse_hint(value) == hint
 
 
@@ -86,7 +86,7 @@ def test_a_hint_shortens_by_its_margin(hint: float | None, window: float) -> Non
 
 @given(expiry=seconds, margin=seconds, hint=st.none() | seconds)
 def test_a_hint_never_widens(expiry: float, margin: float, hint: float | None) -> None:
-    """What the path forgets the server does not know."""
+    """The server does not know about the memory of the path."""
     window = window_of(KeepAlivePolicy(expiry=expiry, hint_margin=margin), hint)
 
     assert 0 <= window <= expiry
@@ -110,7 +110,7 @@ def test_a_hint_never_widens(expiry: float, margin: float, hint: float | None) -
     ],
 )
 def test_a_wrong_setting_is_named(options: dict[str, Any], error: type[Exception]) -> None:
-    """At construction, not at the first call of a Sunday."""
+    """The error comes at construction, not at the first call of a Sunday."""
     with pytest.raises(error, match=next(iter(options))):
         KeepAlivePolicy(**options)
 
@@ -136,7 +136,7 @@ def test_the_window_starts_at_the_expiry() -> None:
     [(8.0, 4.0), (1.0, FLOOR), (0.2, FLOOR), (0.0, FLOOR), (30.0, 10.0), (20.0, 10.0)],
 )
 def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
-    """Below the deadly age, but never below half a second nor above the expiry."""
+    """The window falls below the deadly age, but never below half a second nor above the expiry."""
     window = AdaptiveWindow(10.0)
     window.stale(idle_for, 100.0)
 
@@ -148,7 +148,7 @@ def test_a_stale_hit_narrows_the_window(idle_for: float, limit: float) -> None:
     [(2.0, 4.0), (5.0, 5.0), (7.2, 7.2), (7.3, 7.2), (7.9, 7.2), (8.0, 4.0), (9.0, 4.0)],
 )
 def test_an_age_that_was_alive_bounds_the_lesson(good: float, limit: float) -> None:
-    """Unless it is close to the deadly one, or beyond: then the path has changed."""
+    """An age that is close to the deadly one, or beyond it, does not: the path has changed."""
     window = AdaptiveWindow(10.0)
     window.good(good)
     window.good(1.0)
@@ -200,7 +200,7 @@ def test_a_clock_that_steps_back_does_not_narrow_further() -> None:
 
 
 def test_an_expiry_below_the_floor_stays() -> None:
-    """The floor must not widen what the user has set."""
+    """The floor must not widen the user's own window."""
     window = AdaptiveWindow(0.2)
     window.stale(0.1, 0.0)
 
@@ -217,7 +217,7 @@ def test_an_expiry_below_the_floor_stays() -> None:
 def test_the_window_stays_in_its_bounds(
     expiry: float, hits: list[tuple[float, float]], later: float
 ) -> None:
-    """Whatever happened, whenever it is looked at, and after any time."""
+    """That holds for any history, at any moment, and after any time."""
     window = AdaptiveWindow(expiry)
     for idle_for, now in hits:
         window.stale(idle_for, now)

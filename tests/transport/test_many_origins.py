@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Has each name lead to its server, at whatever port it is dialled."""
+    """Lets each name lead to its server, on every port."""
 
     def use(servers: dict[str, FaultServer]) -> None:
         def answer(host: str, port: int, *args: object, **kwargs: object) -> list[Any]:
@@ -57,7 +57,7 @@ class FakePool:
 
 @pytest.fixture
 def state() -> PoolState:
-    """What an adapter knows of its pools."""
+    """The adapter's knowledge of its pools."""
     return ResilientAdapter()._state
 
 
@@ -129,7 +129,7 @@ def test_the_budgets_of_many_origins_are_not_all_kept() -> None:
 def test_a_host_that_is_used_most_keeps_its_pool(
     fault_server_factory: Callable[..., FaultServer], is_proxied: bool
 ) -> None:
-    """Of more hosts than pools those go that were not used for the longest time, as in urllib3."""
+    """The pools that were unused for the longest time go first, as in urllib3."""
     hot, *others = (fault_server_factory() for _ in range(7))
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(mounted(pool_connections=3))
@@ -146,7 +146,7 @@ def test_a_host_that_is_used_most_keeps_its_pool(
 def test_a_host_whose_pool_had_to_go_gets_another(
     fault_server_factory: Callable[..., FaultServer],
 ) -> None:
-    """And it is one of the pools that are kept then, whatever the look-up remembers."""
+    """The new pool is one of the kept pools, even if the look-up remembers the old one."""
     one, other = (fault_server_factory() for _ in range(2))
     with mounted(pool_connections=1) as session:
         for _ in range(2):
@@ -180,7 +180,7 @@ def named(
 
 
 def test_a_redirect_to_a_bare_host_asks_that_host(named: dict[str, FaultServer]) -> None:
-    """As a Location it needs no slash, and requests adds none."""
+    """A Location needs no slash, and requests adds none."""
     named["example.co"].route(
         "/moved", respond(status=302, headers={"Location": "http://example.com"})
     )
@@ -194,7 +194,7 @@ def test_a_redirect_to_a_bare_host_asks_that_host(named: dict[str, FaultServer])
 
 @pytest.mark.parametrize("rest", ["", "/", "?a=/", "?a=@x:1/", "#a/", "#@x", "/@x:1/?b=http://x/"])
 def test_each_host_has_connections_of_its_own(named: dict[str, FaultServer], rest: str) -> None:
-    """Whatever follows it, and whoever has written the URL."""
+    """That holds for any rest of the URL, and for user names in it."""
     answers = []
     with mounted() as session:
         for host in (*named, *named, "me:secret@example.com"):

@@ -78,7 +78,7 @@ READERS = [by_content, by_raw, by_small_reads, by_loop, by_bytes]
 
 
 def answer(head: list[bytes], status: bytes, fields: bytes, body: bytes) -> Reply:
-    """The answer in so many pieces; the last one brings whatever is behind the head."""
+    """The answer in so many pieces; the last one brings all bytes behind the head."""
     *first, last = head
     filled = b"\0".join([*first, last]) % (status, fields)
     pieces = filled.split(b"\0")
@@ -126,7 +126,7 @@ def test_bytes_behind_a_body_are_noticed(
     kind: str,
     read: Callable[[Any], None],
 ) -> None:
-    """Whichever reader has them in its buffer."""
+    """Each of the readers may have them in its buffer."""
     fields, body = BODIES[kind]
     server.script(answer(HEADS[head], b"200 OK", fields, body + STRANGER), respond(b"own"))
     read(session.get(server.url, stream=True))
@@ -165,7 +165,7 @@ def test_a_connection_with_chunks_of_http_1_0_is_closed(
     kind: str,
     read: Callable[[Any], None],
 ) -> None:
-    """That version has no chunks: a proxy on the way may have framed the body otherwise."""
+    """That version has no chunks. A proxy on the way may have framed the body otherwise."""
     fields, body = BODIES[kind]
     server.script(answer(HEADS[head], b"200 OK", fields, body), respond(b"own"))
     read(session.get(server.url, stream=True))
@@ -260,7 +260,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def test_a_chunk_that_is_not_as_long_as_its_size_is_no_body(
     server: FaultServer, session: requests.Session, body: bytes, read: Callable[[Any], None]
 ) -> None:
-    """A size that is one too large takes the CR for data; what is left looks like a line end."""
+    """A size that is one too large takes the CR for data; the rest looks like a line end."""
     server.script(Reply((Send(CHUNKED + body),)), respond(b"own"))
     with pytest.raises(requests.RequestException):
         read(session.get(server.url, stream=True))

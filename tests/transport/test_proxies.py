@@ -1,4 +1,4 @@
-"""The proxies that other tests go through do what proxies do, and fail when told to."""
+"""The proxies of other tests act as proxies do, and fail when told to."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def through(session: requests.Session, proxy: AnyProxy, server: FaultServer) -> 
 def test_a_client_keeps_its_connection(
     session: requests.Session, proxy: AnyProxy, server: FaultServer
 ) -> None:
-    """Reuse through a proxy is what the windows of a pool are about."""
+    """The windows of a pool are about such reuse, through a proxy too."""
     through(session, proxy, server)
     answers = [session.post(f"{server.url}/a?b=c", data=b"question") for _ in range(3)]
 
@@ -61,7 +61,7 @@ def test_a_client_keeps_its_connection(
 def test_bytes_pass_when_they_come(
     session: requests.Session, proxy: AnyProxy, server: FaultServer, framing: str
 ) -> None:
-    """A proxy that buffers would hide what a stream does."""
+    """A proxy that buffers would hide the timing of a stream."""
     go_on = threading.Event()
     server.script(stream([b"first", go_on, b"second"], framing=framing))  # type: ignore[arg-type]
     response = through(session, proxy, server).get(server.url, stream=True)
@@ -75,7 +75,7 @@ def test_bytes_pass_when_they_come(
 def test_the_servers_end_reaches_the_client(
     session: requests.Session, proxy: AnyProxy, server: FaultServer, fault: object
 ) -> None:
-    """What the origin does must not turn into an answer of the proxy."""
+    """A fault of the origin must not turn into an answer of the proxy."""
     server.script(fault)  # type: ignore[arg-type]
 
     with pytest.raises(requests.ConnectionError):

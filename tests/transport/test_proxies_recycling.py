@@ -130,7 +130,7 @@ def test_a_forwarding_proxy_is_named_where_all_its_connections_go(
 
 
 def test_a_servers_hint_holds(way: Way, clock: FakeClock) -> None:
-    """Also where the answer to CONNECT came on the same connection before."""
+    """It holds even if the answer to CONNECT came on the same connection before."""
     way.server.default = respond(b"ok", keep_alive="timeout=5")
     with way.session(clock) as session:
         session.get(way.server.url)
@@ -184,7 +184,7 @@ def test_a_proxy_that_forgets_harms_nobody_with_the_window(
 
 
 def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
-    """Without the window: recovered, on a new connection, and the siblings are closed unused."""
+    """The window is off: the call recovers on a new connection, and the siblings are closed."""
     events: list[Any] = []
     with way.session(observers=[events.append]) as session:
         for response in [session.get(way.server.url, stream=True) for _ in range(3)]:
@@ -203,7 +203,7 @@ def test_a_proxy_that_resets_costs_one_attempt(way: Way) -> None:
 
 @pytest.mark.parametrize("end", ["rotate", "close", "session", "shutdown"])
 def test_endings_close_connections_to_the_proxy(way: Way, end: str) -> None:
-    """Also while a response is referenced; and what is in flight finishes."""
+    """They close even if a response is referenced; calls in flight finish."""
     with way.session() as session:
         adapter = adapter_of(session)
         go_on = threading.Event()
@@ -378,7 +378,10 @@ def test_socks_refusals_are_retried(fault_server: FaultServer) -> None:
 def test_socks_replies_that_stay_the_same_are_final(
     fault_server: FaultServer, code: int, words: str
 ) -> None:
-    """RFC 1928, section 6. The reply's words say what to do, so they reach the message."""
+    """RFC 1928, section 6.
+
+    The reply's words tell the user the remedy, so they reach the message.
+    """
     with (
         SOCKS5Proxy(connect_status=[code]) as proxy,
         Way(proxy, fault_server).session(max_retries=without_waits()) as session,
@@ -387,7 +390,10 @@ def test_socks_replies_that_stay_the_same_are_final(
             session.post(fault_server.url)
 
         assert proxy.connects == 1
-        assert [each.stopped_by for each in failure.value.attempts] == ["policy"]  # type: ignore[attr-defined]
+        assert [
+            each.stopped_by
+            for each in failure.value.attempts  # type: ignore[attr-defined]
+        ] == ["policy"]
 
 
 def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -> None:
@@ -404,7 +410,7 @@ def test_a_socks_reply_without_a_meaning_is_retried(fault_server: FaultServer) -
     "connected", ["201 Created", "204 No Content", "299 Fine\r\nContent-Length: 5"]
 )
 def test_any_status_of_success_opens_a_tunnel(tunnel: Callable[..., Way], connected: str) -> None:
-    """RFC 9110, 9.3.6: any 2xx, and without a body whatever its head says."""
+    """RFC 9110, 9.3.6: any 2xx opens one, and has no body even if its head announces one."""
     way = tunnel()
     way.proxy.connected = connected  # type: ignore[union-attr]
     with way.session() as session:
@@ -442,7 +448,7 @@ def test_credentials_that_socks_refuses_are_shown_once(fault_server: FaultServer
 
 
 def test_a_response_timeout_is_not_retried(way: Way) -> None:
-    """A proxy changes nothing about who may be at work."""
+    """Even with a proxy the server may be at work."""
     way.server.script(silence())
     with way.session() as session:
         with pytest.raises(requests.ReadTimeout):
@@ -472,7 +478,7 @@ def test_a_refused_proxy_is_retried_and_named(fault_server: FaultServer) -> None
 def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
     tunnel: Callable[..., Way], caplog: pytest.LogCaptureFixture, status: int | None
 ) -> None:
-    """Not in logs, events, reprs, statistics or errors."""
+    """It is in no log, event, repr, statistic or error."""
     way = tunnel(connect_status=[status] * 3)
     events: list[Any] = []
     caplog.set_level(logging.DEBUG)
@@ -567,7 +573,7 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture
 def authority() -> trustme.CA:
-    """Whoever signed the proxy's certificate."""
+    """The authority that signed the proxy's certificate."""
     return trustme.CA()
 
 
@@ -601,7 +607,7 @@ def test_an_end_without_notice_in_tls_inside_tls_is_an_end(  # noqa: PLR0917  # 
     outcome: Any,
     is_stream: bool,
 ) -> None:
-    """There urllib3's socket says 0 instead of b""."""
+    """For such an end urllib3's socket returns 0 instead of b""."""
     bundle = tmp_path / "both.pem"
     bundle.write_bytes(
         Path(fault_server_tls.ca_path or "").read_bytes() + authority.cert_pem.bytes()
@@ -624,7 +630,7 @@ def test_a_proxys_own_certificate_is_verified(
     tmp_path: Path,
     is_known: bool,
 ) -> None:
-    """With the CAs of ``verify=``: the proxy sees where one goes, and its own password."""
+    """The CAs are those of ``verify=``: the proxy sees the targets, and its own password."""
     bundle = tmp_path / "both.pem"
     assert fault_server_tls.ca_path is not None
     own = authority.cert_pem.bytes() if is_known else b""

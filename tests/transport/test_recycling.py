@@ -241,7 +241,7 @@ def test_max_age_replaces_a_busy_connection(
 def test_max_age_never_cuts_a_call_in_flight(
     server: FaultServer, mount: Mount, clock: FakeClock
 ) -> None:
-    """What has outlived its age in use is closed when it returns."""
+    """A connection that has outlived its age in use is closed when it returns."""
     session = mount(clock, keepalive=KeepAlivePolicy(max_age=1.0))
     go_on = threading.Event()
     server.script(stream([b"one ", go_on, b"two"]))
@@ -303,7 +303,7 @@ def test_a_stale_hit_costs_one_attempt_and_teaches(
 def test_a_lesson_holds_for_a_minute_where_gaps_lie_around_the_limit_of_the_path(
     fault_server: FaultServer, mount: Mount, clock: FakeClock, number: int
 ) -> None:
-    """What was alive a hair below the deadly age must not lead back to it at once."""
+    """A reuse just below the deadly age must not widen the window at once."""
     chance = random.Random(number)
     gap = 0.0
 
@@ -361,7 +361,7 @@ def test_ten_dead_connections_cost_one_attempt(fault_server_factory: Factory, mo
 def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(
     fault_server_factory: Factory, mount: Mount
 ) -> None:
-    """Whatever each thread takes first, its retry dials."""
+    """Each thread may take any connection first; its retry dials."""
     server = forgets(fault_server_factory())
     events: list[Any] = []
     session = mount(observers=[events.append])
@@ -378,7 +378,7 @@ def test_a_dead_pool_costs_concurrent_calls_one_attempt_each(
     assert len(of(events, AttemptSucceeded)) == 8
 
 
-# -- what is found at checkout
+# -- faults found at checkout
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
@@ -483,7 +483,7 @@ def test_recycling_is_told_with_its_reason(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_full_pool_cannot_hold_is_closed(server: FaultServer, mount: Mount) -> None:
-    """``pool_maxsize`` bounds what lies idle, not what is in use."""
+    """``pool_maxsize`` bounds the idle connections, and not those in use."""
     session = mount(pool_maxsize=2)
     responses = [get(session, server, stream=True) for _ in range(5)]
 
@@ -586,7 +586,7 @@ def test_no_pools_at_all_means_no_reuse(fault_server: FaultServer, mount: Mount)
 
 
 def test_a_pool_of_no_size_has_no_bound(fault_server: FaultServer, mount: Mount) -> None:
-    """As in requests: the 0 goes to a queue, to which it means that."""
+    """The 0 goes to a queue, as in requests, and a queue takes it for no bound."""
     session = mount(pool_maxsize=0)
     pool_up(session, fault_server, 12)
 
@@ -731,7 +731,7 @@ def test_reports_without_a_generation_coalesce_for_a_second(
 def test_a_report_with_the_current_generation_is_never_coalesced(
     mount: Mount, clock: FakeClock
 ) -> None:
-    """Who has seen the new generation fail knows more than who has not."""
+    """A caller that has seen the new generation fail knows more than one that has not."""
     adapter = adapter_of(mount(clock))
     adapter.rotate()
 
@@ -805,7 +805,7 @@ def test_a_connection_put_back_while_all_are_retired_is_closed(
     monkeypatch: pytest.MonkeyPatch,
     end: Callable[[requests.Session], None],
 ) -> None:
-    """Whichever comes first, the end or the return: nothing retired lies idle."""
+    """The end and the return may come in either order: nothing retired lies idle."""
     session = mount()
     meanwhile = [end]
 
@@ -887,7 +887,7 @@ def test_a_stream_may_end_within_the_grace(server: FaultServer, mount: Mount) ->
 def test_close_lets_streams_finish_and_the_adapter_be_used_again(
     server: FaultServer, mount: Mount
 ) -> None:
-    """As in requests."""
+    """The close of requests does the same."""
     session = mount()
     go_on = threading.Event()
     server.script(stream([b"one ", go_on, b"two"]))
@@ -991,7 +991,7 @@ def test_ten_threads_that_fail_together_rotate_once(
 def test_a_failure_of_the_new_generation_rotates_again(
     fault_server: FaultServer, mount: Mount
 ) -> None:
-    """Only the same generation is not retired twice."""
+    """Only a second report of the same generation retires nothing."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0))
     fault_server.script(reset(), reset())
     get(session, fault_server)
@@ -1000,7 +1000,7 @@ def test_a_failure_of_the_new_generation_rotates_again(
 
 
 def test_a_retry_never_takes_a_pooled_connection(fault_server: FaultServer, mount: Mount) -> None:
-    """Not even a good one: what made it necessary may concern them all."""
+    """It does not even take a good one: the cause of the retry may concern them all."""
     session = mount(max_retries=RetryPolicy(wait=lambda _: 0.0, statuses=frozenset({503})))
     pool_up(session, fault_server, 3)
     fault_server.script(respond(status=503))
@@ -1051,7 +1051,7 @@ def test_a_response_timeout_retires_but_teaches_nothing(
 def test_a_deadline_in_silence_on_a_reused_connection_retires(
     fault_server: FaultServer, mount: Mount
 ) -> None:
-    """Else a caller with short deadlines would meet the dead siblings one by one."""
+    """Otherwise a caller with short deadlines would meet the dead siblings one by one."""
     session = mount()
     pool_up(session, fault_server, 3)
     fault_server.script(silence())
@@ -1074,7 +1074,7 @@ def test_a_session_that_is_dropped_leaves_nothing(server: FaultServer) -> None:
 
 
 def test_the_state_can_be_read(fault_server: FaultServer, mount: Mount) -> None:
-    """The repr is what a debugger shows: numbers, no URL."""
+    """A debugger shows the repr: numbers, no URL."""
     session = mount(idempotency_keys="streams")
     response = get(session, fault_server, stream=True)
     get(session, fault_server)

@@ -216,13 +216,13 @@ def interrupted(server: FaultServer, line: int) -> int:
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the platform has no SIGUSR1")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_handler_may_shut_down_before_any_line(tls: bool) -> None:
-    """Whatever lock the interrupted line holds, nothing hangs, stays open or is listed for ever."""
+    """For any lock of the interrupted line, nothing hangs, stays open or is listed for ever."""
     with FaultServer(tls=tls, default=respond(b"ok")) as server:
         server.route("/stream", stream([b"data: 1\n\n", b"data: 2\n\n"]))
         lines = interrupted(server, 0)
         for line in range(random.randint(1, EVERY), lines, EVERY):
             interrupted(server, line)
         until(lambda: server.open_connections == 0)
-        gc.collect()  # what was dropped open warns
+        gc.collect()  # a response that was dropped open warns
 
     assert lines > 1000

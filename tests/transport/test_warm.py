@@ -46,14 +46,14 @@ def warmed(client: Client, connections: int = 1, **options: Any) -> int:
     return client.adapter.warm(client.url, connections, **options)
 
 
-# -- what is there afterwards -------------------------------------------------------------------
+# -- the pool afterwards -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("connections", [1, 3])
 def test_warm_connections_are_used_by_the_calls_that_follow(
     server: FaultServer, connections: int
 ) -> None:
-    """With TLS the session tickets lie unread on them: that is no answer which nobody asked for."""
+    """With TLS unread session tickets lie on them. A ticket is no unsolicited answer."""
     with Client(server) as client:
         found = warmed(client, connections)
         assert arrived(server, connections)
@@ -70,7 +70,7 @@ def test_warm_connections_are_used_by_the_calls_that_follow(
 
 
 def arrived(server: FaultServer, connections: int) -> bool:
-    """Whether so many connections have come, and no more: the server accepts a little later."""
+    """True if exactly so many connections have come: the server accepts a little later."""
     server.wait_for(lambda _: server.accepted >= connections)
     return server.accepted == connections
 
@@ -92,7 +92,7 @@ def test_warm_dials_what_is_missing(server: FaultServer) -> None:
 
 @pytest.mark.parametrize("block", [False, True])
 def test_warm_stays_within_the_pool(server: FaultServer, block: bool) -> None:
-    """What is in use takes its part: it will come back."""
+    """A connection in use takes its place, since it will come back."""
     gate = threading.Event()
     with Client(server, pool_maxsize=3, pool_block=block) as client:
         server.script(respond(b"ok", head_pause=gate))
@@ -123,7 +123,7 @@ def test_the_window_counts_from_the_warming(
 def test_warming_makes_no_idle_connection_younger(
     fault_server: FaultServer, clock: FakeClock
 ) -> None:
-    """Nothing has gone over it: what the path has forgotten it does not learn by this."""
+    """No byte has gone over it, so the path has learnt nothing of it."""
     with mounted(clock) as session:
         adapter = adapter_of(session)
         adapter.warm(fault_server.url)
@@ -153,7 +153,7 @@ def test_a_connection_must_last_until_the_next_warming(
 def test_an_ageing_connection_makes_room_where_there_is_none(
     fault_server: FaultServer, clock: FakeClock
 ) -> None:
-    """With a pool of one."""
+    """The pool has one place."""
     with mounted(clock, pool_maxsize=1) as session:
         adapter = adapter_of(session)
         adapter.warm(fault_server.url)
@@ -218,7 +218,7 @@ def test_connections_of_a_retired_generation_do_not_count(server: FaultServer) -
 
 
 def test_without_a_window_nothing_is_dialled(fault_server: FaultServer) -> None:
-    """What must never be reused need not be warm; nor what could not last."""
+    """A connection that must never be reused, or that could not last, need not be warm."""
     with Client(fault_server, keepalive=0) as client:
         assert warmed(client) == 0
     with Client(fault_server) as client:
@@ -260,7 +260,7 @@ def test_the_environment_counts_as_in_a_session(
 
 
 def test_warming_is_told(server: FaultServer) -> None:
-    """As any dial, under a call of its own."""
+    """Each dial is reported as always, under a call of its own."""
     with Client(server) as client:
         warmed(client, 2)
         opened = client.told(ConnectionOpened)
@@ -271,7 +271,7 @@ def test_warming_is_told(server: FaultServer) -> None:
     assert in_flight == 0
 
 
-# -- what goes wrong ----------------------------------------------------------------------------
+# -- faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_warming_is_told(server: FaultServer) -> None:
     ],
 )
 def test_bad_arguments_are_named(arguments: Any, error: type[Exception], text: str) -> None:
-    """Before anything is dialled."""
+    """The error comes before any dial."""
     with pytest.raises(error, match=text):
         ResilientAdapter().warm(*arguments)
 
@@ -308,7 +308,7 @@ def test_an_adapter_that_was_shut_down_warms_nothing(fault_server: FaultServer) 
 
 
 def test_an_adapter_that_was_closed_can_be_warmed_again(fault_server: FaultServer) -> None:
-    """As it can be called again."""
+    """Such an adapter can also be called again."""
     with Client(fault_server) as client:
         client.adapter.close()
         assert warmed(client) == 1
@@ -342,7 +342,7 @@ def test_a_disabled_adapter_warms_nothing(
 def test_a_dial_that_fails_raises_what_requests_would(
     fault_server_tls: FaultServer, kind: str, error: type[Exception], transient: bool
 ) -> None:
-    """Once: nobody waits for it, so nothing is repeated."""
+    """It dials once: nobody waits for the connection, so nothing is repeated."""
     with contextlib.ExitStack() as stack:
         url = fault_server_tls.url
         options: dict[str, Any] = {"verify": fault_server_tls.ca_path}
@@ -371,7 +371,7 @@ def test_a_dial_that_fails_raises_what_requests_would(
 
 
 def test_connections_dialled_before_a_failure_stay(fault_server_tls: FaultServer) -> None:
-    """And so do the places of the pool: as many can be dialled later."""
+    """The places of the pool stay, too: as many connections can be dialled later."""
     with Client(fault_server_tls, pool_maxsize=3, pool_block=True) as client:
         fault_server_tls.on_handshake(None, reset())
         with pytest.raises(requests.ConnectionError):

@@ -1,4 +1,4 @@
-"""What a relay writes, and how it ends: under WSGI and under ASGI, from real sockets."""
+"""The bytes of a relay, and its end: under WSGI and under ASGI, from real sockets."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def read(request: pytest.FixtureRequest) -> Read:
 
 
 def events_of(written: list[bytes]) -> list[tuple[str, Any]]:
-    """The name and the JSON of each event in what was written."""
+    """Return the name and the JSON of each event in the written bytes."""
     decoder = SSEDecoder()
     return [(each.event, each.json()) for data in written for each in decoder.feed(data)]
 
 
-# -- what is written -----------------------------------------------------------------------------
+# -- the written bytes ---------------------------------------------------------------------------
 
 
 def test_a_delta_becomes_json_without_what_is_empty(
@@ -136,7 +136,7 @@ def test_an_id_is_written_when_it_changes(fault_server: FaultServer, read: Read)
 
 
 def test_bytes_are_written_in_base64(fault_server: FaultServer, read: Read) -> None:
-    """A piece may end within a character, and may hold what ends a line."""
+    """A piece may end within a character, and may hold line ends."""
     pieces = [b"\xe2\x82", b"\xac\n\n\x00\xff"]
     fault_server.script(stream(pieces, content_type="application/octet-stream"))
     with requests.get(fault_server.url, stream=True, timeout=5) as response:
@@ -201,7 +201,7 @@ def test_half_of_a_character_does_not_end_the_answer(
 def test_a_comment_is_written_where_render_leaves_out_all(
     chat: Callable[..., EventRelay], read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that thinks for minutes would let a proxy give up, and no one would see who left."""
+    """During minutes of thought a proxy would give up, and nothing would notice a lost browser."""
     seconds = iter([0.0, 14.9, 15.0, 15.0, 29.9, 30.0, 30.0, 31.0])  # made, then each item
     monkeypatch.setattr(_relay, "boot", lambda: next(seconds))
 
@@ -327,7 +327,7 @@ def test_a_relay_that_is_over_stays_so(chat: Callable[..., EventRelay], read: Re
 def test_close_ends_the_upstream(
     chat: Callable[..., EventRelay], fault_server: FaultServer
 ) -> None:
-    """Also of a relay that nobody has read from, as after HEAD."""
+    """That holds even for a relay that nobody has read from, as after HEAD."""
     relay = chat(stall())
     relay.close()
     relay.close()
@@ -423,7 +423,7 @@ def test_a_wrong_argument_is_named(
 
 
 def test_items_of_other_types_need_render(read: Read) -> None:
-    """Whoever wraps a stream may yield what they like, and says then how it is written."""
+    """A wrapper of a stream may yield any items, and must then say how to write them."""
 
     class Numbers:
         def __init__(self) -> None:

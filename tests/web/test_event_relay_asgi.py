@@ -1,4 +1,4 @@
-"""A relay under ASGI: whoever leaves ends the upstream at once, and the event loop never waits."""
+"""A relay under ASGI: a client that leaves ends the upstream at once, and the loop never waits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def longest_pause(work: Coroutine[Any, Any, object]) -> float:
 
     ticking = asyncio.create_task(tick())
     await work
-    await asyncio.sleep(0.01)  # what has just blocked is seen afterwards
+    await asyncio.sleep(0.01)  # shows a block that has just ended
     ticking.cancel()
     return longest
 
@@ -122,7 +122,7 @@ def test_a_step_that_was_cancelled_when_it_was_over_closes_the_stream(
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_aclose_ends_the_upstream(chat: Chat, fault_server: FaultServer, steps: int) -> None:
-    """Between two steps, and before the first; also when repeated, and through `aiter`."""
+    """The call may come between two steps, before the first, twice, and through `aiter`."""
 
     async def leave() -> None:
         relay = chat(stall())
@@ -156,7 +156,7 @@ def test_aclose_from_another_task_ends_the_step(chat: Chat, fault_server: FaultS
 
 @pytest.mark.slow
 def test_the_event_loop_never_waits(chat: Chat) -> None:
-    """Not for a token, and not for the rest of an answer that is whole and does not end."""
+    """It waits neither for a token nor for the rest of a whole answer that does not end."""
 
     async def listen() -> None:
         relay = chat(sse(chunk("Hi"), 0.2, chunk(finish="stop"), threading.Event(), done=False))
@@ -222,7 +222,7 @@ def test_render_sees_the_context_of_the_task(chat: Chat) -> None:
 
 
 def test_a_loop_that_would_block_the_event_loop_is_refused(chat: Chat) -> None:
-    """Also to `iter`, after whose TypeError Django tries `aiter`."""
+    """A refused `iter` raises TypeError, after which Django tries `aiter`."""
 
     async def listen() -> None:
         for _ in relay:

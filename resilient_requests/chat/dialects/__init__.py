@@ -1,4 +1,4 @@
-"""The dialects that providers speak, a file each, and how one is found by its name."""
+"""The dialects that providers speak, one file each, and the search for one by its name."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ _DELTAS = ("citations_delta", "compaction_delta", "input_json_delta", "signature
 
 
 class _Block:
-    """A block of content; ``call`` is its number where the caller has to answer it."""
+    """A block of content; ``call`` is the number of a call that the caller has to answer."""
 
     def __init__(self, raw: dict[str, Any], call: int | None = None) -> None:
         self.raw = {**raw, "citations": [*(raw.get("citations") or ())]}
         self.call = call
-        # A whole input may stand at the start, and then come in pieces as well: those replace it.
+        # A start may hold a whole input, and pieces may follow: the pieces then replace it.
         self.given = json.dumps(raw["input"]) if raw.get("input") and call is not None else ""
 
     def take(self, delta: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ class _Block:
         grow(self.raw, delta, but=("type", "citation"))
 
     def rest(self) -> tuple[ToolCall, ...]:
-        """Return the input of a call that no pieces have replaced, once."""
+        """Return the input of a call that no piece has replaced, once."""
         given, self.given = self.given, ""
         return (ToolCall(self.call or 0, arguments=given),) if given else ()
 
@@ -43,13 +43,14 @@ class _Block:
             try:
                 raw["input"] = json.loads(written)
             except (ValueError, RecursionError):
-                raw["input"] = {"INVALID_JSON": written}  # the API's documentation wants it so
+                raw["input"] = {"INVALID_JSON": written}  # the API's documentation asks for it
         return raw
 
 
 class _AnthropicParser(Parser):
-    """Reads the events of a message; ``type`` in the data decides, since gateways rename events."""
+    """Reads the events of a message by ``type`` in the data, since gateways rename events."""
 
+    # Anthropic's input_tokens leave out the tokens of the cache, unlike OpenAI's.
     tokens = Tokens(
         ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
         ("output_tokens",),
@@ -90,14 +91,14 @@ class _AnthropicParser(Parser):
 
     def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
         content = [block.built() for block in self._blocks]
-        # The API refuses a text that is empty, as each of its own texts is when it begins.
+        # The API refuses empty texts, but each of its own texts begins empty.
         content = [each for each in content if each.get("type") != "text" or each.get("text")]
         return {"role": "assistant", "content": content} if content else None
 
     def _finish(self, ending: object, usage: object, raw: dict[str, Any]) -> list[ChatDelta]:
         if ending == "refusal":
             self.refused.add(0)
-        self.usage(usage)  # these counts replace those of the start, but need not repeat them
+        self.usage(usage)  # these counts replace those of the start, and may omit some
         last = ChatDelta(finish_reason=reason(ending), usage=self.known_usage, raw=raw)
         return [self._rest(raw), last]
 
@@ -108,9 +109,9 @@ class _AnthropicParser(Parser):
     def _start(self, block: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
         kind, call_id = text(block.get("type")), text(block.get("id")) or None
         if call_id and any(each.raw.get("id") == call_id for each in self._calls):
-            return ChatDelta(raw=raw)  # it was told before
+            return ChatDelta(raw=raw)  # a repetition
         call = position(len(self._calls), "tool call") if kind == "tool_use" else None
-        begun = self._by_index[_index(raw)] = _Block(block, call)  # in the place of another
+        begun = self._by_index[_index(raw)] = _Block(block, call)  # an index may come again
         self._blocks.append(begun)
         if call is not None:
             self._calls.append(begun)
@@ -128,7 +129,7 @@ class _AnthropicParser(Parser):
             self._start({"type": kind.removesuffix("_delta")}, raw)
             block = self._blocks[-1]
             if kind == "input_json_delta":
-                self.contradiction = "a call has arguments, and no beginning"
+                self.contradiction = "a call has arguments, but no beginning"
         block.take(delta)
         if kind in _TEXTS:
             return ChatDelta(text(delta.get("text")), text(delta.get("thinking")), raw=raw)

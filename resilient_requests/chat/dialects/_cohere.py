@@ -37,7 +37,7 @@ _TALKING = frozenset(
 
 
 class _CohereParser(Parser):
-    """Reads the events of a message, each of which holds a piece of it in its place."""
+    """Reads the events of a message; each holds a piece of it, nested as in the whole message."""
 
     tokens = Tokens(("input_tokens",), ("output_tokens",))
 
@@ -70,7 +70,7 @@ class _CohereParser(Parser):
 
     def _take(self, message: dict[str, Any], index: object, raw: dict[str, Any]) -> ChatDelta:
         content = message.get("content")
-        if isinstance(content, dict):  # one part, whose type came with its start
+        if isinstance(content, dict):  # one part; only its start names its type
             part = count(index)
             kind = self._kinds[part] = text(content.get("type")) or self._kinds.get(part, "text")
             content = [{**content, "type": kind}]
@@ -102,7 +102,7 @@ class _CohereParser(Parser):
         )
 
     def _tokens(self, usage: dict[str, Any]) -> Usage | None:
-        """Return the tokens that were used, where they are told beside those that are charged."""
+        """Return the tokens used, or the billed ones where only those are given."""
         return self.usage(usage.get("tokens")) or self.usage(usage.get("billed_units"))
 
 

@@ -1,4 +1,4 @@
-"""What a dialect is: how a provider wants to be asked, and how its answer is read."""
+"""The base of the dialects: how to ask a provider, and how to read its answer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["Dialect", "Parser", "with_query"]
 
 _MOST_UNKNOWN = 32
-_MOST_MEMBERS = 64  # of a usage, which is copied with each chunk that has one
+_MOST_MEMBERS = 64  # of a usage: each chunk with a usage copies all of them
 _NAME = re.compile(r"[\w./:-]{1,64}")
 
 
 class Parser:
     """Reads the chunks of one answer; no I/O.
 
-    Errors that a provider reports are noticed before: a parser sees chunks without one. It raises
-    `BadChunkError`, and `ProviderError` where a dialect hides an error elsewhere.
+    It sees no chunk that reports an error by a common sign: the reader has raised that one. It
+    raises `BadChunkError`, and `ProviderError` for an error that only its dialect can recognize.
     """
 
     tokens: ClassVar[Tokens] = Tokens(("prompt_tokens",), ("completion_tokens",))
@@ -35,38 +35,38 @@ class Parser:
         self.id: str | None = None
         self.model: str | None = None
         self.is_done = False  # the dialect's own terminal marker has come
-        # Choices that have been announced, if by a role only: each has to finish.
+        # Choices that were announced, even by a role alone: each has to finish.
         self.choices: set[int] = set()
         self.refused: set[int] = set()  # choices that were refused: their tool calls are void
         self.other_output = 0  # pieces of output for which a delta has no member
-        self.contradiction: str | None = None  # why what came cannot be the whole answer
+        self.contradiction: str | None = None  # why a complete body cannot be the whole answer
         self.unknown: dict[str, int] = {}
         self._usage: dict[str, Any] = {}
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:
-        """Return what a chunk adds, None where nothing of it was understood.
+        """Return the deltas of a chunk, None if it understood no part of it.
 
         ``event`` is the name of the server-sent event, "message" where it has none.
         """
         raise NotImplementedError
 
     def whole(self, data: dict[str, Any]) -> list[ChatDelta] | None:  # noqa: ARG002
-        """Return what a document says that is the whole answer, None where it is none."""
+        """Return the deltas of a document that is the whole answer, None if it is not one."""
         return None
 
     def message(self, index: int, completion: ChatCompletion) -> Any:  # noqa: ARG002
-        """Return the provider's own message of a choice, whose answer is ``completion``."""
+        """Return the provider's own message of a choice; ``completion`` is the choice's answer."""
         return None
 
     def begin(self, facts: dict[str, Any], id_name: str = "id", model_name: str = "model") -> None:
-        """Take the answer's id and model, where an object has them and none had before."""
+        """Note the answer's id and model if an object has them and no earlier one had."""
         self.id = self.id or text(facts.get(id_name)) or None
         self.model = self.model or text(facts.get(model_name)) or None
 
     def usage(self, raw: object) -> Usage | None:
-        """Return the usage with what an object adds to it, None where it adds nothing.
+        """Return the usage with an object's counts added, None if it adds nothing.
 
-        Members that are null do not take away what was known.
+        A null does not erase a known count.
         """
         if not isinstance(raw, dict) or not raw:
             return None
@@ -82,7 +82,7 @@ class Parser:
         return self.tokens.usage(self._usage)
 
     def note_unknown(self, name: str) -> None:
-        """Count the name of an event, or of a member, that nobody here understands."""
+        """Count the name of an event or member that the dialect does not understand."""
         shown = name if _NAME.fullmatch(name) else "?"
         if shown in self.unknown or len(self.unknown) < _MOST_UNKNOWN:
             self.unknown[shown] = self.unknown.get(shown, 0) + 1
@@ -97,7 +97,7 @@ def _same_url(url: str, model: str) -> str:  # noqa: ARG001  # other dialects ne
 
 
 def with_query(url: str, name: str, value: str) -> str:
-    """Return a URL with a member of its query, unless it has one of that name."""
+    """Return a URL with a parameter in its query, unless it has one of that name."""
     parts = urlsplit(url)
     if name in parse_qs(parts.query):
         return url
@@ -107,12 +107,12 @@ def with_query(url: str, name: str, value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One provider's way; immutable.
+    """The rules of one provider; immutable.
 
-    ``body``: model, messages and the caller's other members in, the JSON object to be sent out.
-    ``takes_text``: a plain str will do for messages. ``is_ndjson``: the answer is asked for as one
-    JSON object per line. ``asks_usage``: whether a body asks for usage after the finish reason.
-    ``choices``: how many choices a body asks for.
+    ``body`` takes the model, the messages and the caller's other members, and returns the JSON
+    object to send. ``takes_text``: ``messages`` may be a plain str. ``is_ndjson``: the answer comes
+    as one JSON object per line. ``asks_usage``: whether a body asks for usage after the finish
+    reason. ``choices``: the number of choices that a body asks for.
     """
 
     name: str

@@ -38,11 +38,11 @@ _KNOWN = words(
     "partMetadata text thought thoughtSignature toolCall toolResponse videoMetadata"
 )
 _ANSWERS = frozenset({"candidates", "promptFeedback", "usageMetadata"})
-_GOES_ON = "a call was to go on, and did not"
+_GOES_ON = "a call was announced to continue, and did not"
 
 
 class _Candidate:
-    """What has come of one candidate; ``open`` is a call whose arguments go on."""
+    """The state of one candidate; ``open`` is a call with arguments still to come."""
 
     def __init__(self) -> None:
         self.parts: list[dict[str, Any]] = []
@@ -51,8 +51,9 @@ class _Candidate:
 
 
 class _GeminiParser(Parser):
-    """Reads ``GenerateContentResponse`` objects; only the end of the stream follows the last."""
+    """Reads ``GenerateContentResponse`` objects; no marker follows the last, only the end."""
 
+    # Gemini counts thoughts beside the candidates, and results of tools beside the prompt.
     tokens = Tokens(
         ("promptTokenCount", "toolUsePromptTokenCount"),
         ("candidatesTokenCount", "thoughtsTokenCount"),
@@ -86,6 +87,7 @@ class _GeminiParser(Parser):
         return {"role": "model", "parts": whole(candidate.parts)} if candidate else None
 
     def _candidate(self, candidate: dict[str, Any], raw: dict[str, Any]) -> ChatDelta:
+        # The JSON of Protocol Buffers leaves out a number that is 0.
         index = position(candidate.get("index") or 0, "candidate")
         self.choices.add(index)
         ours = self._found.get(index) or self._found.setdefault(index, _Candidate())
@@ -101,7 +103,7 @@ class _GeminiParser(Parser):
         return ChatDelta(spoken[False], spoken[True], tuple(calls), finish, None, index, raw)
 
     def _take(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
-        """Keep a part for the message as it is, or add it to the text before; return its calls."""
+        """Keep a part for the message, text joined to the text before it; return its calls."""
         if part.keys() <= _PLAIN:
             last = ours.parts[-1] if ours.parts else {"functionCall": None}
             if last.keys() <= _PLAIN and last.get("thought") == part.get("thought"):
@@ -118,17 +120,17 @@ class _GeminiParser(Parser):
         return []
 
     def _call(self, ours: _Candidate, part: dict[str, Any]) -> list[ToolCall]:
-        """Return what a part says of a call: its name at first, its arguments when it is whole."""
+        """Return a part's news of a call: first the name, the arguments once they are whole."""
         given, call = part["functionCall"], ours.open
         call_id, name = text(given.get("id")) or None, text(given.get("name")) or None
         if call is None and ours.calls.knows(call_id):
-            return []  # it was told before
+            return []  # a repetition
         if call is None or (name and (call_id, name) != (call.get("id"), call["name"])):
             self.contradiction = self.contradiction if call is None else _GOES_ON
             call = {"name": name, "args": {}} | ({"id": call_id} if call_id else {})
             ours.parts.append({**part, "functionCall": call})
         else:
-            call_id = name = None  # they are known
+            call_id = name = None  # told already
         ours.open = call if given.get("willContinue") is True else None
         call["args"].update(table(given.get("args")))
         for piece in items(given.get("partialArgs")):
@@ -144,7 +146,7 @@ GEMINI = Dialect(
     name="gemini",
     body=lambda model, messages, more: {"contents": messages, **more},  # noqa: ARG005
     parser=_GeminiParser,
-    # Without ``alt=sse`` the answer comes as one array.
+    # Without ``alt=sse`` the answer is one JSON array, complete only at its end.
     url=lambda url, model: with_query(url.replace("{model}", quote(model)), "alt", "sse"),
     choices=lambda body: count(table(body.get("generationConfig")).get("candidateCount")) or 1,
 )

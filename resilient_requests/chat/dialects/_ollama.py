@@ -70,7 +70,7 @@ class _OllamaParser(Parser):
                 self.note_unknown(f"message.{name}")
 
     def _call(self, call: dict[str, Any]) -> ToolCall | None:
-        """Return a call, each of which comes whole; None for one that came before."""
+        """Return a call, which always comes whole; None for a repetition."""
         function, call_id = table(call.get("function")), text(call.get("id")) or None
         if self._message.calls.knows(call_id):
             return None

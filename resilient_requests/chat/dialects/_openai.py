@@ -1,4 +1,4 @@
-"""OpenAI chat completions, and what Azure, OpenRouter, DeepSeek, vLLM and others make of them."""
+"""OpenAI chat completions, and the variants of Azure, OpenRouter, DeepSeek, vLLM and others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPENAI"]
 
-# Each provider has a name of its own, and several send the same text under two of them.
+# Each provider has its own name for it, and several send the same text under two names.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details")
 _READ_ELSEWHERE = words("content function_call role tool_calls")
 _KNOWN = words("annotations audio images reasoning_opaque refusal") | {*_REASONING}
@@ -44,7 +44,7 @@ class _OpenAIParser(Parser):
         self._first: Message | None = None  # of choice 0, while its content has no parts
 
     def chunk(self, event: str, data: dict[str, Any]) -> list[ChatDelta] | None:  # noqa: ARG002
-        # Nearly all chunks are a piece of text for choice 0: these lines are all that one costs.
+        # Nearly every chunk is a piece of text for choice 0, and costs only these lines.
         try:
             (choice,) = data["choices"]
             delta, first = choice["delta"], self._first
@@ -75,7 +75,7 @@ class _OpenAIParser(Parser):
         self.begin(data)
         choices = items(data.get("choices"))
         usage = self.usage(data.get("usage") or table(data.get("x_groq")).get("usage"))
-        if not choices:
+        if not choices:  # the last chunk with include_usage has none
             is_known = usage is not None or "choices" in data
             return [ChatDelta(usage=usage, raw=data)] if is_known else None
         found = [self._choice(each, data) for each in choices]
@@ -102,11 +102,11 @@ class _OpenAIParser(Parser):
         if index == 0:
             self._first = message if message.is_plain else None
         content, reasoning = spoken.content + refusal, spoken.reasoning or thought.reasoning
-        usage = self.usage(choice.get("usage"))  # Kimi's place for it
+        usage = self.usage(choice.get("usage"))  # Kimi puts it there
         return ChatDelta(content, reasoning, calls, finish, usage, index, raw)
 
     def _others(self, message: Message, delta: dict[str, Any]) -> tuple[ToolCall, ...]:
-        """Take what a delta holds beside its text, and return its calls."""
+        """Add the members of a delta beside its text, and return its calls."""
         message.members["role"] = text(delta.get("role")) or message.members["role"]
         for name, value in delta.items():
             if not value or name in _READ_ELSEWHERE:
@@ -116,7 +116,7 @@ class _OpenAIParser(Parser):
             if name not in _KNOWN:
                 self.note_unknown(f"delta.{name}")
         calls = items(delta.get("tool_calls"))
-        if delta.get("function_call") and not calls:  # of the time before there could be several
+        if delta.get("function_call") and not calls:  # the older form, which allows one call
             message.members["function_call"] = None
             calls = [{"index": 0, "function": delta["function_call"]}]
         return tuple(self._call(message, each) for each in calls)
@@ -127,7 +127,7 @@ class _OpenAIParser(Parser):
         written = as_json(of_it.get("input" if kind == "custom" else "arguments"))
         call_id, name = text(fragment.get("id")) or None, text(of_it.get("name")) or None
         call = message.calls.fragment(fragment.get("index"), call_id, name, written, kind)
-        # Gemini's compatible API keeps the signatures of thoughts there.
+        # Gemini's OpenAI-compatible API keeps the signatures of thoughts in extra members.
         more = {each: value for each, value in fragment.items() if each not in _OF_A_CALL}
         message.take_of_call(call.index, more)
         return call

@@ -1,4 +1,4 @@
-"""OpenAI responses, and what vLLM, gateways and others make of them."""
+"""OpenAI responses, and the variants of vLLM, gateways and others."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OPENAI_RESPONSES"]
 
-# The events that bring a text, piece by piece (".delta") and whole (".done"): the family of their
-# item, and the kind of the text.
+# The events that bring a text, piece by piece (".delta") or whole (".done"), each with the family
+# of its item and the kind of the text.
 _TEXTS = {
     "response.output_text": ("message", "text"),
     "response.refusal": ("message", "refusal"),
@@ -40,7 +40,7 @@ _WHOLE = ("text", "refusal", "arguments", "input")  # the member that holds a te
 _PARTS = ("response.content_part", "response.reasoning_summary_part")
 _CLOSING = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _SILENT = words("keepalive ping response.created response.in_progress response.queued")
-# What else is output: audio, images, and the tools that the provider runs itself.
+# Other output: audio, images, and the tools that the provider runs itself.
 _OTHERS = tuple(
     words(
         """
@@ -137,7 +137,7 @@ class _ResponsesParser(Parser):
 
 
 def _body(model: str, messages: Any, more: dict[str, Any]) -> dict[str, Any]:
-    """Return the body; an answer's own ``message`` is a list of items, and may stand among them."""
+    """Return the body; ``messages`` may hold an answer's ``message``, which is a list of items."""
     if any(isinstance(each, list) for each in messages):
         nested = [each if isinstance(each, list) else [each] for each in messages]
         messages = [item for each in nested for item in each]

@@ -1,4 +1,4 @@
-"""What the wires of all providers have in common: each kind is read here, once for all dialects."""
+"""The kinds of objects that several wires share; each is read here, once for all dialects."""
 
 from resilient_requests.chat.kinds._calls import Calls
 from resilient_requests.chat.kinds._errors import (

@@ -1,4 +1,4 @@
-"""Which call a fragment belongs to: by its id, then by its index."""
+"""Assigns a fragment to its call: by the id, then by the index."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class _Call:
 
 
 class Calls:
-    """The calls of one choice, in the order in which they came; belongs to one parser.
+    """The calls of one choice in order of arrival; belongs to one parser.
 
-    A call keeps the index that its provider gave it. A second one of the same index, and one
-    without any, gets the next index that is free.
+    A call keeps its provider's index. A second call of the same index, and a call without one, get
+    the index after the highest.
     """
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
-        self._shared: set[int] = set()  # indices that several calls came with
+        self._shared: set[int] = set()  # given indices that several calls share
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def knows(self, call_id: str | None) -> bool:
-        """Whether a call with this id came."""
+        """Whether a call with this id has come."""
         return call_id in self._by_id
 
     def fragment(  # in the order of ToolCall
@@ -75,9 +75,9 @@ class Calls:
         return call
 
     def _numbered(self, index: int) -> _Call | None:
-        """Return the call that came as number ``index``, where its head gave another's index.
+        """Return call number ``index`` if its head came with another call's index.
 
-        Some gateways send the heads of all parallel calls with index 0, and count only after.
+        Some gateways send the heads of all parallel calls with index 0, and count only afterwards.
         """
         call = self._calls[index] if index < len(self._calls) else None
         if call is None or call.has_arguments or call.given not in self._shared:
@@ -86,9 +86,9 @@ class Calls:
 
     @staticmethod
     def _is_another(call: _Call, call_id: str | None, name: str) -> bool:
-        """Whether a head belongs to another call than the one that has its index."""
+        """Whether a head belongs to a new call, though an earlier call has its index."""
         if call_id is not None and call.id is not None:
-            return True  # by now it is known that the ids differ
+            return True  # `_find` has ruled out an equal id
         return call.name not in (None, name) and call.has_arguments
 
     def _begin(self, index: int | None) -> _Call:

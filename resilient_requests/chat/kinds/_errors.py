@@ -1,4 +1,4 @@
-"""Failures that a provider reports inside an answer, in whatever form, and whether they pass."""
+"""Failures that a provider reports inside an answer, of any form, and whether they may pass."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def words(text: str) -> frozenset[str]:
 
 
 def _stem(name: str) -> str:
-    """Return what ``RateLimitError``, ``rate_limit`` and their kin have in common."""
+    """Return the common form of ``RateLimitError``, ``rate_limit`` and the like."""
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"(error|exception)$", "", letters)
 
 
-# Types, codes and statuses of errors, each as its stem, of which a repetition may succeed.
+# Stems of types, codes and statuses of errors that a repetition may mend.
 _TRANSIENT = words(
     """
     abort aborted api apiconnection apitimeout badgateway capacityexceeded connection
@@ -44,7 +44,7 @@ _TRANSIENT = words(
     throttled throttling timedout timeout toomanyrequests unavailable upstream
     """
 )
-# Of these a repetition fails again, whatever code comes with them.
+# A repetition of these fails again, even if their code is a transient one.
 _PERMANENT = words(
     """
     accessdenied authentication badrequest billing billinghardlimitreached contentfilter
@@ -55,7 +55,7 @@ _PERMANENT = words(
     unprocessableentity unsupportedvalue validation
     """
 )
-# Finish reasons that say that no answer came, of all dialects, each as its stem.
+# Stems of the finish reasons, of all dialects, that mean that there is no answer.
 _GAVE_UP = words(
     """
     abort aborted cancelled canceled engineoverloaded failed insufficientsystemresource
@@ -84,11 +84,11 @@ _MOST_DEPTH = 8
 
 
 class BadChunkError(ValueError):
-    """A chunk is not what its dialect allows."""
+    """A chunk violates its dialect."""
 
 
 class ProviderError(Exception):
-    """The provider says that it failed; ``message`` is None where it does not say how."""
+    """The provider reports a failure; ``message`` is None if it gives no reason."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class ProviderError(Exception):
 
 
 def is_transient(kind: str | None, code: str | int | None) -> bool:
-    """Whether a repetition may succeed: by the error's type, and if that is unknown by its code."""
+    """Whether a repetition may succeed, by the error's type; for an unknown type by its code."""
     for name in (kind, code):
         if isinstance(name, str) and not name.isdecimal():
             stem = _stem(name)
@@ -113,6 +113,7 @@ def is_transient(kind: str | None, code: str | int | None) -> bool:
                 return stem in _TRANSIENT
     text = str(code)
     number = int(text) if text.isascii() and text.isdecimal() and len(text) == 3 else 0
+    # The SDKs of OpenAI and Anthropic retry these statuses, too.
     return number in (408, 409, 429) or 500 <= number <= 599
 
 
@@ -123,13 +124,13 @@ def has_given_up(finish_reason: str) -> bool:
 
 
 def gave_up(finish_reason: str) -> ProviderError:
-    """Return the error that a finish reason is."""
+    """Return the error for a finish reason without an answer."""
     what = f"the provider gave the answer up, with the finish reason {finish_reason!r}"
     return ProviderError(message=None, type=finish_reason, what=what)
 
 
 def reported_error(event: str, chunk: dict[str, Any]) -> ProviderError | None:
-    """Return the error that a chunk reports by a sign that means nothing else, or None."""
+    """Return the error that a chunk reports by an unambiguous sign, or None."""
     error = chunk.get("error")
     if isinstance(error, dict) or (error and error is not True):
         return error_of(error, chunk)
@@ -159,9 +160,9 @@ def _of_code(value: object) -> object:
 
 
 def likely_error(chunk: dict[str, Any], *, is_alone: bool) -> ProviderError | None:
-    """Return the error that a chunk of no dialect most likely is, or None.
+    """Return the error that a chunk unknown to the dialect most likely is, or None.
 
-    ``is_alone``: the chunk is the whole body, and so what it says was to be the answer.
+    ``is_alone``: the chunk is the whole body, so that nothing else can be the answer.
     """
     says = any(isinstance(chunk.get(name), str) and chunk[name] for name in ("message", "msg"))
     if (
@@ -174,7 +175,7 @@ def likely_error(chunk: dict[str, Any], *, is_alone: bool) -> ProviderError | No
 
 
 def error_of(error: object, around: dict[str, Any] | None = None) -> ProviderError:
-    """Return what an error says, whatever its form; ``around``: the chunk that holds it."""
+    """Return a report of any form as an error; ``around``: the chunk that holds it."""
     around = around or {}
     inner = _parsed(error)
     if isinstance(inner, list):
@@ -188,7 +189,7 @@ def error_of(error: object, around: dict[str, Any] | None = None) -> ProviderErr
     places = [inner]
     within = _parsed(inner.get("message"))
     if isinstance(within, dict):
-        # Gateways put the answer of the provider behind them into their own message.
+        # Gateways wrap the answer of the provider behind them in their own message.
         nested = within.get("error")
         places[:0] = [nested, within] if isinstance(nested, dict) else [within]
     return ProviderError(
@@ -209,7 +210,7 @@ def _parsed(value: object) -> Any:
 
 
 def _reason(value: object, depth: int) -> str | None:
-    """Return the text in an error, in whatever form providers give it."""
+    """Return the text in an error, in any form that providers use."""
     value = _parsed(value)
     if isinstance(value, str):
         return value.strip() or None
@@ -222,7 +223,7 @@ def _reason(value: object, depth: int) -> str | None:
 
 
 def _kind(facts: dict[str, Any]) -> str | None:
-    """Return the type of an error: a word, where members of that name may hold other things too."""
+    """Return the type of an error. It is one word: members of that name may hold other things."""
     for name in _KINDS:
         value = facts.get(name)
         if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]*", value) and value != "error":
@@ -241,6 +242,6 @@ def _code(facts: dict[str, Any]) -> str | int | None:
 
 
 def _is_good(facts: dict[str, Any]) -> bool:
-    """Whether a chunk has no code, or one that means that all is well."""
+    """Whether a chunk has no code, or a code of success."""
     code = _code(facts)
     return code is None or str(code).lower() in _GOOD_CODES

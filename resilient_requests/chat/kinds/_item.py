@@ -1,4 +1,4 @@
-"""One item of an output: its family, its texts, and what was shown of them."""
+"""One item of an output: its family, its texts, and the part that deltas have shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Item", "family_of", "texts_of"]
 
-# The items that the caller has to answer: their kind, and the members that may hold their input.
+# The items that the caller has to answer: their kind, and the members that may hold the input.
 _CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "function_call": ("function", ("arguments",)),
     "custom_tool_call": ("custom", ("input",)),
@@ -27,16 +27,16 @@ _CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-# What an item goes by: not all servers repeat that when it is done.
+# The members that identify an item. Some servers omit them in its last event.
 _NAMES = ("type", "id", "call_id", "name")
 
 
 def family_of(raw: dict[str, Any]) -> str:
-    """Return "message", "reasoning", "call" for what the caller has to answer, or "other"."""
+    """Return "message", "reasoning", "call" (for the caller to answer) or "other"."""
     kind = text(raw.get("type"))
     if kind in ("message", "reasoning"):
         return kind
-    # What runs in the provider's own house is nobody's call.
+    # A tool that the provider runs itself is not a call to the user.
     is_hosted = raw.get("execution") == "server" or text(
         table(raw.get("environment")).get("type")
     ).startswith("container")
@@ -61,7 +61,7 @@ def texts_of(raw: dict[str, Any]) -> dict[str, str]:
 
 
 class Item:
-    """One item of an output: ``raw`` as the provider sent it last, and what was shown of it."""
+    """One item of an output: ``raw`` is the latest object of the provider, ``shown`` its texts."""
 
     __slots__ = ("_head", "_number", "family", "id", "raw", "shown")
 
@@ -70,42 +70,42 @@ class Item:
         self.id: str | None = None
         self.raw: dict[str, Any] = {}
         self.shown: dict[str, Shown] = {}
-        self._number: int | None = None  # of the call that it is
-        self._head: tuple[str | None, str | None] = (None, None)  # id and name, as they were told
+        self._number: int | None = None  # the number of its call
+        self._head: tuple[str | None, str | None] = (None, None)  # id and name as shown so far
 
     def take(self, raw: dict[str, Any]) -> None:
-        """Take the object that the provider sent, in the place of an earlier one."""
+        """Take the provider's object in place of an earlier one."""
         kept = {name: self.raw[name] for name in _NAMES if name in self.raw}
         self.raw = {**kept, **raw}
 
     def of(self, kind: str) -> Shown:
-        """Return what was shown of one kind of its texts."""
+        """Return the shown text of one kind."""
         found = self.shown.get(kind)
         if found is None:
             found = self.shown[kind] = Shown()
         return found
 
     def says(self, texts: Mapping[str, str]) -> bool:
-        """Whether these whole texts, by kind, can be those of which deltas were shown here."""
+        """Whether the shown deltas can be the beginning of these whole texts, by kind."""
         pairs = [(texts.get(kind, ""), str(shown)) for kind, shown in self.shown.items()]
         return any(shown for _, shown in pairs) and all(
             whole.startswith(shown) or is_same_json(whole, shown) for whole, shown in pairs
         )
 
     def is_other_than(self, raw: Mapping[str, Any]) -> bool:
-        """Whether two calls cannot be the same: their ids are never made anew, nor their names."""
+        """Whether two calls surely differ: servers change item ids, but never these members."""
         return any(
             raw.get(name) and self.raw.get(name) and raw[name] != self.raw[name]
             for name in ("call_id", "name", "type")
         )
 
     def fragment(self, number: int, arguments: str) -> ToolCall | None:
-        """Return what is new of a call, None for nothing; ``number``: where it has none yet."""
+        """Return the news of a call, None if there is none; ``number``: for a call without one."""
         is_new = self._number is None
         self._number = number if self._number is None else self._number
         kind, _ = _CALLS.get(text(self.raw.get("type")), ("function", ()))
         known_id, known_name = self._head
-        # An approval is given to the item: it has no other id.
+        # An approval names the item itself, which has no ``call_id``.
         id_of = "id" if kind == "mcp_approval" else "call_id"
         call_id = text(self.raw.get(id_of)) or None
         name = text(self.raw.get("name")) or None
@@ -116,7 +116,7 @@ class Item:
         return ToolCall(self._number, call_id, name, arguments, kind)
 
     def built(self) -> dict[str, Any] | None:
-        """Return the item as the next turn has it, None where too little of it came."""
+        """Return the item in the form of the next turn, None if too little of it came."""
         raw = {**self.raw}
         if raw.get("status") == "in_progress":
             raw["status"] = "completed"

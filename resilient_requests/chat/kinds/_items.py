@@ -1,4 +1,4 @@
-"""The items of an output: which of them an event speaks of, and what it adds to that."""
+"""The items of an output: finds the item of an event, and the news that the event adds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Added", "Items"]
 
 
 class Added(NamedTuple):
-    """What an event adds: a text of a kind, or to a call."""
+    """The news of an event: a text with its kind, or a fragment of a call."""
 
     kind: str
     text: str = ""
@@ -26,11 +26,11 @@ class Added(NamedTuple):
 
 
 class Items:
-    """The items of one output, in the order in which they came; belongs to one parser.
+    """The items of one output in order of arrival; belongs to one parser.
 
-    An item is known by its id, or the id of its call, and else by its index among those of its
-    family ("message", "reasoning", "call" or "other"): some servers give index 0 to all items.
-    Others make up a new id for each event: as long as no id came twice, the index tells more.
+    The id of an item, or of its call, identifies it. Otherwise its index does, among the items of
+    its family ("message", "reasoning", "call" or "other"), since some servers give index 0 to all.
+    Other servers make up a new id for each event: until an id comes twice, the index counts more.
     """
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Items:
         self._by_id: dict[str, Item] = {}
         self._by_index: dict[tuple[str, object], Item] = {}
         self._calls = 0
-        self._paragraph: tuple[Item, object] | None = None  # where the last piece of a summary was
+        self._paragraph: tuple[Item, object] | None = None  # the place of a summary's last piece
 
     def built(self) -> list[dict[str, Any]]:
-        """Return the items as the next turn has them."""
+        """Return the items in the form of the next turn."""
         return [raw for item in self._items if (raw := item.built()) is not None]
 
     def add(self, data: Mapping[str, Any], family: str, kind: str, piece: str) -> Added:
@@ -59,7 +59,7 @@ class Items:
     def add_part(
         self, data: Mapping[str, Any], family: str, kind: str, level: str, whole: str
     ) -> Added:
-        """Take the text of one part of an item, as a whole; ``level``: which event tells it."""
+        """Take the whole text of one part of an item; ``level``: the kind of its event."""
         item = self._of_event(data, family, {kind: whole})
         part = (count(data.get("content_index")), count(data.get("summary_index")))
         between = BETWEEN if kind == "summary" else ""
@@ -77,10 +77,10 @@ class Items:
         return self._complete(item, raw, texts)
 
     def add_output(self, output: list[dict[str, Any]]) -> list[Added]:
-        """Take the final output: each item is one that came before, or new.
+        """Take the final output, in which each item is an earlier one or a new one.
 
-        It is known by its ids; where they are new by what it says, else as the first of its family
-        that is left.
+        Its ids identify an item; if they are new, its content does. Otherwise it is the first of
+        its family that is left.
         """
         found, left = self._matched(output)
         known = self._known_texts(output)
@@ -89,14 +89,14 @@ class Items:
             item = found.get(number) or self._begin(family_of(raw))
             texts = {kind: each for kind, each in texts_of(raw).items() if kind not in known}
             added += self._complete(item, raw, texts)
-        # A call that the end does not name has the input that it began with.
+        # A call that is missing in the final output has the input of its first event.
         for item in left:
             texts = texts_of(item.raw) if item.family == "call" else {}
             added += self._complete(item, item.raw, texts)
         return added
 
     def _matched(self, output: list[dict[str, Any]]) -> tuple[dict[int, Item], list[Item]]:
-        """Return the items that the final ones are, by the numbers of those, and what is left."""
+        """Return the earlier items by their place in the final output, and the items left over."""
         left = list(self._items)
         found: dict[int, Item] = {}
         tests: tuple[Callable[[Item, dict[str, Any]], bool], ...] = (
@@ -116,7 +116,7 @@ class Items:
         return found, left
 
     def _known_texts(self, output: list[dict[str, Any]]) -> set[str]:
-        """Return the kinds of texts of which all was shown, in whatever items."""
+        """Return the kinds of texts that were shown in full, in any of the items."""
         told = [texts_of(raw) for raw in output]
         known = set()
         for kind in ("text", "refusal", "reasoning", "summary"):
@@ -145,7 +145,7 @@ class Items:
         *,
         is_new: bool,
     ) -> Item:
-        """Return the item of these ids, or of this index; ``is_new``: a new id is a new item."""
+        """Return the item of these ids or of this index; ``is_new``: a new id means a new item."""
         given = data.get("output_index")
         place = (family, None if given is None else position(given, "output"))
         ids = [each for each in ids if each]
@@ -168,7 +168,7 @@ class Items:
         self._items.append(item)
         return item
 
-    # -- what it adds ---------------------------------------------------------------------------
+    # -- the news -------------------------------------------------------------------------------
 
     def _complete(self, item: Item, raw: dict[str, Any], texts: Mapping[str, str]) -> list[Added]:
         item.take(raw)
@@ -182,7 +182,7 @@ class Items:
         try:
             return show(*told)
         except Contradiction:
-            self.contradiction = "an item is told otherwise than its pieces were"
+            self.contradiction = "an item differs from its pieces"
             return ""
 
     def _told(self, item: Item, kind: str, added: str) -> Added:

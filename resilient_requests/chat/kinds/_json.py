@@ -1,4 +1,4 @@
-"""JSON in, whatever its numbers: Python refuses integers of thousands of digits."""
+"""JSON with numbers of any size: Python's int() refuses thousands of digits."""
 
 from __future__ import annotations
 

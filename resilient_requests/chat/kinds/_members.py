@@ -1,4 +1,4 @@
-"""Guards that read the members of JSON objects from outside."""
+"""Guards for reading members of JSON objects that come from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Tokens", "as_json", "count", "items", "position", "reason", "table", "text"]
 
 _MOST = 1024
-"""Choices, and calls of one choice: an answer must not decide how long our tables get."""
+"""Limit of choices, and of calls of one choice: an answer must not set our tables' length."""
 
 _NO_REASON = ("", "null", "FINISH_REASON_UNSPECIFIED")
 
@@ -26,37 +26,37 @@ def text(value: object) -> str:
 
 
 def reason(value: object) -> str | None:
-    """Return a finish reason; None for what is none, whatever the text for that is."""
+    """Return a finish reason; None for any value that means that there is none."""
     return value if isinstance(value, str) and value not in _NO_REASON else None
 
 
 def as_json(value: object) -> str:
-    """Return the input of a call as text, "" for None; some servers send the object itself."""
+    """Return the input of a call as text, "" for None. Some servers send an object, not text."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
 def table(value: object) -> dict[str, Any]:
-    """Return an object, an empty one for anything else."""
+    """Return an object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[dict[str, Any]]:
-    """Return the objects of a list, or the only one where there is no list around it."""
+    """Return the objects of a list, or the only object of a value without a list."""
     if isinstance(value, dict):
         return [value]
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def count(value: object) -> int | None:
-    """Return a number of tokens, None for anything else, and for more than 64 bits hold."""
+    """Return a number of tokens; None for anything else, and for a number over 64 bits."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    # Python cannot write the sum of two numbers of 4,300 digits, which JSON may hold.
+    # JSON may hold numbers of 4,300 digits. Python cannot write the sum of two of them.
     return value if value.__class__ is int and value.bit_length() < 64 else None
 
 
 def position(value: object, what: str) -> int:
-    """Return an index, which may be the text of one. Raises `BadChunkError` for anything else."""
+    """Return an index from a number or its text. Raises `BadChunkError` for anything else."""
     if value.__class__ is int and 0 <= value < _MOST:  # nearly always
         return value
     number = count(value)
@@ -69,9 +69,9 @@ def position(value: object, what: str) -> int:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The names that a dialect gives to the members of its usage; immutable.
+    """The names of the members of a dialect's usage; immutable.
 
-    What several names of ``read``, or of ``written``, count is added up.
+    The counts of several names of ``read``, or of ``written``, are added up.
     """
 
     read: tuple[str, ...]

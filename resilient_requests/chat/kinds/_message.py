@@ -1,4 +1,4 @@
-"""The message of one choice, in the form that a provider wants to have back in the next turn."""
+"""The message of one choice, in the provider's form for the next turn."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _NOTHING = Said()
 
 
 class Message:
-    """What has come of one choice; belongs to one parser.
+    """The message of one choice so far; belongs to one parser.
 
-    ``content`` is its text so far, a piece per delta. ``members`` are what else the message has.
+    ``content`` is its text so far, a piece per delta. ``members`` are the message's other members.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class Message:
         self.contradiction: str | None = None
         self.content: list[str] = []
         self.members: dict[str, Any] = {"role": "assistant"}
-        self._parts: list[Any] = []  # the content, where any of it came as a list of parts
+        self._parts: list[Any] = []  # the content, once a list of parts has come
         self._of_calls: dict[int, dict[str, Any]] = {}
 
     @property
     def is_plain(self) -> bool:
-        """Whether its content is a text, and no list of parts."""
+        """Whether the content is plain text, without parts."""
         return not self._parts
 
     def take_content(self, value: object) -> Said:
-        """Take a text, or parts of one, and return what they say."""
+        """Add a text, or parts of one, and return its words."""
         if not value:
             return _NOTHING
         found = said(value)
@@ -61,19 +61,19 @@ class Message:
         return found
 
     def take_member(self, name: str, value: Any) -> None:
-        """Take a piece of another member."""
+        """Add a piece of another member."""
         if value.__class__ is str and name not in FIXED:
             grow_text(self.members, name, value)
         else:
             grow(self.members, {name: value})
 
     def take_of_call(self, index: int, members: dict[str, Any]) -> None:
-        """Take what came with a call, beside its id, name and arguments."""
+        """Add the members of a call beside its id, name and arguments."""
         if members:
             grow(self._of_calls.setdefault(index, {}), members)
 
     def missing(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return what a whole message says that deltas did not: all, or how its text goes on."""
+        """Return the parts of a whole message that no delta has brought."""
         told = said(message.get("content")).content
         if not self.content and not self.calls:
             return message
@@ -97,7 +97,7 @@ class Message:
             members["function_call"] = sent[0]["function"] if sent else None
         elif sent:
             members["tool_calls"] = sent
-        # Null is a content only where something else stands in its place.
+        # The APIs accept a null content only beside one of these members.
         is_elsewhere = members.keys() & {"audio", "function_call", "refusal", "tool_calls"}
         return {
             "role": members.pop("role"),
@@ -107,7 +107,7 @@ class Message:
 
 
 def _sent(call: ToolCall) -> dict[str, Any]:
-    """Return a call as a request holds it."""
+    """Return a call in the form of a request."""
     member = "input" if call.kind == "custom" else "arguments"
     return {
         "id": call.id,

@@ -1,4 +1,4 @@
-"""Texts that come whole, as lists of parts, or piece by piece, and objects that grow by them."""
+"""Texts that come whole, as parts, or piece by piece, and the objects that grow by them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 BETWEEN = "\n\n"
-"""What stands between two parts of a summary: each is a paragraph of its own."""
+"""Stands between two parts of a summary, because each is a paragraph."""
 
-# The members of a part that hold its text. What stands in the last three is reasoning.
+# The members of a part that hold its text. Those from "thinking" on hold reasoning.
 _TEXTS = ("text", "content", "refusal", "thinking", "reasoning", "summary")
 _REASONING = frozenset({"thinking", "reasoning", "summary"})
 _KINDS_OF_REASONING = ("thinking", "reasoning", "thought", "summary")
@@ -41,7 +41,7 @@ _STEP = re.compile(r"\.?([^.\[\]'$]+)|\[(\d+)\]|\['([^']*)'\]")
 
 
 def joined(pieces: Iterable[str]) -> str:
-    """Return one text; a character whose halves (UTF-16 surrogates) came in two pieces is whole."""
+    """Return one text; the halves of a surrogate pair from two pieces become one character."""
     text = "".join(pieces)
     if text.isascii():
         return text
@@ -49,7 +49,7 @@ def joined(pieces: Iterable[str]) -> str:
 
 
 class Said(NamedTuple):
-    """What a text or its parts say; ``others``: the types of parts that hold no text."""
+    """The words of a text or of its parts; ``others``: the types of parts without text."""
 
     content: str = ""
     reasoning: str = ""
@@ -89,7 +89,7 @@ class _Reader:
                 self.read(part[name], self.reasoning if name in _REASONING else into, depth)
 
     def _read_apart(self, entries: list[Any], depth: int) -> None:
-        """Read the entries of a summary, each of which is a paragraph of its own."""
+        """Read the entries of a summary, each as a paragraph."""
         for number, entry in enumerate(entries):
             if number:
                 self.reasoning.append(BETWEEN)
@@ -97,9 +97,11 @@ class _Reader:
 
 
 def said(value: object, *, is_reasoning: bool = False) -> Said:
-    """Return what a text says: a string, or a list of parts in the form of any provider."""
+    """Return the words of a string, or of a list of parts in any provider's form."""
     if value.__class__ is str or not value:  # nearly always
-        return Said("", value or "") if is_reasoning else Said(value or "")  # type: ignore[arg-type]
+        return (
+            Said("", value or "") if is_reasoning else Said(value or "")  # type: ignore[arg-type]
+        )
     reader = _Reader()
     reader.read(value, reader.reasoning if is_reasoning else reader.content)
     return Said(
@@ -111,7 +113,7 @@ def said(value: object, *, is_reasoning: bool = False) -> Said:
 
 
 class Pieces(list[str]):
-    """A text that grows: joined once, at its end, since each addition to a string copies it."""
+    """A growing text, joined once at its end, because each addition to a str copies it."""
 
 
 def grow_text(into: dict[str, Any], name: str, piece: str) -> None:
@@ -123,9 +125,9 @@ def grow_text(into: dict[str, Any], name: str, piece: str) -> None:
 
 
 def grow(into: dict[str, Any], piece: dict[str, Any], but: tuple[str, ...] = ()) -> None:
-    """Add a piece of an object, ``but`` for these members, to what has come of it.
+    """Add a piece to an object, without the members ``but``.
 
-    Texts go on, lists get longer, objects grow; None adds nothing, and the rest is replaced.
+    Texts and lists get longer, objects grow, None adds nothing; any other value is replaced.
     """
     for name, value in piece.items():
         if name in but:
@@ -147,7 +149,7 @@ def grow(into: dict[str, Any], piece: dict[str, Any], but: tuple[str, ...] = ())
 
 
 def add_part(parts: list[Any], part: object) -> None:
-    """Add a part to a list, or what it brings to the last part, where it continues that."""
+    """Add a part to a list, or to the last part if it continues that one."""
     if not isinstance(part, dict):
         parts.append(part)
     elif parts and isinstance(parts[-1], dict) and _continues(parts[-1], part):
@@ -158,7 +160,7 @@ def add_part(parts: list[Any], part: object) -> None:
 
 
 def _continues(last: dict[str, Any], part: dict[str, Any]) -> bool:
-    """Whether a part of a text goes on with the last one: the same of its kind, and no other's."""
+    """Whether a part continues the last one: both have the same type, index and id."""
     if last.get("type") != part.get("type") or last.get("index") != part.get("index"):
         return False
     if part.get("id") not in (None, last.get("id")):
@@ -167,9 +169,9 @@ def _continues(last: dict[str, Any], part: dict[str, Any]) -> bool:
 
 
 def grow_at(into: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a path such as ``$.rooms[0]['name']``; a text goes on with what is there.
+    """Set the value at a path such as ``$.rooms[0]['name']``; a text extends the text there.
 
-    Raises `BadChunkError` for an index that could not be one, and for a path of too many steps.
+    Raises `BadChunkError` for an impossible index, and for a path of too many steps.
     """
     steps: list[str | int] = [
         position(number, "argument") if number else name or quoted
@@ -190,7 +192,7 @@ def grow_at(into: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _at(place: Any, step: str | int, default: Any) -> Any:
-    """Return what is at a step, and put the default there first where nothing is."""
+    """Return the value at a step; an empty place gets the default first."""
     if isinstance(place, list) and isinstance(step, int):
         place.extend([None] * (step + 1 - len(place)))
         if place[step] is None:
@@ -202,7 +204,7 @@ def _at(place: Any, step: str | int, default: Any) -> Any:
 
 
 def whole(value: Any) -> Any:
-    """Return an object in which the pieces of each text are one."""
+    """Return an object with the pieces of each text joined."""
     if isinstance(value, Pieces):
         return joined(value)
     if isinstance(value, list):

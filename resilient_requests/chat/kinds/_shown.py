@@ -1,4 +1,4 @@
-"""A text that deltas have shown, and what a repetition of it still adds."""
+"""A text that deltas have shown, and the part that a repetition of it adds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Contradiction", "Shown", "is_same_json"]
 
 
 class Contradiction(Exception):
-    """What is said at the end is not what the deltas have shown."""
+    """The final text is not the text that the deltas have shown."""
 
 
 class Shown:
-    """A text as it was shown by deltas; tells what a repetition of it, or of a part, still adds."""
+    """A text shown by deltas; finds the part of a repetition that is new."""
 
     __slots__ = ("_pieces", "_settled", "_told")
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self._settled: dict[str, int] = {}  # by level, how much of it was repeated
+        self._settled: dict[str, int] = {}  # by level, the length that was repeated
         self._told: set[Hashable] = set()
 
     def __str__(self) -> str:
@@ -34,14 +34,14 @@ class Shown:
         return self._pieces[0] if self._pieces else ""
 
     def add(self, piece: str) -> str:
-        """Show a piece more."""
+        """Show one more piece."""
         self._pieces.append(piece)
         return piece
 
     def of_part(self, level: str, part: Hashable, said: str, between: str = "") -> str:
-        """Return, and show, what a part adds that is told as a whole; ``level``: by which event.
+        """Show the new part of a text that comes as a whole, and return it; ``level``: the event.
 
-        ``between`` stands between two parts. Raises `Contradiction` where the deltas were others,
+        ``between`` stands between two parts. Raises `Contradiction` if the deltas had another text,
         and `BadChunkError` for more parts than any answer has.
         """
         shown, settled = str(self), self._settled.get(level, 0)
@@ -66,7 +66,7 @@ class Shown:
         return ""
 
     def of_item(self, said: str) -> str:
-        """Return, and show, what the whole text of the item adds. Raises `Contradiction`."""
+        """Show the new part of the item's whole text, and return it. Raises `Contradiction`."""
         shown = str(self)
         if not said.strip() or said.strip() == shown.strip() or is_same_json(said, shown):
             return ""
@@ -76,7 +76,7 @@ class Shown:
 
 
 def is_same_json(one: str, other: str) -> bool:
-    """Whether two texts are the same object, which gateways write anew with other white space."""
+    """Whether two texts are the same JSON: gateways rewrite it with other white space."""
     if one[:1] not in ("{", "[") or other[:1] not in ("{", "["):
         return False
     try:

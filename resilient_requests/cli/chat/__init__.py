@@ -30,20 +30,20 @@ def add_parser(commands: Any) -> None:
     """Add the command to argparse's subcommands."""
     parser = commands.add_parser(
         "chat",
-        help="ask a language model, and see what it took to get the answer",
+        help="ask a language model, and see the attempts that it took",
         description="Sends PROMPT, and prints the answer as it arrives: its text on stdout, all "
         "else on stderr. Without --url it talks to a server of its own on loopback. Exit code: 0 "
         "the answer is complete, 1 it cannot be written, 2 wrong usage, 3 silence, 4 truncated or "
         "broken, 5 the provider reported an error, 6 no connection, 130 Ctrl-C.",
     )
     add = parser.add_argument
-    add("prompt", metavar="PROMPT", help="what to ask; - reads stdin")
+    add("prompt", metavar="PROMPT", help="the question; - reads stdin")
     add("--url", help="of the chat endpoint itself, with its path; Gemini's may hold {model}")
     add("--model", metavar="M", help="its name at the provider (default)", default="default")
     add("--dialect", choices=sorted(DIALECTS), default="openai", help="%(choices)s (openai)")
     key = "environment variable that holds the API key (OPENAI_API_KEY, if it is set)"
     add("--key-env", metavar="VAR", help=key)
-    idle = "seconds of silence to put up with (300)"
+    idle = "limit of silence in seconds (300)"
     add("--idle", metavar="S", type=seconds(86_400.0), help=idle)
     bare = "accept an answer that ends without the sign that it is complete"
     add("--accept-bare-eof", action="store_true", help=bare)

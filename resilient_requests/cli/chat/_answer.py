@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Trace", "show"]
 
-# The URL of the command and those of redirects are checked before: what is left is a proxy's.
+# The URLs of the command and of redirects were checked before: only a proxy's can be bad here.
 _BadProxy = requests.exceptions.InvalidURL
 
 _COMPLETE, _IDLE, _BROKEN, _PROVIDER, _NO_CONNECTION = 0, 3, 4, 5, 6
 
-# The first that fits decides. A read timeout is silence before the answer; a ConnectTimeout is a
+# The first match decides. A read timeout is silence before the answer; a ConnectTimeout is a
 # ConnectionError.
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (StreamIdle, _IDLE),
@@ -52,7 +52,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (requests.RequestException, _BROKEN),
 )
 
-# On a terminal an answer could move the cursor, or worse.
+# On a terminal, control characters of an answer could move the cursor, or worse.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -95,15 +95,15 @@ def _open(session: requests.Session, url: str, question: Question) -> ChatStream
     except requests.RequestException:
         raise
     except OSError as error:
-        # requests raises a bare OSError for a file of certificates that is not there.
+        # requests raises a bare OSError for a missing file of certificates.
         raise requests.ConnectionError(str(error)) from error
     except ValueError as error:
-        # requests lets an error of urllib3's parser out, with the URL in it, for an odd proxy.
+        # requests lets urllib3's parser errors for an odd proxy pass, and their text holds the URL.
         raise _BadProxy from error
 
 
 def _host(error: requests.RequestException, url: str) -> str:
-    """Return the host that an error is about; a redirect may have led to another than the first."""
+    """Return the host of an error's request: after a redirect it is not the first host."""
     asked = error.request if error.response is None else error.response.request
     host = host_of(getattr(asked, "url", None) or url)
     is_of_proxy = isinstance(error, (requests.exceptions.ProxyError, _BadProxy))
@@ -133,7 +133,7 @@ class _Told:
         self._last = "\n"
 
     def write(self, text: str) -> None:
-        """Print a piece of the answer at once, with "?" for what stdout cannot encode."""
+        """Print a piece of the answer at once; "?" stands for a character unknown to stdout."""
         self._last = text
         encoding = sys.stdout.encoding or "utf-8"
         text = text.encode(encoding, "replace").decode(encoding)
@@ -141,9 +141,9 @@ class _Told:
         sys.stdout.flush()
 
     def end(self, how: str, found: ChatCompletion | None, why: str = "", attempts: int = 0) -> None:
-        """Print why it ended, where there is more to say than how, then the line of figures."""
+        """Print the reason of the end if there is more to say, then the line of figures."""
         if self._is_watched and not self._last.endswith("\n"):
-            print(flush=True)  # a pipe gets the answer and nothing else
+            print(flush=True)  # nothing but the answer may reach a pipe
         self._trace.close()
         if why:
             print(f"resilient-requests chat: {why}", file=sys.stderr)
@@ -169,7 +169,7 @@ class Trace:
         self._out = out
         self._calls: set[str | None] = set()
         self._dialled: float | None = None  # seconds, of the attempt that is under way
-        self._held: list[str] = []  # the columns of a line that waits for what follows from it
+        self._held: list[str] = []  # the columns of a line that is still incomplete
         self._on: dict[type, Callable[[Any], None]] = {
             AttemptStarted: self._started,
             ConnectionOpened: self._opened,
@@ -189,7 +189,7 @@ class Trace:
             note(event)
 
     def close(self) -> None:
-        """Print what is held back."""
+        """Print the incomplete line."""
         if self._held:
             self._print("no replay" if self._held[0].startswith("stream") else "")
 

@@ -1,4 +1,4 @@
-"""A server of the command's own that forgets an idle connection, and tells what came of it."""
+"""A server for the command that forgets an idle connection, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Embedded:
         self._server.close()
 
     def warm(self, session: requests.Session) -> None:
-        """Leave a connection in the session's pool, idle for longer than the server remembers."""
-        session.trust_env = False  # the machine's proxies have no part in this
+        """Leave a connection in the session's pool that has been idle past the server's memory."""
+        session.trust_env = False  # the machine's proxies must not take part
         session.get(f"{self._server.url}{_WARM_UP}").close()
         time.sleep(_IDLE_FOR)
 

@@ -33,7 +33,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What goes to the provider; ``url`` is None for the embedded server."""
+    """The question for the provider; ``url`` is None for the embedded server."""
 
     url: str | None
     model: str
@@ -56,13 +56,13 @@ class _Way:
     key_prefix: str = ""
 
 
-# A dialect that is not named here is asked as OpenAI is.
+# Dialects without an entry are asked as OpenAI is.
 _OPENAI_LIKE = _Way(key_prefix="Bearer ")
 _WAYS = {
-    # Without this there are no counts of tokens.
+    # OpenAI sends no token counts in a stream without this.
     "openai": _Way(key_prefix="Bearer ", more={"stream_options": {"include_usage": True}}),
     "openai-responses": _Way(key_prefix="Bearer ", messages=lambda prompt: prompt),
-    # A limit is obligatory there; this one is valid for all models.
+    # Anthropic requires a limit; all of its models accept this one.
     "anthropic": _Way(key_header="x-api-key", more={"max_tokens": 4096}),
     "gemini": _Way(
         key_header="x-goog-api-key",
@@ -84,7 +84,7 @@ def read(arguments: argparse.Namespace) -> Question:
     if not arguments.model:
         raise UsageError("--model is empty")
     secret = _secret(arguments.key_env)
-    # The embedded server has no use for a key, and a stranger on its port even less.
+    # The embedded server needs no key, and another program might listen on its port.
     is_wanted = secret is not None and way.key_header is not None and arguments.url is not None
     return Question(
         url=arguments.url,
@@ -102,7 +102,7 @@ def read(arguments: argparse.Namespace) -> Question:
 def _prompt(given: str) -> str:
     try:
         prompt = _stdin() if given == "-" else given
-        # Python lets bytes that are no text through, as surrogates, in arguments and some locales.
+        # Python keeps undecodable bytes of arguments as surrogates, and of stdin in some locales.
         prompt.encode("utf-8")
     except UnicodeError:
         raise UsageError("the prompt is no UTF-8 text") from None
@@ -112,7 +112,7 @@ def _prompt(given: str) -> str:
 
 
 def _stdin() -> str:
-    if sys.stdin is None:  # where a shell has closed it
+    if sys.stdin is None:  # a shell has closed it
         raise UsageError("stdin is closed")
     try:
         return sys.stdin.read()
@@ -121,34 +121,34 @@ def _stdin() -> str:
 
 
 def _secret(variable: str | None) -> str | None:
-    """Return the key in an environment variable; None where none was named or set by default."""
+    """Return the key from an environment variable; None if no variable is named or set."""
     name = variable or _DEFAULT_KEY
     secret = os.environ.get(name, "").strip()
     if not secret:
         if variable is None:
             return None
         raise UsageError(f"the environment variable {variable} is not set, or empty")
-    # requests and http.client repeat a header that they reject in their messages.
+    # requests and http.client repeat a rejected header in their messages.
     if not (secret.isascii() and secret.isprintable()):
         raise UsageError(f"{name} holds characters that no header can carry")
     return secret
 
 
 class BadRedirect(requests.RequestException):
-    """The server redirects to what is no URL of HTTP."""
+    """A redirect leads to something that is not an HTTP URL."""
 
 
 class ChatSession(requests.Session):
-    """Sends a key with each request but those that a redirect leads to another host.
+    """Sends a key with each request, except those that a redirect sends to another host.
 
-    A redirect that leads to no URL raises `BadRedirect`.
+    A redirect to something that is not a URL raises `BadRedirect`.
     """
 
     def __init__(self, key: Key | None) -> None:
         super().__init__()
         self._key = key
         if key is not None:
-            # As a header of the session it would be replaced by a netrc entry for that host.
+            # A netrc entry for that host would replace a header of the session.
             self.auth = self._sign
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -157,8 +157,8 @@ class ChatSession(requests.Session):
         return request
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where a response leads, None where it is no redirect."""
-        # requests lets errors of its URL parsers out here, which are no RequestException:
+        """Return the target of a redirect, None for any other response."""
+        # requests lets errors of its URL parsers pass here that are no RequestException:
         # ValueError, UnicodeDecodeError, urllib3's LocationParseError.
         try:
             target = super().get_redirect_target(resp)
@@ -171,7 +171,7 @@ class ChatSession(requests.Session):
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Take the key off a request to another host; requests itself takes Authorization off."""
+        """Remove the key from a request to another host; requests itself removes Authorization."""
         super().rebuild_auth(prepared_request, response)
         asked, next_url = response.request.url or "", prepared_request.url or ""
         if self._key is not None and self.should_strip_auth(asked, next_url):

@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to argparse's subcommands."""
     parser = commands.add_parser(
         "demo",
-        help="show what plain requests and ours make of bad networks, on this machine",
+        help="play faults of networks on this machine, with plain requests and with ours",
         description="Plays incidents of bad networks on a server of its own on loopback, with "
         "plain requests and with ResilientAdapter. Exit code: 0 if each of our rows is as "
         "promised, else 1.",
@@ -47,10 +47,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace, make_adapter: MakeAdapter = resilient_adapter) -> int:
-    """Play all incidents and print what came of them.
+    """Play all incidents and print their outcomes.
 
-    Return 0 if each of our rows is as promised, else 1. ``make_adapter``: makes the adapter that is
-    mounted in place of ours, for tests of the judgement.
+    Return 0 if each row of ours is as promised, else 1. ``make_adapter`` makes the adapter to
+    mount in place of ours; tests of the judgement need it.
     """
     if not hasattr(select, "poll"):
         print("the demonstration needs a POSIX system, for its server", file=sys.stderr)
@@ -79,7 +79,7 @@ def _play_all(make_adapter: MakeAdapter) -> list[Row]:
 def table(rows: Sequence[Row]) -> Iterator[Line]:
     """Yield the lines of a table for a terminal of 80 columns and 24 lines.
 
-    With all incidents it has 23, so that its head is still there when the shell prompts again.
+    With all incidents it has 23 lines: its head is still visible above the next prompt.
     """
     sides = f"{'Plain requests':<{_WORDS + _FIGURES + 2}}With ResilientAdapter"
     yield [(f"{'What happened':<{_TITLE + 2}}{sides}", "bold")]
@@ -98,7 +98,7 @@ def _lines(row: Row) -> Iterator[Line]:
         _wrapped(row.resilient) + ([_VERDICTS[False]] if row.as_promised is False else []),
         _figures(row.resilient),
     )
-    # Figures add no line of their own: the seconds are left out where nothing else needs one.
+    # Figures add no line: the seconds are left out if no other column needs one.
     height = max(len(columns[0]), len(columns[1]), len(columns[3]))
     style = _STYLES[row.as_promised]
     for cells in islice(zip_longest(*columns, fillvalue=""), height):
@@ -113,7 +113,7 @@ def _lines(row: Row) -> Iterator[Line]:
 
 
 def _wrapped(outcome: Outcome) -> list[str]:
-    """Return an outcome in lines; the name of an error stays whole, and its errno is for JSON."""
+    """Return the lines of an outcome. An error's name stays whole; only JSON has its errno."""
     return textwrap.wrap(_ERRNO.sub("", outcome.outcome), _WORDS, break_long_words=False)
 
 

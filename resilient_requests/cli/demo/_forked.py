@@ -1,7 +1,7 @@
-"""Uses one warm session in two processes at once, and counts the answers that are not theirs.
+"""Uses one warm session in two processes at once, and counts the answers that are mixed up.
 
-A program of its own: ``python -m resilient_requests.cli.demo._forked MODULE:ADAPTER URL CALLS``.
-The process of the demonstration has threads, and a fork would copy the locks that they hold.
+It is a separate program: ``python -m resilient_requests.cli.demo._forked MODULE:ADAPTER URL
+CALLS``. The process of the demonstration has threads, and a fork would copy their locks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(adapter: str, url: str, calls: str) -> None:
 
 @contextlib.contextmanager
 def _stopped(process: int) -> Iterator[None]:
-    """Stop a process that is about to read its answer, as the scheduler of a busy machine does."""
+    """Stop a process just before it reads its answer, as the scheduler of a busy machine does."""
     time.sleep(0.005)
     try:
         os.kill(process, signal.SIGSTOP)

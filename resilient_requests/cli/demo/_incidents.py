@@ -1,4 +1,4 @@
-"""The incidents: how each is brought about, how either client meets it, and what ours promises."""
+"""The incidents: their staging, how either client meets them, and our promise for each."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["INCIDENTS"]
 
-# The idle limit of the box in the middle, in seconds; out there it is half a minute to an hour.
+# The idle limit of the simulated middlebox, in seconds; real ones have half a minute to an hour.
 _FORGETS_AFTER = 0.3
 _IDLE = 0.5
 _POOLED = 6
 _CANCEL_AFTER = 0.3
 _FORKED = "resilient_requests.cli.demo._forked"
-_CALLS = 20  # in either process
+_CALLS = 20  # in each process
 _JSON: dict[str, Any] = {
     "model": "m",
     "messages": [{"role": "user", "content": "?"}],
@@ -75,7 +75,7 @@ def _six_dead(stage: Stage) -> str:
     server = stage.serve(default=respond(b"ok", head_pause=0.1), idle_limit=_FORGETS_AFTER)
     session = stage.session()
     for response in [session.get(server.url + WARM_UP, stream=True) for _ in range(_POOLED)]:
-        _ = response.content  # read to its end, each connection goes back to the pool
+        _ = response.content  # reading to the end returns each connection to the pool
     time.sleep(_IDLE)
 
     def call(_: int) -> int:
@@ -101,7 +101,7 @@ def _get_reset(stage: Stage) -> str:
 
 
 def _acts_and_resets(stage: Stage) -> FaultServer:
-    """Serve an API that acts on the first request and resets; it acts on no key a second time."""
+    """Serve an API that acts on the first request and resets; it acts once for each key."""
     server = stage.serve(reset(applies=True))
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -145,7 +145,7 @@ def _stalled(stage: Stage) -> str:
 
 
 def _cut_answer(stage: Stage) -> str:
-    """Return the URL of an API whose answer is cut off, where only the connection's end ends it."""
+    """Return the URL of an API with a truncated answer that only the connection's end delimits."""
     chunk = {"choices": [{"index": 0, "delta": {"content": _HALF}, "finish_reason": None}]}
     return stage.serve(sse(chunk, done=False, framing="close")).url
 
@@ -171,7 +171,7 @@ def _backoff_plain(stage: Stage) -> str:
     retries = urllib3.Retry(3, backoff_factor=1.5, allowed_methods=None)
     session = stage.mounted(HTTPAdapter(max_retries=retries))
     stage.begin()
-    timer = threading.Timer(_CANCEL_AFTER, session.close)  # there is nothing else to try
+    timer = threading.Timer(_CANCEL_AFTER, session.close)  # requests offers no other means
     timer.start()
     return _answer(session.get(server.url))
 
@@ -187,7 +187,7 @@ def _backoff(stage: Stage) -> str:
 
 
 def _echo(request: ReceivedRequest) -> Reply:
-    # The pause is there for both processes to wait for an answer at once.
+    # The pause makes both processes wait for an answer at the same time.
     return respond(request.target, head_pause=0.02)
 
 
@@ -195,7 +195,7 @@ def _after_fork(stage: Stage) -> str:
     server = stage.serve(default=_echo)
     command = [sys.executable, "-m", _FORKED, stage.adapter_name(), server.url, str(_CALLS)]
     stage.begin()
-    done = subprocess.run(  # noqa: S603  # ourselves
+    done = subprocess.run(  # noqa: S603  # our own module
         command, capture_output=True, text=True, check=True, timeout=20
     )
     wrong = 2 * _CALLS - sum(map(int, done.stdout.split()))
@@ -205,7 +205,7 @@ def _after_fork(stage: Stage) -> str:
 
 
 def _same(play: Play, title: str, promise: Promise) -> Incident:
-    """Return an incident that both clients meet with the same code: only the adapter differs."""
+    """Return an incident with the same code for both clients: only the adapter differs."""
     return Incident(title=title, plain=play, resilient=play, promise=promise)
 
 

@@ -1,4 +1,4 @@
-"""One incident, as it is played with both clients, within bounded time."""
+"""Plays one incident with both clients, in bounded time."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ __all__ = [
 WARM_UP = "/warm-up"
 """Requests to this path only fill the pool: they are not counted."""
 
-_PREPARATION = 10.0  # seconds for what comes before the incident
+_PREPARATION = 10.0  # seconds for the preparations
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How an incident ended: in words, after how many seconds, and what the server saw of it.
+    """How an incident ended: in words, in seconds, and in the server's counts.
 
-    ``requests`` and ``applied``: how many requests the server read, and how many it acted upon.
+    ``requests`` and ``applied``: the numbers of requests that the server read, and acted upon.
     """
 
     outcome: str
@@ -58,7 +58,7 @@ class Outcome:
 class Promise:
     """How an incident must end: the beginning of its outcome, exact counts, a limit in seconds.
 
-    The limit tells an end from a hang, also on a machine that has much else to do.
+    The limit tells an end from a hang, even on a busy machine.
     """
 
     outcome: str
@@ -67,7 +67,7 @@ class Promise:
     within: float = 5.0
 
     def is_kept_by(self, outcome: Outcome) -> bool:
-        """Return whether an outcome is what was promised."""
+        """Return whether an outcome keeps the promise."""
         return (
             outcome.outcome.startswith(self.outcome)
             and (outcome.requests, outcome.applied) == (self.requests, self.applied)
@@ -77,10 +77,10 @@ class Promise:
 
 @dataclass(frozen=True, kw_only=True)
 class Incident:
-    """What happens, how either client meets it, and how it must end for ours.
+    """The events of an incident, how either client meets it, and how it must end for ours.
 
-    ``limit``: seconds after which plain requests counts as hanging. ``possible``: False where the
-    platform lacks what the incident needs.
+    ``limit``: seconds after which plain requests counts as hanging. ``possible``: False if the
+    platform lacks something that the incident needs.
     """
 
     title: str
@@ -95,7 +95,7 @@ class Incident:
 class Row:
     """One incident as both clients met it.
 
-    ``as_promised`` is None where the platform lacks what the incident needs.
+    ``as_promised`` is None if the platform lacks something that the incident needs.
     """
 
     incident: str
@@ -110,12 +110,12 @@ _SKIPPED = Outcome(
 
 
 def plain_adapter(**options: Any) -> HTTPAdapter:  # noqa: ARG001  # it has none of our options
-    """Return what requests mounts by itself."""
+    """Return requests' own adapter."""
     return HTTPAdapter()
 
 
 def resilient_adapter(**options: Any) -> ResilientAdapter:
-    """Return ours, with its defaults where no option is given, whatever the environment says."""
+    """Return our adapter; where no option is given it has its defaults, not the environment's."""
     return ResilientAdapter(
         **{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options}
     )
@@ -135,7 +135,7 @@ def play(incident: Incident, make_adapter: MakeAdapter = resilient_adapter) -> R
 
 
 class Stage:
-    """What one client plays on: its own server and session; used by one thread at a time."""
+    """The scene of one client: its own server and session; used by one thread at a time."""
 
     def __init__(self, make_adapter: MakeAdapter) -> None:
         self._make_adapter = make_adapter
@@ -155,14 +155,14 @@ class Stage:
         return self.mounted(self._make_adapter(**options))
 
     def mounted(self, adapter: HTTPAdapter) -> requests.Session:
-        """Return a session over an adapter; the machine's proxies have no part in this."""
+        """Return a session over an adapter, without the machine's proxies."""
         session = self._cleanup.enter_context(requests.Session())
         session.trust_env = False
         session.mount("http://", adapter)
         return session
 
     def adapter_name(self) -> str:
-        """Return "module:name" of this client's adapter, for another process."""
+        """Return "module:name" of this client's adapter, for use in another process."""
         kind = type(self._make_adapter())
         return f"{kind.__module__}:{kind.__qualname__}"
 
@@ -194,7 +194,7 @@ Play: TypeAlias = Callable[[Stage], str]
 
 
 class _Side:
-    """One play in a thread of its own, which is left behind where the play does not end."""
+    """One play in a thread of its own, which is abandoned if the play does not end."""
 
     def __init__(self, play: Play, make_adapter: MakeAdapter, limit: float) -> None:
         self._play = play
@@ -213,13 +213,13 @@ class _Side:
     def _run(self) -> None:
         try:
             said = self._play(self._stage)
-        except Exception as error:  # noqa: BLE001  # whatever the client raises is shown
+        except Exception as error:  # noqa: BLE001  # the table shows any error
             said = _in_words(error)
         self._stage.end()
         self._said = said
 
     def outcome(self) -> Outcome:
-        """Wait for the end, at most until the limit, and return what came of it."""
+        """Wait for the end, at most until the limit, and return the outcome."""
         stage = self._stage
         stage.begun.wait(_PREPARATION)
         left = stage.since + self._limit - time.monotonic() if stage.since else 0.0

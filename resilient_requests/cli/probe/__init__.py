@@ -1,4 +1,4 @@
-"""``resilient-requests probe URL``: how long a connection may lie idle, and who ends it."""
+"""``resilient-requests probe URL``: how long connections may idle, and which side ends them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def add_parser(commands: Any) -> None:
         description="Dials each address of the name. Then leaves connections to URL idle for 1, 2, "
         "5, 10 ... seconds, all at the same time, and uses each once more. Sends some forty small "
         "requests without a body; none is paid for unless you say --method POST. Ctrl-C prints "
-        "what is known so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
+        "the findings so far. Exit code: 0 idle connections survive, 1 a window is needed, 2 wrong "
         "usage, 3 unreachable, 130 Ctrl-C.",
     )
     add = parser.add_argument
-    url = "what to ask for; without a scheme https://; any answer will do, 401 and 404 too"
+    url = "the URL to ask for; without a scheme https://; any answer will do, 401 and 404 too"
     add("url", metavar="URL", help=url)
     longest = "longest idle time to try in seconds (120)"
     add("--max-idle", metavar="S", type=_idle_time, default=120.0, help=longest)
@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     each = {"metavar": "'NAME: VALUE'", "action": "append", "type": header, "default": []}
     add("--header", **each, help="send a header; may be given several times")
     add("--json", action="store_true", help="print one JSON object instead of text")
-    # For tests: the idle times, with commas.
+    # Tests give the idle times themselves, with commas.
     add("--rungs", type=_idle_times, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
@@ -55,9 +55,9 @@ def _idle_times(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Probe, print what was found, and return the exit code.
+    """Probe, print the findings, and return the exit code.
 
-    Raises KeyboardInterrupt after Ctrl-C, when what is known is printed.
+    Raises KeyboardInterrupt after Ctrl-C, once it has printed the findings so far.
     """
     try:
         target = Target(arguments.url, arguments.method, arguments.header)
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         except BROKEN as error:
             said = in_words(error)
             print(f"no connection to {target}: {said}", file=sys.stderr)
-            if len(addresses) > 1:  # of a single one the error tells
+            if len(addresses) > 1:  # for a single one the error says it all
                 for line in address_lines(addresses, is_proxy=target.proxy is not None):
                     print(line, file=sys.stderr)
             if arguments.json:
@@ -100,7 +100,7 @@ def _probe(
     plan = schedule(arguments.rungs or idle_times(arguments.max_idle), fresh.request)
     if target.method == "POST":
         print(
-            "POST is sent twice per idle time: what it costs, it costs that often", file=sys.stderr
+            "POST is sent twice per idle time: a paid call is paid for each time", file=sys.stderr
         )
     longest = plan.idle_times[-1]
     takes = f"about {longest:g} s, at most {2 * longest:g} s"

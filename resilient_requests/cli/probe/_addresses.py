@@ -1,4 +1,4 @@
-"""The addresses of a name that a probe dials: which connects first, and how long each takes."""
+"""The addresses of a probed name: the winner of a dial, and the time that each takes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _UNDECIDED = (Outcome.OVERTAKEN, Outcome.UNTRIED)
 class Address:
     """One address of a name.
 
-    ``family``: "IPv4" or "IPv6". ``connect``: seconds that it took to connect, None where it did
-    not, for the reason in ``error``. ``won``: a dial of the adapter's has reached it first.
+    ``family``: "IPv4" or "IPv6". ``connect``: seconds until it connected, None if it did not;
+    ``error`` then gives the reason. ``won``: the adapter's dial reached this address first.
     """
 
     host: str
@@ -45,7 +45,7 @@ class Address:
 
 
 def place_of(proxy: str) -> tuple[str, int]:
-    """Return the host and the port of a proxy's URL, of which requests needs no scheme."""
+    """Return the host and the port of a proxy's URL; requests accepts one without a scheme."""
     url = parse_url(prepend_scheme_if_needed(proxy, "http"))
     return url.host or "", url.port or _PROXY_PORTS.get(url.scheme or "", 1080)
 
@@ -53,12 +53,12 @@ def place_of(proxy: str) -> tuple[str, int]:
 def measured(host: str, port: int) -> list[Address]:
     """Return the addresses of a name in the order of a dial, each dialled once.
 
-    Takes 3 s at most, and as long as the slowest of them. Raises OSError, or urllib3's
-    LocationParseError, where the name cannot be resolved.
+    Takes as long as the slowest of them, at most 3 s. Raises OSError, or urllib3's
+    LocationParseError, if the name cannot be resolved.
     """
     addresses = in_order(list(dict.fromkeys(resolve(host, port))))
     race = {each.address: each for each in _dialled(addresses)}
-    # A dial ends with the first that connects; the times of the others are found one by one.
+    # A dial ends with the first connection; the other addresses are timed one by one.
     open_ones = [each for each in addresses if race[each].outcome in _UNDECIDED]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         alone = [each for tries in pool.map(_dialled, ([a] for a in open_ones)) for each in tries]
@@ -69,7 +69,7 @@ def measured(host: str, port: int) -> list[Address]:
 
 def _dialled(addresses: Sequence[Any]) -> list[Try]:
     dial = Dial(addresses, options=None, source_address=None, limit=_LIMIT, token=CancelToken())
-    with suppress(OSError):  # it stands in the tries
+    with suppress(OSError):  # the tries hold the error
         dial.connect()[0].close()
     return dial.tries
 
@@ -86,9 +86,9 @@ def _of(each: Try, *, won: bool) -> Address:
 
 
 class Dialled(HTTPConnection):
-    """The part that is laid over a connection class, so that it dials as the adapter does.
+    """The part that makes a connection class dial as the adapter does.
 
-    A dead address then costs a quarter of a second, and not the whole limit each time.
+    A dead address then costs a quarter of a second each time instead of the whole limit.
     """
 
     def _new_conn(self) -> socket.socket:

@@ -1,4 +1,4 @@
-"""One connection of a probe: dialled as requests would, left idle, looked at, used once more."""
+"""One connection of a probe: dialled like requests' own, left idle, checked, used once more."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = ["BROKEN", "Facts", "Finding", "ProbeConnection", "Result", "Target"]
 BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _CONNECT = 10.0
 _FIRST_ANSWER = 15.0
-_MOST = 1 << 20  # of a body that has to be read before the connection can be used again
+_MOST = 1 << 20  # of a body that must be read before the connection can be used again
 _NOW = getattr(socket, "MSG_DONTWAIT", 0)
-# Up to the last "@": a password may hold one too.
+# Up to the last "@", because a password may hold one too.
 _USERINFO = re.compile(r"^([\w+.-]+://)?.*@")
 
 
 class Result(str, enum.Enum):
-    """What became of an idle connection; the values are for people and for JSON."""
+    """The fate of an idle connection; the values are for people and for JSON."""
 
     REUSED = "reused"
     CLOSED = "closed by the peer"  # a FIN, seen before use
@@ -58,7 +58,7 @@ class Result(str, enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a fresh connection and its first answer tell; durations in seconds."""
+    """The facts from a fresh connection and its first answer; durations in seconds."""
 
     address: str
     tls: str | None
@@ -72,7 +72,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of an idle connection: the result, the error, and how long its use took.
+    """The fate of an idle connection: the result, the error, and the duration of its use.
 
     ``after``: seconds from the second request to its answer or its failure.
     """
@@ -85,9 +85,9 @@ class Finding:
 class Target:
     """A URL with a method and headers, and the way to it; immutable, used from any thread.
 
-    The way is that of requests: the same proxies, the same trust. Connections belong to the caller
-    that asks for them; nothing is pooled. Raises UsageError for what is no HTTP URL, and for a
-    proxy that cannot be used.
+    The way is that of requests: the same proxies, the same trust. The caller owns the connections;
+    nothing is pooled. Raises UsageError for a URL that is not HTTP, and for a proxy that cannot be
+    used.
     """
 
     def __init__(
@@ -138,9 +138,9 @@ class Target:
         return None if self._proxy is None else _USERINFO.sub(r"\1", self._proxy)
 
     def addresses(self) -> list[Address]:
-        """Return the addresses that are dialled, those of the proxy where there is one.
+        """Return the addresses to dial: those of the proxy if there is one.
 
-        There are none of a name that cannot be resolved; a dial says why.
+        The list is empty if the name cannot be resolved; a dial reports the reason.
         """
         place = (self.host, self.port) if self._proxy is None else place_of(self._proxy)
         try:
@@ -177,7 +177,7 @@ class Target:
 
 
 class ProbeConnection:
-    """One keep-alive connection; used by one thread, but for ``abandon``.
+    """One keep-alive connection; used by one thread, except for ``abandon``.
 
     ``keepalive``: settings for TCP keep-alive; None leaves it off.
     """
@@ -193,7 +193,7 @@ class ProbeConnection:
         since = now()
         self._conn = conn = self._target.dial(_CONNECT, self._options)
         connect = since.age(now())
-        # TLS hides what the TCP connection itself has to say: a FIN, a reset, nothing.
+        # TLS hides the state of the TCP connection: a FIN, a reset, nothing.
         self._twin = socket.fromfd(conn.sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         tls = getattr(conn.sock, "version", lambda: None)()
         address = conn.sock.getpeername()[0]
@@ -214,7 +214,7 @@ class ProbeConnection:
         )
 
     def _read(self, limit: float) -> Any:
-        """Read an answer; close the connection where the answer exceeds the limits."""
+        """Read an answer; close the connection if the answer exceeds the limits."""
         response, left, since = self._conn.getresponse(), _MOST, now()
         while data := response.read1(65536, decode_content=False):
             left -= len(data)
@@ -225,7 +225,7 @@ class ProbeConnection:
         return response
 
     def look(self) -> Finding | None:
-        """Return what has happened while it was idle; None where nothing has happened."""
+        """Return the events of the idle time; None if there were none."""
         assert self._twin is not None
         if not wait_for_read(self._twin, timeout=0):
             return None
@@ -240,7 +240,7 @@ class ProbeConnection:
     def _is_farewell(self) -> bool:
         """Return whether the bytes that have arrived are TLS's close_notify.
 
-        Raises SSLWantReadError where they are records without content, such as session tickets.
+        Raises SSLWantReadError for records without content, such as session tickets.
         """
         sock = self._conn.sock
         if not isinstance(sock, ssl.SSLSocket):
@@ -258,7 +258,7 @@ class ProbeConnection:
             self._await_byte(limit)
             self._read(limit)
         except (_Left, http.client.RemoteDisconnected):
-            # The FIN was on its way when the request was sent: the server closed, by its policy.
+            # The FIN crossed the request: the server closed by its own policy.
             finding = Finding(result=Result.CLOSED, error="while the request was sent")
         except BROKEN as error:
             result = Result.BLACK_HOLE if _is_silence(error) else Result.RESET
@@ -269,11 +269,11 @@ class ProbeConnection:
 
     def _await_byte(self, limit: float) -> None:
         """Wait for the answer's first byte. Raises TimeoutError, OSError and _Left."""
-        # TLS is bypassed here: some versions of OpenSSL report a reset as an end.
+        # This bypasses TLS: some versions of OpenSSL report a reset as an end.
         assert self._twin is not None
         if not wait_for_read(self._twin, timeout=limit):
             raise TimeoutError("timed out")
-        # A reset behind a FIN reads as an end: the peer had closed before it saw the request.
+        # A reset behind a FIN reads as an end: the peer closed before it saw the request.
         if not self._twin.recv(1, socket.MSG_PEEK | _NOW):
             raise _Left
 
@@ -296,5 +296,5 @@ class _Left(Exception):
 
 
 def _is_silence(error: BaseException) -> bool:
-    # ETIMEDOUT stands for silence, too: keep-alive probes, or data, were not acknowledged.
+    # ETIMEDOUT means silence too: nobody acknowledged keep-alive probes, or data.
     return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))

@@ -1,4 +1,4 @@
-"""What the samples of a probe mean, as text with a picture and as one JSON object."""
+"""The findings of a probe, as text with a picture and as one JSON object."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _DEFAULT = KeepAlivePolicy()
 class Verdict:
     """Where idle connections end: between ``last_good`` and ``first_bad`` seconds.
 
-    ``side``: who ends them, "path" or "server". ``with_notice``: the end can be seen before the
-    next use. ``keepalive``: the window to set, None where none is needed; ``reason`` says why.
-    ``is_conclusive``: at least one connection could be judged.
+    ``side``: "path" or "server", the side that ends them. ``with_notice``: the end can be seen
+    before the next use. ``keepalive``: the window to set, None if none is needed; ``reason`` says
+    why. ``is_conclusive``: at least one connection could be judged.
     """
 
     side: str | None
@@ -49,20 +49,20 @@ class Verdict:
 
 
 def judge(samples: Sequence[Sample], hint: float | None) -> Verdict:
-    """Return what connections without TCP keep-alive have shown.
+    """Return the verdict from connections without TCP keep-alive.
 
-    ``hint``: seconds that the server's Keep-Alive header grants; None where it sends none.
+    ``hint``: seconds that the server's Keep-Alive header grants; None if it sends none.
     """
     last_good, first_bad = bracket(samples)
     if first_bad is None:
         return _without_limit(samples, last_good)
-    # A FIN that came through, however late, shows that the path had not forgotten the connection.
+    # Even a late FIN shows that the path had not forgotten the connection.
     is_server = any(each.result is Result.CLOSED and each.idle >= first_bad for each in samples)
     first = next(each for each in samples if each.idle == first_bad)
     with_notice = is_server or first.result in _NOTICED
     window, reason = _window(last_good, hint)
-    # A connection that ends with notice is replaced before its next use. That is a race, and only
-    # a short limit makes it likely enough to be avoided.
+    # The adapter replaces a connection that ended with notice. That end can still race with the
+    # next use, and only a short limit makes the race likely enough to matter.
     is_needed = not with_notice or window < _DEFAULT.expiry
     return Verdict(
         side="server" if is_server else "path",
@@ -94,7 +94,7 @@ def _without_limit(samples: Sequence[Sample], last_good: float) -> Verdict:
 
 
 def _window(last_good: float, hint: float | None) -> tuple[float, str]:
-    """Return the window in seconds, rounded down, and where it comes from."""
+    """Return the window in seconds, rounded down, and its origin."""
     choices = [
         (last_good / 2, f"half of the {last_good:g} s that were survived"),
         (_DEFAULT.expiry, f"the default, below half of the {last_good:g} s that were survived"),
@@ -110,7 +110,7 @@ def _window(last_good: float, hint: float | None) -> tuple[float, str]:
 def keepalive_helps(plain: Sequence[Sample], kept_alive: Sequence[Sample]) -> bool | None:
     """Return whether connections with TCP keep-alive outlive the limit of the others.
 
-    None where that is not known.
+    None if the samples do not show it.
     """
     _, first_bad = bracket(plain)
     beyond = [each for each in kept_alive if first_bad is not None and each.idle >= first_bad]
@@ -119,7 +119,7 @@ def keepalive_helps(plain: Sequence[Sample], kept_alive: Sequence[Sample]) -> bo
 
 
 class Report:
-    """Everything that one probe has found; immutable."""
+    """All findings of one probe; immutable."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Report:
         self.verdict: Verdict = judge(self._plain, fresh.hint)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         fresh, verdict = self._fresh, self.verdict
         return {
             "target": {**_address(self._target), **_facts_as_json(fresh)},
@@ -228,7 +228,7 @@ class Report:
             yield f"{subject} idle connections {between}, {notice}."
         if verdict.keepalive is not None:
             value = f"{verdict.keepalive:g}"
-            # The variable takes no 0: an empty or mistyped value must not turn reuse off.
+            # The variable takes no 0, so that an empty or mistyped value cannot turn reuse off.
             of_variable = value if verdict.keepalive else "0.1"
             yield f"Recommended: keepalive={value}  (RESILIENT_REQUESTS_KEEPALIVE={of_variable})"
             yield f"because it is {verdict.reason}."
@@ -239,7 +239,7 @@ class Report:
 
 
 def address_lines(addresses: Sequence[Address], *, is_proxy: bool) -> Iterator[str]:
-    """Yield a line per address: its family, how long it took to connect, and which was first."""
+    """Yield a line per address: its family, its time to connect, and a mark on the first."""
     width = max((len(each.host) for each in addresses), default=0)
     for number, each in enumerate(addresses):
         subject = "" if number else "proxy" if is_proxy else "address"
@@ -251,7 +251,7 @@ def address_lines(addresses: Sequence[Address], *, is_proxy: bool) -> Iterator[s
 def unreachable(
     target: Target, error: str, addresses: Sequence[Address] = (), *, is_interrupted: bool = False
 ) -> dict[str, Any]:
-    """Return what ``--json`` prints where there was no connection to probe."""
+    """Return the object that ``--json`` prints if there was no connection to probe."""
     return {
         "target": _address(target),
         "addresses": [asdict(each) for each in addresses],

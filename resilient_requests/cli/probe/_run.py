@@ -1,4 +1,4 @@
-"""Runs the connections of a probe in parallel, on a schedule that narrows the limit down."""
+"""Runs the connections of a probe in parallel, on a schedule that narrows down the limit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["ProbeRun", "Sample", "Schedule", "between", "bracket", "idle_times",
 
 _USUAL = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300)
 _POINTS = 4
-# A limit below the last time but one is narrowed down only when it is known. The gap to the last
-# time lets that end in less than twice the last time.
+# A limit below the last time but one waits until it is known before it is narrowed down. The gap
+# below the last time leaves room for that: the whole ends in less than twice the last time.
 _NEXT_TO_LAST = 0.75
 _TICK = 0.1
 _LEAVE = 1.0
@@ -32,10 +32,10 @@ _UNUSABLE = frozenset({Result.RESET, Result.BLACK_HOLE, Result.RESET_IDLE})
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A connection that was idle for ``idle`` seconds, and what became of it.
+    """A connection that was idle for ``idle`` seconds, and its fate.
 
-    ``refined``: tried to narrow the limit down. ``kept_alive``: with TCP keep-alive on.
-    ``control``: seconds that a fresh connection and its answer took, where one was tried.
+    ``refined``: this idle time narrows down the limit. ``kept_alive``: TCP keep-alive was on.
+    ``control``: seconds for a fresh connection and its answer, if one was tried.
     """
 
     idle: float
@@ -46,23 +46,23 @@ class Sample:
 
     @property
     def result(self) -> Result:
-        """What became of it."""
+        """The result of its last use."""
         return self.finding.result
 
     @property
     def is_bad(self) -> bool:
-        """Whether idleness has cost the connection."""
+        """Whether the idle time has cost the connection."""
         return self.result in _UNUSABLE or self.result is Result.CLOSED
 
     def __str__(self) -> str:
-        """What people call it."""
+        """The idle time, in words for people."""
         return f"{self.idle:g} s" + (" with TCP keep-alive" if self.kept_alive else "")
 
 
 def bracket(samples: Sequence[Sample]) -> tuple[float, float | None]:
-    """Return the idle times between which the limit lies: the last good one, the first bad one.
+    """Return the idle times on both sides of the limit: the last good one, the first bad one.
 
-    The first is 0 where there is none, the second None.
+    If there is no such time, the first is 0, the second None.
     """
     bad = min((each.idle for each in samples if each.is_bad), default=None)
     good = (
@@ -75,7 +75,7 @@ def bracket(samples: Sequence[Sample]) -> tuple[float, float | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """What a probe does: idle times in seconds, ascending; how long an answer is awaited.
+    """The plan of a probe: idle times in seconds, ascending; the limit of waiting for an answer.
 
     ``keepalive``: the settings of the connections that have TCP keep-alive on.
     """
@@ -91,23 +91,23 @@ def idle_times(longest: float) -> tuple[float, ...]:
 
 
 def between(good: float, bad: float) -> tuple[float, ...]:
-    """Return the idle times that narrow down a limit which lies between the two."""
+    """Return the idle times that narrow down a limit between the two."""
     step = (bad - good) / (_POINTS + 1)
     return tuple(round(good + step * number, 3) for number in range(1, _POINTS + 1))
 
 
 def schedule(times: Iterable[float], usual: float) -> Schedule:
-    """Return what to do, where a fresh connection gets its answer after ``usual`` seconds."""
+    """Return the plan; ``usual``: seconds until a fresh connection gets its answer."""
     ascending = tuple(sorted(set(times)))
     longest = ascending[-1]
     own = TCPKeepAlive()
-    # The adapter's own settings, or faster ones where the longest time is too short for them.
+    # The adapter's own settings, or faster ones if the longest time is too short for them.
     idle = max(min(own.idle, int(longest / 8)), 1)
     interval = max(min(own.interval, idle // 3), 1)
     return Schedule(
         idle_times=ascending,
-        # Two seconds leave room for three retransmissions by TCP; a quarter of the longest time
-        # keeps the whole short.
+        # Two seconds leave room for three TCP retransmissions. A quarter of the longest time keeps
+        # the whole short.
         answer_limit=min(max(10 * usual, 2.0), 10.0, max(longest / 4, 1.0)),
         keepalive=TCPKeepAlive(idle=idle, interval=interval),
     )
@@ -133,8 +133,8 @@ class ProbeRun:
     def run(self, progress: Progress) -> None:
         """Try all connections; takes less than twice the longest idle time.
 
-        Raises KeyboardInterrupt after Ctrl-C, when all connections are closed; `samples` then
-        returns those that were finished.
+        Raises KeyboardInterrupt after Ctrl-C, once all connections are closed; `samples` then
+        returns the finished ones.
         """
         times = self._schedule.idle_times
         since = now()
@@ -142,8 +142,8 @@ class ProbeRun:
             self._start(times)
             kept_alive = (each for each in times if each > self._schedule.keepalive.idle)
             self._start(kept_alive, kept_alive=True)
-            # A limit that only the longest time finds must not double the time that all takes:
-            # the gap below it is narrowed down from the beginning.
+            # If only the longest time finds the limit, narrowing it down afterwards would double
+            # the duration. So the gap below the longest time is narrowed down from the beginning.
             self._start(between(self._last_but_one, times[-1]), refined=True)
             while self._running:
                 self._collect(progress)
@@ -154,11 +154,11 @@ class ProbeRun:
             self._end()
 
     def samples(self) -> list[Sample]:
-        """Return what became of each connection so far, by idle time."""
+        """Return the finished connections, by idle time."""
         _, bad = bracket([each for each in self._samples if not each.kept_alive])
         top = self._last_but_one
-        # The times next to the longest one were tried in advance. They tell something where the
-        # limit is among them, or where the longest one is not known.
+        # The times just below the longest one were tried in advance. They count only if the limit
+        # is among them, or if the result of the longest one is unknown.
         longest = self._schedule.idle_times[-1]
         is_known = any(each.idle == longest and not each.kept_alive for each in self._samples)
         is_of_use = bad > top if bad is not None else not is_known
@@ -171,7 +171,7 @@ class ProbeRun:
         return times[-2] if len(times) > 1 else 0.0
 
     def _left(self) -> float:
-        """Return the seconds until the last running connection is used, as far as is known now."""
+        """Return the seconds until the last running connection is used, as known now."""
         at = now()
         ends = (idle - since.age(at) for (idle, _), since in self._running.items())
         return max(max(ends, default=0.0), 0.0)
@@ -207,7 +207,7 @@ class ProbeRun:
         progress.note(f"idle {sample}: {sample.result.value}{eta}", style)
 
     def _refine(self) -> None:
-        """Narrow the limit down, once, as soon as it is known between which times it lies."""
+        """Narrow the limit down, once, as soon as the times on both of its sides are known."""
         plain = [each for each in self._samples if not each.kept_alive and not each.refined]
         good, bad = bracket(plain)
         if bad is None or self._has_refined:
@@ -224,7 +224,7 @@ class ProbeRun:
             connection.abandon()
         until = boot() + _LEAVE
         for thread in self._threads:
-            # A thread that still dials after Ctrl-C is left behind.
+            # A thread that still dials after Ctrl-C is abandoned.
             thread.join(max(until - boot(), 0.0))
 
     # -- in the thread of a connection ------------------------------------------------------------
@@ -249,7 +249,7 @@ class ProbeRun:
             return sample
         limit = self._schedule.answer_limit
         finding = connection.look() or connection.reuse(limit)
-        # After a sleep of the machine the connection has been idle for longer than it stands for.
+        # A machine that slept has left the connection idle for longer than planned.
         if since.age(now()) > 2 * (sample.idle + limit):
             return _found(sample, Result.NOT_OPENED, "the machine was asleep")
         return self._controlled(replace(sample, finding=finding))

@@ -1,4 +1,4 @@
-"""``resilient-requests run PROGRAM``: a Python program whose requests go through the adapter."""
+"""``resilient-requests run PROGRAM``: a Python program with the adapter in all its sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         NAME,
         help="run a Python program with the adapter in all of its sessions",
         description="Runs PROGRAM as python would, in this process, after install(): each session "
-        "and HTTPAdapter that it makes has the adapter, whatever package makes it. The variables "
+        "and HTTPAdapter that it makes has the adapter, in any package. The variables "
         "RESILIENT_REQUESTS_* are the settings. Forked children have it too; a program that starts "
         "Python anew, or patches with gevent, calls install() itself. Exit code: that of PROGRAM; "
         "2 wrong usage.",
@@ -38,10 +38,10 @@ def add_parser(commands: Any) -> None:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return a command line up to PROGRAM, and what follows it.
+    """Return a command line up to PROGRAM, and the arguments that follow it.
 
-    What follows is not for argparse, which knows nothing of the program's options and takes the
-    first ``--`` away.
+    argparse must not see the latter: it does not know the program's options, and it drops the
+    first ``--``.
     """
     words = list(argv)
     if words[:1] != [NAME]:
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int | Program:
 
 
 def _files(prefix: str, **_: object) -> Any:
-    """Return the names of files for a shell that completes one."""
+    """Return the names of files, for a shell that completes one."""
     from argcomplete.completers import FilesCompleter  # optional: the extra `cli`
 
     return FilesCompleter()(prefix)

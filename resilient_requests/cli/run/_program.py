@@ -1,4 +1,4 @@
-"""A Python program that takes this process over, as if python had been started with it."""
+"""A Python program that takes over this process as if python had been started with it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Program"]
 
-# Of a script on the PATH. Where the path is too long for the kernel, or has a blank in it, pip
-# writes a line for /bin/sh that Python takes for a string.
+# The first line of a script on the PATH. If the path is too long for the kernel, or has a blank in
+# it, pip writes a line for /bin/sh that Python reads as a string.
 _INTERPRETER = re.compile(rb"#!(?:/bin/sh\n'''exec')?\s*[\"']?([^\"'\n]*python[^\s\"'/]*)")
 _HEAD = 2048
 
@@ -33,7 +33,7 @@ class Program:
     """A program and its arguments; ``run`` is called once, at the end of this process.
 
     ``name``: a file, a directory or zip file with a ``__main__``, or a command on the PATH; with
-    ``is_module`` the name of a module. Raises UsageError where there is no such program.
+    ``is_module`` the name of a module. Raises UsageError if there is no such program.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], *, is_module: bool) -> None:
@@ -42,14 +42,14 @@ class Program:
         self._is_module = is_module
 
     def run(self) -> int:
-        """Install the adapter, and run the program; returns 0 where it falls off its end.
+        """Install the adapter, and run the program; returns 0 if the program ends normally.
 
-        Raises whatever ends it otherwise: python takes it from there, with its exit codes, and
-        prints the traceback without the lines of this package.
+        Any exception of the program passes to python, which gives it its usual exit code. The
+        traceback omits the lines of this package.
         """
         install()
         sys.argv = [self._name, *self._arguments]
-        # It stays until the process ends: threads may still look for what is in it.
+        # It stays until the process ends: threads may still use its names.
         main = sys.modules["__main__"] = types.ModuleType("__main__")
         vars(main)["__builtins__"] = builtins
         try:
@@ -75,10 +75,10 @@ class Program:
 
 
 def _found(name: str) -> str:
-    """Return the path of a program, looked for as python does first, and then as a command."""
+    """Return the path of a program; as a file first, as python does, then as a command."""
     if Path(name).is_file() or (name and Path(name, "__main__.py").is_file()):
         return name
-    # The commands of this interpreter come first, for an environment that is not activated.
+    # This interpreter's own commands come first: its environment may not be activated.
     own = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = shutil.which(name, path=own)
     if command is not None:
@@ -88,12 +88,12 @@ def _found(name: str) -> str:
 
 
 def _check(name: str, command: str) -> None:
-    """Raise UsageError where a command is not a program of this interpreter."""
+    """Raise UsageError if a command is not a program of this interpreter."""
     with Path(command).open("rb") as file:
         head = file.read(_HEAD)
     found = _INTERPRETER.match(head)
     if found is None:
-        if zipfile.is_zipfile(command):  # as pip makes them on Windows
+        if zipfile.is_zipfile(command):  # pip makes such files on Windows
             return
         raise UsageError(f"{name} is no Python program: {command}")
     theirs = Path(os.fsdecode(found[1]))
@@ -105,12 +105,12 @@ def _check(name: str, command: str) -> None:
 
 
 def _search(directory: Path, *, always: bool = False) -> None:
-    """Have modules looked for where python looks for those beside a program.
+    """Search for modules in the places where python searches for those beside a program.
 
-    ``always``: also where Python was told to leave such places alone (-P, -I).
+    ``always``: even if Python was told to leave such places alone (-P, -I).
     """
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):
-        sys.path[0] = str(directory)  # which was that of this command
+        sys.path[0] = str(directory)  # the entry was that of this command
     elif always:
         sys.path.insert(0, str(directory))
 
@@ -123,13 +123,13 @@ def _execute(path: str, main: types.ModuleType) -> None:
         code: Any = loader.get_code("__main__")
     else:
         loader = SourceFileLoader("__main__", path)
-        code = loader.source_to_code(loader.get_data(path), path)  # without a file in __pycache__
+        code = loader.source_to_code(loader.get_data(path), path)  # writes no file into __pycache__
     vars(main).update(__file__=path, __cached__=None, __loader__=loader)
-    exec(code, vars(main))  # noqa: S102  # to run a program is what this is for
+    exec(code, vars(main))  # noqa: S102  # running the program is its purpose
 
 
 def _hide_ours(error: BaseException) -> None:
-    """Have the traceback of an error that ends the process begin in the program."""
+    """Let the traceback of an error that ends the process begin in the program."""
     below = error.__traceback__ and error.__traceback__.tb_next
     own = (__file__, runpy.__file__, "<frozen ")
     while below is not None and below.tb_frame.f_code.co_filename.startswith(own):

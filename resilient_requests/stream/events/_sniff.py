@@ -17,6 +17,7 @@ _BOM = b"\xef\xbb\xbf"
 # HTML, 9.2.6: a line is a comment, or begins with the name of a field.
 _FIELD = re.compile(rb"(?:data|event|id|retry|error)?:|(?:data|event|id|retry)\r?\n")
 _LONGEST = len(b"event\r\n")
+_MOST_BLANKS = 1024
 
 
 class Form(enum.Enum):
@@ -66,14 +67,17 @@ class SniffedEvents:
         return [*(self._begin(Form.TEXT) if self._start else ()), *self._events.flush()]
 
     def _sniff(self, data: bytes) -> list[ServerSentEvent]:
-        self._start = significant(self._start + data)
+        # An empty line means nothing to events, but a space begins the name of a field.
+        self._start = (self._start + data).lstrip(b"\r\n")
         form = form_of(self._start)
+        if form is None and len(self._start) > _MOST_BLANKS:
+            form = Form.TEXT
         return [] if form is None else self._begin(form)
 
     def _begin(self, form: Form) -> list[ServerSentEvent]:
         start, self._start = self._start, b""
         if form is not Form.EVENTS and not (self._is_hinted and form is Form.TEXT):
-            raise NoEventsError(start, form)
+            raise NoEventsError(significant(start), form)
         self.feed = self._events.feed  # without a step between
         return self.feed(start)
 

@@ -1,7 +1,7 @@
-"""Runs random cases for some time, and tells what it found.
+"""Runs random cases for some time, and reports the violations.
 
-``PYTHONPATH=tests/proof:tests/support python -m fuzzing.campaign --seconds 60 --seed 7``. Prints
-JSON; exits with 1 at a violation.
+``PYTHONPATH=tests/proof:tests/support python -m fuzzing.campaign --seconds 60 --seed 7`` prints
+JSON. It exits with 1 at a violation.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def without(case: Case, begin: int, end: int) -> Case:
 
 @dataclass(frozen=True)
 class Entry:
-    """A case that was found once: ``name`` says what it is, and must stay unique."""
+    """A case of the corpus: ``name`` describes it, and must stay unique."""
 
     name: str
     case: Case
@@ -65,7 +65,7 @@ class Entry:
         """Return its line in the corpus."""
         document: dict[str, Any] = {"name": self.name, **asdict(self.case)}
         document["pieces"] = [base64.b64encode(piece).decode() for piece in self.case.pieces]
-        # For readers only: what the pieces begin with.
+        # The first bytes are shown for human readers only.
         document["preview"] = self.case.data[:100].decode("latin-1")
         return json.dumps(document)
 

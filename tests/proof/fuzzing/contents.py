@@ -28,7 +28,7 @@ FTEXT, FHCRC, FEXTRA, FNAME, FCOMMENT = 1, 2, 4, 8, 16
 
 
 class State(enum.Enum):
-    """How far a coded body went."""
+    """The completeness of a coded body."""
 
     WHOLE = "whole"
     FLUSHED = "flushed"  # all that came can be decoded, but the end of the coding is missing
@@ -55,7 +55,7 @@ def decode(body: bytes, codings: list[str]) -> Decoded:
     if len(known) < len(codings):
         if len(codings) > 1:
             return Decoded(b"", State.NO_IDEA)
-        return Decoded(body, State.WHOLE)  # requests hands out what it cannot decode
+        return Decoded(body, State.WHOLE)  # requests hands out a coding that it cannot decode
     for number, coding in enumerate(reversed(known)):
         decoded = _DECODERS[coding](body)
         if number and decoded.state is not State.WHOLE:
@@ -71,8 +71,9 @@ def _gzip(body: bytes) -> Decoded:
     while rest:
         member = _member(rest)
         if content or rest is not body:
-            # What follows a whole member and is none, or has given nothing yet, takes nothing away.
-            # Only the framing can tell the beginning of a member from garbage.
+            # Bytes behind a whole member take nothing away from it, as long as they are no member
+            # or have given nothing yet. Only the framing can tell the beginning of a member from
+            # garbage.
             if member.state in (State.BROKEN, State.CUT) and not member.content:
                 is_garbage = member.state is State.BROKEN
                 return Decoded(content, State.WHOLE if is_garbage else State.FLUSHED)
@@ -115,7 +116,7 @@ def _raw_state(body: bytes, trailer: Callable[[bytes], bytes]) -> State:
     inflater = zlib.decompressobj(wbits=-15)
     content = inflater.decompress(body)
     if inflater.eof:
-        # The trailer is missing, or a part of it; what has come of it must be right.
+        # The trailer is missing, or a part of it. The part that is there must be right.
         is_right = trailer(content).startswith(inflater.unused_data)
         return State.FLUSHED if is_right else State.BROKEN
     try:
@@ -125,7 +126,7 @@ def _raw_state(body: bytes, trailer: Callable[[bytes], bytes]) -> State:
 
 
 def _as_far_as(body: bytes, wbits: int) -> bytes:
-    """Return what can be decoded before the first wrong byte."""
+    """Return the content before the first wrong byte."""
     inflater = zlib.decompressobj(wbits=wbits)
     with suppress(zlib.error):
         return inflater.decompress(body)
@@ -192,7 +193,7 @@ def _br(body: bytes) -> Decoded:
 
 
 def _zstd(body: bytes) -> Decoded:
-    """RFC 8878; as of brotli."""
+    """Decode by RFC 8878, step by step like brotli."""
     decoder: Any = _package("zstd").ZstdDecompressor()
     return _step_by_step(body, decoder.decompress, lambda: decoder.eof)
 

@@ -240,12 +240,13 @@ class Maker:
         if not self._is(0.15):
             return b""
         if self._is(0.1):
-            # An answer behind what a reader takes at a time: TLS may hold it, unseen by any poll.
+            # The answer lies behind one full read of the reader. TLS may hold it where no poll sees
+            # it.
             return b"\0" * max(chance.choice((8192, 16_384)) - size, 0) + BEHIND[0]
         return chance.choice(BEHIND)
 
     def _excess(self) -> list[bytes]:
-        """Return what comes near the limits of http.client, now and then."""
+        """Return, now and then, header fields near the limits of http.client."""
         chance = self._chance
         if self._is(0.01):
             return [b"F: %d\r\n" % number for number in range(chance.randrange(92, 104))]

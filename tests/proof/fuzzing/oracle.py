@@ -39,22 +39,22 @@ INTERIM_HEAD = re.compile(
 
 
 class Kind(enum.Enum):
-    """What a reader has to make of a response."""
+    """The verdict that a reader must reach about a response."""
 
     WHOLE = "whole"  # by the grammar: it must be read
     TOLERATED = (
         "tolerated"  # not by the grammar: to refuse it is right, and to read it as others do
     )
-    REFUSED = "refused"  # cut, or framed wrongly: whoever calls it whole is wrong
+    REFUSED = "refused"  # cut, or framed wrongly: a reader that calls it whole is wrong
 
 
 @dataclass
 class Reading:
     """A response by the book.
 
-    ``framed`` is the body without its framing, ``content`` that without its coding; of a refused
-    response both are what came before the fault. ``end`` is the place behind the message. ``why``
-    names what is not as the grammar has it.
+    ``framed`` is the body without its framing, ``content`` the body without its coding. Both end
+    before the fault if the response is refused. ``end`` is the place behind the message. ``why``
+    names each deviation from the grammar.
     """
 
     kind: Kind = Kind.WHOLE
@@ -84,7 +84,7 @@ class _Doubtful(Exception):
 
 
 def read(case: Case, *, is_decoded: bool = True) -> Reading:
-    """Read what a server has sent until the connection ended; ``is_decoded``: without codings."""
+    """Read the bytes of a connection up to its end; ``is_decoded`` means without codings."""
     reader = _Reader(case, is_decoded=is_decoded)
     reading = reader.reading
     try:
@@ -138,12 +138,12 @@ class _Reader:
             raise _Refused("coding broken")
         elif state is contents.State.CUT:
             raise _Refused("coding cut")
-        # Where the peer's leaving alone ends the body, only the coding can vouch for it.
+        # If only the peer's FIN ends the body, nothing but the coding can vouch for its end.
         elif state is contents.State.FLUSHED and reading.framing == "close":
             raise _Refused("coding without its end")
 
     def decode(self) -> contents.State:
-        """Undo the codings of what has come."""
+        """Undo the codings of the received bytes."""
         reading, codings = self.reading, list[str]()
         if self._is_decoded and reading.framing != "bodiless":
             codings = listed(reading.get("content-encoding"))
@@ -222,7 +222,7 @@ class _Reader:
         if names[-1:] != ["chunked"] or names.count("chunked") > 1:
             raise _Doubtful("transfer codings")
         if len(names) > 1:
-            reading.why.append("transfer codings")  # clients hand out what they cannot undo
+            reading.why.append("transfer codings")  # clients hand out an unknown coding
         if reading.version == 10:
             reading.why.append("transfer coding in HTTP/1.0")  # 6.1: the framing is faulty
         if lengths:

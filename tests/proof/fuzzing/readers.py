@@ -8,6 +8,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import brotli  # type: ignore[import-untyped]
 import requests
 import urllib3.exceptions
 from driven_network import Script
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
 
 LIMIT = 5.0  # seconds that nobody waits for: the network knows when nothing will come
 ERRORS = (requests.RequestException,)
-RAW_ERRORS = (*ERRORS, urllib3.exceptions.HTTPError)
+# urllib3 itself lets an error of brotli through where the coding ends in mid-chunk.
+RAW_ERRORS = (*ERRORS, urllib3.exceptions.HTTPError, brotli.error)
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a response is read.
+    """One way to read a response.
 
-    ``is_raw``: by urllib3's object, whose decoding and errors are its own. ``expect``: what the
-    content is read as; None: as bytes, in any pieces. ``plain``: the way of plain requests that
-    does the same, where it has none of that name.
+    ``is_raw``: urllib3's object reads it, with its own decoding and errors. ``expect`` turns the
+    content into the pieces that must come; None means bytes in any pieces. ``plain`` is the way of
+    plain requests that does the same, if its name differs.
     """
 
     read: Callable[[requests.Response], Iterator[Any]]
@@ -101,7 +103,7 @@ WAYS: dict[str, Way] = {
 
 @dataclass
 class Outcome:
-    """What became of a call: its head, the pieces that were read, and the error that ended it."""
+    """The result of a call: its head, its pieces, and the error that ended it."""
 
     status: int | None = None
     fields: list[tuple[str, str]] = field(default_factory=list)
@@ -123,13 +125,13 @@ class Outcome:
         return f"<{self.status} {shown}{error}>"
 
     def fail(self, error: BaseException) -> None:
-        """Note what ended the call."""
+        """Note the error that ended the call."""
         self.error, self.message = type(error), str(error)
 
 
 @dataclass
 class Run:
-    """A call, the next one on the same adapter, and what the server saw of both."""
+    """A call, the next one on the same adapter, and the server's view of both."""
 
     outcome: Outcome
     following: Outcome
@@ -219,7 +221,7 @@ class _Wire(io.RawIOBase):
         return len(piece)
 
     def makefile(self, mode: str) -> io.BufferedReader:  # http.client's "rb"
-        """Return what http.client asks a socket for."""
+        """Return the file object that http.client asks a socket for."""
         return io.BufferedReader(self)
 
 

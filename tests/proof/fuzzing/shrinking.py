@@ -32,7 +32,7 @@ def shrink(case: Case, fails: Callable[[Case], bool], seconds: float) -> Case:
 
 
 def _smaller(case: Case) -> Iterator[Case]:
-    """Yield what may be smaller, the most at first."""
+    """Yield cases that may be smaller, those with the largest step first."""
     simple: dict[str, Any] = {
         "tls": False,
         "is_halved": False,
@@ -53,7 +53,7 @@ def _smaller(case: Case) -> Iterator[Case]:
 
 
 def _ranges(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield what could be left out: halves, quarters and so on down to single bytes, and lines."""
+    """Yield the ranges to leave out: halves, quarters and so on down to single bytes, and lines."""
     size = len(data) // 2
     is_lines_due = True
     while size:

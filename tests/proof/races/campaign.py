@@ -1,7 +1,7 @@
-"""Lets something happen at random lines of random calls, for some time, and tells what it found.
+"""Lets something happen at random lines of random calls for some time, and reports violations.
 
-``PYTHONPATH=tests/proof:tests/support python -m races.campaign --seconds 60 --seed 7``. Prints
-JSON; exits with 1 at a violation. It needs a process of its own: it traces, as a debugger does.
+``PYTHONPATH=tests/proof:tests/support python -m races.campaign --seconds 60 --seed 7`` prints JSON.
+It exits with 1 at a violation. It needs a process of its own, since it traces, as a debugger does.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SHOWN = 20  # violations of each kind
 
 @contextlib.contextmanager
 def prepared(scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[dict[bool, Network]]:
-    """Open the networks, and do whatever is done once in a process for these scenarios."""
+    """Open the networks, and do the work that a process does once for these scenarios."""
     with both_networks() as networks:
         # The classes of connections must stay, since a call that makes them anew passes other
-        # lines; and a collection looks only at what a trial has made.
+        # lines. The freeze limits each collection to the objects of one trial.
         gc.disable()
         for scenario in scenarios:
             lines_of(scenario, networks)

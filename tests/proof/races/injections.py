@@ -1,4 +1,4 @@
-"""What may happen at a line: an exception of the caller's, or the doing of another thread."""
+"""The happenings at a line: an exception of the caller's, or the act of another thread."""
 
 from __future__ import annotations
 
@@ -42,11 +42,14 @@ EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens. ``may_end``: what the call may then raise; it may always succeed."""
+    """Something that happens; ``may_end`` are the errors that the call may then raise.
+
+    The call may always succeed, too.
+    """
 
     act: Callable[[Call, Any], object]
     may_end: tuple[type[BaseException], ...] = ()
-    in_thread: bool = False  # as another thread would, and not as a signal handler
+    in_thread: bool = False  # in another thread, and not in a signal handler
     is_last: bool = False  # no call is possible afterwards
 
 
@@ -151,7 +154,7 @@ class Happening:
             self._error = error
 
     def join(self, seconds: float) -> str | None:
-        """Wait for its end; return what went wrong with it."""
+        """Wait for its end; return its complaint, or None."""
         self._may_go_on.set()
         if self._thread is not None:
             self._thread.join(seconds)

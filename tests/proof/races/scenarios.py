@@ -26,7 +26,7 @@ class Scenario:
     """One call, and how its response is read."""
 
     method: str
-    body: str  # "none", "bytes", "parts" that can be read once
+    body: str  # "none", "bytes", or "parts" for a body that can be read once
     reading: str  # a key of READINGS
     is_reused: bool
     tls: bool
@@ -69,7 +69,7 @@ SCENARIOS = tuple(
 
 
 class Call:
-    """A scenario on an adapter of its own; ``stream`` is what is read, once there is one."""
+    """A scenario on an adapter of its own; ``stream`` is the stream under way, if any."""
 
     def __init__(self, scenario: Scenario, network: Network) -> None:
         self.scenario = scenario
@@ -85,7 +85,7 @@ class Call:
             assert self.follow("/warm") == b"/warm"
 
     def make(self) -> bytes:
-        """Make the call, and return what is read."""
+        """Make the call, and return the content."""
         scenario = self.scenario
         bodies = {"none": None, "bytes": b"the question", "parts": _parts()}
         response = self._send(scenario.method, "/call", bodies[scenario.body], scenario.reading)

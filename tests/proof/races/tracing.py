@@ -41,9 +41,10 @@ class Place(NamedTuple):
 class Tracer:
     """Counts the lines of ours, urllib3, requests and http.client that a function passes.
 
-    ``acts``: what is called before the lines of these numbers; an exception of it is raised there.
-    ``places`` are where that was. ``passed`` are all lines, in order, until nothing is left to do.
-    A line in a finalizer is not counted: no exception can leave it.
+    ``acts`` maps the number of a line to a function that is called before it. An exception of the
+    function is raised at that line. ``places`` are the lines of the acts. ``passed`` are all lines,
+    in order, until no act is left. A line in a finalizer is not counted, since no exception can
+    leave it.
     """
 
     def __init__(self, acts: Mapping[int, Callable[[], object]] | None = None) -> None:

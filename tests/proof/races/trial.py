@@ -1,4 +1,4 @@
-"""One call, something that happens at one of its lines, and what must hold afterwards."""
+"""One call, something that happens at one of its lines, and the rules that must hold afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from driven_network import Network
 
 PATIENCE = 30.0  # seconds for one trial on a busy machine; nothing waits in it
-# What becomes of an exception that is taken for a failure of the network depends on the line.
+# The call may take such an exception for a failure of the network. Its effect then depends on the
+# line.
 LOSSES = {
     "an exception is swallowed",
     "another exception leaves",
@@ -41,7 +42,7 @@ class Violation(AssertionError):
 
     @property
     def kind(self) -> str:
-        """The rule, and what has happened."""
+        """The rule and the happening."""
         return f"{self.rule}: {self.happening}"
 
     def is_like(self, other: Violation) -> bool:
@@ -59,7 +60,7 @@ class TooLong(BaseException):
 
 @dataclass
 class _Ending:
-    """How a call ended: its answer, or its error."""
+    """The end of a call: its answer, or its error."""
 
     answer: bytes | None = None
     error: BaseException | None = None
@@ -67,10 +68,10 @@ class _Ending:
 
 @dataclass(frozen=True)
 class Trial:
-    """What happens in a call, and when.
+    """A happening in a call, and its moment.
 
     It begins before the line of that number. Another thread stops before a line of its own
-    (``pause``; 0: nowhere), and goes on ``gap`` lines later.
+    (``pause``; 0 means that it stops nowhere), and goes on ``gap`` lines later.
     """
 
     scenario: Scenario

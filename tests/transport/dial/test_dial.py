@@ -44,7 +44,7 @@ def dial(*addresses: AddressInfo, call: CancelToken | None = None, **options: An
 
 
 def outcomes(made: Dial) -> dict[str, Outcome]:
-    """What became of each address."""
+    """Return the outcome of each address."""
     return {each.host: each.outcome for each in made.tries}
 
 
@@ -62,7 +62,7 @@ def any_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("any_wait")
 @pytest.mark.parametrize(("dead", "live"), [("::1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1")])
 def test_a_dead_first_address_costs_a_quarter_of_a_second(dead: str, live: str) -> None:
-    """And not the connect limit, as in plain requests: 5 s here, 10 s by default."""
+    """In plain requests it costs the connect limit: 5 s here, 10 s by default."""
     with swallowing(dead) as first, answering(live) as second:
         made = dial(first.info, second)
         since = time.monotonic()
@@ -140,7 +140,7 @@ def test_a_later_address_that_fails_costs_no_wait_either() -> None:
 
 @pytest.mark.slow
 def test_all_addresses_are_begun_within_a_short_limit() -> None:
-    """At 250 ms each the last would never be."""
+    """With 250 ms for each, the last one would never begin."""
     with contextlib.ExitStack() as stack:
         dead = [stack.enter_context(swallowing(f"127.0.3.{n}")).info for n in range(1, 4)]
         live = stack.enter_context(answering())
@@ -183,7 +183,7 @@ def test_refused_addresses_are_told_one_by_one() -> None:
 
 
 def test_the_error_of_a_single_address_is_the_system_s_own() -> None:
-    """As urllib3 raises it."""
+    """urllib3 raises the same error."""
     with refusing() as one, pytest.raises(ConnectionRefusedError) as caught:
         dial(one).connect()
 
@@ -250,11 +250,11 @@ def test_families_take_turns(given: str, first: str | None, expected: str) -> No
 
 @pytest.mark.parametrize(("floor", "is_current"), [(2, True), (3, True), (4, False)])
 def test_a_memory_lives_as_long_as_its_generation(floor: int, is_current: bool) -> None:
-    """What a failure, or a change of network, has retired says nothing of the next dial."""
+    """An address from a retired generation says nothing about the next dial."""
     assert Remembered(info("127.0.0.1", 1), generation=3).is_current(floor) is is_current
 
 
-# -- what ends a dial ---------------------------------------------------------------------------
+# -- the end of a dial ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def hanging() -> Iterator[list[AddressInfo]]:
 def test_a_cancel_from_another_thread_ends_a_dial_at_once(
     hanging: list[AddressInfo], many: int
 ) -> None:
-    """However many sockets are connecting: the one begun last is shut down, and wakes the wait."""
+    """Any number of sockets may be connecting: the last one is shut down, and wakes the wait."""
     call = CancelToken()
     made = dial(*hanging[:many], call=call, limit=60)
     running = Running(made.connect)
@@ -345,7 +345,7 @@ class Interrupted(list[Any]):
 def test_an_error_of_a_signal_handler_is_no_failure_of_an_address(
     monkeypatch: pytest.MonkeyPatch, are_plain: bool
 ) -> None:
-    """Else the next address would hide it, in a race as well as one after the other."""
+    """Otherwise the next address would hide the error, in a race and in a sequence."""
     monkeypatch.setattr(_dial, "can_wait_on_several", lambda _: are_plain)
     with answering("127.0.0.1") as first, answering("127.0.0.2") as second:
         made = dial(first, second, options=Interrupted([1]))
@@ -367,7 +367,7 @@ def test_a_deadline_ends_a_dial(hanging: list[AddressInfo]) -> None:
 
 
 def test_a_call_that_has_ended_dials_nothing(hanging: list[AddressInfo]) -> None:
-    """Not even the first address."""
+    """It does not even dial the first address."""
     call = CancelToken()
     call.cancel()
     made = dial(*hanging, call=call)
@@ -408,7 +408,7 @@ def test_an_option_of_ours_that_the_kernel_refuses_is_skipped(many: int) -> None
 
 @pytest.mark.parametrize("many", [1, 2])
 def test_an_option_of_the_caller_that_the_kernel_refuses_is_an_error(many: int) -> None:
-    """As in urllib3."""
+    """urllib3 raises it, too."""
     with answering() as live, pytest.raises(OSError, match="not available") as caught:
         dial(*[live] * many, options=[UNKNOWN]).connect()
 

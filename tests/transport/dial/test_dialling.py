@@ -1,4 +1,4 @@
-"""An adapter's dials: what it remembers of them, tells of them, and what others may replace."""
+"""An adapter's dials: memory, reports, and the parts that others replace."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 @pytest.fixture
 def dead() -> Iterator[AddressInfo]:
-    """An address that swallows what is dialled."""
+    """An address that swallows every dial."""
     with swallowing("127.0.0.2") as made:
         yield made.info
 
 
 def at(server: FaultServer) -> AddressInfo:
-    """Where the server is."""
+    """The address of the server."""
     return info(server.host, server.port)
 
 
@@ -62,7 +62,7 @@ def timed(call: Any) -> float:
     return time.monotonic() - since
 
 
-# -- what is remembered, and told ---------------------------------------------------------------
+# -- memory and reports --------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_later_dials_begin_with_the_address_that_worked(
 def test_a_change_of_the_path_forgets_the_address(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch, forgets: str
 ) -> None:
-    """What worked in another network may be the slow one in this."""
+    """The address that worked in another network may be the slow one in this."""
     with refusing("127.0.0.2") as refused:
         resolving(monkeypatch, name=[refused, at(fault_server)])
         with Client(URL, policy={"max_retries": 0}) as client:
@@ -135,7 +135,7 @@ def test_a_proxy_is_dialled_in_the_same_way(
 
 
 def test_a_dial_of_socks_is_told_without_figures(fault_server: FaultServer) -> None:
-    """PySocks dials, and does not say what it has tried."""
+    """PySocks dials, and does not report its tries."""
     with SOCKS5Proxy() as proxy, Client(fault_server) as client:
         client.session.proxies = {"http": proxy.url}
         client.get()
@@ -170,14 +170,17 @@ def test_names_are_resolved_once_per_dial(
     assert asked == ["name.test"]
 
 
-# -- what ends a dial ---------------------------------------------------------------------------
+# -- the end of a dial ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_cancel_ends_a_staggered_dial_and_leaves_no_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At once, though several sockets are connecting; the fixture counts what is left."""
+    """The end comes at once, though several sockets are connecting.
+
+    The fixture counts leftovers.
+    """
     with swallowing("127.0.0.2") as one, swallowing("::1") as two:
         resolving(monkeypatch, name=[one.info, two.info])
         scope = CancelScope()
@@ -305,13 +308,13 @@ def test_a_handshake_that_nobody_could_end_goes_on() -> None:
 
 
 def test_the_limit_of_descriptors_is_named(fault_server: FaultServer) -> None:
-    """Of the error the class and the errno stay."""
+    """The error keeps its class and its errno."""
 
     def work() -> None:
         with requests.Session() as session:
             adapter = ResilientAdapter(max_retries=0)
             session.mount("http://", adapter)
-            session.get(fault_server.url)  # imports what it needs
+            session.get(fault_server.url)  # imports every module that it needs
             adapter.close()
             with_one_descriptor(lambda: os.open(os.devnull, os.O_RDONLY))
             with pytest.raises(requests.ConnectionError, match=r"\(ulimit -n\)") as caught:
@@ -327,7 +330,7 @@ def test_the_limit_of_descriptors_is_named(fault_server: FaultServer) -> None:
 def test_options_that_the_kernel_refuses_harm_nobody(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Behind proxies too; PySocks has no idea of them."""
+    """Proxies are covered, too, though PySocks knows nothing of such options."""
 
     class Old(socket.socket):
         def setsockopt(self, level: int, name: int, *value: Any) -> None:
@@ -347,7 +350,7 @@ def test_options_that_the_kernel_refuses_harm_nobody(
         assert client.get().content == b"ok"
 
 
-# -- what others replace ------------------------------------------------------------------------
+# -- replacements by others ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -360,7 +363,7 @@ def test_options_that_the_kernel_refuses_harm_nobody(
 def test_what_was_replaced_before_our_import_dials(
     fault_server: FaultServer, place: str, name: str
 ) -> None:
-    """Even with the name of what it wraps; "stock" is what urllib3 has written."""
+    """A wrapper may even have the name of the wrapped function; "stock" is urllib3's own."""
     script = f"""
 import functools, requests, urllib3.util.connection, urllib3.connection
 asked, stock = [], {place}.{name}

@@ -1,4 +1,4 @@
-"""TLS contexts are shared by what decides them, and by nothing else."""
+"""TLS contexts are shared by equal settings, and by nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Mount = Callable[..., requests.Session]
 
-# What verify=False brings up is the point of these tests.
+# The effects of verify=False are the point of these tests.
 unverified = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 
 
@@ -135,7 +135,7 @@ def test_all_origins_share_what_is_the_same(
 def test_threads_that_dial_together_share_one(
     server: FaultServer, mount: Mount, loads: Loads
 ) -> None:
-    """Whoever was first; two may have begun to build."""
+    """Any of them may be first, and two may have begun to build one."""
     session = mount()
     with in_threads(
         8, lambda _: [session.get(server.url, verify=ca(server)) for _ in range(4)]
@@ -159,7 +159,7 @@ def test_adapters_share_contexts(server: FaultServer, mount: Mount, loads: Loads
 def test_adapters_share_no_context_of_another_verification(
     server: FaultServer, mount: Mount, loads: Loads
 ) -> None:
-    """What one of them accepts unseen, the other still refuses."""
+    """One adapter accepts a certificate unseen, and the other still refuses it."""
     assert mount().get(server.url, verify=False).content == b"ok"
     with pytest.raises(requests.exceptions.SSLError):
         mount().get(server.url, verify=True)
@@ -196,7 +196,7 @@ def test_a_replaced_class_makes_contexts_of_its_own(
 
 @unverified
 def test_verification_modes_do_not_mix(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """With and without verification, in any order: each call gets what it asked for."""
+    """Each call gets its own verification, with and without it, in any order."""
     session = mount()
     for _ in range(2):
         assert session.get(server.url, verify=ca(server)).content == b"ok"
@@ -221,7 +221,7 @@ def test_an_unverified_context_loads_nothing(
 
 
 def test_the_host_name_is_checked(mount: Mount, tmp_path: Path) -> None:
-    """A shared context must not lose that, whatever the first connection was."""
+    """A shared context must not lose that check, for any first connection."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with contextlib.closing(Strict(authority, "elsewhere.example", wants=ssl.CERT_NONE)) as server:
@@ -235,7 +235,7 @@ def test_the_host_name_is_checked(mount: Mount, tmp_path: Path) -> None:
 def test_verify_may_be_a_path_of_any_type(
     mount: Mount, server: FaultServer, form: Callable[[str], Any]
 ) -> None:
-    """As in requests, which hands it on to the ssl module, which takes all of them."""
+    """The ssl module, to which requests hands the path, accepts all types."""
     session = mount()
 
     assert session.get(server.url, verify=form(ca(server))).content == b"ok"
@@ -281,7 +281,7 @@ def _hash_into(directory: Path, certificate: Path) -> None:
 def test_a_bundle_in_the_environment_counts(
     server: FaultServer, mount: Mount, loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As requests lets it override Session.verify, and so do we."""
+    """The variable overrides Session.verify in requests, and so it does here."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca(server))
     session = mount()
     for _ in range(2):
@@ -293,7 +293,7 @@ def test_a_bundle_in_the_environment_counts(
 def test_a_missing_bundle_fails_before_anything_is_dialled(
     server: FaultServer, mount: Mount
 ) -> None:
-    """As in requests."""
+    """The same error comes from requests."""
     with pytest.raises(OSError, match="nowhere"):
         mount().get(server.url, verify="/nowhere/ca.pem")
     assert server.accepted == 0
@@ -302,7 +302,7 @@ def test_a_missing_bundle_fails_before_anything_is_dialled(
 def test_a_bundle_without_certificates_is_a_clear_error(
     server: FaultServer, mount: Mount, tmp_path: Path
 ) -> None:
-    """Not retried: the file will not get better."""
+    """The call is not retried, since the file will not get better."""
     empty = tmp_path / "ca.pem"
     empty.write_text("nothing")
 
@@ -388,7 +388,7 @@ def test_a_replaced_bundle_leaves_pooled_connections_alone(
 
 
 def test_rotation_drops_the_contexts(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """Whoever rotates after a change of certificates starts anew."""
+    """A rotation after a change of certificates starts anew."""
     session = mount()
     session.get(server.url, verify=ca(server))
     adapter_of(session).rotate()
@@ -458,7 +458,10 @@ def test_a_bundle_that_cannot_be_loaded_is_read_once(
 def test_a_bundle_that_could_not_be_opened_is_tried_again(
     server: FaultServer, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """That says nothing of what is in it, and may pass without a change of its time and size."""
+    """That failure says nothing about the certificates.
+
+    It may pass without a change of the bundle's time and size.
+    """
     bundle = tmp_path / "ca.pem"
     shutil.copy(ca(server), bundle)
     session = mount()
@@ -479,7 +482,7 @@ def test_a_bundle_that_could_not_be_opened_is_tried_again(
 def test_a_bundle_that_went_missing_is_requests_own_error(
     server: FaultServer, mount: Mount, tmp_path: Path
 ) -> None:
-    """It looks before each call, on whatever connection."""
+    """The bundle is looked for before each call, on any connection, as in requests."""
     bundle = tmp_path / "ca.pem"
     shutil.copy(ca(server), bundle)
     session = mount(keepalive=10.0)
@@ -493,7 +496,7 @@ def test_a_bundle_that_went_missing_is_requests_own_error(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_child_builds_none_anew(server: FaultServer, mount: Mount, loads: Loads) -> None:
-    """To make one takes locks of OpenSSL that may be held by a thread that is not there."""
+    """Building one takes locks of OpenSSL, which a thread that is not there may hold."""
     session = mount()
     session.get(server.url, verify=ca(server))
     adapter_of(session)._state.process.forked()
@@ -587,7 +590,7 @@ def issue(authority: trustme.CA, name: str, directory: Path) -> tuple[str, str]:
 def test_a_client_certificate_is_shown(
     strict: Strict, authority: trustme.CA, mount: Mount, loads: Loads, *, tmp_path: Path, form: str
 ) -> None:
-    """In each form that requests takes, read once."""
+    """Each form that requests takes works, and its file is read once."""
     cert: Any = issue(authority, "alice.example", tmp_path)
     if form == "file":
         both = tmp_path / "both.pem"

@@ -124,7 +124,7 @@ def test_stop_closes_the_upstream_within_a_second(site: Site, page: ChatPage) ->
 
 
 def test_stop_during_a_stall_closes_the_upstream(site: Site, page: ChatPage) -> None:
-    """Within two heartbeats: the first write reaches a socket that is gone, the second fails."""
+    """Two heartbeats are enough: the first write reaches a dead socket, and the second fails."""
     site.provider.script(STALL)
     page.ask()
     page.wait_for("word ")
@@ -135,7 +135,7 @@ def test_stop_during_a_stall_closes_the_upstream(site: Site, page: ChatPage) -> 
 
 
 def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> None:
-    """Within two heartbeats, and each time: there is one page more than the server has threads."""
+    """Two heartbeats are enough, each time: there is one page more than the server has threads."""
     for _ in range(THREADS + 1):
         site.provider.script(STALL)
         page.ask()
@@ -158,7 +158,7 @@ def test_leaving_during_a_stall_frees_the_worker(site: Site, page: ChatPage) -> 
     ],
 )
 def test_a_part_of_an_answer_is_marked(page: ChatPage, model: str, reason: str) -> None:
-    """What has come stays, and nobody takes it for the whole."""
+    """The text so far stays, and nobody takes it for the whole."""
     page.ask(model)
     page.wait_for_end()
 
@@ -208,7 +208,7 @@ def test_a_break_before_the_answer_is_not_seen(site: Site, page: ChatPage) -> No
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
 def test_nothing_is_wider_than_the_page(site: Site, driver: Chrome, width: int) -> None:
-    """Not even one long word."""
+    """A long word is not, either."""
     from chromium import ChatPage
 
     emulate(driver, width=width)
@@ -240,7 +240,7 @@ def test_rest_framework_answers_whatever_is_accepted(site: Site, accept: str) ->
 
 
 def test_rest_framework_refuses_an_event_stream_by_itself() -> None:
-    """The reason for the renderer; where this changes it can go."""
+    """This is the reason for the renderer, which can go once the refusal goes."""
     script = (
         "import drf_app; from rest_framework.renderers import JSONRenderer;"
         "drf_app.ChatView.renderer_classes = [JSONRenderer];"
@@ -281,7 +281,7 @@ def emulate(driver: Chrome, *, width: int = 0, height: int = 0, scheme: str = ""
     ],
 )
 def test_screenshots(site: Site, driver: Chrome, name: str, screen: dict[str, Any]) -> None:
-    """For the documentation: a whole answer and a part of one."""
+    """The documentation shows a whole answer and a part of one."""
     from chromium import ChatPage
 
     assert SCREENSHOTS
