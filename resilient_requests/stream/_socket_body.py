@@ -44,7 +44,7 @@ class SocketBody(Body):
         self._framing = _framing_of(raw, exchange)
         self._coding = ContentDecoder(raw)
         self._is_coded = self._coding.is_coded
-        # urllib3's raw.tell() shows these counts. Its raw.read() would take the end of the body for a
+        # urllib3's raw.tell() shows these counts. Its raw.read() would take the end of a body for a
         # cut without them, or wait for bytes that were read here. It counts no bytes of chunks.
         # Another adapter's response is not counted: `_body_of` sees by raw.tell() who has read it.
         is_chunked = isinstance(self._framing, ChunkFraming)
