@@ -14,7 +14,8 @@ OLDEST = PYTHONS[0]
 CONSTRAINTS = ".ci/constraints-oldest.txt"
 DIST = Path("dist")
 PARTNERS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "partners")
-BROWSER = ("djangorestframework", "fastapi", "selenium", "uvicorn")  # users' tests never need these
+# Users' tests never need these.
+BROWSER = ("djangorestframework", "fastapi", "flask", "gunicorn", "selenium", "uvicorn")
 PAGES = ("tests/web/browser", "tests/docs")
 SUPPORT = Path("tests", "support").resolve()
 PROOF = {"PYTHONPATH": os.pathsep.join([str(Path("tests", "proof").resolve()), str(SUPPORT)])}

@@ -32,8 +32,9 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 MARGIN = 1.2  # seconds that a busy machine may take
 STALL = sse(chunk("word "), done=False, ending="silence")
 MISSING = {
-    "selenium, FastAPI, uvicorn or Django REST framework": all(
-        find_spec(name) for name in ("selenium", "fastapi", "uvicorn", "rest_framework")
+    "selenium, a framework or a server": all(
+        find_spec(name)
+        for name in ("selenium", "fastapi", "flask", "gunicorn", "rest_framework", "uvicorn")
     ),
     "chromium or chromium-driver": shutil.which("chromium") and shutil.which("chromedriver"),
 }
