@@ -7,13 +7,14 @@ import contextlib
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from children import child
-from house import ROOT
 
+import resilient_requests
 from resilient_requests import (
     Cancelled,
     CancelScope,
@@ -27,12 +28,14 @@ from resilient_requests.testing import FaultServer, reset, respond, sse, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
     from types import FrameType
 
     from typing_extensions import Self
 
 __all__ = ["JOURNEYS", "functions"]
+
+
+PACKAGE = Path(resilient_requests.__file__).parent
 
 
 def functions() -> dict[tuple[str, int], str]:
@@ -47,12 +50,12 @@ def functions() -> dict[tuple[str, int], str]:
             if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 name = f"{above}{each.name}"
                 lines = [each.lineno, *(decorator.lineno for decorator in each.decorator_list)]
-                found[str(path), min(lines)] = f"{path.relative_to(ROOT).as_posix()}:{name}"
+                found[str(path), min(lines)] = f"{path.relative_to(PACKAGE).as_posix()}:{name}"
                 look(path, each, f"{name}.")
             else:
                 look(path, each, above)
 
-    for path in ROOT.rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         look(path, ast.parse(path.read_text("utf-8")), "")
     return found
 
