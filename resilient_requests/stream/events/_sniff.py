@@ -67,8 +67,11 @@ class SniffedEvents:
         return [*(self._begin(Form.TEXT) if self._start else ()), *self._events.flush()]
 
     def _sniff(self, data: bytes) -> list[ServerSentEvent]:
-        # An empty line means nothing to events, but a space begins the name of a field.
-        self._start = (self._start + data).lstrip(b"\r\n")
+        # A space begins the name of a field. Empty lines mean nothing, but a byte order mark behind
+        # one is no mark: one line is kept for all.
+        start = self._start + data
+        rest = start.lstrip(b"\r\n")
+        self._start = start if rest is start else b"\n" + rest
         form = form_of(self._start)
         if form is None and len(self._start) > _MOST_BLANKS:
             form = Form.TEXT
