@@ -670,8 +670,8 @@ def test_a_document_has_a_message_too() -> None:
     assert found.tool_calls == (ToolCall(0, "c1", "f", "{}"),)
 
 
-def test_a_message_that_is_nested_too_deeply_is_none() -> None:
-    """The answer is still one: only the combined message nests deeper than the events."""
+def test_a_message_that_is_nested_deeply_spoils_no_answer() -> None:
+    """The combined message nests deeper than the events, and Python's versions differ in depth."""
     deep: list[Any] = []
     for _ in range(600):
         deep = [deep]
@@ -684,4 +684,5 @@ def test_a_message_that_is_nested_too_deeply_is_none() -> None:
     )
     found = read(wire, "anthropic")
 
-    assert (found.content, found.message) == ("a", None)
+    assert found.content == "a"
+    assert found.message is None or found.message["content"][0] == block

@@ -25,6 +25,9 @@ SECONDS = os.environ.get("RACES_SECONDS", "3")
 LINES = os.environ.get("RACES_LINES", "3")  # of each entry of the corpus; nox tries all
 SEED = os.environ.get("RACES_SEED", "0")
 HERE = Path(__file__).resolve().parent
+untraced = pytest.mark.skipif(
+    sys.gettrace() is not None, reason="coverage traces already: run this without --cov"
+)
 GET = Scenario("GET", "none", "content", is_reused=False, tls=False)
 
 
@@ -81,6 +84,7 @@ def test_most_of_the_corpus_meets_its_function() -> None:
     assert len(met) > 0.8 * len(corpus())
 
 
+@untraced
 @pytest.mark.parametrize(
     ("is_repeated", "rule"),
     [(False, "an exception is swallowed"), (True, "the request is repeated")],
@@ -115,6 +119,7 @@ def test_scheduler_sees_an_adapter_that_swallows(
             Trial(GET, "an exception", number).check(networks)
 
 
+@untraced
 def test_tracer_raises_at_the_line_of_a_number() -> None:
     """The act comes before that line of the frame, and only once."""
     error = Foreign()
