@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,6 +80,10 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         if not marker.args and "reason" not in marker.kwargs:
             pytest.fail("the marker `leaks` needs a reason")
         yield
+        with warnings.catch_warnings():
+            # Else the collector would warn of its sockets in the middle of another test.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         return
     leaks = Leaks()
     yield
