@@ -36,15 +36,7 @@ from resilient_requests.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Factory = Callable[..., FaultServer]
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def server(request: pytest.FixtureRequest, fault_server_factory: Factory) -> FaultServer:
-    """A server, plain and over TLS."""
-    return fault_server_factory(tls=request.param)
+    from collections.abc import Iterator
 
 
 @pytest.fixture
