@@ -226,3 +226,13 @@ def test_an_event_that_is_too_large_is_told_after_those_before_it(
     assert next(stream_).data == "0"
     with pytest.raises(StreamProtocolError, match="exceeds max_event_bytes=100"):
         next(stream_)
+
+
+def test_blanks_are_not_held_for_ever() -> None:
+    """A server may send spaces to keep a connection alive, and the sniffer would hold them all."""
+    decoder = SniffedEvents(1 << 20, is_hinted=True)
+    for _ in range(2000):
+        decoder.feed(b" ")
+
+    assert decoder.is_told
+    assert len(decoder._start) == 0

@@ -17,7 +17,7 @@ _BOM = b"\xef\xbb\xbf"
 # HTML, 9.2.6: a line is a comment, or begins with the name of a field.
 _FIELD = re.compile(rb"(?:data|event|id|retry|error)?:|(?:data|event|id|retry)\r?\n")
 _LONGEST = len(b"event\r\n")
-_MOST_BLANKS = 1024
+_MOST_BLANKS = 1024  # bytes that are held while nothing tells; no document begins so late
 
 
 class Form(enum.Enum):

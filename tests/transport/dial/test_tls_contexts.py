@@ -249,7 +249,7 @@ def test_a_connection_that_was_not_verified_serves_no_call_that_verifies(
     mount: Mount, fault_server_tls: FaultServer, verify: Any
 ) -> None:
     """Under requests ``verify=0`` has the pool of verified connections."""
-    session = mount()
+    session = mount(keepalive=600)
     session.verify = verify
     session.get(fault_server_tls.url, verify=verify)
 
