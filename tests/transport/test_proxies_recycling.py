@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import select
 import socket
 import ssl
 import threading
@@ -518,7 +519,7 @@ def test_a_proxys_password_is_told_to_nobody_but_the_proxy(
 
 
 class TLSProxy:
-    """An HTTPProxy behind a TLS front: carries bytes, one thread per connection and direction."""
+    """An HTTPProxy behind a TLS front. One thread per connection, as OpenSSL wants it."""
 
     def __init__(self, inner: HTTPProxy, context: ssl.SSLContext) -> None:
         self._inner = inner
@@ -556,19 +557,18 @@ class TLSProxy:
             except OSError:
                 self.refused += 1
                 return
-            with client:
-                back = threading.Thread(target=_carry, args=(inner, client))
-                back.start()
+            with client, contextlib.suppress(OSError):
                 _carry(client, inner)
-                back.join(20)
 
 
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(target, socket.SHUT_RDWR)
+def _carry(client: ssl.SSLSocket, inner: socket.socket) -> None:
+    """Pass bytes on, both ways, until either end has no more."""
+    while ready := [client] if client.pending() else select.select([client, inner], [], [], 20)[0]:
+        for source in ready:
+            data = source.recv(65536)
+            if not data:
+                return
+            (inner if source is client else client).sendall(data)
 
 
 @pytest.fixture
