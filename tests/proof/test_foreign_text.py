@@ -278,13 +278,14 @@ READERS: dict[str, Reader] = {
     "redactor": Reader(redacted),
     "refusal": Reader(refused, (b"", b"data: ", b'{"error":"'), most=1 << 16),
     **{
-        name + rhythm: Reader(loops_of(loop, size))
-        for name, loop in (
-            ("lines", lambda response: response.iter_lines()),
-            ("split", lambda response: response.iter_lines(delimiter=b"\r\n\r\n")),
+        name + rhythm: Reader(loops_of(loop, size), most=most)
+        for name, loop, most in (
+            ("lines", lambda response: response.iter_lines(), LARGE),
+            ("split", lambda response: response.iter_lines(delimiter=b"\r\n\r\n"), LARGE),
             (
                 "a loop per line",
                 lambda response: iter(lambda: next(response.iter_lines(), None), None),
+                LARGE // 8,
             ),
         )
         for rhythm, size in (("", 1 << 16), (" in drips", 64))
