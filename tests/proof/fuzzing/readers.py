@@ -240,8 +240,11 @@ class _Response(http.client.HTTPResponse):
             self.chunked, self.chunk_left, self.length = True, None, None
 
 
-def by_http_client(case: Case) -> Outcome:
-    """Read the bytes of a case with http.client; pieces are without framing, and still coded."""
+def by_http_client(case: Case, size: int | None = None) -> Outcome:
+    """Read the bytes of a case with http.client; pieces are without framing, and still coded.
+
+    ``size``: read pieces of at most so many bytes, which remain after an error; None reads once.
+    """
     outcome = Outcome()
     wire: Any = _Wire(case.data, case.ending)
     response = _Response(wire, method=case.method)
@@ -249,8 +252,11 @@ def by_http_client(case: Case) -> Outcome:
         response.begin()
         outcome.status, outcome.fields = response.status, response.getheaders()
         # RFC 9112 6.3: these have no body; http.client looks for chunks there.
-        is_bodiless = case.method == "HEAD" or response.status in {204, 304}
-        outcome.pieces.append(b"" if is_bodiless else response.read())
+        is_bodiless = case.method == "HEAD" or response.status in {101, 204, 304}
+        if is_bodiless or size is None:
+            outcome.pieces.append(b"" if is_bodiless else response.read())
+        else:
+            outcome.pieces.extend(iter(lambda: response.read1(size), b""))
     except Exception as error:  # noqa: BLE001  # any is a refusal
         outcome.fail(error)
     finally:
