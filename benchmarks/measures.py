@@ -451,10 +451,15 @@ class Threads(Measure):
 
     name = "threads"
     title = "100 threads, 30 events a second each"
-    contenders = ("raw", "plain", "ours", "ours_lines", "httpx", "openai")
+    contenders = ("raw", "plain", "ours", "ours_chat", "ours_lines", "httpx", "openai")
     most_rounds = 9
     goals = (
         Goal("CPU per event / sockets, split and json", 1.5, 1.2, against="raw"),
+        Goal("the same / requests' iter_lines + json", 0.95, 0.8, against="plain"),
+        Goal(
+            "stream_chat / requests' iter_lines + json", 1.2, 1.0, ours="ours_chat", against="plain"
+        ),
+        Goal("stream_chat / OpenAI SDK", 0.09, 0.07, ours="ours_chat", against="openai"),
         Goal(
             "99th percentile of the latency, beyond that of sockets",
             2.0,

@@ -154,6 +154,21 @@ class Attempt:
         attempt.has_pool()
         return attempt
 
+    def for_another_request(self) -> Attempt | None:
+        """Return the attempt, from its beginning on, for one more request inside it.
+
+        Subclasses of an adapter send requests of their own in its hooks, such as one for a token.
+        The last one before the response counts. None while that is read: nobody observes the other.
+        """
+        if self.phase is Phase.BODY and self.token.sock is not None:
+            return None
+        since, is_ours = self.since, self._is_ours
+        Attempt.__init__(
+            self, self.token, self.number, self.limits, must_dial=self.must_dial, trace=self.trace
+        )
+        self.since, self._is_ours = since, is_ours
+        return self
+
     # -- reports of the transport ------------------------------------------------------------------
 
     def begin(self, phase: Phase) -> None:

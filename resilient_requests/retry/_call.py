@@ -91,14 +91,16 @@ class RetryingCall:
         return response
 
     def _run(self) -> requests.Response:
+        first: list[requests.Response | Exception] = []
         try:
-            first: list[requests.Response | Exception] = [self._once()]
-        except Exception as error:  # noqa: BLE001  # raised again, in the loop or by _outcome
-            first = [error]
-        if not self._decision.again:
-            self._deny()
-            response = _outcome(first)
-        else:
+            response = self._once()
+            first.append(response)
+        except Exception as error:
+            if not self._decision.again:
+                self._deny()
+                raise
+            first.append(error)
+        if self._decision.again:
             # Not around the first attempt: tenacity would cost 5 to 8.5 % of a POST (measured).
             response = repeat(
                 lambda: _outcome(first),
@@ -107,7 +109,10 @@ class RetryingCall:
                 wait=lambda: self._decision.wait,
                 sleep=lambda seconds: self._sender.sleep(self._token, seconds),
             )
-        self._raise_for_exhausted(response)
+        elif self._decision.reason:
+            self._deny()
+        if self._translated is not None and self._translated.raises_on_status:
+            self._raise_for_exhausted(response)
         return response
 
     # -- one attempt ------------------------------------------------------------------------------
@@ -320,8 +325,6 @@ class RetryingCall:
 
     def _raise_for_exhausted(self, response: requests.Response) -> None:
         """Raise requests' RetryError if a Retry with ``raise_on_status`` has no attempt left."""
-        if self._translated is None or not self._translated.raises_on_status:
-            return
         stopped_by = self._count.records[-1].stopped_by
         if self._rule is _STATUS and stopped_by not in (None, "policy"):
             with suppress(requests.RequestException):

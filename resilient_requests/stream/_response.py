@@ -75,20 +75,13 @@ class ResilientResponse(requests.Response):
         """The whole body, as bytes."""
         # requests' own property returns None without a status, and raises if a loop took the body.
         if self._content is False and self.status_code and self._is_for_us:
-            self._content = b"".join(self._pieces())
+            reader = Reader(self, legacy=True)
+            reader.body.refuse_used_up(is_first=self._begin_loop())
+            # Not by blocks of one size, which would only be joined again.
+            pieces = cast("Iterator[bytes]", iter(reader.read, b""))  # no heartbeat was asked for
+            self._content = b"".join(pieces)
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Yield the rest of the body as it arrives.
-
-        Blocks of one size would only be joined again.
-        """
-        reader = Reader(self, legacy=True)
-        reader.body.refuse_used_up(is_first=self._begin_loop())
-        while data := reader.read():
-            assert isinstance(data, bytes)  # no heartbeat was asked for
-            yield data
 
     def iter_content(
         self, chunk_size: int | None = 1, decode_unicode: bool = False

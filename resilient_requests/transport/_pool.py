@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 import urllib3.exceptions
 
-from resilient_requests.call import Origin, current_attempt
+from resilient_requests.call import Origin, Phase, current_attempt
 from resilient_requests.transport._connection import RecyclingConnection
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         attempt = current_attempt.get()
+        if attempt is not None and attempt.phase is not Phase.START:
+            attempt = attempt.for_another_request()
         if attempt is None:
             self.state.process.ensure()  # for an attempt, its adapter has done so
             conn = super()._get_conn(timeout=timeout)

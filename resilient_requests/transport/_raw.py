@@ -141,5 +141,10 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
 
 def _is_replaced() -> bool:
     """True if another package replaced the functions that read heads, even before our import."""
-    functions: tuple[Any, ...] = (http.client.HTTPResponse.begin, http.client.parse_headers)
-    return any(getattr(each, "__globals__", None) is not vars(http.client) for each in functions)
+    begin: Any = http.client.HTTPResponse.begin
+    parse: Any = http.client.parse_headers
+    stock = vars(http.client)
+    return (
+        getattr(begin, "__globals__", None) is not stock
+        or getattr(parse, "__globals__", None) is not stock
+    )

@@ -518,6 +518,59 @@ def test_what_a_pool_is_to_check_may_change(fault_server_tls: FaultServer) -> No
     assert len(fault_server_tls.requests) == 2
 
 
+class TokenAdapter(ResilientAdapter):
+    """Fetches a token by its own pool manager, in the hook that requests has for headers."""
+
+    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+        try:
+            token = self.poolmanager.request("GET", f"{request.url}token", retries=False)
+        except urllib3.exceptions.HTTPError:
+            return
+        request.headers["Token"] = token.data.decode()
+
+
+class NotingAdapter(ResilientAdapter):
+    """Tells another server about each response, while that may still be unread."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = super().build_response(req, resp)
+        self.poolmanager.request("POST", f"{req.url}note")
+        return response
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("kind", [TokenAdapter, NotingAdapter])
+def test_a_hook_may_send_a_request_of_its_own(
+    kind: type[ResilientAdapter], fault_server: FaultServer, is_stream: bool
+) -> None:
+    """The attempt is that of the call's own request; nobody observes the other one."""
+    fault_server.default = respond(b"token" * 50_000)
+    with requests.Session() as session:
+        session.mount("http://", adapter := kind())
+        responses = [
+            session.post(f"{fault_server.url}/", data=b"x", stream=is_stream) for _ in range(2)
+        ]
+
+        for response in responses:
+            assert response.content == b"token" * 50_000
+            assert [attempt.status for attempt in attempts_of(response)] == [200]
+        assert [len(fault_server.requests), adapter.stats().in_flight] == [4, 0]
+
+
+@pytest.mark.parametrize("is_token_lost", [False, True])
+def test_a_call_survives_the_faults_around_a_request_of_a_hook(
+    fault_server: FaultServer, is_token_lost: bool
+) -> None:
+    """A token that is lost is the hook's to handle; a reset of the call is retried."""
+    fault_server.script(reset() if is_token_lost else respond(b"token"), reset())
+    with requests.Session() as session:
+        session.mount("http://", TokenAdapter())
+        response = session.get(f"{fault_server.url}/")
+
+    assert [each.path for each in fault_server.requests] == ["/token", "/"] * 2
+    assert [attempt.status for attempt in attempts_of(response)] == [None, 200]
+
+
 def test_own_socket_options_replace_ours(fault_server: FaultServer) -> None:
     """Its SocketOptionsAdapter does so: a user who sets options knows better."""
     own = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)]
