@@ -158,8 +158,8 @@ def facts() -> str:
 _LEAD = """\
 # Benchmarks
 
-What the adapter costs, beside plain requests and other clients. Each figure has a goal, and a
-figure that does not reach its goal says so. A program makes this page: see
+This page shows the costs of the adapter, beside plain requests and other clients. Each figure has a
+goal, and a figure that does not reach its goal says so. A program makes this page: see
 [how](#how-it-is-measured).
 """
 
@@ -181,19 +181,19 @@ first round is thrown away. CPU is the process time of the client. Ratios are ta
 machines change their speed, and only what ran in the same second can be compared. The range is that
 of all rounds, not a confidence interval, and n is their number: less for the long lines and the
 million events, where a round takes up to a minute, since memory can only be measured in a process
-that is new each time. What a measure ran on stands under its heading, for not all need have run
-together.
+that is new each time. Each heading names its machine and its versions, because measures may come
+from different runs.
 
 The goals for events are those of parsing. `stream_chat` does more: it makes typed deltas, puts the
 answer together and judges its end. Its goals against other ways to read a stream are looser ones of
 its own.
 
-Why some are missed, as timing their parts tells: the layers are a dozen small things for each call,
-such as its entry among those that a shutdown ends, and the record of its attempt; none takes more
-than 1 µs, and all together 2 % of a POST. With one event every 2 ms, limits cost sockets next to
-nothing: it is the code between socket and event that takes 4 µs more per read when it runs without
-a pause, and two to four times as long after each wait. An `iter_lines` loop that is left at the
-mark keeps its connection only where the end of the body has come by then; `stream_chat` waits for
+Some goals are missed. Timings of the parts give the reasons. The layers are a dozen small things
+for each call, such as its entry among those that a shutdown ends, and the record of its attempt.
+None takes more than 1 µs, and all together 2 % of a POST. With one event every 2 ms, limits cost
+sockets next to nothing: the code between socket and event takes 4 µs more per read when it runs
+without a pause, and two to four times as long after each wait. An `iter_lines` loop that is left at
+the mark keeps its connection only if the end of the body has come by then; `stream_chat` waits for
 it.
 """
 

@@ -43,7 +43,8 @@ def _reduce(error: BaseException) -> tuple[Callable[..., BaseException], tuple[A
     return _restore, (type(error), error.args, state)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 byte" or "2 bytes"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -137,10 +138,10 @@ class StreamIdle(StreamError):
                 else "event_timeout="
             )
             what = "byte" if clock == "bytes" else "event"
-            received = _counted(bytes_received, "byte")
+            received = counted(bytes_received, "byte")
             message = (
                 f"no {what} for {idle_timeout:g} s, after {received} "
-                f"and {_counted(events_received, 'event')} "
+                f"and {counted(events_received, 'event')} "
                 f"({knob} sets the limit)"
                 if idle_timeout is not None
                 else f"the stream went silent after {received}"
@@ -182,7 +183,9 @@ def _restore_loop_idle(text: str, state: dict[str, Any]) -> BaseException:
 
 
 class StreamBroken(StreamError, requests.exceptions.ChunkedEncodingError):
-    """The connection was lost inside a response, or ended before the length that was promised.
+    """A body was cut: its connection was lost, its framing is malformed, or it is too short.
+
+    ``ResilientAdapter.shutdown`` ends streams with this error, too.
 
     The class is also requests' own for a cut body, so that existing handlers catch it.
     """
@@ -193,7 +196,11 @@ class StreamTruncated(StreamError):
 
 
 class StreamProtocolError(StreamError):
-    """The stream has the wrong content type, bad JSON, or an event over the limit."""
+    """The body cannot be read as it was asked for, or is no answer.
+
+    It is no stream of events, has a coding that it does not announce, bad JSON, or an event over
+    the limit, or an end without anything before it that its dialect knows.
+    """
 
 
 class ChatAPIError(requests.RequestException):
@@ -228,7 +235,7 @@ class ChatAPIError(requests.RequestException):
 
 
 class DeadlineExceeded(requests.Timeout):
-    """The total time of a call (``Timeouts.total``) or of a ``CancelScope`` is up.
+    """The total time of one send (``Timeouts.total``), or of a ``CancelScope``, is up.
 
     ``partial`` is the completion so far where a chat stream was ended, else None. ``attempts`` is a
     tuple of `AttemptRecord`. Errors pickle; ``response`` is None in the copy.

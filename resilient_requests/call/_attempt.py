@@ -68,9 +68,9 @@ class Attempt:
         "__weakref__",
         "_has_stalled",
         "_is_ours",
-        "_place",
         "_reader",
         "_roots",
+        "_waits_for_place",
         "bytes_received",
         "bytes_sent",
         "dialled_at",
@@ -140,7 +140,7 @@ class Attempt:
         self.is_handed_out = False
         self._has_stalled = False
         self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
-        self._place: bool | None = None  # False: waits for one in a pool; None: never did
+        self._waits_for_place = False  # in a pool
         self._is_ours = False  # True if a pool of ours sends the request
         self._roots: frozenset[str] = frozenset()
 
@@ -151,14 +151,15 @@ class Attempt:
         token.sent()
         attempt = cls(token, 1, Limits(connect=None, write=None, response=timeout, idle=timeout))
         attempt.phase = phase
-        attempt.has_pool()
+        attempt.pooled()
         return attempt
 
     def for_another_request(self) -> Attempt | None:
         """Return the attempt, from its beginning on, for one more request inside it.
 
         Subclasses of an adapter send requests of their own in its hooks, such as one for a token.
-        The last one before the response counts. None while that is read: nobody observes the other.
+        The last one before the response counts. None while the response's body is read: the extra
+        request is then not observed.
         """
         if self.phase is Phase.BODY and self.token.sock is not None:
             return None
@@ -181,24 +182,24 @@ class Attempt:
         self.begin(phase)
         self.dialled_at = self.token.boot()
 
-    def has_pool(self) -> None:
+    def pooled(self) -> None:
         """A pool of ours is about to send the request."""
         self._is_ours = True
 
     def waits_for_place(self) -> None:
         """The attempt waits for a place in a pool of ours."""
-        self._is_ours, self._place = True, False
+        self._is_ours = self._waits_for_place = True
 
-    def has_place(self) -> None:
+    def placed(self) -> None:
         """The attempt has a place in a pool."""
-        self._place = True
+        self._waits_for_place = False
 
     def may_return_place(self) -> bool:
         """Return False if the wait for a place was broken off.
 
         urllib3 gives a place back in either case: one that nobody took would make the pool grow.
         """
-        return self._place is not False
+        return not self._waits_for_place
 
     def take(self, lease: Lease, idle_for: float | None = None) -> None:
         """The attempt has a connection, ``idle_for`` seconds idle; None: not dialled yet."""
@@ -361,7 +362,7 @@ class Attempt:
 
     @property
     def reader(self) -> BodyReader | None:
-        """What reads the body of the response; None before it, and where nobody can any more."""
+        """The reader of the body; None before the head, and once the reader is gone."""
         return None if self._reader is None else self._reader()
 
     def errno_of(self, error: BaseException) -> int | None:

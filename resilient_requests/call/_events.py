@@ -81,7 +81,11 @@ class AttemptFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryScheduled(Event):
-    """``attempt`` failed and another follows after ``wait`` seconds; told before the wait."""
+    """``attempt`` failed and another follows after ``wait`` seconds; told before the wait.
+
+    ``reason`` is the error's class and errno, or "status 503". The other facts are those of the
+    `AttemptRecord`; ``errno`` is None without one.
+    """
 
     attempt: int
     wait: float
@@ -121,7 +125,11 @@ class ConnectionOpened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionRecycled(Event):
-    """A pooled connection was closed instead of being used; ``reason`` says why."""
+    """A connection was closed, at its return or later, instead of being used again.
+
+    ``reason`` is "idle window", "max_age", "retired", "shut down" or another of the list in
+    docs/observability.md. ``idle_for`` is in seconds, None if it was never idle.
+    """
 
     reason: str
     idle_for: float | None
@@ -131,7 +139,8 @@ class ConnectionRecycled(Event):
 class PoolRotated(Event):
     """Connections of ``origin`` were retired, or all of them if it is "*".
 
-    ``closed`` is the number that were idle; the others close when their responses end.
+    ``reason`` is the failure that retired them, or "rotate" or "close". ``closed`` is the number
+    that were idle; the others close when their responses end.
     """
 
     generation: int

@@ -58,12 +58,12 @@ class Lease(Protocol):
     def was_stale(self, idle_for: float) -> None:
         """A connection reused after ``idle_for`` seconds was dead."""
 
-    def is_retried(self) -> None:
+    def retried(self) -> None:
         """Another attempt follows."""
 
 
 class BodyReader(Protocol):
-    """What reads the body of a response; asked in any thread, in the middle of a read too."""
+    """The reader of a body; asked in any thread, in the middle of a read too."""
 
     @property
     def is_reading(self) -> bool:

@@ -39,7 +39,7 @@ class Timeouts:
     ``write`` bounds the wait until the peer takes the next 64 KiB of the request. ``response`` runs
     from the last byte sent to the end of the response's head. ``idle`` bounds a silence in the
     body. ``total`` bounds one send as a whole: retries, waits and response. A call's own
-    ``timeout=(c, r)`` sets connect to c, response and idle to r.
+    ``timeout=(c, r)`` sets connect to c, response and idle to r; ``timeout=None`` sets nothing.
 
     The defaults: 10 s allow for three retransmissions of the first packet of a connection. 30 s is
     also `TCPKeepAlive`'s limit for unacknowledged data. 600 s is the response limit of the large

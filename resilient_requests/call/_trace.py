@@ -51,7 +51,9 @@ class Observers:
 
 
 class CallTrace:
-    """Reports one call to observers and to the log; immutable; builds no event without a listener.
+    """Reports one call to observers and to the log; immutable.
+
+    An event of an attempt or a stream is built only for a listener.
 
     ``origin`` is the request's, not that of a proxy that it goes through.
     """

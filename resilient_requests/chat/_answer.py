@@ -139,7 +139,7 @@ class ChatResponse:
                 return found
             why = found
         # Outside of the handler: inside, Python would make the caught error the context of ours,
-        # and its uncensored text would be in every traceback.
+        # and its unredacted text would be in every traceback.
         return self._stop(why, event)
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class ChatResponse:
         if isinstance(why, BadChunkError) and self._finish < Finish.AT_ONCE:
             number = self.reader.events_received
             if isinstance(why, NoJSONError):
-                excerpt = self._censor.around(event.data, why.at)
+                excerpt = self._redactor.around(event.data, why.at)
                 self._fail(f"event {number} is not JSON at position {why.at}: {excerpt!r}")
             self._fail(f"event {number}: {why}")
         return self._close()  # behind a finished answer an unreadable chunk is only an end
@@ -274,17 +274,17 @@ class ChatResponse:
             _log.debug("%s: not understood: %s", self._request.dialect.name, name)
 
     @property
-    def _censor(self) -> Redactor:
-        return self._request.censor(self.reader.response)
+    def _redactor(self) -> Redactor:
+        return self._request.redactor(self.reader.response)
 
     def _fail(self, message: str) -> NoReturn:
         self._log_unknown()
         self._phase = _Phase.FAILED
-        self.reader.fail(StreamProtocolError(self._censor.line(message), **self.reader.facts()))
+        self.reader.fail(StreamProtocolError(self._redactor.line(message), **self.reader.facts()))
 
     def _fail_by(self, fault: ProviderError) -> NoReturn:
         error = ChatAPIError(
-            self._censor.line(str(fault)),
+            self._redactor.line(str(fault)),
             type=fault.type,
             code=fault.code,
             transient=is_transient(fault.type, fault.code),

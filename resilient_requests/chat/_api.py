@@ -83,7 +83,7 @@ def stream_chat(
     timeout: Any = None,
     **body: Any,
 ) -> ChatStream[Any]:
-    """Send a chat request, and return its answer as it arrives, once status and type are good.
+    """Send a chat request, and return its answer as it arrives, once the status is good.
 
     ``dialect``: "openai" (also for compatible servers), "openai-responses", "anthropic", "cohere",
     "gemini" or "ollama". ``model``, ``messages`` and further keyword arguments become the body as

@@ -67,9 +67,9 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
 
 def no_answer(reader: Reader, request: ChatRequest, page: str) -> StreamProtocolError:
     """Return the error for a body that is no answer; ``page``: its beginning."""
-    censor = request.censor(reader.response)
-    given = censor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT) or "missing"
-    start = censor.line(page, _EXCERPT)
+    redactor = request.redactor(reader.response)
+    given = redactor.line(reader.response.headers.get("Content-Type", ""), _EXCERPT) or "missing"
+    start = redactor.line(page, _EXCERPT)
     is_page = form_of(page.encode("utf-8", "replace")) is Form.MARKUP
     if is_page and media_type(reader.response) in _HINTS:
         what = f"the body is HTML, though its Content-Type is {given!r}"

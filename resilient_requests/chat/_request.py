@@ -59,10 +59,10 @@ class ChatRequest:
             stream=True,
         )
         if response.status_code >= 400:
-            raise http_error(response, self.censor(response))
+            raise http_error(response, self.redactor(response))
         return response
 
-    def censor(self, response: requests.Response) -> Redactor:
+    def redactor(self, response: requests.Response) -> Redactor:
         """Return the redactor that hides this request's secrets and prompt in its response."""
         sent = [each.request for each in (*response.history, response)]
         settings = self.session.merge_environment_settings(self.url, {}, None, None, None)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Line",
     "Progress",
-    "causes",
-    "describe",
     "in_words",
     "progress",
     "rich_console",

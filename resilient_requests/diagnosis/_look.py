@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from resilient_requests.call import Attempt, Phase
@@ -35,8 +36,15 @@ def records(calls: Iterable[CancelToken]) -> tuple[InFlight, ...]:
         attempt = None if call.attempt is None else call.attempt()
         # A forked child inherits the parent's calls, even if no at-fork hook has run.
         if call.pid == os.getpid() and isinstance(attempt, Attempt):
-            found.append(_record(call, attempt))
-    return tuple(sorted(found, key=lambda record: -record.since))
+            found.append((_begin(call, attempt), call, attempt))
+    # Not by the age in the record: the thread may be interrupted between two looks at the clock.
+    found.sort(key=itemgetter(0))
+    return tuple(_record(call, attempt) for _, call, attempt in found)
+
+
+def _begin(call: CancelToken, attempt: Attempt) -> float:
+    """Return the boot time at which a call began."""
+    return attempt.since if call.since is None else call.since
 
 
 def _record(call: CancelToken, attempt: Attempt) -> InFlight:
@@ -54,7 +62,7 @@ def _record(call: CancelToken, attempt: Attempt) -> InFlight:
         origin=attempt.trace.origin,
         attempt=attempt.number,
         phase=phase,
-        since=now - (attempt.since if call.since is None else call.since),
+        since=now - _begin(call, attempt),
         idle_for=silence,
         bytes_sent=attempt.bytes_sent,
         bytes_received=attempt.bytes_received,

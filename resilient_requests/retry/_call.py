@@ -316,7 +316,7 @@ class RetryingCall:
         reason = record.error or f"status {record.status}"
         number = None if attempt.fault is None else errno_of(attempt.fault)
         if attempt.lease is not None:
-            attempt.lease.is_retried()
+            attempt.lease.retried()
         self._trace.scheduled(
             self._token.id, record, wait=decision.wait, reason=reason, errno=number
         )

@@ -9,7 +9,7 @@ import requests
 import urllib3.exceptions
 
 from resilient_requests.call import causes
-from resilient_requests.exceptions import portable
+from resilient_requests.exceptions import counted, portable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def explain(
 def _add_note(error: Exception, records: Sequence[AttemptRecord], origin: Origin) -> None:
     if not hasattr(error, "add_note"):  # Python 3.10
         return
-    count = f"{len(records)} attempt{'' if len(records) == 1 else 's'}"
+    count = counted(len(records), "attempt")
     why = f", no more: {records[-1].stopped_by}" if records else ""
     error.add_note(f"resilient_requests: {count} at {origin}{why}")
 

@@ -219,11 +219,12 @@ _BY_PHASE: dict[Phase, Callable[[list[BaseException], Attempt], Failure]] = {
 def is_transient(exc: BaseException) -> bool:
     """Return True if the call might succeed when repeated, by the rules for retries.
 
-    For your own loops around a call (Celery, tenacity). True for refused, reset and timed-out
-    connections and for DNS hiccups, even if the retries or the budget were used up. False for a
-    response timeout, a certificate error, an unknown host, an answer that is not HTTP, any status,
-    each `StreamError`, `Cancelled` and `DeadlineExceeded`. If the error carries ``attempts``, the
-    last of them decides. Takes any exception, raises nothing; thread-safe.
+    For your own loops around a call (Celery, tenacity). True if only the count, the budget or the
+    deadline has stopped the retries, which is so for refused connections and DNS hiccups, and for
+    resets if the request is safe to repeat. False for a response timeout, a certificate error, an
+    unknown host, an answer that is not HTTP, a status that the policy does not list, each
+    `StreamError`, `Cancelled` and `DeadlineExceeded`. An error without ``attempts`` is judged by
+    its class alone. Takes any exception, raises nothing; thread-safe.
     """
     # RetryError stands for a status.
     answers = (StreamError, DeadlineExceeded, requests.exceptions.RetryError)

@@ -48,9 +48,9 @@ class RetryPolicy:
     None is full jitter with tops from 0.15 to 2 s. ``retry_response_timeout`` repeats an idempotent
     request once, with twice the limit, if no response came in time; it is off, because the server
     may be at work on the request. ``statuses`` are HTTP statuses after which idempotent requests
-    are repeated (429 and 503: all requests), after ``Retry-After`` or 60 s, the shorter one. With
-    the retries used up, the last response is returned. ``budget`` bounds the cost of retries per
-    origin; None is no limit.
+    are repeated (429 and 503: all requests). The wait is the strategy's, or that of ``Retry-After``
+    (at most 60 s) if it is longer. With the retries used up, the last response is returned.
+    ``budget`` bounds the cost of retries per origin; None is no limit.
 
     Raises TypeError or ValueError naming the parameter.
     """

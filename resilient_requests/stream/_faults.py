@@ -10,7 +10,13 @@ import requests
 import urllib3.exceptions
 
 from resilient_requests.call import errno_of
-from resilient_requests.exceptions import LoopIdle, StreamBroken, StreamIdle, StreamProtocolError
+from resilient_requests.exceptions import (
+    LoopIdle,
+    StreamBroken,
+    StreamIdle,
+    StreamProtocolError,
+    counted,
+)
 from resilient_requests.stream._framing import ChunkedError
 
 __all__ = ["BROKEN", "LOOP_ERRORS", "READER_ERRORS", "ReaderErrors"]
@@ -41,8 +47,7 @@ class ReaderErrors:
         return StreamProtocolError(f"the body does not match its Content-Encoding: {why}", **facts)
 
     def _broken(self, error: Exception, facts: dict[str, Any]) -> Exception:
-        count = facts["bytes_received"]
-        received = f"{count} byte{'' if count == 1 else 's'}"
+        received = counted(facts["bytes_received"], "byte")
         if isinstance(error.__cause__, ChunkedError):
             why = f"the framing of the body is malformed after {received} of it: {error.__cause__}"
             return StreamBroken(why, **facts)

@@ -1,4 +1,4 @@
-"""Reads one body under its clocks; a silence, a break, a cancel and the release come once each."""
+"""Reads one body under its clocks, and reports its end exactly once."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ Answer: TypeAlias = Reply | Callable[[ReceivedRequest], Reply]
 
 @dataclass
 class ConnectionRecord:
-    """An accepted connection: how many requests it brought, how it ended, which side ended it.
+    """An accepted connection; the server's threads go on writing it until it has ended.
 
-    ``ended`` is "fin", "reset", "error" (bad HTTP or TLS, or the end of patience), or None while
-    the connection is open. ``at`` is monotonic time.
+    ``number`` counts from 1, ``at`` is monotonic time, ``requests`` is the number of requests.
+    ``ended`` is "fin", "reset", "error" (bad HTTP or TLS, or the end of patience), and ``ended_by``
+    "peer" or "server"; both are None while the connection is open.
     """
 
     number: int

@@ -137,7 +137,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             pool = self._look_up(request, verification(verify), proxies, cert)
         attempt = current_attempt.get()
         if attempt is not None and isinstance(pool, RecyclingPool):
-            attempt.has_pool()
+            attempt.pooled()
         return pool
 
     def _look_up(

@@ -109,7 +109,7 @@ class PoolState:
         """Know a new pool."""
         self._pools[id(pool)] = pool
         with self._lock:
-            self._origins.has_pool(pool.origin, (each.origin for each in self.pools()))
+            self._origins.add_pool(pool.origin, (each.origin for each in self.pools()))
 
     def pools(self) -> list[Pool]:
         """Return all living pools, with those that their manager has forgotten."""

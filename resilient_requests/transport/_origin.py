@@ -125,6 +125,6 @@ class ConnectionLease:
         """A connection reused after ``idle_for`` seconds was dead: narrow the origin's window."""
         self._state.stale(self.origin, idle_for)
 
-    def is_retried(self) -> None:
+    def retried(self) -> None:
         """Another attempt follows."""
         self._state.count(self.origin, "retries")

@@ -40,7 +40,7 @@ class Origins:
         # Connections of a forgotten origin are all older than this floor, so none is reused.
         return OriginState(self._expiry, self._forgotten.floor)
 
-    def has_pool(self, origin: Origin, in_use: Iterable[Origin]) -> None:
+    def add_pool(self, origin: Origin, in_use: Iterable[Origin]) -> None:
         """A pool of an origin was made.
 
         Beyond the bound, origins that are not ``in_use`` are forgotten, the oldest first.

@@ -86,7 +86,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         except BaseException as error:
             attempt.failed(error)
             raise
-        attempt.has_place()
+        attempt.placed()
         return conn
 
     def _await(self, token: CancelToken) -> Any:

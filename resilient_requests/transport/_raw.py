@@ -16,7 +16,6 @@ __all__ = ["RawResponse", "is_bodiless"]
 # One read takes a whole head of ordinary size, often with the start of the body.
 _HEAD_SIZE = 16 * 1024
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
-# Other packages replace these functions to see or mend heads: http.client then reads each head.
 
 
 class RawResponse(http.client.HTTPResponse):
@@ -140,7 +139,10 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
 
 
 def _is_replaced() -> bool:
-    """True if another package replaced the functions that read heads, even before our import."""
+    """True if another package replaced the functions that read heads, even before our import.
+
+    It wants to see or mend each head, so http.client must read them.
+    """
     begin: Any = http.client.HTTPResponse.begin
     parse: Any = http.client.parse_headers
     stock = vars(http.client)

@@ -8,6 +8,7 @@ import gc
 import os
 import pickle
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.call import CallsInFlight, CancelToken
+from resilient_requests.call import Attempt, CallsInFlight, CancelToken, limits_of
 from resilient_requests.diagnosis import _look, records
 from resilient_requests.testing import FaultServer, silence, stream
 
@@ -324,7 +325,19 @@ def test_adapter_tells_its_own_calls_and_the_process_all(fault_server: FaultServ
         (other,) = adapter_of(session).in_flight()
 
     assert (first.call_id, second.call_id) == (other.call_id, own.call_id)
-    assert first.since >= second.since
+
+
+def test_an_interruption_between_two_looks_does_not_change_the_order() -> None:
+    """The second call then has a greater age in its record than the first one."""
+    held, calls = [], []
+    for began, looked_at in ((1.0, 2.0), (1.5, 10.0)):
+        call = CancelToken()
+        held.append(Attempt(call, 1, limits_of(LIMITS, None)))
+        call.begin(held[-1])
+        call.since, call.boot = began, partial(float, looked_at)
+        calls.append(call)
+
+    assert [record.since for record in records(reversed(calls))] == [1.0, 8.5]
 
 
 def test_stream_outlives_its_adapter_in_the_process_wide_view(fault_server: FaultServer) -> None:

@@ -47,11 +47,11 @@ TOPICS: dict[str, tuple[Family, ...]] = {
 _INTRODUCTION = """\
 # Incidents
 
-What becomes of a call when the network does what real networks do. Nothing here is simulated: a
-laboratory of Linux network namespaces (client, NAT router, internet, server) lets the real kernel
-forget flows, drop packets, send resets, change addresses and freeze servers, and the clients meet
-it over real sockets. Times are scaled down: the NAT forgets an idle flow after 2 to 4 s where a row
-is about that, and real ones after 30 s to some minutes; the limits of the clients are short too.
+This page shows the fate of calls in the faults of real networks. Nothing is simulated: a laboratory
+of Linux network namespaces (client, NAT router, internet, server) lets the real kernel forget
+flows, drop packets, send resets, change addresses and freeze servers. The clients meet it over real
+sockets. Times are scaled down: the NAT forgets an idle flow after 2 to 4 s where a row is about
+that, and real ones after 30 s to some minutes; the limits of the clients are short too.
 
 - **ours**: `ResilientAdapter` with `timeout=(3, 8)`, and a window of 1 s for idle connections (the
   package's 10 s, scaled like the rest), else as it comes. Rows with other settings are listed below

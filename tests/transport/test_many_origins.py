@@ -67,7 +67,7 @@ def test_a_crawler_does_not_make_an_adapter_remember_all_hosts(state: PoolState)
     state.add_pool(kept)
     for number in range(1, 2000):
         state.add_pool(pool := FakePool(number))
-        state.lease(pool.origin, 0).is_retried()
+        state.lease(pool.origin, 0).retried()
     stats = state.stats()
 
     assert len(stats.origins) <= 514

@@ -22,7 +22,13 @@ from resilient_requests.chat import Usage, stream_chat
 from resilient_requests.cli._arguments import host_of
 from resilient_requests.cli._output import in_words
 from resilient_requests.cli.chat._question import BadRedirect
-from resilient_requests.exceptions import ChatAPIError, StreamError, StreamIdle, StreamTruncated
+from resilient_requests.exceptions import (
+    ChatAPIError,
+    StreamError,
+    StreamIdle,
+    StreamTruncated,
+    counted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +158,7 @@ class _Told:
         columns = (
             f"[{how}]",
             f"{_count(usage.input_tokens)} in, {_count(usage.output_tokens)} out",
-            _counted(attempts, "attempt"),
+            counted(attempts, "attempt"),
             f"{now().boot - self._since:.1f} s",
         )
         print("  ".join(columns), file=sys.stderr, flush=True)
@@ -215,8 +221,8 @@ class Trace:
 
     def _ended(self, event: StreamEnded) -> None:
         if event.error is not None:
-            read = _counted(event.bytes_received, "byte")
-            facts = f"{event.error} after {read}, {_counted(event.events_received, 'event')}"
+            read = counted(event.bytes_received, "byte")
+            facts = f"{event.error} after {read}, {counted(event.events_received, 'event')}"
             self._held = [f"stream {event.attempt}", facts, f"after {_s(event.elapsed)}"]
 
     def _scheduled(self, event: RetryScheduled) -> None:
@@ -239,10 +245,6 @@ class Trace:
         self._held = []
         line = "  ".join([f"{first:<9}", *(f"{each:<21}" for each in rest)])
         print(line.rstrip(), file=self._out, flush=True)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _s(seconds: float) -> str:

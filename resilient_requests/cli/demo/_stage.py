@@ -13,7 +13,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from resilient_requests.adapter import ResilientAdapter
-from resilient_requests.cli._output import describe
+from resilient_requests.call import Timeouts, describe
 from resilient_requests.retry import RetryPolicy
 from resilient_requests.testing import FaultServer, respond
 from resilient_requests.transport import KeepAlivePolicy
@@ -116,9 +116,12 @@ def plain_adapter(**options: Any) -> HTTPAdapter:  # noqa: ARG001  # it has none
 
 def resilient_adapter(**options: Any) -> ResilientAdapter:
     """Return our adapter; where no option is given it has its defaults, not the environment's."""
-    return ResilientAdapter(
-        **{"max_retries": RetryPolicy(), "keepalive": KeepAlivePolicy(), **options}
-    )
+    defaults: dict[str, Any] = {
+        "max_retries": RetryPolicy(),
+        "keepalive": KeepAlivePolicy(),
+        "timeouts": Timeouts(),
+    }
+    return ResilientAdapter(**{**defaults, **options})
 
 
 def play(incident: Incident, make_adapter: MakeAdapter = resilient_adapter) -> Row:

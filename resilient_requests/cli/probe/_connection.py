@@ -18,9 +18,9 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.util.wait import wait_for_read
 
-from resilient_requests.call import now
+from resilient_requests.call import describe, now
 from resilient_requests.cli._arguments import UsageError, web_url
-from resilient_requests.cli._output import describe, in_words
+from resilient_requests.cli._output import in_words
 from resilient_requests.cli.probe._addresses import Dialled, measured, place_of
 from resilient_requests.transport import TLSContexts, parse_hint, socket_options
 

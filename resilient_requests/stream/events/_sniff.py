@@ -1,4 +1,4 @@
-"""What a body is, by its first bytes: its Content-Type is only a hint; no I/O."""
+"""Recognizes the form of a body by its first bytes; its Content-Type is only a hint; no I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_BLANKS = 1024  # bytes that are held while nothing tells; no document begi
 
 
 class Form(enum.Enum):
-    """What a body can be."""
+    """The form of a body."""
 
     EVENTS = "events"
     JSON = "json"
@@ -30,7 +30,7 @@ class Form(enum.Enum):
 
 
 class NoEventsError(ValueError):
-    """A body is no stream of events: ``start`` is how it begins, ``form`` what it is."""
+    """A body is no stream of events: ``start`` is its beginning, ``form`` its form."""
 
     def __init__(self, start: bytes, form: Form) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class NoEventsError(ValueError):
 class SniffedEvents:
     """Decodes the events of a body that proves to be a stream of them; one stream, one thread.
 
-    ``is_hinted``: its type says that it is one, so that a text is taken for one too, whose first
-    lines nobody understands. ``feed`` raises `NoEventsError` and `EventTooLarge`.
+    ``is_hinted``: the Content-Type says events, so unknown text counts as events too. ``feed``
+    raises `NoEventsError` and `EventTooLarge`.
     """
 
     feed: Callable[[bytes], list[ServerSentEvent]]
@@ -54,7 +54,7 @@ class SniffedEvents:
 
     @property
     def is_told(self) -> bool:
-        """Whether the body has said that it is events."""
+        """True if the body has proven to be events."""
         return self.feed != self._sniff
 
     @property

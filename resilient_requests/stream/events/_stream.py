@@ -41,7 +41,7 @@ else:
 __all__ = ["Decoder", "EventStream", "Sniffer", "iter_events"]
 
 _EXCERPT = 200  # bytes of a body that is refused
-_FIRST_BYTES = 1.0  # seconds for which a body of another type may keep to itself what it is
+_FIRST_BYTES = 1.0  # seconds to wait for the first bytes of a body with another Content-Type
 _PAGES = ("text/html", "image/")
 _FORMS = {Form.JSON: "JSON", Form.MARKUP: "HTML"}
 
@@ -122,15 +122,15 @@ class EventStream(Stream, Generic[Event_co]):
             self._events = iter(events)
 
     def _is_page(self, sniffer: Sniffer) -> bool:
-        """Look at the first bytes; return whether the body has to be a page, as it says nothing."""
+        """Look at the first bytes; return True if the body counts as a page."""
         found = self._peek(sniffer)
         is_page = found is not None or media_type(self.response).startswith(_PAGES)
         return is_page and not sniffer.is_told and self._reader.body.error is None
 
     def _peek(self, sniffer: Sniffer) -> list[ServerSentEvent] | None:
-        """Read on until the body says what it is, and return what comes first then.
+        """Read on until the form of the body is known; return the first events.
 
-        None where it does not say it in time. An error of the network waits for the first step.
+        None if the form is not known in time. An error of the network waits for the first step.
         """
         reader, until = self._reader, boot() + _FIRST_BYTES
         found: list[ServerSentEvent] | None = None
@@ -182,9 +182,9 @@ def iter_events(
     count; None is no limit. ``max_event_bytes``: a larger event raises `StreamProtocolError`. The
     rest is as in `iter_bytes`.
 
-    The first bytes of a body say whether it is events; its type is only a hint. Raises
-    StreamProtocolError for another body: here if the type is another, too, and the bytes come
-    within a second, else at the first step. Raises TypeError or ValueError naming the parameter.
+    The first bytes of a body say whether it is events; its Content-Type is only a hint. For another
+    body the first step raises StreamProtocolError, or this call, if the Content-Type is another too
+    and the bytes come within a second. Raises TypeError or ValueError naming the parameter.
     """
     check_arguments(response, idle_timeout, heartbeat)
     _checks.duration("event_timeout", event_timeout)

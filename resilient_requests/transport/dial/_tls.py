@@ -1,4 +1,4 @@
-"""TLS contexts shared by the connections of one adapter."""
+"""TLS contexts shared by the connections of all adapters of a process."""
 
 from __future__ import annotations
 
