@@ -264,7 +264,8 @@ class Attempt:
         """The head of the response is complete; ``reader`` reads the body."""
         self.status = status
         self._reader = weakref.ref(reader)
-        self.heads()  # the read of an interim answer may have brought this head as well
+        if self.phase is not Phase.HEAD:
+            self.heads()  # the read of an interim answer has brought this head as well
         self.begin(Phase.BODY)
 
     def trusts(self, *owners: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from resilient_requests.call._events import (
@@ -87,14 +88,11 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
 }
 _LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
 _STREAM = _LOGGERS[StreamEnded]
-# is_logged runs several times per call, so the bound methods are looked up once, here.
-_ENABLED = {kind: (_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
-
-
-def is_logged(kind: type[Event]) -> bool:
-    """Return whether the log shows events of this kind, as it is configured now."""
-    is_enabled_for, level = _ENABLED[kind]
-    return is_enabled_for(level)
+# Each call asks several times, so these are no functions of Python.
+is_logged = {kind: partial(_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
+"""Tells for each kind of event if the log shows it, as it is configured now."""
+hears_stalls = partial(_STREAM.isEnabledFor, logging.WARNING)
+"""Tells if the log shows that a stream stalls, as it is configured now."""
 
 
 def log_event(event: Event) -> None:
@@ -127,11 +125,6 @@ def warn_certificates(error: OSError) -> None:
     """
     message = "the CA bundle or client certificate cannot be loaded: using what was loaded before"
     _ROOT.warning(message, extra={f"{_ROOT.name}.error": str(error)})
-
-
-def hears_stalls() -> bool:
-    """Return whether the log would show that a stream stalls."""
-    return _STREAM.isEnabledFor(logging.WARNING)
 
 
 def warn_stalled(**values: Any) -> None:

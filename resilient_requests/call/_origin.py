@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -25,18 +26,24 @@ class Origin(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
-    @classmethod
-    def of(cls, url: str) -> Origin:
+    @staticmethod
+    def of(url: str) -> Origin:
         """Return the origin of a prepared URL, without credentials; port 0 if it has none."""
-        scheme, _, authority = up_to_authority(url).partition("://")
-        scheme, authority = scheme.lower(), authority.rpartition("@")[2].lower()
-        host, colon, port = authority.rpartition(":")
-        if not colon or not port.isdigit():
-            host, port = authority.removesuffix(":"), ""
-        return cls(scheme, host.strip("[]"), int(port[:5] or port_by_scheme.get(scheme, 0)))
+        return _parsed(up_to_authority(url))
 
 
 def up_to_authority(url: str) -> str:
     """Return a URL up to the end of its authority; the whole of one that has no authority."""
     match = _UP_TO_AUTHORITY.match(url)
     return url if match is None else match[0]
+
+
+# Each call asks for its origin, and most go to a few.
+@functools.lru_cache(maxsize=256)
+def _parsed(start: str) -> Origin:
+    scheme, _, authority = start.partition("://")
+    scheme, authority = scheme.lower(), authority.rpartition("@")[2].lower()
+    host, colon, port = authority.rpartition(":")
+    if not colon or not port.isdigit():
+        host, port = authority.removesuffix(":"), ""
+    return Origin(scheme, host.strip("[]"), int(port[:5] or port_by_scheme.get(scheme, 0)))

@@ -124,7 +124,7 @@ class RetryingCall:
             token,
             len(count.records) + 1,
             self._limits,
-            must_dial=count.must_dial,
+            must_dial=count.retries >= 0,  # it repeats an earlier attempt
             trace=self._trace,
         )
         self._attempt, self._rule, self._decision = attempt, None, _DONE
@@ -178,17 +178,16 @@ class RetryingCall:
         self._count.add(attempt.record())
         if attempt.lease is not None and attempt.idle_for is not None:
             attempt.lease.was_good(attempt.idle_for)
-        if self._wants_another(response):
+        if self._translated is None:
+            is_wanted = response.status_code in self._policy.statuses
+        else:
+            is_wanted = self._translated.wants(response)
+        if is_wanted:
             self._rule = _STATUS
             self._decision = self._first_look(None, response)
         else:
-            self._sender.deposit(self._origin, self._token.boot())
+            self._sender.deposit(self._origin, self._token)
         self._trace.succeeded(attempt, response.status_code)
-
-    def _wants_another(self, response: requests.Response) -> bool:
-        if self._translated is not None:
-            return self._translated.wants(response)
-        return response.status_code in self._policy.statuses
 
     def _failed(self, attempt: Attempt, error: BaseException) -> BaseException:
         """Record a failed attempt and its lessons; return the error to raise."""

@@ -73,11 +73,6 @@ class RetryCount:
         """The number of retries and replays, once the current attempt is recorded."""
         return len(self.records) - self._begun
 
-    @property
-    def must_dial(self) -> bool:
-        """True if the next attempt repeats an earlier one: it never takes a pooled connection."""
-        return self.retries >= 0
-
     def cancel(self) -> None:
         """End the send or the wait; safe from any thread."""
         if self._token is not None:

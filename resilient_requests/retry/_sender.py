@@ -38,7 +38,7 @@ class Sender:
             return True
         return self.budgets.bucket(origin, budget, now).withdraw(cost, now)
 
-    def deposit(self, origin: Origin, now: float) -> None:
-        """Add the tokens that a successful call earns."""
+    def deposit(self, origin: Origin, token: CancelToken) -> None:
+        """Add the tokens of the budget that a successful call earns."""
         if (bucket := self.budgets.known(origin)) is not None:
-            bucket.deposit(now)
+            bucket.deposit(token.boot())

@@ -120,7 +120,8 @@ class SocketBody(Body):
             self.socket.leave(framing.surplus)
         # urllib3 has not read this body, so it does not notice the end itself.
         self._exchange.close()
-        self.socket.close()
+        if not self.socket.closed:  # another adapter's
+            self.socket.close()
         if self.socket.has_surplus:
             self._raw.close()  # another adapter's pool would reuse the connection
         self._raw.release_conn()

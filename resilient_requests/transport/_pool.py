@@ -110,7 +110,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             # failed.
             reason = "a retry dials"
         taken = self.idle.pop(conn, self) is None
-        self._sweep(now, attempt)
+        if self.idle:
+            self._sweep(now, attempt)
         if reason is not None or not taken:
             state.recycled(conn, reason or "retired", now, attempt)
             return self._new_conn(), None

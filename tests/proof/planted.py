@@ -148,7 +148,7 @@ BUGS = (
     Bug(
         "2.17 a status is repeated where it was asked for",
         CALL,
-        "if self._wants_another(response):",
+        "if is_wanted:",
         "if False:",
     ),
     Bug(
