@@ -8,7 +8,7 @@ call to observers and to the log.
 from resilient_requests.call._attempt import Attempt
 from resilient_requests.call._causes import causes, describe, errno_in, errno_of, foreign_in
 from resilient_requests.call._clock import Clock, Instant, boot, now
-from resilient_requests.call._current import current_attempt, current_operation
+from resilient_requests.call._current import AdapterRetry, current_attempt, current_operation
 from resilient_requests.call._events import (
     AttemptFailed,
     AttemptStarted,
@@ -31,6 +31,7 @@ from resilient_requests.call._token import CallsInFlight, CancelToken, Wakeable
 from resilient_requests.call._trace import CallTrace, Observer, Observers
 
 __all__ = [
+    "AdapterRetry",
     "Attempt",
     "AttemptFailed",
     "AttemptRecord",

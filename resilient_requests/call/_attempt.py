@@ -155,13 +155,12 @@ class Attempt:
         return attempt
 
     def for_another_request(self) -> Attempt | None:
-        """Return the attempt, from its beginning on, for one more request inside it.
+        """Return the attempt, from its beginning on, for one more request of its adapter.
 
-        Subclasses of an adapter send requests of their own in its hooks, such as one for a token.
-        The last one before the response counts. None while the response's body is read: the extra
-        request is then not observed.
+        A subclass may send several in one attempt; the last one counts. None while another is under
+        way: this one is then not observed.
         """
-        if self.phase is Phase.BODY and self.token.sock is not None:
+        if self.token.sock is not None:
             return None
         since, is_ours = self.since, self._is_ours
         Attempt.__init__(
@@ -293,6 +292,19 @@ class Attempt:
         """
         if self.foreign is None and self._is_ours:
             self.foreign = _causes.foreign_in(error, self._roots)
+
+    def left_send(self, error: BaseException) -> None:
+        """``HTTPAdapter.send`` has raised an error: the caller's, unless a request was under way.
+
+        Before the request and behind the head of the response only hooks of a subclass run.
+        """
+        is_before = self.phase is Phase.START and self._is_ours
+        if self.fault is None and self.foreign is None and (is_before or self.phase is Phase.BODY):
+            self.foreign = error
+
+    def forget_foreign(self) -> None:
+        """Forget the caller's exception: its frames refer to this attempt."""
+        self.foreign = None
 
     def send_broke(self, error: BaseException) -> None:
         """A send call failed, so the kernel never had the tail of the request."""

@@ -1,12 +1,14 @@
-"""The current attempt, and the current operation, of this thread or greenlet."""
+"""The current attempt and operation of this thread or greenlet, and the mark of its request."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
+import urllib3
+
 from resilient_requests.call._attempt import Attempt
 
-__all__ = ["current_attempt", "current_operation"]
+__all__ = ["AdapterRetry", "current_attempt", "current_operation"]
 
 # One variable for both, so that the innermost counts: the body iterator of an attempt may send a
 # request, and that request is an operation of its own.
@@ -59,3 +61,13 @@ class current_operation(_Inside):  # noqa: N801  # as above
     def get() -> object:
         """Return the current operation, or the attempt that runs inside it; None without either."""
         return _CURRENT.get()
+
+
+class AdapterRetry(urllib3.Retry):
+    """The Retry with which an adapter of ours sends a request; it marks that request.
+
+    ``plain`` takes its place in a request without an attempt: a subclass may have copied
+    ``HTTPAdapter.send``, which leaves retries to urllib3. None: there are none.
+    """
+
+    plain: urllib3.Retry | None = None

@@ -37,6 +37,8 @@ __all__ = ["RetryingCall"]
 
 _STATUS = rule_of(Failure.STATUS, stale=False)
 _DONE = Decision(again=False)
+# Each requests.Response has it. A subclass, or a mock, may return something else, which is its own.
+_CONSUMED = "_content_consumed"
 
 
 class RetryingCall:
@@ -80,8 +82,13 @@ class RetryingCall:
         except BaseException as error:
             if isinstance(error, Exception):
                 self._explain(error)
+            if self._attempt is not None:
+                self._attempt.forget_foreign()
             self._token.leave()
             raise
+        if not hasattr(response, _CONSUMED):
+            self._token.leave()  # nothing tells when it has ended
+            return response
         if self._attempt is not None and (self._stream or not response._content_consumed):
             self._attempt.hand_out()
         self._token.sent()
@@ -111,8 +118,10 @@ class RetryingCall:
             )
         elif self._decision.reason:
             self._deny()
-        if self._translated is not None and self._translated.raises_on_status:
-            self._raise_for_exhausted(response)
+        if self._translated is not None:
+            self._translated.tell(response)
+            if self._translated.raises_on_status:
+                self._raise_for_exhausted(response)
         return response
 
     # -- one attempt ------------------------------------------------------------------------------
@@ -134,13 +143,18 @@ class RetryingCall:
             token.begin(attempt)
             with current_attempt(attempt):
                 response = self._sender.send(self._request, stream=self._stream, **self._kwargs)
+                if not hasattr(response, _CONSUMED):
+                    return response
                 self._read(response)
             token.check()
         except BaseException as error:
-            if response is not None:
+            if response is None:
+                attempt.left_send(error)
+            else:
                 response.close()  # the call ended after the head, and nothing else refers to it
             raised = self._failed(attempt, error)
             if raised is error:
+                del raised  # this frame is in its traceback: a circle would keep the connection
                 raise
             if raised is not attempt.foreign:
                 raise raised from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 import urllib3.exceptions
 
-from resilient_requests.call import causes
+from resilient_requests.call import AdapterRetry, causes
 from resilient_requests.retry._decision import Decision, Facts
 from resilient_requests.retry._policy import RetryPolicy
 
@@ -25,7 +25,7 @@ class TranslatedPolicy(RetryPolicy):
     retry: urllib3.Retry
 
 
-class PolicyCarrier(urllib3.Retry):
+class PolicyCarrier(AdapterRetry):
     """The Retry that ``adapter.max_retries`` returns; it makes urllib3 itself never retry.
 
     It is a Retry, because the package `responses` calls its methods. ``policy`` is the adapter's
@@ -40,6 +40,8 @@ class PolicyCarrier(urllib3.Retry):
         # As requests' default: urllib3 repeats nothing, and leaves read errors unwrapped.
         carrier = cls(0, read=False)
         carrier.policy = policy
+        if isinstance(policy, TranslatedPolicy):
+            carrier.plain = policy.retry
         return carrier
 
 
@@ -80,6 +82,12 @@ class TranslatedRetries:
     def raises_on_status(self) -> bool:
         """True if a response with a retried status is an error once the retries are used up."""
         return bool(self._retry.raise_on_status)
+
+    def tell(self, response: requests.Response) -> None:
+        """Leave the Retry, with its history, where urllib3 leaves it."""
+        raw: Any = getattr(response, "raw", None)
+        if hasattr(raw, "retries"):
+            raw.retries = self._retry
 
     def decide(
         self, error: BaseException | None, response: requests.Response | None, facts: Facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any, cast
 
 import requests
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ResilientResponse", "resilient"]
 
+# In these a character may set the meaning of those behind it, in later lines too.
+_STATEFUL = ("hz", "iso2022", "utf-7")
 # Content types of event streams and of JSON lines: users wait for each item.
 _PROMPT = NDJSON | {EVENT_STREAM}
 
@@ -126,7 +129,6 @@ class ResilientResponse(requests.Response):
         is_prompt = media_type(self) in _PROMPT
         encoding = self.encoding if decode_unicode else None
         if _is_wide(encoding):
-            # In UTF-16 and its like, a search of the bytes finds no line ends.
             text = TextLoop(Loop(self, parts, closes=is_prompt), cast("str", encoding))
             return TextLineLoop(text, delimiter)
         if isinstance(delimiter, str):
@@ -134,12 +136,17 @@ class ResilientResponse(requests.Response):
         return Loop(self, lines(delimiter or None), closes=is_prompt, encoding=encoding)
 
 
-def resilient(response: requests.Response) -> ResilientResponse:
-    """Return the same response as one of our class."""
-    # A new object would cost the copy of each attribute, and a second jar of cookies.
-    response.__class__ = ResilientResponse
-    return cast("ResilientResponse", response)
+def resilient(response: requests.Response) -> requests.Response:
+    """Return the same response as one of our class; one of another class stays as it is."""
+    if type(response) is requests.Response:
+        # A new object would cost the copy of each attribute, and a second jar of cookies.
+        response.__class__ = ResilientResponse
+    return response
 
 
 def _is_wide(encoding: str | None) -> bool:
-    return encoding is not None and "\r\n".encode(encoding, "replace") != b"\r\n"
+    """True if lines cannot be found, or decoded one by one, before the text is decoded."""
+    if encoding is None:
+        return False
+    is_stateful = codecs.lookup(encoding).name.startswith(_STATEFUL)
+    return is_stateful or "\r\n".encode(encoding, "replace") != b"\r\n"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["body_of", "is_rewired", "is_used"]
 
+_READS = frozenset({"read", "stream"})
 # A small read for streams of events, a large one for bursts.
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
 
@@ -174,10 +175,15 @@ def is_used(response: requests.Response) -> bool:
 
 
 def is_rewired(raw: Any) -> bool:
-    """Return True if another package has put its own file under urllib3's response.
+    """Return True if other code has put its reading over urllib3's, or its file under it.
 
-    A cache does that to see the bytes.
+    A cache does that to see the bytes, and a mock has nothing else.
     """
+    kind, stock = type(raw), urllib3.HTTPResponse
+    if not isinstance(raw, stock) or kind.read is not stock.read or kind.stream is not stock.stream:
+        return True
+    if not vars(raw).keys().isdisjoint(_READS):
+        return True
     exchange = getattr(raw, "_original_response", None)
     is_response = isinstance(exchange, http.client.HTTPResponse)
     return is_response and getattr(raw, "_fp", exchange) is not exchange
@@ -186,9 +192,7 @@ def is_rewired(raw: Any) -> bool:
 def _body_of(raw: Any) -> Body:
     exchange = getattr(raw, "_original_response", None)
     # vcrpy's stand-in for urllib3's response claims to be http.client's as well.
-    if not isinstance(raw, urllib3.HTTPResponse) or not isinstance(
-        exchange, http.client.HTTPResponse
-    ):
+    if is_rewired(raw) or not isinstance(exchange, http.client.HTTPResponse):
         return ForeignBody(raw)
     if exchange.isclosed() or raw.tell():
         return ForeignBody(raw, is_closed=exchange.isclosed() and not _holds_content(raw))

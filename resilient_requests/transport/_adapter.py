@@ -197,10 +197,16 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
 
     @property
     def _has_stock_keys(self) -> bool:
-        """True if pool keys are requests' own; a subclass may use any part of a request."""
+        """True if requests and urllib3 choose the pool; a subclass may do so for each request."""
+        kind, own = type(self), vars(self)
         hook = "build_connection_pool_key_attributes"  # requests 2.32.2 lacks it
-        stock = getattr(requests.adapters.HTTPAdapter, hook, None)
-        return getattr(type(self), hook, None) is stock
+        return (
+            getattr(kind, hook, None) is getattr(requests.adapters.HTTPAdapter, hook, None)
+            and kind.proxy_manager_for is TransportAdapter.proxy_manager_for
+            and hook not in own
+            and "proxy_manager_for" not in own
+            and _chooses_as_urllib3(type(self.poolmanager))
+        )
 
     def close(self) -> None:
         """Close all idle connections; responses in flight finish; the adapter can be used again.
@@ -215,3 +221,12 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         # As in requests, but over a copy: another thread's call may add a manager at this moment.
         for manager in list(self.proxy_manager.values()):
             manager.clear()
+
+
+def _chooses_as_urllib3(manager: type) -> bool:
+    stock = urllib3.PoolManager
+    return (
+        getattr(manager, "connection_from_host", None) is stock.connection_from_host
+        and getattr(manager, "connection_from_context", None) is stock.connection_from_context
+        and getattr(manager, "connection_from_pool_key", None) is stock.connection_from_pool_key
+    )

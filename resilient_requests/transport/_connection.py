@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
-import ssl
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import urllib3.connection
 import urllib3.exceptions
@@ -15,7 +15,7 @@ from resilient_requests.call import Attempt, Phase, foreign_in
 from resilient_requests.transport._keepalive import parse_hint
 from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
-from resilient_requests.transport._upload import Upload
+from resilient_requests.transport._upload import Upload, are_stock
 from resilient_requests.transport.dial import (
     dial_directly,
     duplicate,
@@ -39,8 +39,6 @@ __all__ = ["ConnectionKeeper", "RecyclingConnection"]
 _SHORT = 8 * 1024
 # Seconds to look for an answer after a failed send: it is under way already, or never comes.
 _LAST_LOOK = 1.0
-# An end without close_notify, with it, and an error of the TCP socket below.
-_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 class ConnectionKeeper(Protocol):
@@ -124,6 +122,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if attempt is not None and attempt.send_failed:
             return "request not sent whole"  # the server would take the next request for its rest
         if response is not None and not response.is_at_boundary:
+            if self.sock is not None:
+                response.outlive_connection()
             return "response not at its end, or bytes behind it"
         # TLS may hold decrypted bytes that no poll of the descriptor shows.
         return "bytes behind the response" if getattr(self.sock, "pending", int)() else None
@@ -192,7 +192,10 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         """Send a request; the head goes out together with a short body."""
         is_short = isinstance(body, (bytes, str)) and 0 < len(body) <= _SHORT
-        self._head = b"" if is_short else None
+        below: Any = super()
+        # Other code may wait for an answer to the head, or send a request of its own first.
+        is_held = is_short and self._sends_by(below.request, below.endheaders, below.send)
+        self._head = b"" if is_held else None
         try:
             super().request(method, url, body, *args, **kwargs)
         except Exception as error:
@@ -216,7 +219,12 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         limit = attempt.token.clip(attempt.limits.write)
         if limit != self.sock.gettimeout():  # settimeout() is a system call
             self.sock.settimeout(limit)
-        self._upload = Upload(self.sock, attempt)
+        send: Any = super().send
+        self._upload = Upload(self.sock, attempt, None if self._sends_by(send) else send)
+
+    def _sends_by(self, *methods: Any) -> bool:
+        """True if these methods are nobody else's; http.client's print with a ``debuglevel``."""
+        return not self.debuglevel and are_stock(*methods)
 
     def send(self, data: Any) -> None:
         """Send a piece of the request, in slices that each have the whole write limit.
@@ -240,19 +248,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 return
             data, self._head = self._head + data, None
         assert self._upload is not None
-        try:
-            self._upload.send(data)
-        except BaseException as error:
-            attempt.send_broke(error)
-            if isinstance(error, _TLS_ENDS):
-                # Python 3.10 to 3.12.1 report a reset over TLS as one of these. urllib3 reads an
-                # early answer only after a BrokenPipeError.
-                raise BrokenPipeError("the TLS connection ended") from error
-            is_timeout = isinstance(error, TimeoutError) and attempt.foreign is None
-            if is_timeout and self._upload.has_whole_answer():
-                message = "the server has answered, and does not read the rest"
-                raise BrokenPipeError(message) from error
-            raise
+        self._upload.send(data)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself
         """Wait for the response's head within the response limit; keep the server's hint.
@@ -281,9 +277,12 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     def response_class(  # type: ignore[override]  # http.client only calls it
         self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> RawResponse:
+    ) -> http.client.HTTPResponse:
         """Make the response object with which http.client reads a head."""
         attempt = self._attempt or Attempt.unobserved(sock.gettimeout())
+        kind: Any = super().response_class
+        if kind is not http.client.HTTPResponse:  # other code reads odd heads
+            return cast("http.client.HTTPResponse", kind(sock, *args, **kwargs))
         limit = attempt.limits.response
         if attempt.phase is Phase.HANDSHAKE:
             # The answer to CONNECT is a response to http.client, but a part of the dial.

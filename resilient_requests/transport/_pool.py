@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 import urllib3.exceptions
 
-from resilient_requests.call import Origin, Phase, current_attempt
+from resilient_requests.call import AdapterRetry, Origin, Phase, current_attempt
 from resilient_requests.transport._connection import RecyclingConnection
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class _Derived:
     It defines no ``__set__``, so a ``ConnectionCls`` that is set on one pool wins.
     """
 
-    def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> type:
+    def __get__(self, pool: RecyclingPool | None, owner: type[RecyclingPool]) -> Any:
         below: Any = super(RecyclingPool, owner if pool is None else pool)
         return derive(below.ConnectionCls)
 
@@ -48,6 +48,19 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         self.origin = Origin(self.scheme, self.host, self.port or 0)
         self.idle: dict[RecyclingConnection, None] = {}
         self.state.add_pool(self)
+
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:  # as urllib3
+        """Send a request; only the adapter's own one belongs to its attempt.
+
+        Hooks, bodies and signal handlers send others meanwhile, which are as under urllib3.
+        """
+        retries, attempt = kwargs.get("retries"), current_attempt.get()
+        if not isinstance(retries, AdapterRetry):
+            with current_attempt(None):
+                return super().urlopen(*args, **kwargs)
+        if attempt is None and retries.plain is not None:
+            kwargs["retries"] = retries.plain
+        return super().urlopen(*args, **kwargs)
 
     def _new_conn(self) -> Any:
         conn = super()._new_conn()
@@ -186,7 +199,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> None:
     """Make a pool manager of any kind create recycling pools; harmless if repeated."""
     classes = manager.pool_classes_by_scheme
-    if any(issubclass(each, RecyclingPool) for each in classes.values()):
+    if any(_is_pool(each, RecyclingPool) for each in classes.values()):
         return
     # A new dict, because the attribute is urllib3's module-global one.
     manager.pool_classes_by_scheme = {
@@ -194,12 +207,18 @@ def recycle(manager: urllib3.PoolManager, state: PoolState, num_pools: int) -> N
         scheme: type(
             base.__name__, (RecyclingPool, base), {"state": state, "__module__": base.__module__}
         )
+        if _is_pool(base, urllib3.HTTPConnectionPool)
+        else base  # another package's factory, or a mock
         for scheme, base in classes.items()
     }
     # urllib3 >= 2 only forgets a pool here. The pool lives on, with its idle connections, as long
     # as one of its responses does.
     manager.pools.dispose_func = _evict
     state.add_manager(manager, num_pools)
+
+
+def _is_pool(kind: object, base: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def _evict(pool: object) -> None:
@@ -211,12 +230,14 @@ def _evict(pool: object) -> None:
 _DERIVED: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
 
 
-def derive(base: type) -> type:
+def derive(base: Any) -> Any:
     """Return ``base`` under `RecyclingConnection`, or ``base`` itself if it is no connection.
 
     The base is the class that the pool has now: vcrpy replaces it, and SOCKS has its own. The
     derived class is the same as long as it, or a connection of it, is in use.
     """
+    if not isinstance(base, type):
+        return base  # another package's factory, or a mock
     known = _DERIVED.get(base)
     derived = None if known is None else known()
     if derived is None:

@@ -24,6 +24,7 @@ class RawResponse(http.client.HTTPResponse):
     # Its finalizer looks at it, even where an exception has interrupted the constructor.
     fp: Any = None
     _method: str
+    _outlives_connection = False
 
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
@@ -92,11 +93,21 @@ class RawResponse(http.client.HTTPResponse):
             return False  # another protocol follows (RFC 9110 15.2.2)
         return self.isclosed() or (self.length == 0 and not reader.peek(self.fp))
 
+    def outlive_connection(self) -> None:
+        """Stay open at the next close, which is that of the connection.
+
+        Other code has given the connection back before the end of the body, and may read on.
+        """
+        self._outlives_connection = True
+
     def close(self) -> None:
         """Close the response, and end another thread's read of it.
 
         The file that is closed here has a lock, which a reading thread holds.
         """
+        if self._outlives_connection:
+            self._outlives_connection = False
+            return
         if self.fp is not None:
             self.reader.wake()
         try:
@@ -144,9 +155,11 @@ def _is_replaced() -> bool:
     It wants to see or mend each head, so http.client must read them.
     """
     begin: Any = http.client.HTTPResponse.begin
+    status: Any = http.client.HTTPResponse._read_status  # type: ignore[attr-defined]
     parse: Any = http.client.parse_headers
     stock = vars(http.client)
     return (
         getattr(begin, "__globals__", None) is not stock
+        or getattr(status, "__globals__", None) is not stock
         or getattr(parse, "__globals__", None) is not stock
     )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import _socket
+import http.client
 import re
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import urllib3.connection
 from urllib3.util.wait import wait_for_read, wait_for_socket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilient_requests.call import Attempt
 
-__all__ = ["Upload"]
+__all__ = ["Upload", "are_stock"]
 
+_HTTP_CLIENT, _URLLIB3 = vars(http.client), vars(urllib3.connection)
 # The unit of the write limit: `Timeouts.write` bounds the wait for room for each slice.
 _SLICE = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)[ \r\n]")
+# An end without close_notify, with it, and an error of the TCP socket below.
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -25,18 +32,42 @@ class Upload:
     """Sends the pieces of one request on one connection; belongs to the thread that sends.
 
     An error status of the server ends the sending (RFC 9112 9.5). Any other early answer is kept
-    for the reader of the response.
+    for the reader of the response. ``send`` is other code's, which then sends all of it; None sends
+    on the socket.
     """
 
-    def __init__(self, sock: Any, attempt: Attempt) -> None:
+    def __init__(
+        self, sock: Any, attempt: Attempt, send: Callable[[Any], object] | None = None
+    ) -> None:
         self._sock = sock
         self._attempt = attempt
-        self._slices = self._listens = _can_wait(sock)
+        self._sendall = sock.sendall if send is None else send
+        self._slices = self._listens = send is None and _can_wait(sock)
         self._at = 0  # start of the next head in the early bytes
 
     def send(self, data: Any) -> None:
-        """Send a piece. Raises BrokenPipeError as soon as the server refuses the rest."""
-        attempt, sock = self._attempt, self._sock
+        """Send a piece.
+
+        Raises BrokenPipeError as soon as the server refuses the rest, or if it has answered and
+        stops reading: on that error urllib3 reads the answer.
+        """
+        try:
+            self._send(data)
+        except BaseException as error:
+            attempt = self._attempt
+            attempt.send_broke(error)
+            if isinstance(error, _TLS_ENDS):
+                # Python 3.10 to 3.12.1 report a reset over TLS as one of these. urllib3 reads an
+                # early answer only after a BrokenPipeError.
+                raise BrokenPipeError("the TLS connection ended") from error
+            is_timeout = isinstance(error, TimeoutError) and attempt.foreign is None
+            if is_timeout and self._has_whole_answer():
+                message = "the server has answered, and does not read the rest"
+                raise BrokenPipeError(message) from error
+            raise
+
+    def _send(self, data: Any) -> None:
+        attempt = self._attempt
         size = len(data) if isinstance(data, (bytes, bytearray, str)) else memoryview(data).nbytes
         attempt.sending()
         # Not before the head is out: there is nothing to answer yet.
@@ -44,7 +75,7 @@ class Upload:
             self._listen()
         # sendall() takes the timeout for all of its data, so only one slice is left to it.
         if size <= _SLICE or not self._slices:
-            sock.sendall(data)
+            self._sendall(data)
             attempt.sent(size)
         else:
             self._send_sliced(data)
@@ -98,7 +129,7 @@ class Upload:
             raise BrokenPipeError("the server has ended the request")
         self._listens = len(attempt.early) < _SLICE
 
-    def has_whole_answer(self) -> bool:
+    def _has_whole_answer(self) -> bool:
         """True if the head of a final answer has come whole; reads once, without waiting."""
         if self._listens:
             with suppress(OSError):
@@ -133,3 +164,12 @@ def _can_wait(sock: Any) -> bool:
     return isinstance(sock, _socket.socket) or type(sock).__module__.startswith(
         ("gevent", "eventlet")
     )
+
+
+def are_stock(*methods: Any) -> bool:
+    """Return True if these methods of a connection are urllib3's and http.client's own."""
+    for method in methods:
+        module = getattr(method, "__globals__", None)  # a mock has none
+        if module is not _HTTP_CLIENT and module is not _URLLIB3:
+            return False
+    return True

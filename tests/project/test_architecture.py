@@ -48,7 +48,6 @@ LONG_FUNCTIONS = {
     "testing._script:stream": "its parameters and what users read of them",
     "testing._script:sse": "its parameters and what users read of them",
     "testing._server:__init__": "its parameters",
-    "transport._connection:send": "one try statement, in the order in which things fail",
     "transport._socket:recv": "the way of each event",
     "transport.dial._dial:connect": "one race from beginning to end",
 }

@@ -175,6 +175,35 @@ def is_a_queue_of_places(name: str, server: FaultServer) -> bool:
     return isinstance(waiting, queue.LifoQueue) and places == [None, None] and pool.pool is None
 
 
+@canary("urllib3", "transport/_pool.py", "HTTPConnectionPool.urlopen")
+def gets_the_retry_of_the_adapter_by_name(name: str, server: FaultServer) -> bool:
+    """From requests; other callers give another object, or none."""
+    given: list[Any] = []
+
+    class Pool(urllib3.HTTPConnectionPool):
+        def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+            given.append(kwargs["retries"])
+            return super().urlopen(*args, **kwargs)
+
+    with requests.Session() as session:
+        adapter: Any = session.get_adapter(server.url)
+        adapter.poolmanager.pool_classes_by_scheme = {"http": Pool}
+        session.get(server.url)
+
+    return name == "urlopen" and given == [adapter.max_retries]
+
+
+@canary("urllib3", "transport/_connection.py", "HTTPConnection.request")
+@canary("http.client", "transport/_connection.py", "HTTPConnection.send")
+@canary("http.client", "transport/_connection.py", "HTTPConnection.endheaders")
+def is_of_its_own_module(name: str, server: FaultServer) -> bool:
+    """Where it is not, we take it for other people's code."""
+    module = urllib3.connection if name == "request" else http.client
+    method: Any = getattr(urllib3.connection.HTTPConnection, name)
+
+    return method.__globals__ is vars(module)
+
+
 @canary("urllib3", "transport/_pool.py", "HTTPConnectionPool.block")
 @canary("urllib3", "transport/_warm.py", "HTTPConnectionPool.proxy_config")
 def is_what_the_pool_was_given(name: str, server: FaultServer) -> bool:

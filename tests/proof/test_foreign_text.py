@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import urllib3
-from chat_wires import ASK, Canned, Pieces, response_of
+from chat_wires import ASK, Canned, raw_of, response_of
 from clients import Client
 from growth import LARGE, MOST_SECONDS, Reader, Text, fault
 
@@ -97,12 +97,6 @@ def pieces_of(data: bytes, size: int = 1 << 16) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-class Body(Pieces):
-    """Pieces that count as a body of urllib3's, so that our loops read them."""
-
-    stream = None
-
-
 def loops_of(
     read: Callable[[requests.Response], Any], size: int = 1 << 16
 ) -> Callable[[bytes], object]:
@@ -110,7 +104,7 @@ def loops_of(
 
     def run(data: bytes) -> None:
         made = response_of([], "text/plain")
-        made.raw, made.encoding = Body(pieces_of(data, size)), "utf-8"
+        made.raw, made.encoding = raw_of(pieces_of(data, size)), "utf-8"
         for _ in read(resilient(made)):
             pass
 

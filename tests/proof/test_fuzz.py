@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from chat_wires import raw_of
 from clients import PATIENT, Client
 from coded_bodies import until_error
 from fuzzing.contents import events as reference
@@ -513,19 +514,6 @@ def test_loops_that_take_turns_get_each_byte_once(
     assert found.translate(None, b"\r\n") == body.translate(None, b"\r\n")
 
 
-class Pieces:
-    """The body of a mock's response, read one piece at a time."""
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = [piece for piece in pieces if piece]
-
-    def read(self, _: int) -> bytes:
-        """Return the next one; nothing at the end."""
-        return self._pieces.pop(0) if self._pieces else b""
-
-    stream = close = None
-
-
 @FUZZ
 @given(st.data())
 def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None:
@@ -534,7 +522,7 @@ def test_lines_of_loops_that_take_turns_agree_with_splitlines(data: Any) -> None
         data.draw(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=40))
     )
     made = requests.Response()
-    made.status_code, made.raw = 200, Pieces(data.draw(pieces_of(body)))
+    made.status_code, made.raw = 200, raw_of(filter(None, data.draw(pieces_of(body))))
     response = resilient(made)
     loops: Any = [
         response.iter_lines(),

@@ -337,7 +337,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     "then content": lambda r: (r.raw.read(10, decode_content=True), r.content),
     "then text": lambda r: (r.raw.read(10), r.text),
     # The last: what plain requests pools here may bring the next call the rest of this body.
-    "raw.release_conn": lambda r: r.raw.release_conn(),
+    "raw.release_conn": lambda r: (r.raw.release_conn(), r.content),
 }
 
 
@@ -562,10 +562,6 @@ KNOWN: dict[str, Known] = {
         "raw.tell() counts what has come, and we read all that has",
         lambda case: case.is_to_read and case.framing != "chunked",
         lambda told: told[0],
-    ),
-    "raw.release_conn": Known(
-        "a connection in mid-body is closed: the next call would get the rest of the body",
-        lambda case: (case.is_to_read and case.framing != "close") or case.name == "empty, gzip",
     ),
     "content behind iter_content": Known(
         "requests loses the rest of a chunked body",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from resilient_requests import ChatDelta, ResilientAdapter, RetryPolicy, complete_chat
@@ -94,6 +96,26 @@ class Pieces:
 
     def close(self) -> None:
         self._pieces = iter(())
+
+
+class _File(io.RawIOBase):
+    """A file of which each read returns the next piece."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:  # pieces have their own size
+        return next(self._pieces, b"")
+
+    read1 = read
+
+
+def raw_of(pieces: Iterable[bytes]) -> urllib3.HTTPResponse:
+    """A response of urllib3's own, with a body that arrives in the given pieces, none empty."""
+    return urllib3.HTTPResponse(_File(pieces), preload_content=False)
 
 
 def response_of(pieces: Iterable[bytes], content_type: str) -> requests.Response:

@@ -106,10 +106,22 @@ def test_parent_and_child_get_their_own_answers(
 def test_children_of_one_parent_do_not_meet(
     server: FaultServer, session: requests.Session, forgetting: None
 ) -> None:
-    """A prefork server warms its session before it forks the workers."""
+    """A prefork server warms its session before it forks the workers.
+
+    They wait for each other: a fork while threads of the server use OpenSSL may copy a lock of it.
+    """
+    waiting, start = os.pipe()
+
+    def work(name: str) -> None:
+        os.read(waiting, 1)
+        ask(session, server.url, name, 25)
+
     with contextlib.ExitStack() as children:
         for number in range(4):
-            children.enter_context(child(partial(ask, session, server.url, f"c{number}", 25)))
+            children.enter_context(child(partial(work, f"c{number}")))
+        os.write(start, b"4444")
+    os.close(waiting)
+    os.close(start)
 
     assert server.accepted == 5
 

@@ -1,0 +1,480 @@
+"""Code that was written for requests' own adapter does the same on ours, down to the requests sent.
+
+Each function is such code, with the adapter's class as its only parameter. It runs with requests'
+class and with ours, and both outcomes must be equal.
+"""
+
+# ruff: noqa: D103  # the names are sentences
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import http.client
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
+
+from resilient_requests import ResilientAdapter
+from resilient_requests.testing import FaultServer, Fin, Reply, Send, reset, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    Code = Callable[[Any, FaultServer], object]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.leaks("requests closes no socket of a response that was not read"),
+]
+
+CODE: dict[str, Code] = {}
+LONG = b"0123456789" * 20_000
+
+
+def old_code(code: Code) -> Code:
+    """Add a function to those that are compared."""
+    CODE[code.__name__.replace("_", " ")] = code
+    return code
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_old_code_does_as_before(name: str) -> None:
+    """The outcome, an error's class included, and the requests that the server has seen."""
+    outcomes = []
+    for adapter in (HTTPAdapter, ResilientAdapter):
+        with FaultServer() as server:
+            try:
+                outcome: object = CODE[name](adapter, server)
+            except (OSError, urllib3.exceptions.HTTPError) as error:
+                outcome = type(error)
+            outcomes.append((outcome, [(each.method, each.path) for each in server.requests]))
+
+    assert outcomes[0] == outcomes[1]
+
+
+def session_of(adapter: HTTPAdapter) -> requests.Session:
+    """A session with the adapter mounted; pools are closed with it, when it is dropped."""
+    session = requests.Session()
+    session.mount("http://", adapter)
+    return session
+
+
+def get(adapter: HTTPAdapter, server: FaultServer, **options: Any) -> requests.Response:
+    """A call, read whole, in a session of its own."""
+    with session_of(adapter) as session:
+        return session.get(f"{server.url}/", **{"timeout": 5, **options})
+
+
+def post(adapter: HTTPAdapter, server: FaultServer, **options: Any) -> requests.Response:
+    """As `get`."""
+    with session_of(adapter) as session:
+        return session.post(f"{server.url}/", **{"timeout": 5, **options})
+
+
+# -- requests inside a request ---------------------------------------------------------------------
+
+
+@old_code
+def a_body_fetches_a_part_of_itself(adapter: Any, server: FaultServer) -> object:
+    mounted = adapter()
+
+    def body() -> Iterator[bytes]:
+        yield b"one"
+        yield mounted.poolmanager.request("GET", f"{server.url}/part").data
+        yield b"two"
+
+    return post(mounted, server, data=body()).content
+
+
+@old_code
+def a_thread_of_a_hook_sends_while_the_call_waits(adapter: Any, server: FaultServer) -> object:
+    answered = threading.Event()
+    server.script(lambda _: respond(b"first") if answered.wait(5) else reset(), respond(b"second"))
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+            context = contextvars.copy_context()
+            self.thread = threading.Thread(target=context.run, args=(self.send_one,))
+            self.thread.start()
+
+        def send_one(self) -> None:
+            assert server.wait_for_requests(1)
+            self.poolmanager.request("GET", f"{server.url}/other")
+            answered.set()
+
+    mounted = Hooked()
+    try:
+        return get(mounted, server).content
+    finally:
+        mounted.thread.join(5)
+
+
+@old_code
+def a_hook_for_headers_fails(adapter: Any, server: FaultServer) -> object:
+    """The failure is that of another request, and says nothing of the call's own."""
+    server.default = reset()
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+            requests.post(f"{server.url}/token", timeout=5)
+
+    return get(Hooked(), server).content
+
+
+@old_code
+def a_hook_for_headers_fails_in_the_same_pool(adapter: Any, server: FaultServer) -> object:
+    server.default = reset()
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+            self.poolmanager.request("POST", f"{server.url}/token", retries=False)
+
+    return get(Hooked(), server).content
+
+
+@old_code
+def a_hook_behind_the_response_fails(adapter: Any, server: FaultServer) -> object:
+    server.script(respond(b"paid"), reset(), respond(b"paid again"), reset())
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response: requests.Response = super().build_response(req, resp)
+            requests.post(f"{server.url}/audit", timeout=5)
+            return response
+
+    return get(Hooked(), server).content
+
+
+@old_code
+def a_stale_connection_behind_the_response(adapter: Any, server: FaultServer) -> object:
+    server.script(respond(b"warm"), respond(b"paid"), reset())
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response: requests.Response = super().build_response(req, resp)
+            assert response.content
+            self.poolmanager.request("POST", f"{server.url}/audit", retries=False)
+            return response
+
+    mounted = Hooked()
+    mounted.poolmanager.request("GET", f"{server.url}/warm")
+    return post(mounted, server).content
+
+
+@old_code
+def a_copy_of_send_leaves_retries_to_urllib3(adapter: Any, server: FaultServer) -> object:
+    server.script(respond(status=503), respond(status=503), respond(b"fine"))
+
+    class Copied(adapter):  # type: ignore[misc]
+        def send(self, request: Any, **_: Any) -> requests.Response:
+            pool = self.get_connection_with_tls_context(request, True)
+            raw = pool.urlopen(
+                request.method,
+                self.request_url(request, {}),
+                redirect=False,
+                preload_content=False,
+                retries=self.max_retries,
+            )
+            built: requests.Response = self.build_response(request, raw)
+            return built
+
+    return get(Copied(max_retries=urllib3.Retry(3, status_forcelist=[503])), server).content
+
+
+@old_code
+def the_history_of_retries_is_on_raw(adapter: Any, server: FaultServer) -> object:
+    server.script(respond(status=503), respond(status=503), respond(b"fine"))
+    mounted = adapter(max_retries=urllib3.Retry(3, status_forcelist=[503]))
+
+    return [each.status for each in get(mounted, server).raw.retries.history]
+
+
+# -- responses of other classes, and read in other ways --------------------------------------------
+
+
+class Shouting(urllib3.HTTPResponse):
+    """Changes what it reads, as a decrypting one does."""
+
+    def stream(self, *args: Any, **kwargs: Any) -> Generator[bytes, None, None]:
+        yield from map(bytes.upper, super().stream(*args, **kwargs))
+
+
+@old_code
+def raw_is_of_a_class_that_reads_otherwise(adapter: Any, server: FaultServer) -> object:
+    class Built(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            resp.__class__ = Shouting
+            built: requests.Response = super().build_response(req, resp)
+            return built
+
+    return get(Built(), server).content
+
+
+@old_code
+def the_stream_of_raw_is_replaced(adapter: Any, server: FaultServer) -> object:
+    response = get(adapter(), server, stream=True)
+    response.raw.stream = lambda *_, **__: iter([b"its ", b"own"])
+    return list(response.iter_content(None))
+
+
+@old_code
+def a_mock_has_a_stream_and_nothing_else(adapter: Any, server: FaultServer) -> object:
+    raw = mock.MagicMock(status=200, headers={}, reason="OK")
+    raw.stream = lambda *_, **__: iter([b"a", b"b"])
+    with mock.patch.object(HTTPConnectionPool, "urlopen", return_value=raw):
+        return get(adapter(), server).content
+
+
+class Greeting(requests.Response):
+    """With a method of its own."""
+
+    def greet(self) -> str:
+        return f"hello {self.text}"
+
+
+@old_code
+def responses_are_of_a_class_of_ones_own(adapter: Any, server: FaultServer) -> object:
+    with mock.patch.object(requests.adapters, "Response", Greeting):
+        response: Any = get(adapter(), server)
+    return response.greet()
+
+
+@old_code
+def a_response_is_no_response(adapter: Any, server: FaultServer) -> object:
+    class Built(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> Any:
+            return (resp.status, resp.data)
+
+    request = requests.Request("GET", f"{server.url}/").prepare()
+    return Built().send(request)
+
+
+@old_code
+def a_connection_is_given_back_too_early(adapter: Any, server: FaultServer) -> object:
+    server.default = respond(LONG)
+    response = get(adapter(), server, stream=True)
+    first = response.raw.read(5)
+    response.raw.release_conn()
+    return first + response.raw.read() == LONG
+
+
+@old_code
+def content_comes_behind_an_early_release(adapter: Any, server: FaultServer) -> object:
+    server.default = respond(LONG, framing="chunked")
+    response = get(adapter(), server, stream=True)
+    response.raw.release_conn()
+    return response.content == LONG
+
+
+@old_code
+def lines_in_a_coding_with_state(adapter: Any, server: FaultServer) -> object:
+    text = "\ud55c\uae00\n\ud55c\uae00 two\n"
+    server.default = respond(
+        text.encode("iso-2022-kr"), headers={"Content-Type": "text/plain; charset=iso-2022-kr"}
+    )
+    return list(get(adapter(), server, stream=True).iter_lines(decode_unicode=True))
+
+
+# -- connections and pools of other classes --------------------------------------------------------
+
+
+def over(adapter: Any, connection: Any) -> Any:
+    """The adapter's class, over connections of a class."""
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = connection
+
+    return with_pools(adapter, {"http": Pool})
+
+
+def with_pools(adapter: Any, pools: dict[str, Any], manager: Any = urllib3.PoolManager) -> Any:
+    """The adapter's class, with a manager of its own that makes these pools."""
+
+    class Made(adapter):  # type: ignore[misc]
+        def init_poolmanager(self, connections: int, maxsize: int, *_: Any, **__: Any) -> None:
+            self._pool_connections, self._pool_maxsize = connections, maxsize
+            self.poolmanager = manager(num_pools=connections, maxsize=maxsize)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+    return Made
+
+
+@old_code
+def a_connection_changes_all_that_it_sends(adapter: Any, server: FaultServer) -> object:
+    class Masking(HTTPConnection):
+        def send(self, data: Any) -> None:
+            super().send(data.replace(b"secret", b"******"))
+
+    post(over(adapter, Masking)(), server, data=b"a secret")
+    return server.requests[0].body
+
+
+@old_code
+def every_connection_is_listened_to(adapter: Any, server: FaultServer) -> object:
+    sent = []
+    stock = http.client.HTTPConnection.send
+
+    def listening(self: Any, data: Any) -> None:
+        sent.append(bytes(data).partition(b" ")[0])
+        stock(self, data)
+
+    with mock.patch.object(http.client.HTTPConnection, "send", listening):
+        post(adapter(), server, data=b"body")
+    return sent
+
+
+@old_code
+def a_debuglevel_prints_all_that_is_sent(adapter: Any, server: FaultServer) -> object:
+    printed: list[str] = []
+    with (
+        mock.patch.object(http.client.HTTPConnection, "debuglevel", 1),
+        mock.patch.object(http.client, "print", lambda what, *_: printed.append(what), create=True),
+    ):
+        post(adapter(), server, data=b"body")
+    return printed.count("send:"), "reply:" in printed
+
+
+@old_code
+def a_connection_waits_for_an_answer_to_the_head(adapter: Any, server: FaultServer) -> object:
+    """As botocore's does for 100 Continue; here it only must be out."""
+
+    class Waiting(HTTPConnection):
+        def endheaders(self, *args: Any, **kwargs: Any) -> None:
+            super().endheaders(*args, **kwargs)
+            assert server.wait_for_requests(1)
+
+    return post(over(adapter, Waiting)(), server, data=b"body").content
+
+
+@old_code
+def a_connection_asks_something_first(adapter: Any, server: FaultServer) -> object:
+    class Asking(HTTPConnection):
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+            super().request("GET", "/first", preload_content=False)
+            super().getresponse().read()
+            super().request(method, url, *args, **kwargs)
+
+    return post(over(adapter, Asking)(), server, data=b"body").content
+
+
+class Radio(http.client.HTTPResponse):
+    """Reads the status line of an old server of streams."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        assert self.fp.readline().startswith(b"ICY")
+        return "HTTP/1.0", 200, "OK"
+
+
+@old_code
+def a_connection_reads_heads_of_its_own(adapter: Any, server: FaultServer) -> object:
+    class Listening(HTTPConnection):
+        response_class = Radio
+
+    server.default = Reply((Send(b"ICY 200 OK\r\nicy-name: x\r\n\r\nmusic"), Fin()))
+    return get(over(adapter, Listening)(), server).content
+
+
+class Own(ConnectionPool):
+    """Answers without a network."""
+
+    scheme = "http"
+
+    def __init__(self, host: str, port: int, **_: Any) -> None:
+        super().__init__(host, port)
+
+    def urlopen(self, *_: Any, **__: Any) -> Any:
+        return urllib3.HTTPResponse(body=b"its own", preload_content=False)
+
+
+@old_code
+def a_pool_comes_from_a_factory(adapter: Any, server: FaultServer) -> object:
+    factory = functools.partial(HTTPConnectionPool, maxsize=3)
+    return get(with_pools(adapter, {"http": factory})(), server).content
+
+
+@old_code
+def a_connection_comes_from_a_factory(adapter: Any, server: FaultServer) -> object:
+    return get(over(adapter, functools.partial(HTTPConnection))(), server).content
+
+
+@old_code
+def a_pool_answers_by_itself(adapter: Any, server: FaultServer) -> object:
+    return get(with_pools(adapter, {"http": Own})(), server).content
+
+
+@old_code
+def a_manager_chooses_a_source_for_each_call(adapter: Any, server: FaultServer) -> object:
+    sources = deque([("127.0.0.2", 0), ("127.0.0.3", 0)])
+
+    class Choosing(urllib3.PoolManager):
+        def connection_from_host(
+            self, host: Any, port: Any = None, scheme: Any = "http", pool_kwargs: Any = None
+        ) -> Any:
+            given = {**(pool_kwargs or {}), "source_address": sources.popleft()}
+            return super().connection_from_host(host, port, scheme, given)
+
+    pools = {"http": HTTPConnectionPool}
+    with session_of(with_pools(adapter, pools, Choosing)()) as session:
+        for _ in range(2):
+            session.get(f"{server.url}/", timeout=5)
+    return len(sources), server.accepted
+
+
+@old_code
+def a_password_of_a_proxy_is_made_anew(adapter: Any, server: FaultServer) -> object:
+    class Renewing(adapter):  # type: ignore[misc]
+        made = 0
+
+        def proxy_headers(self, proxy: str) -> dict[str, str]:
+            return {"Token": str(self.made)}
+
+        def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+            self.made += 1
+            self.proxy_manager.pop(proxy, None)
+            return super().proxy_manager_for(proxy, **kwargs)
+
+    with session_of(Renewing()) as session:
+        session.proxies = {"http": server.url}
+        for _ in range(2):
+            session.get("http://example.invalid/", timeout=5)
+    return [each.header("Token") for each in server.requests]
+
+
+@old_code
+def the_key_of_a_pool_is_chosen_by_an_instance(adapter: Any, server: FaultServer) -> object:
+    mounted, seen = adapter(), []
+
+    def key(request: requests.PreparedRequest, verify: Any, cert: Any = None) -> Any:
+        seen.append(request.headers["User"])
+        return HTTPAdapter.build_connection_pool_key_attributes(mounted, request, verify, cert)
+
+    mounted.build_connection_pool_key_attributes = key
+    with session_of(mounted) as session:
+        for user in ("one", "two"):
+            session.get(f"{server.url}/", headers={"User": user}, timeout=5)
+    return seen
+
+
+@old_code
+def a_hook_that_fails_leaves_no_connection(adapter: Any, server: FaultServer) -> object:
+    """Reference counts alone must free it."""
+
+    class Failing(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            raise ValueError("not for us")
+
+    server.default = respond(LONG)
+    with session_of(Failing()) as session, contextlib.suppress(ValueError):
+        session.get(f"{server.url}/", timeout=5)
+    return server.wait_for(lambda seen: seen.open_connections == 0, timeout=5)
