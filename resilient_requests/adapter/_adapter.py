@@ -87,6 +87,7 @@ class ResilientAdapter(TransportAdapter):
     are read here, once; arguments win. Raises TypeError or ValueError naming the parameter.
     """
 
+    _is_disabled = True  # until the constructor runs, which a subclass may leave out
     _carrier: urllib3.Retry  # the value of ``max_retries``
 
     # Tests replace the source of the time here.
