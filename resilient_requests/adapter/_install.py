@@ -156,7 +156,7 @@ def _size(value: Any) -> int:
 
 
 def _is_default(max_retries: Any) -> bool:
-    """Whether ``max_retries`` is requests' own default, as a number or as a Retry."""
+    """Return True if ``max_retries`` is requests' own default, as a number or as a Retry."""
     if type(max_retries) is urllib3.Retry:
         return not max_retries.total and max_retries.total is not None
     return isinstance(max_retries, int) and max_retries == DEFAULT_RETRIES

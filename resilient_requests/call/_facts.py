@@ -68,7 +68,7 @@ class BodyReader(Protocol):
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread is inside of a read."""
+        """True if a thread is inside of a read."""
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:
         """Return the limit that ends a silence of so many seconds, and in how many; or None."""

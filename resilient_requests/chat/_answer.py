@@ -83,7 +83,7 @@ class ChatResponse:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer has the sign of its end, or an end without one was accepted."""
+        """True if the answer has the sign of its end, or an end without one was accepted."""
         if self._phase in (_Phase.OPEN, _Phase.FINISHED):
             return self._finish is Finish.LAST
         return self._phase is not _Phase.FAILED

@@ -58,7 +58,7 @@ class Events(SSEDecoder):
 
     @property
     def is_pending(self) -> bool:
-        """Whether an unfinished event, or object, is held."""
+        """True if an unfinished event, or object, is held."""
         return bool(self._bare) or super().is_pending
 
     def _take(self, line: memoryview, events: list[ServerSentEvent]) -> None:
@@ -97,7 +97,7 @@ class JSONLines:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an unfinished line is held."""
+        """True if an unfinished line is held."""
         return bool(self._held.strip())
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -127,7 +127,7 @@ class JSONDocument:
 
     @property
     def is_pending(self) -> bool:
-        """Whether anything but white space is held."""
+        """True if more than white space is held."""
         return bool(self._held)
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -245,12 +245,12 @@ class Chunks:
 
     @property
     def is_told(self) -> bool:
-        """Whether the form of the body is known."""
+        """True if the form of the body is known."""
         return self.feed != self._sniff
 
     @property
     def is_pending(self) -> bool:
-        """Whether an unfinished chunk is held."""
+        """True if an unfinished chunk is held."""
         return bool(self._start) or self._form.is_pending
 
     def flush(self) -> list[ServerSentEvent]:

@@ -41,7 +41,7 @@ class Path(enum.Enum):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing that is sent arrives, or nothing of it is read."""
+        """True if no sent byte arrives, or none is read."""
         return self in (Path.STUCK, Path.DEAD, Path.SILENT, Path.FULL)
 
 

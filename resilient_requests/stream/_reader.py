@@ -323,7 +323,7 @@ class Reader:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread is inside of a read."""
+        """True if a thread is inside of a read."""
         return self._is_reading
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:

@@ -93,7 +93,7 @@ class RequestHead:
 
     @property
     def chunked(self) -> bool:
-        """Whether the body comes in chunks."""
+        """True if the body comes in chunks."""
         return (self.header("Transfer-Encoding") or "").lower() == "chunked"
 
     @property
@@ -103,12 +103,12 @@ class RequestHead:
 
     @property
     def has_body(self) -> bool:
-        """Whether anything is left to read after the head."""
+        """True if anything is left to read after the head."""
         return self.chunked or self.length > 0
 
     @property
     def wants_close(self) -> bool:
-        """Whether this request is the last of its connection."""
+        """True if this request is the last of its connection."""
         # RFC 9112 9.3: HTTP/1.1 keeps a connection by default, HTTP/1.0 only if asked.
         said = (self.header("Connection") or "").lower()
         return said == "close" or (self.version == "HTTP/1.0" and said != "keep-alive")

@@ -150,7 +150,7 @@ class SocketReader(io.RawIOBase):
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread waits in a read."""
+        """True if a thread waits in a read."""
         return self._is_waiting
 
     def limit_in(self, silence: float) -> tuple[str, float] | None:

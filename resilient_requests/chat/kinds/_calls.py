@@ -42,7 +42,7 @@ class Calls:
         return len(self._calls)
 
     def knows(self, call_id: str | None) -> bool:
-        """Whether a call with this id has come."""
+        """Return True if a call with this id has come."""
         return call_id in self._by_id
 
     def fragment(  # in the order of ToolCall
@@ -86,7 +86,7 @@ class Calls:
 
     @staticmethod
     def _is_another(call: _Call, call_id: str | None, name: str) -> bool:
-        """Whether a head belongs to a new call, though an earlier call has its index."""
+        """Return True if a head belongs to a new call, though an earlier call has its index."""
         if call_id is not None and call.id is not None:
             return True  # `_find` has ruled out an equal id
         return call.name not in (None, name) and call.has_arguments

@@ -105,7 +105,7 @@ class ProviderError(Exception):
 
 
 def is_transient(kind: str | None, code: str | int | None) -> bool:
-    """Whether a repetition may succeed, by the error's type; for an unknown type by its code."""
+    """Return True if a repetition may succeed: by the error's type, else by its code."""
     for name in (kind, code):
         if isinstance(name, str) and not name.isdecimal():
             stem = _stem(name)
@@ -118,7 +118,7 @@ def is_transient(kind: str | None, code: str | int | None) -> bool:
 
 
 def has_given_up(finish_reason: str) -> bool:
-    """Whether a finish reason says that there is no answer."""
+    """Return True if a finish reason says that there is no answer."""
     stem = _stem(finish_reason)
     return stem in _GAVE_UP or "malformed" in stem or finish_reason.lower() == "error"
 
@@ -242,6 +242,6 @@ def _code(facts: dict[str, Any]) -> str | int | None:
 
 
 def _is_good(facts: dict[str, Any]) -> bool:
-    """Whether a chunk has no code, or a code of success."""
+    """Return True if a chunk has no code, or a code of success."""
     code = _code(facts)
     return code is None or str(code).lower() in _GOOD_CODES

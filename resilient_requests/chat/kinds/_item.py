@@ -86,14 +86,14 @@ class Item:
         return found
 
     def says(self, texts: Mapping[str, str]) -> bool:
-        """Whether the shown deltas can be the beginning of these whole texts, by kind."""
+        """Return True if the shown deltas can be the beginning of these whole texts, by kind."""
         pairs = [(texts.get(kind, ""), str(shown)) for kind, shown in self.shown.items()]
         return any(shown for _, shown in pairs) and all(
             whole.startswith(shown) or is_same_json(whole, shown) for whole, shown in pairs
         )
 
     def is_other_than(self, raw: Mapping[str, Any]) -> bool:
-        """Whether two calls surely differ: servers change item ids, but never these members."""
+        """Return True if two calls differ: servers change item ids, but never these members."""
         return any(
             raw.get(name) and self.raw.get(name) and raw[name] != self.raw[name]
             for name in ("call_id", "name", "type")

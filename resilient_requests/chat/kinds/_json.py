@@ -27,7 +27,7 @@ def loads(text: str) -> Any:
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is JSON."""
+    """Return True if a text is JSON."""
     try:
         _decode(text)
     except (ValueError, RecursionError):

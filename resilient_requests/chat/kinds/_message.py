@@ -42,7 +42,7 @@ class Message:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the content is plain text, without parts."""
+        """True if the content is plain text, without parts."""
         return not self._parts
 
     def take_content(self, value: object) -> Said:

@@ -160,7 +160,7 @@ def add_part(parts: list[Any], part: object) -> None:
 
 
 def _continues(last: dict[str, Any], part: dict[str, Any]) -> bool:
-    """Whether a part continues the last one: both have the same type, index and id."""
+    """Return True if a part continues the last one: both have the same type, index and id."""
     if last.get("type") != part.get("type") or last.get("index") != part.get("index"):
         return False
     if part.get("id") not in (None, last.get("id")):

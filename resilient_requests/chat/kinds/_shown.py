@@ -76,7 +76,7 @@ class Shown:
 
 
 def is_same_json(one: str, other: str) -> bool:
-    """Whether two texts are the same JSON: gateways rewrite it with other white space."""
+    """Return True if two texts are the same JSON: gateways rewrite it with other white space."""
     if one[:1] not in ("{", "[") or other[:1] not in ("{", "["):
         return False
     try:

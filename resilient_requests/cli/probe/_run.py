@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the idle time has cost the connection."""
+        """True if the idle time has cost the connection."""
         return self.result in _UNUSABLE or self.result is Result.CLOSED
 
     def __str__(self) -> str:

@@ -59,7 +59,7 @@ class SniffedEvents:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an unfinished block is held."""
+        """True if an unfinished block is held."""
         return bool(self._start) or self._events.is_pending
 
     def flush(self) -> list[ServerSentEvent]:
