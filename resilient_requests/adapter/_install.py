@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InstalledAdapter", "install", "uninstall"]
 
-# A session makes its adapters by the name in the second module. Other packages take their base
-# class from the first: of 17 https clients, 11 were reached by that alone.
+# A session makes its adapters by the name in the second module. Five of 32 clients derive an
+# adapter of their own, from the class in the first.
 _MODULES: tuple[Any, ...] = (requests.adapters, requests.sessions)
 # The methods that ours overrides. A class made earlier may call them by the name of its base.
 _METHODS = (

@@ -144,7 +144,7 @@ class Body:
 
     def _end(self, state: BodyState) -> bool:
         """Enter a state; return False if the body cannot enter it any more."""
-        if self._unread is not None:
+        if self._unread is not None and state is not BodyState.ENDED:
             self._unread.clear()
         if state not in _NEXT[self.state]:
             return False
@@ -189,7 +189,7 @@ class ForeignBody(Body):
         )
         self._has_begun = self._has_begun or bool(data)
         if not data:
-            self.state = BodyState.ENDED
+            self._end(BodyState.ENDED)
         return data
 
     def _give_up(self) -> None:

@@ -116,7 +116,7 @@ class SocketBody(Body):
             raise http.client.IncompleteRead(b"", framing.left)
         if not self._is_whole():
             raise http.client.IncompleteRead(b"")
-        self.state = BodyState.ENDED
+        self._end(BodyState.ENDED)
         if framing.surplus:
             self.socket.leave(framing.surplus)
         # urllib3 has not read this body, so it does not notice the end itself.

@@ -87,7 +87,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         """Belong to an adapter; called once, before the first dial."""
         self._keeper, self.origin = keeper, origin
 
-    # -- questions of the pool --------------------------------------------------------------------
+    # -- called by the pool -----------------------------------------------------------------------
 
     def serve(self, attempt: Attempt | None, idle_for: float | None) -> None:
         """Work for an attempt from now on; None: behave as urllib3's own connection."""

@@ -124,7 +124,7 @@ class PoolState:
         with self._lock:
             self._origins.of(origin).count(name)
 
-    # -- questions of connections -----------------------------------------------------------------
+    # -- called by connections --------------------------------------------------------------------
 
     def lease(self, origin: Origin, generation: int) -> ConnectionLease:
         """Return the lease of a connection on its origin and generation."""
@@ -163,7 +163,7 @@ class PoolState:
                 )
             )
 
-    # -- questions of pools -----------------------------------------------------------------------
+    # -- called by pools --------------------------------------------------------------------------
 
     def reason_to_close(self, conn: RecyclingConnection, now: Instant) -> str | None:
         """Return the reason why an idle connection must not be used again; None if it may be."""
@@ -232,7 +232,7 @@ class PoolState:
         self._tell_rotation(str(origin), current, reason, call_id, self._close_idle(origin))
         return True
 
-    # -- questions of users -----------------------------------------------------------------------
+    # -- called by the adapter --------------------------------------------------------------------
 
     def stats(self) -> AdapterStats:
         """Return the figures of the adapter and of each origin."""

@@ -43,7 +43,7 @@ class Token(Protocol):
     def check(self) -> None:
         """Raise the error of the call if it has ended."""
 
-    def watch(self, wire: socket.socket) -> None:
+    def watch(self, sock: socket.socket) -> None:
         """Set the socket whose shutdown wakes the dialling thread; then as `check`."""
 
 
