@@ -143,6 +143,9 @@ class ResilientAdapter(TransportAdapter):
         return {name: getattr(self, name, None) for name in dict.fromkeys(names)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["_retry_policy"] is None:  # a subclass has left our constructor out
+            super().__setstate__(state)
+            return
         # requests restores them too, but then it makes the pools, which already need them.
         vars(self).update({name: each for name, each in state.items() if name != "max_retries"})
         self._begin()

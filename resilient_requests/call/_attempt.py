@@ -10,9 +10,17 @@ from resilient_requests.call import _causes
 from resilient_requests.call._facts import NEXT, AttemptRecord, Phase
 from resilient_requests.call._timeouts import Limits
 from resilient_requests.call._token import CancelToken
-from resilient_requests.exceptions import StreamBroken, StreamIdle
+from resilient_requests.exceptions import (
+    Cancelled,
+    DeadlineExceeded,
+    StreamBroken,
+    StreamError,
+    StreamIdle,
+)
 
 if TYPE_CHECKING:
+    from requests import PreparedRequest
+
     from resilient_requests.call._facts import BodyReader, Lease
 
 __all__ = ["Attempt", "Trace"]
@@ -56,6 +64,7 @@ class _NoTrace:
 
 
 _NO_TRACE = _NoTrace()
+_OF_STREAMS = (StreamError, Cancelled, DeadlineExceeded)
 
 
 class Attempt:
@@ -67,6 +76,7 @@ class Attempt:
     __slots__ = (
         "__weakref__",
         "_has_stalled",
+        "_is_in_pool",
         "_is_ours",
         "_reader",
         "_roots",
@@ -89,6 +99,7 @@ class Attempt:
         "number",
         "phase",
         "proxy_status",
+        "request",
         "reused",
         "send_failed",
         "sends",
@@ -108,8 +119,10 @@ class Attempt:
         *,
         must_dial: bool = False,
         trace: Trace = _NO_TRACE,
+        request: PreparedRequest | None = None,
     ) -> None:
         self.token = token
+        self.request = request  # None: nobody knows it
         self.number = number
         self.limits = limits
         self.must_dial = must_dial  # for a retry: other pooled connections may be dead as well
@@ -142,6 +155,7 @@ class Attempt:
         self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
         self._waits_for_place = False  # in a pool
         self._is_ours = False  # True if a pool of ours sends the request
+        self._is_in_pool = False  # True once that pool was asked to
         self._roots: frozenset[str] = frozenset()
 
     @classmethod
@@ -154,20 +168,25 @@ class Attempt:
         attempt.pooled()
         return attempt
 
-    def for_another_request(self) -> Attempt | None:
-        """Return the attempt, from its beginning on, for one more request of its adapter.
+    def begin_again(self) -> bool:
+        """Begin anew for one more request of the adapter; return False while another is under way.
 
-        A subclass may send several in one attempt; the last one counts. None while another is under
-        way: this one is then not observed.
+        A subclass may send several in one attempt, and the last one counts.
         """
-        if self.token.sock is not None:
-            return None
+        if self.token.sock is not None and self.fault is None:
+            return False
         since, is_ours = self.since, self._is_ours
         Attempt.__init__(
-            self, self.token, self.number, self.limits, must_dial=self.must_dial, trace=self.trace
+            self,
+            self.token,
+            self.number,
+            self.limits,
+            must_dial=self.must_dial,
+            trace=self.trace,
+            request=self.request,
         )
-        self.since, self._is_ours = since, is_ours
-        return self
+        self.since, self._is_ours, self._is_in_pool = since, is_ours, True
+        return True
 
     # -- reports of the transport ------------------------------------------------------------------
 
@@ -184,6 +203,15 @@ class Attempt:
     def pooled(self) -> None:
         """A pool of ours is about to send the request."""
         self._is_ours = True
+
+    def enters_pool(self, headers: object) -> bool:
+        """A pool is asked to send a request; return True if these are the headers of the call's.
+
+        Hooks, bodies and signal handlers send other requests meanwhile, which no attempt observes.
+        """
+        is_own = self.request is not None and headers is self.request.headers
+        self._is_in_pool = self._is_in_pool or is_own
+        return is_own
 
     def waits_for_place(self) -> None:
         """The attempt waits for a place in a pool of ours."""
@@ -294,12 +322,15 @@ class Attempt:
             self.foreign = _causes.foreign_in(error, self._roots)
 
     def left_send(self, error: BaseException) -> None:
-        """``HTTPAdapter.send`` has raised an error: the caller's, unless a request was under way.
+        """``HTTPAdapter.send`` has raised an error: record it if it is that of a subclass's hook.
 
-        Before the request and behind the head of the response only hooks of a subclass run.
+        Hooks run before a pool of ours is asked, and behind the head of the response. There they
+        may also read the body: an error of this attempt's stream has no attempts on it yet.
         """
-        is_before = self.phase is Phase.START and self._is_ours
-        if self.fault is None and self.foreign is None and (is_before or self.phase is Phase.BODY):
+        is_before = self._is_ours and not self._is_in_pool
+        is_of_stream = isinstance(error, _OF_STREAMS) and not getattr(error, "attempts", ())
+        is_behind = self.phase is Phase.BODY and not is_of_stream
+        if self.fault is None and self.foreign is None and (is_before or is_behind):
             self.foreign = error
 
     def forget_foreign(self) -> None:

@@ -1,4 +1,4 @@
-"""The current attempt and operation of this thread or greenlet, and the mark of its request."""
+"""The current attempt and operation of this thread or greenlet, and the Retry of its adapter."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class current_operation(_Inside):  # noqa: N801  # as above
 
 
 class AdapterRetry(urllib3.Retry):
-    """The Retry with which an adapter of ours sends a request; it marks that request.
+    """The Retry with which an adapter of ours sends a request: urllib3 itself repeats nothing.
 
-    ``plain`` takes its place in a request without an attempt: a subclass may have copied
-    ``HTTPAdapter.send``, which leaves retries to urllib3. None: there are none.
+    ``plain`` is the Retry that urllib3 itself obeys if no call of ours runs: a subclass may have
+    copied ``HTTPAdapter.send``. None if there is none.
     """
 
     plain: urllib3.Retry | None = None

@@ -38,8 +38,8 @@ NEXT: dict[Phase, frozenset[Phase]] = {
     Phase.SEND: frozenset({Phase.SEND, Phase.CONNECT, Phase.WAIT, Phase.HEAD}),
     Phase.WAIT: frozenset({Phase.WAIT, Phase.HEAD}),
     Phase.HEAD: frozenset({Phase.WAIT, Phase.BODY}),  # WAIT: after an interim answer (1xx)
-    # SEND: a subclass's connection sends a request of its own before the call's.
-    Phase.BODY: frozenset({Phase.SEND}),
+    # A subclass's connection sends a request of its own before the call's.
+    Phase.BODY: frozenset({Phase.SEND, Phase.CONNECT}),
 }
 
 

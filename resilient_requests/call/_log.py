@@ -22,9 +22,9 @@ from resilient_requests.call._events import (
 
 __all__ = [
     "hears_stalls",
-    "is_logged",
     "log_event",
     "log_failed_observer",
+    "shows",
     "warn_bad_environment",
     "warn_certificates",
     "warn_stalled",
@@ -89,7 +89,7 @@ _LINES: dict[type[Event], tuple[str, int, str, tuple[str, ...]]] = {
 _LOGGERS = {kind: _ROOT.getChild(line[0]) for kind, line in _LINES.items()}
 _STREAM = _LOGGERS[StreamEnded]
 # Each call asks several times, so these are no functions of Python.
-is_logged = {kind: partial(_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
+shows = {kind: partial(_LOGGERS[kind].isEnabledFor, line[1]) for kind, line in _LINES.items()}
 """Tells for each kind of event if the log shows it, as it is configured now."""
 hears_stalls = partial(_STREAM.isEnabledFor, logging.WARNING)
 """Tells if the log shows that a stream stalls, as it is configured now."""

@@ -29,7 +29,8 @@ class Origin(NamedTuple):
     @staticmethod
     def of(url: str) -> Origin:
         """Return the origin of a prepared URL, without credentials; port 0 if it has none."""
-        return _parsed(up_to_authority(url))
+        scheme, _, authority = up_to_authority(url).partition("://")
+        return _parsed(scheme, authority.rpartition("@")[2])
 
 
 def up_to_authority(url: str) -> str:
@@ -38,11 +39,10 @@ def up_to_authority(url: str) -> str:
     return url if match is None else match[0]
 
 
-# Each call asks for its origin, and most go to a few.
+# Each call asks for its origin, and most go to a few. No credentials come in here.
 @functools.lru_cache(maxsize=256)
-def _parsed(start: str) -> Origin:
-    scheme, _, authority = start.partition("://")
-    scheme, authority = scheme.lower(), authority.rpartition("@")[2].lower()
+def _parsed(scheme: str, authority: str) -> Origin:
+    scheme, authority = scheme.lower(), authority.lower()
     host, colon, port = authority.rpartition(":")
     if not colon or not port.isdigit():
         host, port = authority.removesuffix(":"), ""

@@ -38,7 +38,7 @@ class Observers:
 
     def wants(self, kind: type[Event]) -> bool:
         """Return True if an observer or the log would see an event of this kind; else skip it."""
-        return bool(self.all) or _log.is_logged[kind]()
+        return bool(self.all) or _log.shows[kind]()
 
     def tell(self, event: Event) -> None:
         """Tell every observer, then the log. An observer that raises is logged and does no harm."""

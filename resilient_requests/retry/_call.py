@@ -98,15 +98,15 @@ class RetryingCall:
         return response
 
     def _run(self) -> requests.Response:
-        first: list[requests.Response | Exception] = []
+        first: list[Any] = []
         try:
-            response = self._once()
-            first.append(response)
+            first.append(self._once())
         except Exception as error:
             if not self._decision.again:
                 self._deny()
                 raise
             first.append(error)
+        response: requests.Response
         if self._decision.again:
             # Not around the first attempt: tenacity would cost 5 to 8.5 % of a POST (measured).
             response = repeat(
@@ -116,8 +116,10 @@ class RetryingCall:
                 wait=lambda: self._decision.wait,
                 sleep=lambda seconds: self._sender.sleep(self._token, seconds),
             )
-        elif self._decision.reason:
-            self._deny()
+        else:
+            response = first.pop()
+            if self._decision.reason:
+                self._deny()
         if self._translated is not None:
             self._translated.tell(response)
             if self._translated.raises_on_status:
@@ -135,6 +137,7 @@ class RetryingCall:
             self._limits,
             must_dial=count.retries >= 0,  # it repeats an earlier attempt
             trace=self._trace,
+            request=self._request,
         )
         self._attempt, self._rule, self._decision = attempt, None, _DONE
         response = None
@@ -338,8 +341,10 @@ class RetryingCall:
 
     def _raise_for_exhausted(self, response: requests.Response) -> None:
         """Raise requests' RetryError if a Retry with ``raise_on_status`` has no attempt left."""
+        if self._rule is not _STATUS:
+            return
         stopped_by = self._count.records[-1].stopped_by
-        if self._rule is _STATUS and stopped_by not in (None, "policy"):
+        if stopped_by not in (None, "policy"):
             with suppress(requests.RequestException):
                 response.content  # noqa: B018  # reading returns the connection to the pool
             raise exhausted(response, self._request, self._origin, stopped_by)

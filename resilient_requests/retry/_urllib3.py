@@ -24,6 +24,12 @@ class TranslatedPolicy(RetryPolicy):
 
     retry: urllib3.Retry
 
+    def bounded(self) -> urllib3.Retry:
+        """Return the Retry, with the present ``max_retries``."""
+        if self.max_retries == _most_of(self.retry):
+            return self.retry
+        return self.retry.new(total=self.max_retries)  # changed by `dataclasses.replace`
+
 
 class PolicyCarrier(AdapterRetry):
     """The Retry that ``adapter.max_retries`` returns; it makes urllib3 itself never retry.
@@ -41,7 +47,7 @@ class PolicyCarrier(AdapterRetry):
         carrier = cls(0, read=False)
         carrier.policy = policy
         if isinstance(policy, TranslatedPolicy):
-            carrier.plain = policy.retry
+            carrier.plain = policy.bounded()
         return carrier
 
 
@@ -66,9 +72,7 @@ class TranslatedRetries:
     """The count of a urllib3 Retry for one call; each step makes a new object, as in urllib3."""
 
     def __init__(self, policy: TranslatedPolicy, request: requests.PreparedRequest) -> None:
-        self._retry = policy.retry
-        if policy.max_retries != _most_of(self._retry):  # changed by `dataclasses.replace`
-            self._retry = self._retry.new(total=policy.max_retries)
+        self._retry = policy.bounded()
         self._method = request.method or ""
         # For messages. Without the query, which may hold a secret.
         self._path = request.path_url.partition("?")[0]

@@ -107,9 +107,10 @@ class ResilientResponse(requests.Response):
     @property
     def _is_for_us(self) -> bool:
         """True if there is a body, and no other package wants requests' own code to read it."""
-        return (
-            not self._content_consumed and hasattr(self.raw, "stream") and not is_rewired(self.raw)
-        )
+        if self._content_consumed or not hasattr(self.raw, "stream"):
+            return False
+        # A loop that has begun holds bytes, so the next one is ours, too.
+        return self._body is not None or not is_rewired(self.raw)
 
     def iter_lines(
         self,

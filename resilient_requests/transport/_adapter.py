@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TransportAdapter", "verification"]
 
+_CHOOSERS = frozenset(
+    {"connection_from_host", "connection_from_context", "connection_from_pool_key"}
+)
+
 
 def verification(verify: Any) -> Any:
     """Return ``verify=`` in the forms that requests' pools tell apart: True, False or a str path.
@@ -131,7 +135,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> HTTPConnectionPool:
         """Return the pool for a request, with TLS settings; requests >= 2.32.2 calls it."""
-        if self._is_disabled or not self._has_stock_keys:
+        if self._is_disabled or not self._chooses_as_requests:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         else:
             pool = self._look_up(request, verification(verify), proxies, cert)
@@ -196,7 +200,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
         return path if path[:1] == "/" != path[1:2] else super().request_url(request, proxies)
 
     @property
-    def _has_stock_keys(self) -> bool:
+    def _chooses_as_requests(self) -> bool:
         """True if requests and urllib3 choose the pool; a subclass may do so for each request."""
         kind, own = type(self), vars(self)
         hook = "build_connection_pool_key_attributes"  # requests 2.32.2 lacks it
@@ -205,7 +209,7 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             and kind.proxy_manager_for is TransportAdapter.proxy_manager_for
             and hook not in own
             and "proxy_manager_for" not in own
-            and _chooses_as_urllib3(type(self.poolmanager))
+            and _chooses_as_urllib3(getattr(self, "poolmanager", None))
         )
 
     def close(self) -> None:
@@ -223,10 +227,10 @@ class TransportAdapter(requests.adapters.HTTPAdapter):
             manager.clear()
 
 
-def _chooses_as_urllib3(manager: type) -> bool:
-    stock = urllib3.PoolManager
-    return (
-        getattr(manager, "connection_from_host", None) is stock.connection_from_host
-        and getattr(manager, "connection_from_context", None) is stock.connection_from_context
-        and getattr(manager, "connection_from_pool_key", None) is stock.connection_from_pool_key
-    )
+def _chooses_as_urllib3(manager: object) -> bool:
+    kind, stock = type(manager), urllib3.PoolManager
+    if kind is not stock and any(
+        getattr(kind, name, None) is not getattr(stock, name) for name in _CHOOSERS
+    ):
+        return False
+    return _CHOOSERS.isdisjoint(vars(manager))

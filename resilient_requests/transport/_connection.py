@@ -194,13 +194,16 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         is_short = isinstance(body, (bytes, str)) and 0 < len(body) <= _SHORT
         below: Any = super()
         # Other code may wait for an answer to the head, or send a request of its own first.
-        is_held = is_short and self._sends_by(below.request, below.endheaders, below.send)
-        self._head = b"" if is_held else None
+        is_stock = are_stock(below.request, below.endheaders, below.send)
+        self._head = b"" if is_short and is_stock and not self.debuglevel else None
         try:
             super().request(method, url, body, *args, **kwargs)
         except Exception as error:
-            if self._attempt is not None:
-                self._attempt.raised(error)
+            if (attempt := self._attempt) is not None and is_stock:
+                attempt.raised(error)
+            elif attempt is not None:  # other code may also read from the server
+                attempt.trusts(type(self))
+                attempt.failed(error)
             raise
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
@@ -220,11 +223,13 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if limit != self.sock.gettimeout():  # settimeout() is a system call
             self.sock.settimeout(limit)
         send: Any = super().send
-        self._upload = Upload(self.sock, attempt, None if self._sends_by(send) else send)
-
-    def _sends_by(self, *methods: Any) -> bool:
-        """True if these methods are nobody else's; http.client's print with a ``debuglevel``."""
-        return not self.debuglevel and are_stock(*methods)
+        if are_stock(send):
+            # Another class of responses would not get the bytes that were read meanwhile.
+            listens = super().response_class is http.client.HTTPResponse
+            self._upload = Upload(self.sock, attempt, listens=listens)
+        else:
+            attempt.trusts(send, type(self))
+            self._upload = Upload(self.sock, attempt, send)
 
     def send(self, data: Any) -> None:
         """Send a piece of the request, in slices that each have the whole write limit.
@@ -248,6 +253,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 return
             data, self._head = self._head + data, None
         assert self._upload is not None
+        if self.debuglevel:
+            print("send:", repr(data))  # noqa: T201  # as http.client
         self._upload.send(data)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself

@@ -19,6 +19,7 @@ __all__ = ["RecyclingPool", "recycle"]
 
 # Seconds. A cancel cannot wake a queue, so a wait for a place in a blocking pool is cut into naps.
 _NAP = 0.1
+_HEADERS = 3  # the place of ``headers`` among the arguments of ``urlopen``
 
 
 class _Derived:
@@ -49,17 +50,17 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         self.idle: dict[RecyclingConnection, None] = {}
         self.state.add_pool(self)
 
-    def urlopen(self, *args: Any, **kwargs: Any) -> Any:  # as urllib3
-        """Send a request; only the adapter's own one belongs to its attempt.
-
-        Hooks, bodies and signal handlers send others meanwhile, which are as under urllib3.
-        """
-        retries, attempt = kwargs.get("retries"), current_attempt.get()
-        if not isinstance(retries, AdapterRetry):
-            with current_attempt(None):
-                return super().urlopen(*args, **kwargs)
-        if attempt is None and retries.plain is not None:
-            kwargs["retries"] = retries.plain
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a request; only the call's own one belongs to its attempt."""
+        attempt, retries = current_attempt.get(), kwargs.get("retries")
+        if attempt is not None:
+            headers = args[_HEADERS] if len(args) > _HEADERS else kwargs.get("headers")
+            if not attempt.enters_pool(headers):
+                with current_attempt(None):
+                    return super().urlopen(*args, **kwargs)
+        # Not while a call runs: its request may only have been handed to another thread.
+        elif isinstance(retries, AdapterRetry) and not self.state.in_flight.all():
+            kwargs["retries"] = retries.plain or retries
         return super().urlopen(*args, **kwargs)
 
     def _new_conn(self) -> Any:
@@ -70,8 +71,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         attempt = current_attempt.get()
-        if attempt is not None and attempt.phase is not Phase.START:
-            attempt = attempt.for_another_request()
+        if attempt is not None and attempt.phase is not Phase.START and not attempt.begin_again():
+            attempt = None  # not observed
         if attempt is None:
             self.state.process.ensure()  # for an attempt, its adapter has done so
             conn = super()._get_conn(timeout=timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import types
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.call import Phase
@@ -15,6 +16,7 @@ __all__ = ["RawResponse", "is_bodiless"]
 
 # One read takes a whole head of ordinary size, often with the start of the body.
 _HEAD_SIZE = 16 * 1024
+_HTTP_CLIENT = vars(http.client)
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 
 
@@ -157,9 +159,8 @@ def _is_replaced() -> bool:
     begin: Any = http.client.HTTPResponse.begin
     status: Any = http.client.HTTPResponse._read_status  # type: ignore[attr-defined]
     parse: Any = http.client.parse_headers
-    stock = vars(http.client)
-    return (
-        getattr(begin, "__globals__", None) is not stock
-        or getattr(status, "__globals__", None) is not stock
-        or getattr(parse, "__globals__", None) is not stock
-    )
+    for function in (begin, status, parse):
+        # A wrapper may look like the function itself.
+        if type(function) is not types.FunctionType or function.__globals__ is not _HTTP_CLIENT:
+            return True
+    return False

@@ -6,6 +6,7 @@ import _socket
 import http.client
 import re
 import ssl
+import types
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +33,23 @@ class Upload:
     """Sends the pieces of one request on one connection; belongs to the thread that sends.
 
     An error status of the server ends the sending (RFC 9112 9.5). Any other early answer is kept
-    for the reader of the response. ``send`` is other code's, which then sends all of it; None sends
-    on the socket.
+    for the reader of the response, if ``listens``. ``send`` is other code's, which then gets each
+    piece whole; None sends on the socket.
     """
 
     def __init__(
-        self, sock: Any, attempt: Attempt, send: Callable[[Any], object] | None = None
+        self,
+        sock: Any,
+        attempt: Attempt,
+        send: Callable[[Any], object] | None = None,
+        *,
+        listens: bool = False,
     ) -> None:
         self._sock = sock
         self._attempt = attempt
-        self._sendall = sock.sendall if send is None else send
-        self._slices = self._listens = send is None and _can_wait(sock)
+        self._send_whole = send
+        self._slices = send is None and _can_wait(sock)
+        self._listens = listens and self._slices
         self._at = 0  # start of the next head in the early bytes
 
     def send(self, data: Any) -> None:
@@ -74,11 +81,22 @@ class Upload:
         if attempt.sends > 1 and self._listens:
             self._listen()
         # sendall() takes the timeout for all of its data, so only one slice is left to it.
-        if size <= _SLICE or not self._slices:
-            self._sendall(data)
+        if self._send_whole is not None:
+            self._send_by_other_code(data, size)
+        elif size <= _SLICE or not self._slices:
+            self._sock.sendall(data)
             attempt.sent(size)
         else:
             self._send_sliced(data)
+
+    def _send_by_other_code(self, data: Any, size: int) -> None:
+        assert self._send_whole is not None
+        limit = self._sock.gettimeout()
+        if limit is not None:
+            self._sock.settimeout(limit * (1 + size // _SLICE))
+        self._send_whole(data)
+        self._sock.settimeout(limit)
+        self._attempt.sent(size)
 
     def _send_sliced(self, data: Any) -> None:
         sock, attempt = self._sock, self._attempt
@@ -169,7 +187,9 @@ def _can_wait(sock: Any) -> bool:
 def are_stock(*methods: Any) -> bool:
     """Return True if these methods of a connection are urllib3's and http.client's own."""
     for method in methods:
-        module = getattr(method, "__globals__", None)  # a mock has none
+        if type(method) is not types.MethodType:  # a mock, or a wrapper that looks like one
+            return False
+        module = getattr(method, "__globals__", None)
         if module is not _HTTP_CLIENT and module is not _URLLIB3:
             return False
     return True

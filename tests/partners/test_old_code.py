@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import functools
 import http.client
+import socket
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -203,6 +206,52 @@ def the_history_of_retries_is_on_raw(adapter: Any, server: FaultServer) -> objec
 
 
 @old_code
+def send_runs_in_a_thread(adapter: Any, server: FaultServer) -> object:
+    """So decorators with a timeout do it: the retries must not multiply."""
+    server.default = respond(status=503)
+    stock = HTTPAdapter.send
+
+    def threaded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(stock, self, *args, **kwargs).result()
+
+    retry = urllib3.Retry(2, status_forcelist=[503], raise_on_status=False)
+    with mock.patch.object(HTTPAdapter, "send", threaded):
+        return get(adapter(max_retries=retry), server).status_code
+
+
+@old_code
+def a_hook_fails_in_the_name_of_the_call(adapter: Any, server: FaultServer) -> object:
+    """A refused dial of the hook says nothing of the POST that is reset behind it."""
+    server.default = reset()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        closed = gone.getsockname()[1]
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+            pool = self.poolmanager.connection_from_host("127.0.0.1", closed)
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                pool.urlopen("GET", "/", retries=self.max_retries)
+
+    return post(Hooked(), server, data=b"x").content
+
+
+@old_code
+def a_hook_takes_the_retries_of_its_adapter(adapter: Any, server: FaultServer) -> object:
+    """They are no sign that its request is the call's."""
+    server.script(respond(b"paid"), reset(), respond(b"paid again"), reset())
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response: requests.Response = super().build_response(req, resp)
+            assert response.content
+            self.poolmanager.request("POST", f"{server.url}/audit", retries=self.max_retries)
+            return response
+
+    return post(Hooked(), server).content
+
+
+@old_code
 def a_constructor_leaves_ours_out(adapter: Any, server: FaultServer) -> object:
     class Bare(adapter):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -210,7 +259,7 @@ def a_constructor_leaves_ours_out(adapter: Any, server: FaultServer) -> object:
             self.proxy_manager: dict[str, Any] = {}
             self.init_poolmanager(10, 10)
 
-    return get(Bare(), server).content
+    return get(copy.copy(Bare()), server).content
 
 
 # -- responses of other classes, and read in other ways --------------------------------------------
@@ -347,12 +396,37 @@ def every_connection_is_listened_to(adapter: Any, server: FaultServer) -> object
     return sent
 
 
+class Wrapper:
+    """Looks like the function that it wraps, as those of wrapt do."""
+
+    def __init__(self, function: Any, calls: list[object]) -> None:
+        self.function, self.calls = function, calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+    def __get__(self, instance: Any, owner: Any) -> Wrapper:
+        return Wrapper(self.function.__get__(instance, owner), self.calls)
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls.append(self.function)
+        return self.function(*args)
+
+
+@old_code
+def every_connection_is_wrapped(adapter: Any, server: FaultServer) -> object:
+    wrapper = Wrapper(http.client.HTTPConnection.send, [])
+    with mock.patch.object(http.client.HTTPConnection, "send", wrapper):
+        post(adapter(), server, data=b"body")
+    return len(wrapper.calls)
+
+
 @old_code
 def a_debuglevel_prints_all_that_is_sent(adapter: Any, server: FaultServer) -> object:
     printed: list[str] = []
     with (
         mock.patch.object(http.client.HTTPConnection, "debuglevel", 1),
-        mock.patch.object(http.client, "print", lambda what, *_: printed.append(what), create=True),
+        mock.patch("builtins.print", lambda what, *_: printed.append(what)),
     ):
         post(adapter(), server, data=b"body")
     return printed.count("send:"), "reply:" in printed
@@ -379,6 +453,50 @@ def a_connection_asks_something_first(adapter: Any, server: FaultServer) -> obje
             super().request(method, url, *args, **kwargs)
 
     return post(over(adapter, Asking)(), server, data=b"body").content
+
+
+@old_code
+def a_connection_dials_anew_behind_a_request_of_its_own(
+    adapter: Any, server: FaultServer
+) -> object:
+    class Asking(HTTPConnection):
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+            super().request("GET", "/first", preload_content=False)
+            super().getresponse().read()
+            self.close()
+            self.connect()
+            super().request(method, url, *args, **kwargs)
+
+    return post(over(adapter, Asking)(), server, data=b"body").content
+
+
+@old_code
+def an_early_answer_meets_another_class_of_responses(adapter: Any, server: FaultServer) -> object:
+    server.default = respond(status=413, read=5)
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 10
+        assert server.wait_for_requests(1)
+        yield from [b"x" * 65_536] * 200
+
+    with mock.patch.object(http.client.HTTPConnection, "response_class", Noting):
+        return post(adapter(), server, data=body()).status_code
+
+
+class Noting(http.client.HTTPResponse):
+    """Of the kind that other packages put in the place of http.client's."""
+
+
+@old_code
+def a_connection_waits_for_an_answer_that_never_comes(adapter: Any, server: FaultServer) -> object:
+    class Waiting(HTTPConnection):
+        def endheaders(self, *args: Any, **kwargs: Any) -> None:
+            super().endheaders(*args, **kwargs)
+            if not self.sock.recv(1):
+                raise http.client.RemoteDisconnected("no answer")
+
+    server.default = reset(read="head")
+    return post(over(adapter, Waiting)(), server, data=b"body").content
 
 
 class Radio(http.client.HTTPResponse):

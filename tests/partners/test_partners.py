@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import email.utils
+import errno
+import functools
 import gc
 import http.client
 import socket
 import weakref
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import requests
 import urllib3
+import urllib3.connection
 import urllib3.util.connection
 from clients import attempts_of
 from fake_clock import adapter_of, mounted
@@ -516,6 +520,73 @@ def test_what_a_pool_is_to_check_may_change(fault_server_tls: FaultServer) -> No
 
         assert session.get(fault_server_tls.url).content == b"ok"
     assert len(fault_server_tls.requests) == 2
+
+
+@pytest.mark.parametrize("name", ["urlopen", "_make_request"])
+def test_a_mock_below_the_adapter_is_retried(
+    session: requests.Session, fault_server: FaultServer, name: str
+) -> None:
+    """Tests of users patch urllib3's pools."""
+    stock, errors = getattr(urllib3.HTTPConnectionPool, name), [ConnectionResetError("mocked")]
+
+    def mocked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise urllib3.exceptions.ProtocolError("mocked", errors.pop())
+        return stock(self, *args, **kwargs)
+
+    with mock.patch.object(urllib3.HTTPConnectionPool, name, mocked):
+        response = session.get(fault_server.url)
+
+    assert [attempt.status for attempt in attempts_of(response)] == [None, 200]
+
+
+def test_a_body_that_a_hook_reads_is_asked_for_again(fault_server: FaultServer) -> None:
+    """Its cut is the transport's failure, though it leaves through the hook."""
+
+    class Reading(ResilientAdapter):
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response = super().build_response(req, resp)
+            assert response.content
+            return response
+
+    fault_server.script(respond(b"whole", cut=2, ending="fin"), respond(b"whole"))
+    with requests.Session() as session:
+        session.mount("http://", Reading())
+
+        assert session.get(fault_server.url).content == b"whole"
+
+
+def test_a_body_whose_reading_is_replaced_behind_a_line_keeps_its_rest(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
+    """The first loop holds bytes that only ours can go on with."""
+    fault_server.default = respond(b"one\ntwo\nthree\n")
+    response = session.get(fault_server.url, stream=True)
+    assert next(response.iter_lines()) == b"one"
+    response.raw.read = functools.partial(response.raw.read, decode_content=True)
+
+    assert response.content == b"two\nthree\n"
+
+
+def test_a_send_of_other_code_fails_as_ours_does(fault_server: FaultServer) -> None:
+    """Its frame is the last one in the traceback, and still the error is the socket's."""
+
+    class Sending(urllib3.connection.HTTPConnection):
+        def send(self, data: Any) -> None:
+            if fault_server.requests and data.startswith(b"POST") and not failed:
+                failed.append(data)
+                raise BrokenPipeError(errno.EPIPE, "dead")
+            super().send(data)
+
+    failed: list[bytes] = []
+    with requests.Session() as session:
+        session.mount("http://", adapter := ResilientAdapter())
+        kinds = adapter.poolmanager.pool_classes_by_scheme
+        kinds["http"] = type("Own", (kinds["http"],), {"ConnectionCls": derive(Sending)})
+        session.get(fault_server.url)
+        response = session.post(fault_server.url, data=b"x")
+
+    assert [attempt.status for attempt in attempts_of(response)] == [None, 200]
 
 
 class TokenAdapter(ResilientAdapter):

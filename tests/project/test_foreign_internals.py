@@ -176,21 +176,22 @@ def is_a_queue_of_places(name: str, server: FaultServer) -> bool:
 
 
 @canary("urllib3", "transport/_pool.py", "HTTPConnectionPool.urlopen")
-def gets_the_retry_of_the_adapter_by_name(name: str, server: FaultServer) -> bool:
-    """From requests; other callers give another object, or none."""
+def gets_the_headers_of_the_request(name: str, server: FaultServer) -> bool:
+    """The very object, by name; and the place of headers given by position."""
     given: list[Any] = []
 
     class Pool(urllib3.HTTPConnectionPool):
         def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-            given.append(kwargs["retries"])
+            given.append(kwargs["headers"])
             return super().urlopen(*args, **kwargs)
 
     with requests.Session() as session:
         adapter: Any = session.get_adapter(server.url)
         adapter.poolmanager.pool_classes_by_scheme = {"http": Pool}
-        session.get(server.url)
+        response = session.get(server.url)
+    places = parameters(getattr(urllib3.HTTPConnectionPool, name))
 
-    return name == "urlopen" and given == [adapter.max_retries]
+    return given[0] is response.request.headers and places.index("headers") == 4
 
 
 @canary("urllib3", "transport/_connection.py", "HTTPConnection.request")

@@ -34,7 +34,7 @@ SPACED_CODING = "white space behind a content coding"
 # http.client ends a head at an empty line.
 INTERIM_HEAD = re.compile(
     rb"HTTP/1\.\S*[ \t]+(100|10[2-9]|1[1-9]\d)(?!\d)[^\n]*\n"
-    rb"(?:[^\n]*[^\r\n][^\n]*\n|\r+\r\n)*?\r?\n"
+    rb"(?:\r*[^\r\n][^\n]*\n|\r{2,}\n)*?\r?\n"
 )
 
 
