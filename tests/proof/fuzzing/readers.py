@@ -14,7 +14,7 @@ import urllib3.exceptions
 from driven_network import Script
 from requests.adapters import HTTPAdapter
 
-from fuzzing import contents, oracle
+from fuzzing import contents
 from resilient_requests import ResilientAdapter, RetryPolicy, Timeouts, iter_bytes, iter_events
 
 if TYPE_CHECKING:
@@ -235,15 +235,16 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # RFC 9110 5.6.1: it leaves white space in, and knows no lists.
-        if oracle.listed(self.headers.get_all("Transfer-Encoding", []))[-1:] == ["chunked"]:
+        # RFC 9110 5.6.1: it leaves white space in, and knows no lists. As urllib3 looks at them.
+        names = ",".join(self.headers.get_all("Transfer-Encoding", [])).lower().split(",")
+        if "chunked" in map(str.strip, names):
             self.chunked, self.chunk_left, self.length = True, None, None
 
 
-def by_http_client(case: Case, size: int | None = None) -> Outcome:
+def by_http_client(case: Case, method: str | None = None) -> Outcome:
     """Read the bytes of a case with http.client; pieces are without framing, and still coded.
 
-    ``size``: read pieces of at most so many bytes, which remain after an error; None reads once.
+    ``method`` reads pieces of at most 7 bytes, which remain after an error; None reads all at once.
     """
     outcome = Outcome()
     wire: Any = _Wire(case.data, case.ending)
@@ -253,10 +254,11 @@ def by_http_client(case: Case, size: int | None = None) -> Outcome:
         outcome.status, outcome.fields = response.status, response.getheaders()
         # RFC 9112 6.3: these have no body; http.client looks for chunks there.
         is_bodiless = case.method == "HEAD" or response.status in {101, 204, 304}
-        if is_bodiless or size is None:
+        if is_bodiless or method is None:
             outcome.pieces.append(b"" if is_bodiless else response.read())
         else:
-            outcome.pieces.extend(iter(lambda: response.read1(size), b""))
+            read = getattr(response, method)
+            outcome.pieces.extend(iter(lambda: read(7), b""))
     except Exception as error:  # noqa: BLE001  # any is a refusal
         outcome.fail(error)
     finally:
