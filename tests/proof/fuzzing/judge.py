@@ -177,8 +177,8 @@ class _Trial:
         """A connection is used again where its bytes ended with a message, and nowhere else."""
         reading, is_reused = self._reading, run.connections == 1
         is_behind = reading.is_framed and reading.end < len(self._case.data)
-        is_behind = is_behind and not (is_urllib3s and self._is_trailer_of_urllib3s())
-        self._require(not (is_behind and is_reused), "reused with bytes behind it", run.outcome)
+        is_surplus = is_behind and not (is_urllib3s and self._is_trailer_of_urllib3s())
+        self._require(not (is_surplus and is_reused), "reused with bytes behind it", run.outcome)
         is_inside = reading.kind is Kind.REFUSED and not reading.is_framed and not is_urllib3s
         self._require(not (is_inside and is_reused), "reused in the middle", run.outcome)
         # RFC 9110 15.2.2: another protocol follows. RFC 9112 6.1: the framing is faulty.
