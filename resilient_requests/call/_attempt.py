@@ -327,6 +327,7 @@ class Attempt:
         Hooks run before a pool of ours is asked, and behind the head of the response. There they
         may also read the body: an error of this attempt's stream has no attempts on it yet.
         """
+        self.left_with(error)
         is_before = self._is_ours and not self._is_in_pool
         is_of_stream = isinstance(error, _OF_STREAMS) and not getattr(error, "attempts", ())
         is_behind = self.phase is Phase.BODY and not is_of_stream

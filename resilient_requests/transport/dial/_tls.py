@@ -12,7 +12,7 @@ import requests.adapters
 from urllib3.util import ssl_
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context, resolve_cert_reqs
 
-from resilient_requests.call import Process, warn_certificates
+from resilient_requests.call import Process, foreign_in, warn_certificates
 from resilient_requests.transport.dial._handshake import watched
 
 __all__ = ["SHARED_CONTEXTS", "TLSContexts", "TLSFiles"]
@@ -71,6 +71,8 @@ class TLSContexts:
                 return known
             made = _build(mode, files)
         except OSError as error:  # ssl.SSLError is one
+            if foreign_in(error, _loaders()) is not None:
+                raise
             if known is None:
                 message = f"the CA bundle or client certificate cannot be loaded: {error}"
                 raise ssl.SSLError(message) from error
@@ -123,6 +125,13 @@ def _stamp(name: str | None) -> tuple[int, int] | None:
         return None
     facts = os.stat(name)  # noqa: PTH116  # a Path per dial only for this
     return facts.st_mtime_ns, facts.st_size
+
+
+def _loaders() -> frozenset[str]:
+    """Return the packages that load the files: another one may have replaced ssl's."""
+    loaders = (ssl_.SSLContext, ssl_.SSLContext.load_verify_locations)
+    modules = (getattr(each, "__module__", None) or "ssl" for each in loaders)
+    return frozenset(name.partition(".")[0] for name in modules)
 
 
 def _build(mode: ssl.VerifyMode, files: TLSFiles) -> ssl.SSLContext:
