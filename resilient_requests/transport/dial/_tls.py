@@ -129,7 +129,8 @@ def _stamp(name: str | None) -> tuple[int, int] | None:
 
 def _loaders() -> frozenset[str]:
     """Return the packages that load the files: another one may have replaced ssl's."""
-    loaders = (ssl_.SSLContext, ssl_.SSLContext.load_verify_locations)
+    kind: Any = ssl_.SSLContext
+    loaders = (kind, kind.load_verify_locations)
     modules = (getattr(each, "__module__", None) or "ssl" for each in loaders)
     return frozenset(name.partition(".")[0] for name in modules)
 
