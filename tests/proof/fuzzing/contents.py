@@ -195,7 +195,12 @@ def _br(body: bytes) -> Decoded:
 def _zstd(body: bytes) -> Decoded:
     """Decode by RFC 8878, step by step like brotli."""
     decoder: Any = _package("zstd").ZstdDecompressor()
-    return _step_by_step(body, decoder.decompress, lambda: decoder.eof)
+    decoded = _step_by_step(body, decoder.decompress, lambda: decoder.eof)
+    try:
+        _package("zstd").ZstdDecompressor().decompress(body)
+    except Exception:  # noqa: BLE001  # libzstd compares the announced size where all comes at once
+        return Decoded(decoded.content, State.UNKNOWN)
+    return decoded
 
 
 def _step_by_step(
