@@ -536,7 +536,8 @@ def a_pool_comes_from_a_factory(adapter: Any, server: FaultServer) -> object:
 
 @old_code
 def a_connection_comes_from_a_factory(adapter: Any, server: FaultServer) -> object:
-    return get(over(adapter, functools.partial(HTTPConnection))(), server).content
+    factory = staticmethod(functools.partial(HTTPConnection))
+    return get(over(adapter, factory)(), server).content
 
 
 @old_code
