@@ -196,10 +196,10 @@ class StreamTruncated(StreamError):
 
 
 class StreamProtocolError(StreamError):
-    """The body cannot be read as it was asked for, or is no answer.
+    """The body is not what it claims or was asked for.
 
-    It is no stream of events, has a coding that it does not announce, bad JSON, or an event over
-    the limit, or an end without anything before it that its dialect knows.
+    It is no stream of events, or does not match its Content-Encoding. It has bad JSON, or an event
+    over the limit. Or its chat answer ends without a part that the dialect knows.
     """
 
 

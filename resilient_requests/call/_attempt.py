@@ -169,11 +169,11 @@ class Attempt:
         return attempt
 
     def begin_again(self) -> bool:
-        """Begin anew for one more request of the adapter; return False while another is under way.
+        """Begin anew for the call's request, after it has failed; return False if it has not.
 
-        A subclass may send several in one attempt, and the last one counts.
+        A class below the adapter may try it twice in one attempt, and the last try counts.
         """
-        if self.token.sock is not None and self.fault is None:
+        if self.fault is None:
             return False
         since, is_ours = self.since, self._is_ours
         Attempt.__init__(
@@ -205,11 +205,13 @@ class Attempt:
         self._is_ours = True
 
     def enters_pool(self, headers: object) -> bool:
-        """A pool is asked to send a request; return True if these are the headers of the call's.
+        """A pool is asked to send a request; return True if it is the call's own, by its headers.
 
-        Hooks, bodies and signal handlers send other requests meanwhile, which no attempt observes.
+        Hooks, bodies and signal handlers send others meanwhile, which no attempt observes. Behind
+        the head of the response all are others: a hook may take the headers of the call.
         """
         is_own = self.request is not None and headers is self.request.headers
+        is_own = is_own and self.status is None
         self._is_in_pool = self._is_in_pool or is_own
         return is_own
 

@@ -139,8 +139,8 @@ class ConnectionRecycled(Event):
 class PoolRotated(Event):
     """Connections of ``origin`` were retired, or all of them if it is "*".
 
-    ``reason`` is the failure that retired them, or "rotate" or "close". ``closed`` is the number
-    that were idle; the others close when their responses end.
+    ``reason`` is the failure that retired them, or "rotate()". ``closed`` is the number that were
+    idle; the others close when their responses end.
     """
 
     generation: int

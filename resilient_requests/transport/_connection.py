@@ -253,8 +253,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 return
             data, self._head = self._head + data, None
         assert self._upload is not None
-        if self.debuglevel:
-            print("send:", repr(data))  # noqa: T201  # as http.client
+        if self.debuglevel and are_stock(super().send):
+            print("send:", repr(data))  # noqa: T201  # as http.client's own, not called here
         self._upload.send(data)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself

@@ -252,6 +252,71 @@ def a_hook_takes_the_retries_of_its_adapter(adapter: Any, server: FaultServer) -
 
 
 @old_code
+def a_hook_takes_the_headers_of_its_call(adapter: Any, server: FaultServer) -> object:
+    """They mark the call's request only until its response has begun."""
+    server.script(respond(b"warm"), respond(b"paid"), reset())
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response: requests.Response = super().build_response(req, resp)
+            assert response.content
+            audit = f"{server.url}/audit"
+            self.poolmanager.request("POST", audit, headers=req.headers, retries=False)
+            return response
+
+    mounted = Hooked()
+    mounted.poolmanager.request("GET", f"{server.url}/warm")
+    return post(mounted, server).content
+
+
+@old_code
+def a_body_takes_the_headers_of_its_call(adapter: Any, server: FaultServer) -> object:
+    held: list[Any] = []
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+            held.append(request.headers)
+
+    mounted = Hooked()
+
+    def body() -> Iterator[bytes]:
+        yield b"one"
+        pool = mounted.poolmanager.connection_from_url(server.url)
+        pool.urlopen("GET", "/part", headers=held[0])
+
+    return post(mounted, server, data=body()).content
+
+
+@old_code
+def a_class_below_tries_twice(adapter: Any, server: FaultServer) -> object:
+    server.script(reset(), respond(b"second"))
+
+    class Below(HTTPAdapter):
+        def send(self, request: Any, *_: Any, **__: Any) -> requests.Response:
+            pool = self.get_connection_with_tls_context(request, True)
+
+            def send_once() -> Any:
+                return pool.urlopen(
+                    request.method,
+                    self.request_url(request, {}),
+                    headers=request.headers,
+                    redirect=False,
+                    preload_content=False,
+                    retries=self.max_retries,
+                )
+
+            try:
+                raw = send_once()
+            except urllib3.exceptions.HTTPError:
+                raw = send_once()
+            built: requests.Response = self.build_response(request, raw)
+            return built
+
+    kind = Below if adapter is HTTPAdapter else type("Both", (adapter, Below), {})
+    return post(kind(), server).content
+
+
+@old_code
 def a_constructor_leaves_ours_out(adapter: Any, server: FaultServer) -> object:
     class Bare(adapter):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -372,12 +437,15 @@ def with_pools(adapter: Any, pools: dict[str, Any], manager: Any = urllib3.PoolM
     return Made
 
 
+class Masking(HTTPConnection):
+    """Changes all that it sends."""
+
+    def send(self, data: Any) -> None:
+        super().send(data.replace(b"secret", b"******"))
+
+
 @old_code
 def a_connection_changes_all_that_it_sends(adapter: Any, server: FaultServer) -> object:
-    class Masking(HTTPConnection):
-        def send(self, data: Any) -> None:
-            super().send(data.replace(b"secret", b"******"))
-
     post(over(adapter, Masking)(), server, data=b"a secret")
     return server.requests[0].body
 
@@ -429,6 +497,7 @@ def a_debuglevel_prints_all_that_is_sent(adapter: Any, server: FaultServer) -> o
         mock.patch("builtins.print", lambda what, *_: printed.append(what)),
     ):
         post(adapter(), server, data=b"body")
+        post(over(adapter, Masking)(), server, data=b"a secret")
     return printed.count("send:"), "reply:" in printed
 
 

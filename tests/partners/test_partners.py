@@ -568,6 +568,21 @@ def test_a_body_whose_reading_is_replaced_behind_a_line_keeps_its_rest(
     assert response.content == b"two\nthree\n"
 
 
+def test_an_alarm_behind_the_head_leaves_as_it_is(
+    session: requests.Session, fault_server: FaultServer
+) -> None:
+    """urllib3 and requests wrap it, where it looks like a socket's error."""
+    alarm = TimeoutError("of a signal handler")
+    with (
+        mock.patch.object(urllib3.HTTPResponse, "_init_length", side_effect=alarm),
+        pytest.raises(TimeoutError) as caught,
+    ):
+        session.get(fault_server.url)
+
+    assert caught.value is alarm
+    assert len(fault_server.requests) == 1
+
+
 def test_a_send_of_other_code_fails_as_ours_does(fault_server: FaultServer) -> None:
     """Its frame is the last one in the traceback, and still the error is the socket's."""
 
