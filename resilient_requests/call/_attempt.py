@@ -169,9 +169,10 @@ class Attempt:
         return attempt
 
     def begin_again(self) -> bool:
-        """Begin anew for the call's request, after it has failed; return False if it has not.
+        """Begin anew if the call's request has failed; else return False.
 
-        A class below the adapter may try it twice in one attempt, and the last try counts.
+        A class below the adapter may try it twice in one attempt, and the last try counts. A hook
+        may also send the headers of the call once more, for a request of its own.
         """
         if self.fault is None:
             return False
@@ -205,13 +206,11 @@ class Attempt:
         self._is_ours = True
 
     def enters_pool(self, headers: object) -> bool:
-        """A pool is asked to send a request; return True if it is the call's own, by its headers.
+        """A pool is asked to send a request; return True if these are the headers of the call's.
 
-        Hooks, bodies and signal handlers send others meanwhile, which no attempt observes. Behind
-        the head of the response all are others: a hook may take the headers of the call.
+        Hooks, bodies and signal handlers send others meanwhile, which no attempt observes.
         """
         is_own = self.request is not None and headers is self.request.headers
-        is_own = is_own and self.status is None
         self._is_in_pool = self._is_in_pool or is_own
         return is_own
 
@@ -349,6 +348,16 @@ class Attempt:
         """The caller's body raised an error while it was being sent."""
         if self.phase is Phase.SEND and self.fault is None and self.foreign is None:
             self.foreign = error
+
+    def failed_in(self, owner: object, error: BaseException) -> None:
+        """Other code has failed while it sent the request by itself.
+
+        It may also have read from the server, which then has had the whole request.
+        """
+        if self.phase is Phase.SEND:
+            self.waiting()
+        self.trusts(owner)
+        self.failed(error)
 
     def answered(self, status: int) -> None:
         """The attempt has a response; a mock makes one without any head."""

@@ -201,9 +201,8 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         except Exception as error:
             if (attempt := self._attempt) is not None and is_stock:
                 attempt.raised(error)
-            elif attempt is not None:  # other code may also read from the server
-                attempt.trusts(type(self))
-                attempt.failed(error)
+            elif attempt is not None:
+                attempt.failed_in(type(self), error)
             raise
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:

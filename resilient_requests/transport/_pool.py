@@ -19,7 +19,6 @@ __all__ = ["RecyclingPool", "recycle"]
 
 # Seconds. A cancel cannot wake a queue, so a wait for a place in a blocking pool is cut into naps.
 _NAP = 0.1
-_HEADERS = 3  # the place of ``headers`` among the arguments of ``urlopen``
 
 
 class _Derived:
@@ -54,8 +53,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         """Send a request; only the call's own one belongs to its attempt."""
         attempt, retries = current_attempt.get(), kwargs.get("retries")
         if attempt is not None:
-            headers = args[_HEADERS] if len(args) > _HEADERS else kwargs.get("headers")
-            if not attempt.enters_pool(headers):
+            if not attempt.enters_pool(kwargs.get("headers")):
                 with current_attempt(None):
                     return super().urlopen(*args, **kwargs)
         # Not while a call runs: its request may only have been handed to another thread.

@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 
 from resilient_requests import ResilientAdapter
-from resilient_requests.testing import FaultServer, Fin, Reply, Send, reset, respond
+from resilient_requests.testing import FaultServer, Fin, Reply, Send, reset, respond, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -289,7 +289,8 @@ def a_body_takes_the_headers_of_its_call(adapter: Any, server: FaultServer) -> o
 
 @old_code
 def a_class_below_tries_twice(adapter: Any, server: FaultServer) -> object:
-    server.script(reset(), respond(b"second"))
+    """On a dead connection, behind which any request would be repeated, and on a fresh one."""
+    server.script(respond(b"warm"), reset(), reset(), respond(b"a third"))
 
     class Below(HTTPAdapter):
         def send(self, request: Any, *_: Any, **__: Any) -> requests.Response:
@@ -313,7 +314,9 @@ def a_class_below_tries_twice(adapter: Any, server: FaultServer) -> object:
             return built
 
     kind = Below if adapter is HTTPAdapter else type("Both", (adapter, Below), {})
-    return post(kind(), server).content
+    with session_of(kind()) as session:
+        session.get(f"{server.url}/", timeout=5)
+        return session.post(f"{server.url}/", timeout=5).content
 
 
 @old_code
@@ -464,6 +467,28 @@ def every_connection_is_listened_to(adapter: Any, server: FaultServer) -> object
     return sent
 
 
+@old_code
+def every_status_line_is_listened_to(adapter: Any, server: FaultServer) -> object:
+    heard = []
+    stock = http.client.HTTPResponse._read_status  # type: ignore[attr-defined]
+
+    def listening(self: Any) -> Any:
+        heard.append(stock(self))
+        return heard[-1]
+
+    with mock.patch.object(http.client.HTTPResponse, "_read_status", listening):
+        get(adapter(), server)
+    return heard
+
+
+@old_code
+def the_parser_of_fields_is_wrapped(adapter: Any, server: FaultServer) -> object:
+    wrapper = Wrapper(http.client.parse_headers, [])
+    with mock.patch.object(http.client, "parse_headers", wrapper):
+        get(adapter(), server)
+    return len(wrapper.calls)
+
+
 class Wrapper:
     """Looks like the function that it wraps, as those of wrapt do."""
 
@@ -568,6 +593,20 @@ def a_connection_waits_for_an_answer_that_never_comes(adapter: Any, server: Faul
     return post(over(adapter, Waiting)(), server, data=b"body").content
 
 
+@old_code
+def a_connection_waits_in_silence(adapter: Any, server: FaultServer) -> object:
+    """Behind a request without a body, which the server has whole."""
+
+    class Waiting(HTTPConnection):
+        def endheaders(self, *args: Any, **kwargs: Any) -> None:
+            super().endheaders(*args, **kwargs)
+            self.sock.settimeout(0.2)
+            self.sock.recv(1)
+
+    server.default = silence()
+    return post(over(adapter, Waiting)(), server).content
+
+
 class Radio(http.client.HTTPResponse):
     """Reads the status line of an old server of streams."""
 
@@ -650,6 +689,39 @@ def a_password_of_a_proxy_is_made_anew(adapter: Any, server: FaultServer) -> obj
         for _ in range(2):
             session.get("http://example.invalid/", timeout=5)
     return [each.header("Token") for each in server.requests]
+
+
+@old_code
+def the_manager_of_a_proxy_is_chosen_by_an_instance(adapter: Any, server: FaultServer) -> object:
+    mounted, asked = adapter(), []
+    stock = mounted.proxy_manager_for
+
+    def chosen(proxy: str, **kwargs: Any) -> Any:
+        asked.append(proxy)
+        return stock(proxy, **kwargs)
+
+    mounted.proxy_manager_for = chosen
+    with session_of(mounted) as session:
+        session.proxies = {"http": server.url}
+        for _ in range(2):
+            session.get("http://example.invalid/", timeout=5)
+    return len(asked)
+
+
+@old_code
+def the_pool_is_chosen_by_one_manager(adapter: Any, server: FaultServer) -> object:
+    mounted, asked = adapter(), []
+    stock = mounted.poolmanager.connection_from_host
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        return stock(*args, **kwargs)
+
+    mounted.poolmanager.connection_from_host = chosen
+    with session_of(mounted) as session:
+        for _ in range(2):
+            session.get(f"{server.url}/", timeout=5)
+    return len(asked)
 
 
 @old_code

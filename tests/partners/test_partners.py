@@ -29,6 +29,7 @@ from resilient_requests import (
     RetryPolicy,
     RetryScheduled,
     TCPKeepAlive,
+    Timeouts,
     iter_bytes,
     iter_events,
 )
@@ -568,19 +569,42 @@ def test_a_body_whose_reading_is_replaced_behind_a_line_keeps_its_rest(
     assert response.content == b"two\nthree\n"
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.leaks("urllib3 drops the response there")
 def test_an_alarm_behind_the_head_leaves_as_it_is(
     session: requests.Session, fault_server: FaultServer
 ) -> None:
-    """urllib3 and requests wrap it, where it looks like a socket's error."""
+    """Requests wraps it, since it looks like a socket's error."""
     alarm = TimeoutError("of a signal handler")
     with (
-        mock.patch.object(urllib3.HTTPResponse, "_init_length", side_effect=alarm),
+        mock.patch.object(urllib3.Retry, "is_retry", side_effect=alarm),
         pytest.raises(TimeoutError) as caught,
     ):
         session.get(fault_server.url)
 
     assert caught.value is alarm
     assert len(fault_server.requests) == 1
+
+
+def test_a_send_of_other_code_has_the_write_limit_for_each_64_kib(
+    fault_server: FaultServer,
+) -> None:
+    """It gets a large body whole, and a socket's timeout bounds all of it."""
+    seen = []
+
+    class Noting(urllib3.connection.HTTPConnection):
+        def send(self, data: Any) -> None:
+            seen.append((len(data) >> 16, self.sock.gettimeout()))
+            super().send(data)
+
+    with requests.Session() as session:
+        session.mount("http://", adapter := ResilientAdapter(timeouts=Timeouts(write=2.0)))
+        kinds = adapter.poolmanager.pool_classes_by_scheme
+        kinds["http"] = type("Own", (kinds["http"],), {"ConnectionCls": derive(Noting)})
+        session.post(fault_server.url, data=bytes(1 << 20))
+
+    assert seen == [(0, 2.0), (16, 34.0)]
 
 
 def test_a_send_of_other_code_fails_as_ours_does(fault_server: FaultServer) -> None:
