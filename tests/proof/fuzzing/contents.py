@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import urllib3
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +53,8 @@ def decode(body: bytes, codings: list[str]) -> Decoded:
     state = State.WHOLE
     if not body:
         return Decoded(b"", state)
-    known = [coding for coding in codings if coding in _DECODERS]
+    # Which ones urllib3 undoes depends on its version, and on the packages beside it.
+    known = [c for c in codings if c in _DECODERS and c in urllib3.HTTPResponse.CONTENT_DECODERS]
     if len(known) < len(codings):
         if len(codings) > 1:
             return Decoded(b"", State.NO_IDEA)
