@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import runpy
 import subprocess
 import sys
 from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ import resilient_requests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 OPTIONAL = (
     "rich",
     "trustme",
@@ -103,6 +106,29 @@ def test_the_type_marker_is_shipped() -> None:
 def test_the_version_is_that_of_the_metadata() -> None:
     """A version that stands in two places differs sooner or later."""
     assert resilient_requests.__version__ == metadata.version("resilient_requests")
+
+
+FILES = re.compile(r"\]\((?![a-z]+:|#)")
+
+
+def test_the_page_of_an_index_has_no_link_to_a_file() -> None:
+    """The README's own links lead to files beside it, which an index does not have."""
+    described = str(metadata.metadata("resilient_requests").json["description"])
+
+    assert described.startswith("# resilient_requests")
+    assert not FILES.search(described)
+
+
+def test_with_an_address_the_page_of_an_index_has_every_link_of_the_readme() -> None:
+    """An anchor inside the page stays."""
+    for_index = runpy.run_path(str(ROOT / "setup.py"))["for_index"]
+    readme = (ROOT / "README.md").read_text("utf-8") + "\n[top](#top) [site](https://a.test)\n"
+    described = for_index(readme, "https://code.test/us/ours")
+
+    assert not FILES.search(described)
+    assert len(re.findall(r"\]\(", described)) == len(re.findall(r"\]\(", readme))
+    assert "[proof](https://code.test/us/ours/blob/HEAD/docs/proof.md)" in described
+    assert described.endswith("[top](#top) [site](https://a.test)\n")
 
 
 def test_the_command_is_declared() -> None:
