@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 
-@dataclass(frozen=True)
-class Sender:
+class Sender(NamedTuple):
     """An adapter as its calls use it; immutable.
 
     ``send`` makes one attempt, as ``HTTPAdapter.send``. ``sleep`` waits before the next, in

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["body_of", "is_rewired", "is_used"]
 
-_READS = frozenset({"read", "stream"})
 # A small read for streams of events, a large one for bursts.
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
 
@@ -180,13 +179,18 @@ def is_rewired(raw: Any) -> bool:
     A cache does that to see the bytes, and a mock has nothing else.
     """
     kind, stock = type(raw), urllib3.HTTPResponse
-    if not isinstance(raw, stock) or kind.read is not stock.read or kind.stream is not stock.stream:
+    if kind is not stock and not (
+        issubclass(kind, stock)  # a mock only says that it is an instance
+        and kind.read is stock.read
+        and kind.stream is stock.stream
+    ):
         return True
-    if not vars(raw).keys().isdisjoint(_READS):
+    own = vars(raw)
+    if "read" in own or "stream" in own:
         return True
-    exchange = getattr(raw, "_original_response", None)
+    exchange = own.get("_original_response")
     is_response = isinstance(exchange, http.client.HTTPResponse)
-    return is_response and getattr(raw, "_fp", exchange) is not exchange
+    return is_response and own.get("_fp", exchange) is not exchange
 
 
 def _body_of(raw: Any) -> Body:

@@ -366,6 +366,16 @@ def a_mock_has_a_stream_and_nothing_else(adapter: Any, server: FaultServer) -> o
         return get(adapter(), server).content
 
 
+@old_code
+def a_mock_of_urllib3s_response(adapter: Any, server: FaultServer) -> object:
+    """It says that it is one, and its class has no method of one."""
+    raw = mock.create_autospec(urllib3.HTTPResponse, instance=True)
+    raw.status, raw.headers, raw.reason = 200, {}, "OK"
+    raw.stream.return_value = iter([b"a", b"b"])
+    request = requests.Request("GET", f"{server.url}/").prepare()
+    return adapter().build_response(request, raw).content
+
+
 class Greeting(requests.Response):
     """With a method of its own."""
 
