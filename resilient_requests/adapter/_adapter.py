@@ -299,7 +299,7 @@ class ResilientAdapter(TransportAdapter):
     ) -> int:
         pool = self._pool_of(request, settings)
         token = self._begin_call(request)
-        trace = CallTrace(self._observed, str(Origin.of(request.url or "")), "")
+        trace = CallTrace(self._observed, Origin.of(request.url or ""))
         attempt = Attempt(token, 1, limits_of(self._timeouts, None), trace=trace)
         try:
             token.begin(attempt)

@@ -64,6 +64,9 @@ class _NoTrace:
 
 
 _NO_TRACE = _NoTrace()
+_OF_ALL_TRIES = frozenset(
+    ("token", "request", "number", "limits", "must_dial", "trace", "since", "thread", "_is_ours")
+)
 _OF_STREAMS = (StreamError, Cancelled, DeadlineExceeded)
 
 
@@ -73,43 +76,34 @@ class Attempt:
     Only its own methods write it. The code that learns a fact calls the method for that fact.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_has_stalled",
-        "_is_in_pool",
-        "_is_ours",
-        "_reader",
-        "_roots",
-        "_waits_for_place",
-        "bytes_received",
-        "bytes_sent",
-        "dialled_at",
-        "early",
-        "events_received",
-        "fault",
-        "first_byte",
-        "first_event",
-        "foreign",
-        "idle_for",
-        "is_handed_out",
-        "lease",
-        "limits",
-        "longest_gap",
-        "must_dial",
-        "number",
-        "phase",
-        "proxy_status",
-        "request",
-        "reused",
-        "send_failed",
-        "sends",
-        "sent_at",
-        "since",
-        "status",
-        "thread",
-        "token",
-        "trace",
-    )
+    phase = Phase.START
+    dialled_at: float | None = None  # boot time at which this step of a dial has begun
+    lease: Lease | None = None
+    reused = False
+    idle_for: float | None = None
+    sends = 0
+    bytes_sent = 0
+    send_failed = False
+    sent_at: float | None = None  # boot time at which the last byte was sent
+    bytes_received = 0
+    early = b""
+    status: int | None = None
+    proxy_status: int | None = None
+    fault: BaseException | None = None  # the transport's error, as it was raised
+    foreign: BaseException | None = None  # an error of the caller's code, raised in a wait
+    # Timings of the body, in seconds since the attempt began, over all loops that read it. They are
+    # kept only if `Trace.wants_timings`.
+    first_byte: float | None = None
+    first_event: float | None = None
+    longest_gap = 0.0
+    events_received = 0
+    is_handed_out = False
+    _has_stalled = False
+    _reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
+    _waits_for_place = False  # in a pool
+    _is_ours = False  # True if a pool of ours sends the request
+    _is_in_pool = False  # True once that pool was asked to
+    _roots: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -129,34 +123,6 @@ class Attempt:
         self.trace = trace
         self.since = token.boot()
         self.thread = threading.get_ident()  # in which it, or the reading of its body, has begun
-        self.phase = Phase.START
-        self.dialled_at: float | None = None  # boot time at which this step of a dial has begun
-        self.lease: Lease | None = None
-        self.reused = False
-        self.idle_for: float | None = None
-        self.sends = 0
-        self.bytes_sent = 0
-        self.send_failed = False
-        self.sent_at: float | None = None  # boot time at which the last byte was sent
-        self.bytes_received = 0
-        self.early = b""
-        self.status: int | None = None
-        self.proxy_status: int | None = None
-        self.fault: BaseException | None = None  # the transport's error, as it was raised
-        self.foreign: BaseException | None = None  # an error of the caller's code, raised in a wait
-        # Timings of the body, in seconds since the attempt began, over all loops that read it. They
-        # are kept only if `Trace.wants_timings`.
-        self.first_byte: float | None = None
-        self.first_event: float | None = None
-        self.longest_gap = 0.0
-        self.events_received = 0
-        self.is_handed_out = False
-        self._has_stalled = False
-        self._reader: weakref.ref[BodyReader] | None = None  # it refers to the attempt
-        self._waits_for_place = False  # in a pool
-        self._is_ours = False  # True if a pool of ours sends the request
-        self._is_in_pool = False  # True once that pool was asked to
-        self._roots: frozenset[str] = frozenset()
 
     @classmethod
     def unobserved(cls, timeout: float | None, phase: Phase = Phase.WAIT) -> Attempt:
@@ -176,17 +142,9 @@ class Attempt:
         """
         if self.fault is None:
             return False
-        since, is_ours = self.since, self._is_ours
-        Attempt.__init__(
-            self,
-            self.token,
-            self.number,
-            self.limits,
-            must_dial=self.must_dial,
-            trace=self.trace,
-            request=self.request,
-        )
-        self.since, self._is_ours, self._is_in_pool = since, is_ours, True
+        kept = {name: value for name, value in vars(self).items() if name in _OF_ALL_TRIES}
+        vars(self).clear()
+        vars(self).update(kept, _is_in_pool=True)
         return True
 
     # -- reports of the transport ------------------------------------------------------------------

@@ -48,8 +48,7 @@ def shut_down(sock: Wakeable) -> None:
         if isinstance(sock, _socket.socket):
             _socket.socket.shutdown(sock, socket.SHUT_RDWR)
             return
-        # gevent's sockets and urllib3's TLS in TLS lack the method: a twin of the descriptor has
-        # it.
+        # gevent's sockets and urllib3's TLS in TLS lack it: a twin of the descriptor has it.
         twin = _socket.socket(fileno=os.dup(sock.fileno()))
         try:
             twin.shutdown(socket.SHUT_RDWR)
@@ -71,16 +70,25 @@ class Timed(Protocol):
     since: float
 
 
-class CallsInFlight(weakref.WeakValueDictionary[int, "CancelToken"]):
-    """The calls of one adapter whose request or response has not ended; used from any thread."""
+class CallsInFlight:
+    """The calls of one adapter that have not ended, held weakly; used from any thread."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._refs: dict[int, weakref.ref[CancelToken]] = {}
         _OF_PROCESS[id(self)] = self
 
+    def add(self, token: CancelToken) -> None:
+        """A call has begun."""
+        refs, key = self._refs, id(token)
+        refs[key] = weakref.ref(token, lambda _: refs.pop(key, None))
+
+    def remove(self, token: CancelToken) -> None:
+        """A call has ended; harmless if repeated."""
+        self._refs.pop(id(token), None)
+
     def all(self) -> list[CancelToken]:
-        """Return the calls; ``valuerefs`` copies atomically."""
-        return [token for ref in self.valuerefs() if (token := ref()) is not None]
+        """Return the calls; the copy of the references is atomic."""
+        return [token for ref in list(self._refs.values()) if (token := ref()) is not None]
 
     @staticmethod
     def of_process() -> list[CancelToken]:
@@ -103,7 +111,13 @@ class CancelToken:
     each answer is one value, as it is at that moment.
     """
 
+    end: End | None = None  # a deadline that has passed does not set it
+    sock: Wakeable | None = None  # that is used now
+    limit_name: LimitName = "total"  # what sets the deadline
+    is_sending = True  # no response has been handed out
     _id: str | None = None
+    _alarm: threading.Lock | None = None
+    _scopes: tuple[CancelScope, ...] = ()
     # Weak: an attempt refers to its token, and both are to be freed without the collector.
     attempt: weakref.ref[Timed] | None = None  # that runs, or has run last
     since: float | None = None  # boot time at which the first attempt began
@@ -118,31 +132,19 @@ class CancelToken:
         calls: CallsInFlight | None = None,
     ) -> None:
         self.clock = clock
-        # Boot time now, in seconds. Each read asks for it, so it must not cost a look at all
-        # clocks.
+        # Boot time now, in seconds. Each read asks for it, so it costs no look at all clocks.
         self.boot: Callable[[], float] = boot if clock is now else lambda: clock().boot
         self._lock = threading.RLock()
         self.pid = os.getpid() if pid is None else pid
-        self.end: End | None = None  # a deadline that has passed does not set it
-        self.sock: Wakeable | None = None  # that is used now
-        self._alarm: threading.Lock | None = None
         self.deadline = None if total is None else self.boot() + total  # boot time
-        self.limit_name: LimitName = "total"  # what sets the deadline
         self._calls = calls
-        self.is_sending = True  # no response has been handed out
         if calls is not None:
-            calls[id(self)] = self
-        self._scopes: tuple[CancelScope, ...] = ()
+            calls.add(self)
         if (scope := current_scope()) is not None:
             self._obey(scope)
 
     def __repr__(self) -> str:
         return f"<CancelToken {'running' if self.end is None else self.end.name.lower()}>"
-
-    @property
-    def is_ended(self) -> bool:
-        """True if the call was cancelled, shut down or forked; a passed deadline does not count."""
-        return self.end is not None
 
     @property
     def id(self) -> str:
@@ -255,7 +257,7 @@ class CancelToken:
         """The call is over: its scopes and its adapter forget it."""
         self._alarm = None
         if self._calls is not None:
-            self._calls.pop(id(self), None)
+            self._calls.remove(self)
         for scope in self._scopes:
             scope._let_go(self)
 

@@ -20,6 +20,7 @@ from resilient_requests.call._events import (
 if TYPE_CHECKING:
     from resilient_requests.call._attempt import Attempt
     from resilient_requests.call._facts import AttemptRecord
+    from resilient_requests.call._origin import Origin
 
 __all__ = ["CallTrace", "Observer", "Observers"]
 
@@ -54,16 +55,21 @@ class CallTrace:
     """Reports one call to observers and to the log; immutable.
 
     An event of an attempt or a stream is built only for a listener.
-
-    ``origin`` is the request's, not that of a proxy that it goes through.
     """
 
-    __slots__ = ("_method", "_observers", "origin")
+    __slots__ = ("_hears_attempts", "_method", "_observers", "_origin")
 
-    def __init__(self, observers: Observers, origin: str, method: str = "") -> None:
+    def __init__(self, observers: Observers, origin: Origin, method: str = "") -> None:
         self._observers = observers
-        self.origin = origin
+        self._origin = origin
         self._method = method
+        # Asked once: the three events of an attempt have one logger and one level.
+        self._hears_attempts = observers.wants(AttemptStarted)
+
+    @property
+    def origin(self) -> str:
+        """The origin of the request, not of a proxy that it goes through."""
+        return str(self._origin)
 
     @property
     def wants_timings(self) -> bool:
@@ -77,12 +83,12 @@ class CallTrace:
 
     def started(self, attempt: Attempt) -> None:
         """An attempt begins."""
-        if self._observers.wants(AttemptStarted):
+        if self._hears_attempts:
             self._observers.tell(AttemptStarted(**self._of(attempt), method=self._method))
 
     def succeeded(self, attempt: Attempt, status: int) -> None:
         """An attempt brought a response."""
-        if self._observers.wants(AttemptSucceeded):
+        if self._hears_attempts:
             facts = self._of_sending(attempt)
             self._observers.tell(
                 AttemptSucceeded(**self._of(attempt), status=status, elapsed=attempt.age, **facts)
@@ -90,7 +96,7 @@ class CallTrace:
 
     def failed(self, attempt: Attempt, error: BaseException, errno: int | None) -> None:
         """An attempt brought no response."""
-        if self._observers.wants(AttemptFailed):
+        if self._hears_attempts:
             self._observers.tell(
                 AttemptFailed(
                     **self._of(attempt),

@@ -44,6 +44,12 @@ _CONSUMED = "_content_consumed"
 class RetryingCall:
     """Runs one call of ``ResilientAdapter.send``; used once, by the thread that sends."""
 
+    # The last attempt, the rule for its failure (None on success), and the decision on a retry.
+    _attempt: Attempt | None = None
+    _rule: Rule | None = None
+    _decision = _DONE
+    _translated: TranslatedRetries | None = None
+
     def __init__(
         self,
         sender: Sender,
@@ -57,7 +63,7 @@ class RetryingCall:
     ) -> None:
         self._sender = sender
         self._policy = policy = sender.policy
-        self._trace = CallTrace(sender.observers, str(origin), request.method or "")
+        self._trace = CallTrace(sender.observers, origin, request.method or "")
         self._request = request
         self._token = token
         self._origin = origin
@@ -67,13 +73,8 @@ class RetryingCall:
         self._kwargs = kwargs
         if self._limits is not limits:  # urllib3 names the limit in its errors
             self._kwargs = {**kwargs, "timeout": (limits.write, self._limits.response)}
-        self._translated: TranslatedRetries | None = None
         if isinstance(policy, TranslatedPolicy):
             self._translated = TranslatedRetries(policy, request)
-        # The last attempt, the rule for its failure (None on success), and the decision on a retry.
-        self._attempt: Attempt | None = None
-        self._rule: Rule | None = None
-        self._decision = _DONE
 
     def run(self) -> requests.Response:
         """Send and retry by the rules; return the response or raise the last attempt's error."""

@@ -47,19 +47,19 @@ class RetryCount:
     ``bounds_head`` says whether they did.
     """
 
+    bounds_head = False
+    free_retries = timeout_retries = 0
+    _begun = 0  # sends that repeat nothing: the first, and one per redirect
+    _is_replay = False
+    _token: CancelToken | None = None
+    _sender: Sender | None = None
+    _trace: CallTrace | None = None
+    _origin: Origin | None = None
+    _decision = Decision(again=False)
+
     def __init__(self, head_timeout: float | None = None) -> None:
         self.records: list[AttemptRecord] = []
-        self.bounds_head = False
         self._head_timeout = head_timeout
-        self.free_retries = 0
-        self.timeout_retries = 0
-        self._begun = 0  # sends that repeat nothing: the first, and one per redirect
-        self._is_replay = False
-        self._token: CancelToken | None = None
-        self._sender: Sender | None = None
-        self._trace: CallTrace | None = None
-        self._origin: Origin | None = None
-        self._decision = Decision(again=False)
 
     def __enter__(self) -> None:
         self._inside = current_operation(self)

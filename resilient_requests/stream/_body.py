@@ -48,16 +48,16 @@ class Body:
     """
 
     socket: SocketReader | None = None
+    state = BodyState.OPEN
+    reader = 0
+    error: BaseException | None = None
+    fault: BaseException | None = None
+    _unread: Unread | None = None
+    _has_begun = False  # True once content was handed out
+    _closed_by: int | None = None  # id of the thread
 
     def __init__(self, raw: Any) -> None:
-        self.state = BodyState.OPEN
-        self.reader = 0
-        self.error: BaseException | None = None
-        self.fault: BaseException | None = None
         self._raw = raw
-        self._unread: Unread | None = None
-        self._has_begun = False  # True once content was handed out
-        self._closed_by: int | None = None  # id of the thread
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value}>"

@@ -73,7 +73,9 @@ class ContentDecoder:
     """
 
     def __init__(self, raw: urllib3.HTTPResponse) -> None:
-        self._names = raw.headers.get("content-encoding", "").lower()
+        # Not get(): urllib3's raises a KeyError inside if there is none.
+        known = "content-encoding" in raw.headers
+        self._names = raw.headers["content-encoding"].lower() if known else ""
         self._coding = _coding_of(self._names, raw.CONTENT_DECODERS) if self._names else None
         self.is_coded = self._coding is not None
         self.has_more = False  # True if `decode` may return content without more bytes

@@ -50,6 +50,13 @@ class Reader:
     response. ``legacy`` is for requests' own loops, where users expect requests' own errors.
     """
 
+    bytes_received = events_received = 0
+    _state = _State.OPEN
+    _is_reading = False
+    _tells_end = True
+    _error: BaseException | None = None
+    _closer: int | None = None  # id of the thread that closed the stream
+
     def __init__(
         self,
         response: requests.Response,
@@ -61,14 +68,8 @@ class Reader:
     ) -> None:
         self.response = response
         self.body = body = body_of(response)
-        self.bytes_received = self.events_received = 0
         self._number = body.attach()
         self._errors = LOOP_ERRORS if legacy else READER_ERRORS
-        self._state = _State.OPEN
-        self._is_reading = False
-        self._tells_end = True
-        self._error: BaseException | None = None
-        self._closer: int | None = None  # id of the thread that closed the stream
         self._since = boot()
         self._socket = sock = body.socket
         self._attempt = attempt = None if sock is None else sock.attempt

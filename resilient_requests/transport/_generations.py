@@ -186,8 +186,9 @@ class PoolState:
         return None
 
     def _window(self, origin: OriginState, hint: float | None, boot: float) -> float:
-        window = window_of(self.policy, hint)
-        return min(window, origin.window.limit(boot)) if self.policy.adaptive else window
+        policy = self.policy
+        window = policy.expiry if hint is None else window_of(policy, hint)
+        return min(window, origin.window.limit(boot)) if policy.adaptive else window
 
     def recycled(
         self, conn: RecyclingConnection, reason: str, now: Instant, attempt: Attempt | None

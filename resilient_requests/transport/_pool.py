@@ -108,7 +108,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             try:
                 return super()._get_conn(timeout=_NAP if left is None else min(left, _NAP))
             except urllib3.exceptions.EmptyPoolError:
-                if token.is_ended or token.remaining() == 0:
+                if token.end is not None or token.remaining() == 0:
                     raise
 
     def _judge(

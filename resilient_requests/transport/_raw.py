@@ -16,7 +16,6 @@ __all__ = ["RawResponse", "is_bodiless"]
 
 # One read takes a whole head of ordinary size, often with the start of the body.
 _HEAD_SIZE = 16 * 1024
-_HTTP_CLIENT = vars(http.client)
 _BODILESS = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 
 
@@ -52,7 +51,7 @@ class RawResponse(http.client.HTTPResponse):
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """Read the head. Raises IncompleteRead if the peer leaves inside it."""
         # With a debuglevel http.client prints each head that it reads.
-        head = None if args or kwargs or self.debuglevel or _is_replaced() else self._short_head()
+        head = None if args or kwargs or self.debuglevel or _are_replaced() else self._short_head()
         if head is None:
             super().begin(*args, **kwargs)
             self._look_for_chunks()
@@ -151,16 +150,22 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
     return status in _BODILESS or status < 200 or method == "HEAD"
 
 
-def _is_replaced() -> bool:
+def _readers() -> tuple[Any, ...]:
+    """Return the functions that read heads, as they are now."""
+    kind: Any = http.client.HTTPResponse
+    return kind.begin, kind._read_status, http.client.parse_headers
+
+
+_READERS = _readers()
+# A wrapper may look like the function itself.
+_WERE_REPLACED = not all(
+    type(each) is types.FunctionType and each.__globals__ is vars(http.client) for each in _READERS
+)
+
+
+def _are_replaced() -> bool:
     """True if another package replaced the functions that read heads, even before our import.
 
     It wants to see or mend each head, so http.client must read them.
     """
-    begin: Any = http.client.HTTPResponse.begin
-    status: Any = http.client.HTTPResponse._read_status  # type: ignore[attr-defined]
-    parse: Any = http.client.parse_headers
-    for function in (begin, status, parse):
-        # A wrapper may look like the function itself.
-        if type(function) is not types.FunctionType or function.__globals__ is not _HTTP_CLIENT:
-            return True
-    return False
+    return _WERE_REPLACED or _readers() != _READERS

@@ -39,6 +39,11 @@ class SocketReader(io.RawIOBase):
     ``socket.SocketIO``. Belongs to the thread that reads the response, except for `wake`.
     """
 
+    has_surplus = False  # True: bytes were read that belong to no response
+    has_ended = False  # True: the peer sends nothing more
+    # A timeout that other code has set on the socket; it wins over ``limit``.
+    theirs: float | _Unset | None = UNSET
+    _sees_death = _is_dry = _is_filled = _is_waiting = _is_closing = False
     _file: Any = None  # until its constructor is through: a finalizer closes it before that, too
 
     def __init__(self, sock: socket.socket, attempt: Attempt, limit: float | None) -> None:
@@ -46,14 +51,8 @@ class SocketReader(io.RawIOBase):
         self.limit = limit
         # A total, unlike requests' read timeout: a head that drips byte by byte must end.
         self.until = None if limit is None else attempt.token.boot() + limit
-        self.has_surplus = False  # True: bytes were read that belong to no response
-        self.has_ended = False  # True: the peer sends nothing more
-        # A timeout that other code has set on the socket; it wins over ``limit``.
-        self.theirs: float | _Unset | None = UNSET
         # Asked for, and read back: the socket may round.
         self._asked = self._armed = sock.gettimeout()
-        self._sees_death = False
-        self._is_dry = self._is_filled = self._is_waiting = self._is_closing = False
         self._early = attempt.take_early() if attempt.early else b""
         self._sock = sock
         # It keeps the descriptor open after the connection is closed: http.client closes the

@@ -798,7 +798,7 @@ def test_a_thousand_streams_leave_nothing(
             reply = stream(EVENTS, framing=framing, ending="fin" if framing == "close" else None)
             _end_number(number, opened(client, server, reply))
         assert client.adapter.stats().in_flight == 0
-        assert len(client.adapter._state.in_flight) == 0
+        assert len(client.adapter._state.in_flight.all()) == 0
         assert threading.active_count() <= 3 + server.open_connections
         assert client.adapter.stats().idle <= 1
         until(lambda: server.open_connections <= 1)

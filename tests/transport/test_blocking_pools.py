@@ -103,7 +103,7 @@ def test_a_wait_that_a_signal_breaks_off_gives_no_place_back(
     holder = opened(session, fault_server)
     adapter = adapter_of(session)
     with (
-        ringing(error, lambda: len(adapter._state.in_flight) == 2),
+        ringing(error, lambda: len(adapter._state.in_flight.all()) == 2),
         pytest.raises(type(error)) as caught,
     ):
         get(session, fault_server)
@@ -176,7 +176,7 @@ def test_a_closed_adapter_loses_no_place(fault_server: FaultServer, mount: Mount
     holder = opened(session, fault_server)
     adapter = adapter_of(session)
     running = Running(lambda: get(session, fault_server).content)
-    until(lambda: len(adapter._state.in_flight) == 2)
+    until(lambda: len(adapter._state.in_flight.all()) == 2)
     adapter.close()
     holder.close()
     running.seconds_to_end()

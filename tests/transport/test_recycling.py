@@ -32,8 +32,7 @@ from resilient_requests import (
     iter_bytes,
 )
 from resilient_requests.testing import reset, respond, silence, sse, stream
-from resilient_requests.transport import _generations
-from resilient_requests.transport._keepalive import window_of
+from resilient_requests.transport._generations import PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -809,13 +808,15 @@ def test_a_connection_put_back_while_all_are_retired_is_closed(
     session = mount()
     meanwhile = [end]
 
+    asked = PoolState._window
+
     def meddle(*args: Any) -> float:
         if meanwhile:
             meanwhile.pop()(session)
-        return window_of(*args)
+        return asked(*args)
 
     # Asked at the moment in which a connection is judged.
-    monkeypatch.setattr(_generations, "window_of", meddle)
+    monkeypatch.setattr(PoolState, "_window", meddle)
     response = get(session, fault_server)
 
     assert fault_server.wait_for_disconnects(1)
