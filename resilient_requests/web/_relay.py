@@ -7,11 +7,11 @@ import contextvars
 import enum
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import requests
 
-from resilient_requests.call import boot
 from resilient_requests.exceptions import Cancelled
 from resilient_requests.stream import HEARTBEAT
 from resilient_requests.web._render import COMMENT, DefaultRender, done, failed
@@ -93,7 +93,7 @@ class EventRelay:
             raise TypeError(f"render must be callable, not {type(render).__name__}")
         self._stream = stream
         self._render: Callable[[Any], Rendered] = render or DefaultRender()
-        self._written_at = boot()
+        self._written_at = monotonic()
         # Re-entrant: a signal handler may close the relay on the thread that holds it.
         self._lock = threading.RLock()
         self._state = _State.OPEN
@@ -191,7 +191,7 @@ class EventRelay:
             except (requests.RequestException, Cancelled) as error:
                 return failed(error), True
             if data := COMMENT if item is HEARTBEAT else self._rendered(item):
-                self._written_at = boot()
+                self._written_at = monotonic()
                 return data, False
         return b"", True
 
@@ -204,7 +204,7 @@ class EventRelay:
         if data:
             return data
         # A server notices that the browser left only when it writes.
-        return COMMENT if boot() - self._written_at >= _MOST_SILENCE else b""
+        return COMMENT if monotonic() - self._written_at >= _MOST_SILENCE else b""
 
     def _end(self) -> bool:
         """End the relay; return True if the caller must close the stream.

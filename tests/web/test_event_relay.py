@@ -203,7 +203,7 @@ def test_a_comment_is_written_where_render_leaves_out_all(
 ) -> None:
     """During minutes of thought a proxy would give up, and nothing would notice a lost browser."""
     seconds = iter([0.0, 14.9, 15.0, 15.0, 29.9, 30.0, 30.0, 31.0])  # made, then each item
-    monkeypatch.setattr(_relay, "boot", lambda: next(seconds))
+    monkeypatch.setattr(_relay, "monotonic", lambda: next(seconds))
 
     answer = sse(*(chunk(reasoning_content=text) for text in "abcd"))
     written = read(chat(answer, render=lambda _: None))
