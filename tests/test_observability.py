@@ -252,14 +252,16 @@ def test_a_recovered_reset_shows_once_everywhere(
     assert (stats.stale, stats.retries, place.youngest_stale) == (1, 1, failed.idle_for)
 
 
+@pytest.mark.parametrize("part", ["pool", "attempt", "stream"])
 def test_a_part_of_the_log_can_be_asked_for(
-    fault_server: FaultServer, caplog: pytest.LogCaptureFixture
+    fault_server: FaultServer, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
     """DEBUG for one child logger is heard, though the one above it is not at DEBUG."""
-    with caplog.at_level(logging.DEBUG, f"{OURS}.pool"), mounted() as session:
-        session.get(fault_server.url)
+    with caplog.at_level(logging.DEBUG, f"{OURS}.{part}"), mounted() as session:
+        assert session.get(fault_server.url, stream=True).content == b"ok"
 
-    assert {each.name for each in caplog.records if each.name.startswith(OURS)} == {f"{OURS}.pool"}
+    ours = {each.name for each in caplog.records if each.name.startswith(OURS)}
+    assert ours == {f"{OURS}.{part}"}
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,10 @@ class _NoTrace:
 
 
 _NO_TRACE = _NoTrace()
-_OF_ALL_TRIES = frozenset(
-    ("token", "request", "number", "limits", "must_dial", "trace", "since", "thread", "_is_ours")
-)
+_OF_ALL_TRIES = {
+    *("token", "request", "number", "limits", "must_dial", "trace", "since", "thread"),
+    *("_is_ours", "_is_in_pool"),
+}
 _OF_STREAMS = (StreamError, Cancelled, DeadlineExceeded)
 
 
@@ -144,7 +145,7 @@ class Attempt:
             return False
         kept = {name: value for name, value in vars(self).items() if name in _OF_ALL_TRIES}
         vars(self).clear()
-        vars(self).update(kept, _is_in_pool=True)
+        vars(self).update(kept)
         return True
 
     # -- reports of the transport ------------------------------------------------------------------

@@ -342,8 +342,6 @@ class RetryingCall:
 
     def _raise_for_exhausted(self, response: requests.Response) -> None:
         """Raise requests' RetryError if a Retry with ``raise_on_status`` has no attempt left."""
-        if self._rule is not _STATUS:
-            return
         stopped_by = self._count.records[-1].stopped_by
         if stopped_by not in (None, "policy"):
             with suppress(requests.RequestException):

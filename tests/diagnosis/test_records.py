@@ -441,6 +441,16 @@ def test_call_that_never_had_an_attempt_is_not_told() -> None:
     token.leave()
 
 
+def test_call_that_vanishes_leaves_nothing() -> None:
+    """Nothing tells that a call has ended whose response is dropped unread."""
+    calls = CallsInFlight()
+    token = CancelToken(calls=calls)
+    assert calls.all() == [token]
+
+    del token
+    assert vars(calls) == vars(CallsInFlight())
+
+
 def test_age_of_a_call_grows_while_it_waits() -> None:
     """Age is of the call: its waits between attempts count."""
     with stalled("backing off", tls=False) as stall, running(stall.client, stall.call):

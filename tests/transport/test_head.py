@@ -7,6 +7,8 @@ import http.client
 import io
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +220,31 @@ def test_bytes_behind_no_body_spoil_the_connection(fault_server: FaultServer) ->
     with mounted(max_retries=0) as session:
         assert [session.get(fault_server.url).status_code for _ in range(2)] == [204, 200]
         assert fault_server.accepted == 2
+
+
+OBSERVED = """
+import http.client, sys
+seen = []
+stock = http.client.HTTPResponse._read_status
+def listen(response):
+    seen.append(stock(response))
+    return seen[-1]
+http.client.HTTPResponse._read_status = listen
+import requests
+from resilient_requests import ResilientAdapter
+with requests.Session() as session:
+    session.mount("http://", ResilientAdapter())
+    session.get(sys.argv[1], timeout=5)
+print([status for _, status, _ in seen])
+"""
+
+
+def test_a_listener_to_heads_may_come_before_our_import(fault_server: FaultServer) -> None:
+    """Tracers are often the first import of a program."""
+    command = [sys.executable, "-c", OBSERVED, fault_server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+
+    assert done.stdout == "[200]\n"
 
 
 # -- the request's head
