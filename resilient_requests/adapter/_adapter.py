@@ -89,6 +89,7 @@ class ResilientAdapter(TransportAdapter):
 
     _is_disabled = True  # until the constructor runs, which a subclass may leave out
     _carrier: urllib3.Retry  # the value of ``max_retries``
+    _written_over: RetryPolicy | urllib3.Retry | None = None  # by the last write of it
 
     # Tests replace the source of the time here.
     _clock: Clock = staticmethod(now)
@@ -211,10 +212,19 @@ class ResilientAdapter(TransportAdapter):
 
     @max_retries.setter
     def max_retries(self, value: RetryPolicy | int | urllib3.Retry) -> None:
+        earlier = "_carrier" if self._is_disabled else "_retry_policy"
+        self._written_over = getattr(self, earlier, None)  # requests' constructor writes it first
         if self._is_disabled:
             self._carrier = urllib3.Retry.from_int(0 if isinstance(value, RetryPolicy) else value)
         else:
             self._set_policy(policy_from(value))
+
+    @max_retries.deleter
+    def max_retries(self) -> None:
+        """Take back the last write: ``mock.patch.object`` ends so."""
+        if self._written_over is None:
+            raise AttributeError("max_retries")
+        self.max_retries = self._written_over
 
     def _set_policy(self, policy: RetryPolicy) -> None:
         self._retry_policy = policy

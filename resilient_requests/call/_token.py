@@ -7,7 +7,6 @@ import enum
 import os
 import socket
 import threading
-import uuid
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -153,7 +152,7 @@ class CancelToken:
         if known is None:
             # 48 random bits tell the calls of a log apart, also in forked workers. Atomic: a
             # diagnosis may ask in another thread, or in a signal handler in between.
-            known = vars(self).setdefault("_id", uuid.uuid4().hex[:12])
+            known = vars(self).setdefault("_id", os.urandom(6).hex())
         return known
 
     def begin(self, attempt: Timed) -> None:

@@ -48,6 +48,7 @@ class Body:
     """
 
     socket: SocketReader | None = None
+    is_chunked = False
     state = BodyState.OPEN
     reader = 0
     error: BaseException | None = None
@@ -68,6 +69,10 @@ class Body:
         if self._unread is None:
             self._unread = Unread()
         return self._unread
+
+    def is_of(self, raw: Any) -> bool:
+        """Return False if this is not the body of ``raw``: other code may replace a response's."""
+        return self._raw is raw
 
     def refuse_used_up(self, *, is_first: bool) -> None:
         """Raise StreamConsumedError, as requests does, if the first loop finds nothing left."""
@@ -141,6 +146,15 @@ class Body:
         """
         if self._end(BodyState.DROPPED):
             self._raw.close()
+            self._owe_place()
+
+    @property
+    def holds_place(self) -> bool:
+        """True if other calls may wait for the place that this body has in its pool."""
+        return False
+
+    def _owe_place(self) -> None:
+        """Let the pool take its place back at its next request."""
 
     def _end(self, state: BodyState) -> bool:
         """Enter a state; return False if the body cannot enter it any more."""
@@ -183,7 +197,8 @@ class ForeignBody(Body):
             return self._when_over()
         # vcrpy's stand-in has a read1() as well, but a file's, which takes no keyword.
         is_urllib3s = isinstance(self._raw, urllib3.BaseHTTPResponse)
-        read1 = getattr(self._raw, "read1", None) if is_urllib3s else None
+        has_read1 = is_urllib3s and hasattr(getattr(self._raw, "_fp", None), "read1")
+        read1 = getattr(self._raw, "read1", None) if has_read1 else None
         data: bytes = (
             self._raw.read(_LARGE) if read1 is None else read1(_LARGE, decode_content=True)
         )

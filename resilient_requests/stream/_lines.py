@@ -6,7 +6,7 @@ import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resilient_requests.stream._body import BodyState
 from resilient_requests.stream._reader import Reader
@@ -38,8 +38,8 @@ class Loop:
     """An iterator over a body that holds no bytes: loops in turns go on where the last stopped.
 
     An object, since a generator would use the pool's lock when it is collected. ``closes``: the
-    connection is closed if the loop is dropped. ``whole_chunks``: chunks of the framing matter.
-    ``encoding`` of items that are decoded one by one; None leaves them as bytes.
+    connection of a chunked body is closed if the loop is dropped. ``whole_chunks``: chunks of the
+    framing matter. ``encoding`` of items that are decoded one by one; None leaves them as bytes.
     """
 
     # A signal handler's exception may end the constructor, and this object is finalized then.
@@ -87,13 +87,29 @@ class Loop:
         return reader
 
     def close(self) -> None:
-        """Give the connection back, or close it if the body has not ended."""
-        if self._reader is not None:
+        """End the loop.
+
+        As with requests, a chunked body ends with it; any other is left to the next reader.
+        """
+        self._take = _nothing
+        if self._reader is not None and self._reader.body.is_chunked:
             self._reader.close()
 
+    def throw(self, error: BaseException) -> NoReturn:
+        """End the loop with an error, as a generator does."""
+        self.close()
+        raise error
+
     def __del__(self) -> None:
-        if self._closes and self._reader is not None:
-            self._reader.drop()
+        reader = self._reader
+        if reader is None or not reader.body.is_chunked:
+            return
+        if self._closes or reader.body.holds_place:
+            reader.drop()
+
+
+def _nothing(unread: Unread, is_over: bool) -> bytes | None:  # noqa: ARG001  # one signature
+    raise StopIteration
 
 
 def chunks(unread: Unread, is_over: bool) -> bytes | None:

@@ -156,12 +156,7 @@ class Reader:
     def _read_after_stall(self, error: TimeoutError, read: Callable[[], bytes | None]) -> bytes:
         """Report a silence that has lasted for a part of its limit, and wait for the rest."""
         clocks, sock = self.clocks, self._socket
-        if (
-            clocks.alarm is None
-            or clocks.idle is None
-            or sock is None
-            or errno_of(error) is not None
-        ):
+        if clocks.alarm is None or clocks.idle is None or sock is None or self._is_failure(error):
             raise error
         clocks.waited(clocks.alarm)
         self._tell_stall()
@@ -181,7 +176,7 @@ class Reader:
                 data = read()
             except TimeoutError as error:
                 self._wait(boot() - began)
-                if errno_of(error) is not None:
+                if self._is_failure(error):
                     raise
                 if self._beats(error):
                     return HEARTBEAT
@@ -194,6 +189,13 @@ class Reader:
                 return data
             if self._beats(None):
                 return HEARTBEAT
+
+    def _is_failure(self, error: TimeoutError) -> bool:
+        """Return False for the timeout of the socket, which may only be one of several limits.
+
+        The system's ETIMEDOUT and a signal handler's own error are of the same class.
+        """
+        return errno_of(error) is not None or self._foreign(error) is not None
 
     def _note_bytes(self) -> None:
         if self._attempt is not None:
@@ -265,7 +267,9 @@ class Reader:
     def _named(self, error: Exception) -> BaseException:
         """Return the error to raise for an error of a read."""
         if (foreign := self._foreign(error)) is not None:
-            return foreign
+            # In a loop it would look like the end of the body; in a generator Python does the same.
+            is_end = isinstance(foreign, StopIteration)
+            return RuntimeError("a read raised StopIteration") if is_end else foreign
         if (ended := self._ended()) is not None:
             return ended
         if isinstance(error, _NoEvent):

@@ -77,7 +77,9 @@ class ResilientResponse(requests.Response):
     def content(self) -> Any:
         """The whole body, as bytes."""
         # requests' own property returns None without a status, and raises if a loop took the body.
-        if self._content is False and self.status_code and self._is_for_us:
+        # Progress bars replace the method on the response that requests reads through.
+        is_stock = "iter_content" not in vars(self)
+        if self._content is False and self.status_code and is_stock and self._is_for_us:
             reader = Reader(self, legacy=True)
             reader.body.refuse_used_up(is_first=self._begin_loop())
             # Not by blocks of one size, which would only be joined again.
@@ -109,6 +111,8 @@ class ResilientResponse(requests.Response):
         """True if there is a body, and no other package wants requests' own code to read it."""
         if self._content_consumed or not hasattr(self.raw, "stream"):
             return False
+        if self._body is not None and not self._body.is_of(self.raw):
+            self._body, self._has_looped = None, False
         # A loop that has begun holds bytes, so the next one is ours, too.
         return self._body is not None or not is_rewired(self.raw)
 
@@ -123,7 +127,7 @@ class ResilientResponse(requests.Response):
         ``chunk_size`` is ignored. With ``decode_unicode`` too, lines end at CR, LF and CRLF only:
         U+2028 and its like are data.
         """
-        if not self._is_for_us:
+        if "iter_content" in vars(self) or not self._is_for_us:
             return super().iter_lines(  # type: ignore[call-overload,no-any-return]
                 chunk_size, decode_unicode, delimiter
             )

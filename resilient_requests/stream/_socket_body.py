@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,13 @@ from resilient_requests.call import Attempt, Phase
 from resilient_requests.stream._body import Body, BodyState, ForeignBody
 from resilient_requests.stream._coding import ContentDecoder
 from resilient_requests.stream._framing import ChunkFraming, CloseFraming, LengthFraming
-from resilient_requests.transport import RawResponse, SocketReader, is_bodiless, timed
+from resilient_requests.transport import (
+    RawResponse,
+    RecyclingPool,
+    SocketReader,
+    is_bodiless,
+    timed,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -47,8 +54,8 @@ class SocketBody(Body):
         # urllib3's raw.tell() shows these counts. Its raw.read() would take the end of a body for a
         # cut without them, or wait for bytes that were read here. It counts no bytes of chunks.
         # Another adapter's response is not counted: `_body_of` sees by raw.tell() who has read it.
-        is_chunked = isinstance(self._framing, ChunkFraming)
-        self._is_counted = isinstance(exchange, RawResponse) and not is_chunked
+        self.is_chunked = isinstance(self._framing, ChunkFraming)
+        self._is_counted = isinstance(exchange, RawResponse) and not self.is_chunked
         self._pieces: deque[bytes] = deque()  # without framing, still in the coding
         # If http.client has read the head, it may have read a part of the body too.
         self._buffer: Any = exchange.fp if sock.is_buffered(exchange.fp) else None
@@ -89,7 +96,9 @@ class SocketBody(Body):
     def _when_over(self) -> bytes:
         if self.state is BodyState.OPEN:  # other code has closed the connection
             self.socket.attempt.token.check()
-            self._end(BodyState.CLOSED)
+            if self._end(BodyState.CLOSED) and isinstance(self._exchange, RawResponse):
+                # Not closed by anybody: `raw` was read to the end of the body.
+                self._closed_by = self._exchange.closed_by or threading.get_ident()
             self._give_up()
         return super()._when_over()
 
@@ -127,6 +136,17 @@ class SocketBody(Body):
         self._raw.release_conn()
         return b""
 
+    @property
+    def holds_place(self) -> bool:
+        """True if other calls may wait for the place that this body has in its pool."""
+        return bool(getattr(self._raw._pool, "block", False))
+
+    def _owe_place(self) -> None:
+        pool, conn = self._raw._pool, self._raw._connection
+        if isinstance(pool, RecyclingPool) and conn is not None:
+            self._raw._connection = None  # so that nobody returns it a second time
+            pool.owed.append(conn)
+
     def _give_up(self) -> None:
         self._pieces.clear()
         # Closed first: release_conn() alone would pool a connection in mid-body.
@@ -152,7 +172,7 @@ def body_of(response: requests.Response) -> Body:
     another adapter's response a body is made over its socket, with that socket's timeout.
     """
     body: Body | None = getattr(response, "_body", None)
-    if body is None:
+    if body is None or not body.is_of(response.raw):
         body = _body_of(response.raw)
         if hasattr(response, "_body"):
             vars(response)["_body"] = body

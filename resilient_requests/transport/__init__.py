@@ -8,6 +8,7 @@ of all pools of one adapter.
 from resilient_requests.transport._adapter import TransportAdapter, verification
 from resilient_requests.transport._generations import PoolState
 from resilient_requests.transport._keepalive import KeepAlivePolicy, parse_hint
+from resilient_requests.transport._pool import RecyclingPool
 from resilient_requests.transport._raw import RawResponse, is_bodiless
 from resilient_requests.transport._socket import UNSET, SocketReader
 from resilient_requests.transport._stats import AdapterStats, OriginStats, Rotation
@@ -34,6 +35,7 @@ __all__ = [
     "Outcome",
     "PoolState",
     "RawResponse",
+    "RecyclingPool",
     "Rotation",
     "SocketReader",
     "TCPKeepAlive",

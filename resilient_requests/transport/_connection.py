@@ -168,7 +168,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt.dials(Phase.CONNECT)
         is_ours = is_ours_to_dial(dial)
         # Any of these may have been replaced; errors raised there are still errors of the dial.
-        attempt.trusts(socket.socket, socket.socket.connect, socket.getaddrinfo)
+        attempt.trusts(socket.socket, getattr(socket.socket, "connect", None), socket.getaddrinfo)
         if is_ours:
             first = self._keeper.first_address(self)
             sock, self.reached = dial_directly(self, attempt, first)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -47,6 +49,9 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         super().__init__(*args, **kwargs)
         self.origin = Origin(self.scheme, self.host, self.port or 0)
         self.idle: dict[RecyclingConnection, None] = {}
+        # Closed connections of bodies that were dropped. A finalizer must not use urllib3's queue,
+        # whose lock this thread may hold; adding here is atomic.
+        self.owed: deque[Any] = deque()
         self.state.add_pool(self)
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,6 +96,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _take_place(self, attempt: Attempt, timeout: float | None) -> Any:
         """Take a connection, or an empty place, from urllib3's queue."""
+        if self.owed:
+            self._collect_places()
         attempt.waits_for_place()
         waits = self.block and timeout is None
         try:
@@ -101,6 +108,11 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         attempt.placed()
         return conn
 
+    def _collect_places(self) -> None:
+        while self.owed:
+            with suppress(IndexError):  # another thread was faster
+                self._put_conn(self.owed.popleft())
+
     def _await(self, token: CancelToken) -> Any:
         """Wait for a place in a blocking pool until there is one or the call ends."""
         while True:
@@ -110,6 +122,7 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
             except urllib3.exceptions.EmptyPoolError:
                 if token.end is not None or token.remaining() == 0:
                     raise
+                self._collect_places()
 
     def _judge(
         self, conn: RecyclingConnection, attempt: Attempt | None

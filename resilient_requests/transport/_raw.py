@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class RawResponse(http.client.HTTPResponse):
     fp: Any = None
     _method: str
     _outlives_connection = False
+    closed_by: int | None = None  # id of the thread that closed it before its end
 
     def __init__(self, reader: SocketReader, *args: Any, **kwargs: Any) -> None:
         self.reader = reader
@@ -110,6 +112,7 @@ class RawResponse(http.client.HTTPResponse):
             self._outlives_connection = False
             return
         if self.fp is not None:
+            self.closed_by = threading.get_ident()
             self.reader.wake()
         try:
             super().close()

@@ -13,6 +13,7 @@ import contextvars
 import copy
 import functools
 import http.client
+import io
 import socket
 import threading
 from collections import deque
@@ -28,7 +29,16 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 
 from resilient_requests import ResilientAdapter
-from resilient_requests.testing import FaultServer, Fin, Reply, Send, reset, respond, silence
+from resilient_requests.testing import (
+    FaultServer,
+    Fin,
+    Reply,
+    Send,
+    reset,
+    respond,
+    silence,
+    stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -374,6 +384,114 @@ def a_mock_of_urllib3s_response(adapter: Any, server: FaultServer) -> object:
     raw.stream.return_value = iter([b"a", b"b"])
     request = requests.Request("GET", f"{server.url}/").prepare()
     return adapter().build_response(request, raw).content
+
+
+@old_code
+def a_mock_of_the_pool_raises(adapter: Any, server: FaultServer) -> object:
+    """The error of a mock is one of the part for which it stands."""
+    with mock.patch.object(HTTPConnectionPool, "_make_request", side_effect=ConnectionResetError):
+        return post(adapter(), server).content
+
+
+@old_code
+def the_retries_of_an_adapter_are_patched(adapter: Any, server: FaultServer) -> object:
+    """The patch ends by the deletion of what it has written."""
+    server.default = reset(applies=False)
+    mounted = adapter(max_retries=urllib3.Retry(1, backoff_factor=0))
+    patched = mock.patch.object(mounted, "max_retries", urllib3.Retry(0))
+    with patched, contextlib.suppress(requests.ConnectionError):
+        get(mounted, server)
+    return get(mounted, server).content
+
+
+@old_code
+def the_blocks_of_a_response_are_counted(adapter: Any, server: FaultServer) -> object:
+    """Progress bars wrap the method on the response."""
+    counted = []
+
+    def read(response: requests.Response) -> bytes:
+        blocks = response.iter_content
+
+        def count(*args: Any, **options: Any) -> Iterator[bytes]:
+            for block in blocks(*args, **options):
+                counted.append(len(block))
+                yield block
+
+        response.iter_content = count  # type: ignore[method-assign]
+        return response.content
+
+    server.default = respond(b"a line\n")
+    whole = read(get(adapter(), server, stream=True))
+    return whole, sum(counted)
+
+
+@old_code
+def a_response_gets_another_raw(adapter: Any, server: FaultServer) -> object:
+    """Recorders rewind a body by a second object over its bytes."""
+    response = get(adapter(), server)
+    again = urllib3.HTTPResponse(body=io.BytesIO(b"again"), preload_content=False)
+    response.raw, response._content, response._content_consumed = again, False, False
+    return response.content, response.ok
+
+
+@old_code
+def a_body_is_a_file_without_a_buffer(adapter: Any, server: FaultServer) -> object:
+    class Bare(io.RawIOBase):
+        rest = b"bare"
+
+        def read(self, _: int = -1) -> bytes:
+            data, self.rest = self.rest, b""
+            return data
+
+    raw = urllib3.HTTPResponse(body=Bare(), status=200, preload_content=False)
+    request = requests.Request("GET", f"{server.url}/").prepare()
+    return adapter().build_response(request, raw).content
+
+
+@old_code
+def a_generator_delegates_to_a_loop(adapter: Any, server: FaultServer) -> object:
+    """A generator that is dropped closes the iterator that it delegates to."""
+    server.default = respond(LONG)
+
+    def blocks(response: requests.Response) -> Iterator[bytes]:
+        yield from response.iter_content(1000)
+
+    response = get(adapter(), server, stream=True)
+    for block in blocks(response):
+        return len(block), len(response.content)
+    return None
+
+
+@old_code
+def an_error_is_thrown_into_a_loop(adapter: Any, server: FaultServer) -> object:
+    loop: Any = get(adapter(), server, stream=True).iter_content(1)
+    next(loop)
+    try:
+        loop.throw(KeyError("mine"))
+    except KeyError as error:
+        return error.args
+    return None
+
+
+@old_code
+def chunks_are_left_in_a_pool_that_blocks(adapter: Any, server: FaultServer) -> object:
+    """The place of a chunked body comes back with the end of its loop."""
+    server.script(stream([b"a"] * 3, ending="silence"), respond(b"next"))
+    mounted = adapter(pool_maxsize=1, pool_block=True)
+    left = get(mounted, server, stream=True)
+    for _ in left.iter_content(1):
+        break
+    return mounted.poolmanager.connection_from_url(server.url).urlopen("GET", "/").data
+
+
+@old_code
+def raw_is_closed_in_a_loop(adapter: Any, server: FaultServer) -> object:
+    """By the thread that reads: the loop ends, and no error tells of it."""
+    server.default = respond(LONG)
+    response = get(adapter(), server, stream=True)
+    for _ in response.iter_content(50_000):
+        response.raw.close()
+    return response.ok
 
 
 class Greeting(requests.Response):

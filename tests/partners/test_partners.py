@@ -577,8 +577,12 @@ def test_an_alarm_behind_the_head_leaves_as_it_is(
 ) -> None:
     """Requests wraps it, since it looks like a socket's error."""
     alarm = TimeoutError("of a signal handler")
+
+    def ring(*_: object) -> None:
+        raise alarm
+
     with (
-        mock.patch.object(urllib3.Retry, "is_retry", side_effect=alarm),
+        mock.patch.object(urllib3.Retry, "is_retry", ring),
         pytest.raises(TimeoutError) as caught,
     ):
         session.get(fault_server.url)

@@ -561,18 +561,49 @@ def test_a_stream_that_has_ended_is_dropped_without_a_word(
 
 
 @pytest.mark.parametrize("loop", LEGACY.values(), ids=list(LEGACY))
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_legacy_loop_over_events_closes_when_it_is_dropped(
-    client: Client, server: FaultServer, framing: Any, loop: Any
+def test_a_legacy_loop_over_chunks_of_events_closes_when_it_is_dropped(
+    client: Client, server: FaultServer, loop: Any
 ) -> None:
-    """There is no warning, since no legacy code closes its loops; the response is still there."""
-    response = opened(client, server, endless(framing=framing))
+    """As in requests. No warning, since no legacy code closes its loops; the response lives."""
+    response = opened(client, server, endless(framing="chunked"))
     for _ in loop(response):
         break
 
     assert is_over(client, server)
     with pytest.raises(requests.exceptions.StreamConsumedError):
         next(loop(response))
+
+
+@pytest.mark.parametrize("end", [lambda loop: loop.close(), lambda _: None], ids=["close", "drop"])
+@pytest.mark.parametrize("loop", LEGACY.values(), ids=list(LEGACY))
+@pytest.mark.parametrize("framing", ["length", "close"])
+def test_another_loop_goes_on_where_one_over_events_was_left(
+    client: Client, server: FaultServer, framing: Any, loop: Any, end: Any
+) -> None:
+    """As in requests, for any framing but chunks."""
+    go_on = threading.Event()
+    response = opened(client, server, stream([EVENTS[0], go_on, *EVENTS[1:]], framing=framing))
+    left = loop(response)
+    assert next(left)
+    end(left)
+    del left
+    go_on.set()
+
+    assert b"".join(loop(response))
+
+
+@pytest.mark.parametrize("loop", LEGACY.values(), ids=list(LEGACY))
+def test_a_loop_that_was_closed_gives_nothing(
+    client: Client, server: FaultServer, loop: Any
+) -> None:
+    """As a generator's."""
+    response = opened(client, server, endless(framing="length"))
+    left = loop(response)
+    assert next(left)
+    left.close()
+
+    assert list(left) == []
+    response.close()
 
 
 @pytest.mark.parametrize("loop", LEGACY.values(), ids=list(LEGACY))

@@ -12,6 +12,7 @@ import pytest
 import requests
 import requests_mock
 import responses
+from alarms import ringing
 from clients import Client, Running, in_time
 from coded_bodies import (
     BROTLI,
@@ -482,6 +483,40 @@ def test_silence_is_told_in_every_thread(
 
         assert isinstance(reading.error, StreamIdle)
         assert reading.error.elapsed >= 0.1
+
+
+@pytest.mark.parametrize(
+    ("raised", "left"),
+    [
+        (TimeoutError("mine"), TimeoutError),  # the class of a socket's timeout
+        (ConnectionResetError("mine"), ConnectionResetError),
+        (StopIteration("mine"), RuntimeError),  # in a loop it would look like the end
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else each.__name__,
+)
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda response: list(iter_events(response)),
+        lambda response: list(iter_events(response, heartbeat=60.0)),
+        lambda response: list(response.iter_lines()),
+        lambda response: list(response.iter_content(1)),
+        lambda response: response.content,
+    ],
+    ids=["iter_events", "heartbeat", "iter_lines", "iter_content", "content"],
+)
+def test_an_error_of_a_signal_handler_ends_the_read_of_a_body(
+    fault_server: FaultServer, read: Callable[[Any], object], raised: Exception, left: type
+) -> None:
+    """The recipe for a total limit: an alarm that raises. It is no silence of the server."""
+    with Client(fault_server) as client:
+        response = opened(client, fault_server, stream(EVENTS, ending="silence"))
+        reader = response.raw._original_response.reader
+        with pytest.raises(left) as caught, ringing(raised, lambda: reader.is_reading):
+            read(response)
+        assert reader.closed
+
+    assert (caught.value is raised) == (left is type(raised))
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

@@ -77,6 +77,19 @@ def tried(server: FaultServer, framing: Any) -> dict[str, str]:
             return session.get(server.url, **kept)
 
     results["gevent.Timeout"] = outcome(killed)
+    for kind in (OSError, TimeoutError, requests.Timeout):  # classes of the transport's own errors
+
+        def thrown_into(reply: Any, kind: Any = kind, **options: Any) -> Any:
+            server.script(reply)
+            with gevent.Timeout(0.2, kind):
+                return session.get(server.url, **options, **kept).content
+
+        name = kind.__name__
+        results[f"{name} before the head"] = outcome(lambda: thrown_into(silence()))
+        results[f"{name} in a body"] = outcome(lambda: thrown_into(stream([EVENTS, 60.0])))
+        results[f"{name} in a stream"] = outcome(
+            lambda: thrown_into(stream([EVENTS, 60.0]), stream=True)
+        )
     server.script(stream([EVENTS, 60.0], framing=framing))
     response = session.get(server.url, stream=True, timeout=30, **kept)
     reading = gevent.spawn(outcome, response.raw.read)

@@ -18,6 +18,11 @@ PROMISED = {
     "heartbeat": "intact",
     "cancel before the head": "Cancelled",
     "gevent.Timeout": "Timeout",
+    **{
+        f"{kind} {place}": kind
+        for kind in ("OSError", "TimeoutError", "Timeout")
+        for place in ("before the head", "in a body", "in a stream")
+    },
     "close of raw": "None, Cancelled",
     "shutdown": "StreamBroken",
     "left": "=0 idle=0>",
