@@ -97,8 +97,9 @@ class SocketBody(Body):
         if self.state is BodyState.OPEN:  # other code has closed the connection
             self.socket.attempt.token.check()
             if self._end(BodyState.CLOSED) and isinstance(self._exchange, RawResponse):
-                # Not closed by anybody: `raw` was read to the end of the body.
-                self._closed_by = self._exchange.closed_by or threading.get_ident()
+                is_read = not self._exchange.length  # to its end, by `raw`, so nobody closed it
+                reader = threading.get_ident() if is_read else None
+                self._closed_by = self._exchange.closed_by or reader
             self._give_up()
         return super()._when_over()
 
