@@ -9,8 +9,6 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-import setuptools
-
 _LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)]+)\)")
 
 
@@ -31,5 +29,7 @@ def _source() -> str | None:
     return urls.get("Source")
 
 
-if __name__ == "__main__":  # as a build does
+if __name__ == "__main__":  # as a build does, which has setuptools
+    import setuptools
+
     setuptools.setup(long_description=for_index(Path("README.md").read_text("utf-8"), _source()))
