@@ -64,9 +64,18 @@ class _NoTrace:
 
 
 _NO_TRACE = _NoTrace()
+# The facts that stay if a class below the adapter tries the request twice.
 _OF_ALL_TRIES = {
-    *("token", "request", "number", "limits", "must_dial", "trace", "since", "thread"),
-    *("_is_ours", "_is_in_pool"),
+    "token",
+    "request",
+    "number",
+    "limits",
+    "must_dial",
+    "trace",
+    "since",
+    "thread",
+    "_is_ours",
+    "_is_in_pool",
 }
 _OF_STREAMS = (StreamError, Cancelled, DeadlineExceeded)
 

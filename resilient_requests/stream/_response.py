@@ -111,10 +111,9 @@ class ResilientResponse(requests.Response):
         """True if there is a body, and no other package wants requests' own code to read it."""
         if self._content_consumed or not hasattr(self.raw, "stream"):
             return False
-        if self._body is not None and not self._body.is_of(self.raw):
-            self._body, self._has_looped = None, False
         # A loop that has begun holds bytes, so the next one is ours, too.
-        return self._body is not None or not is_rewired(self.raw)
+        has_begun = self._body is not None and self._body.is_of(self.raw)
+        return has_begun or not is_rewired(self.raw)
 
     def iter_lines(
         self,

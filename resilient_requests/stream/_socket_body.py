@@ -97,9 +97,10 @@ class SocketBody(Body):
         if self.state is BodyState.OPEN:  # other code has closed the connection
             self.socket.attempt.token.check()
             if self._end(BodyState.CLOSED) and isinstance(self._exchange, RawResponse):
-                is_read = not self._exchange.length  # to its end, by `raw`, so nobody closed it
-                reader = threading.get_ident() if is_read else None
-                self._closed_by = self._exchange.closed_by or reader
+                self._closed_by = self._exchange.closed_by
+                if self._closed_by is None and not self._exchange.length:
+                    # Nobody closed it: `raw` was read to its end, so this is the end here too.
+                    self._closed_by = threading.get_ident()
             self._give_up()
         return super()._when_over()
 

@@ -73,6 +73,8 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
         return conn
 
     def _get_conn(self, timeout: float | None = None) -> Any:
+        if self.owed:
+            self._collect_places()
         attempt = current_attempt.get()
         if attempt is not None and attempt.phase is not Phase.START and not attempt.begin_again():
             attempt = None  # not observed
@@ -96,8 +98,6 @@ class RecyclingPool(urllib3.HTTPConnectionPool):
 
     def _take_place(self, attempt: Attempt, timeout: float | None) -> Any:
         """Take a connection, or an empty place, from urllib3's queue."""
-        if self.owed:
-            self._collect_places()
         attempt.waits_for_place()
         waits = self.block and timeout is None
         try:

@@ -100,6 +100,21 @@ def post(adapter: HTTPAdapter, server: FaultServer, **options: Any) -> requests.
 # -- requests inside a request ---------------------------------------------------------------------
 
 
+def auditing(
+    adapter: Any, server: FaultServer, options: Callable[[requests.PreparedRequest], dict[str, Any]]
+) -> Any:
+    """An adapter that reads each response, and sends another request before it returns that."""
+
+    class Hooked(adapter):  # type: ignore[misc]
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+            response: requests.Response = super().build_response(req, resp)
+            assert response.content
+            self.poolmanager.request("POST", f"{server.url}/audit", **options(req))
+            return response
+
+    return Hooked()
+
+
 @old_code
 def a_body_fetches_a_part_of_itself(adapter: Any, server: FaultServer) -> object:
     mounted = adapter()
@@ -175,14 +190,7 @@ def a_hook_behind_the_response_fails(adapter: Any, server: FaultServer) -> objec
 def a_stale_connection_behind_the_response(adapter: Any, server: FaultServer) -> object:
     server.script(respond(b"warm"), respond(b"paid"), reset())
 
-    class Hooked(adapter):  # type: ignore[misc]
-        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-            response: requests.Response = super().build_response(req, resp)
-            assert response.content
-            self.poolmanager.request("POST", f"{server.url}/audit", retries=False)
-            return response
-
-    mounted = Hooked()
+    mounted = auditing(adapter, server, lambda _: {"retries": False})
     mounted.poolmanager.request("GET", f"{server.url}/warm")
     return post(mounted, server).content
 
@@ -251,14 +259,8 @@ def a_hook_takes_the_retries_of_its_adapter(adapter: Any, server: FaultServer) -
     """They are no sign that its request is the call's."""
     server.script(respond(b"paid"), reset(), respond(b"paid again"), reset())
 
-    class Hooked(adapter):  # type: ignore[misc]
-        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-            response: requests.Response = super().build_response(req, resp)
-            assert response.content
-            self.poolmanager.request("POST", f"{server.url}/audit", retries=self.max_retries)
-            return response
-
-    return post(Hooked(), server).content
+    mounted = auditing(adapter, server, lambda _: {"retries": mounted.max_retries})
+    return post(mounted, server).content
 
 
 @old_code
@@ -266,15 +268,7 @@ def a_hook_takes_the_headers_of_its_call(adapter: Any, server: FaultServer) -> o
     """They mark the call's request only until its response has begun."""
     server.script(respond(b"warm"), respond(b"paid"), reset())
 
-    class Hooked(adapter):  # type: ignore[misc]
-        def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-            response: requests.Response = super().build_response(req, resp)
-            assert response.content
-            audit = f"{server.url}/audit"
-            self.poolmanager.request("POST", audit, headers=req.headers, retries=False)
-            return response
-
-    mounted = Hooked()
+    mounted = auditing(adapter, server, lambda req: {"headers": req.headers, "retries": False})
     mounted.poolmanager.request("GET", f"{server.url}/warm")
     return post(mounted, server).content
 
@@ -431,7 +425,11 @@ def a_response_gets_another_raw(adapter: Any, server: FaultServer) -> object:
     response = get(adapter(), server)
     again = urllib3.HTTPResponse(body=io.BytesIO(b"again"), preload_content=False)
     response.raw, response._content, response._content_consumed = again, False, False
-    return response.content, response.ok
+    second = response.content
+    last = mock.MagicMock()
+    last.stream = lambda *_, **__: iter([b"last"])
+    response.raw, response._content, response._content_consumed = last, False, False
+    return second, response.content
 
 
 @old_code
@@ -475,23 +473,57 @@ def an_error_is_thrown_into_a_loop(adapter: Any, server: FaultServer) -> object:
 
 @old_code
 def chunks_are_left_in_a_pool_that_blocks(adapter: Any, server: FaultServer) -> object:
-    """The place of a chunked body comes back with the end of its loop."""
+    """The place of a chunked body comes back with the end of its loop, and once."""
+    server.script(stream([b"a"] * 3, ending="silence"), respond(b"next"), respond(b"last"))
+    mounted = adapter(pool_maxsize=1, pool_block=True)
+    with session_of(mounted) as session:
+        left = session.get(server.url, stream=True, timeout=5)
+        for _ in left.iter_content(1):
+            break
+        left.close()
+        pool = mounted.poolmanager.connection_from_url(server.url)
+        return session.get(server.url, timeout=5).content, pool.urlopen("GET", "/").data
+
+
+@old_code
+def chunks_are_left_in_a_pool_that_answers_by_itself(adapter: Any, server: FaultServer) -> object:
     server.script(stream([b"a"] * 3, ending="silence"), respond(b"next"))
     mounted = adapter(pool_maxsize=1, pool_block=True)
-    left = get(mounted, server, stream=True)
-    for _ in left.iter_content(1):
-        break
-    return mounted.poolmanager.connection_from_url(server.url).urlopen("GET", "/").data
+    with session_of(mounted) as session:
+        left = session.get(server.url, stream=True, timeout=5)
+        for _ in left.iter_content(1):
+            break
+        pool = mounted.poolmanager.connection_from_url(server.url)
+        return pool.urlopen("GET", "/", pool_timeout=2).data
+
+
+@old_code
+def raw_is_drained_in_a_loop(adapter: Any, server: FaultServer) -> object:
+    server.default = respond(LONG)
+    with session_of(adapter()) as session:
+        response = session.get(server.url, stream=True, timeout=5)
+        for _ in response.iter_content(50_000):
+            response.raw.drain_conn()
+        return response.ok
+
+
+@old_code
+def lines_are_read_through_ones_own_blocks(adapter: Any, server: FaultServer) -> object:
+    server.default = respond(b"a\nb\n")
+    response = get(adapter(), server, stream=True)
+    response.iter_content = lambda *_, **__: iter([b"c\n"])  # type: ignore[method-assign]
+    return list(response.iter_lines())
 
 
 @old_code
 def raw_is_closed_in_a_loop(adapter: Any, server: FaultServer) -> object:
     """By the thread that reads: the loop ends, and no error tells of it."""
     server.default = respond(LONG)
-    response = get(adapter(), server, stream=True)
-    for _ in response.iter_content(50_000):
-        response.raw.close()
-    return response.ok
+    with session_of(adapter()) as session:
+        response = session.get(server.url, stream=True, timeout=5)
+        for _ in response.iter_content(50_000):
+            response.raw.close()
+        return response.ok
 
 
 class Greeting(requests.Response):

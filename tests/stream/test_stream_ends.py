@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import urllib3
 from clients import Client, Running, in_time, until
 from coded_bodies import (
     CODINGS,
@@ -590,6 +591,22 @@ def test_another_loop_goes_on_where_one_over_events_was_left(
     go_on.set()
 
     assert b"".join(loop(response))
+
+
+def test_a_loop_over_a_body_that_raw_found_cut_has_no_end(
+    client: Client, server: FaultServer
+) -> None:
+    """`raw` has told of it; the loop must not look whole afterwards."""
+    whole = b"x" * 300_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 300001\r\n\r\n"
+    response = opened(client, server, Reply((Send(head + whole), Fin())))
+    loop = response.iter_content(1000)
+    assert next(loop)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        response.raw.read()
+
+    with pytest.raises(Cancelled):
+        list(loop)
 
 
 @pytest.mark.parametrize("loop", LEGACY.values(), ids=list(LEGACY))

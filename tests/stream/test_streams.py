@@ -6,6 +6,7 @@ import contextlib
 import io
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -512,8 +513,10 @@ def test_an_error_of_a_signal_handler_ends_the_read_of_a_body(
     with Client(fault_server) as client:
         response = opened(client, fault_server, stream(EVENTS, ending="silence"))
         reader = response.raw._original_response.reader
+        began = time.monotonic()
         with pytest.raises(left) as caught, ringing(raised, lambda: reader.is_reading):
             read(response)
+        in_time(time.monotonic() - began, 4.0)  # after 5 s the silence itself is an error
         assert reader.closed
 
     assert (caught.value is raised) == (left is type(raised))

@@ -170,6 +170,22 @@ def test_a_child_has_all_places(fault_server: FaultServer, mount: Mount) -> None
     assert free(session) == 2
 
 
+def test_a_dropped_loop_gives_its_place_to_the_call_that_waits(
+    fault_server: FaultServer, mount: Mount
+) -> None:
+    """A finalizer must not take the queue's lock, so the waiting call collects the place."""
+    session = mount(1)
+    fault_server.script(stream([b"a"], ending="silence"), respond(b"next"))
+    held = [iter(get(session, fault_server, stream=True).iter_content(1))]
+    assert next(held[0]) == b"a"
+    running = Running(lambda: get(session, fault_server).content)
+    until(lambda: len(adapter_of(session)._state.in_flight.all()) == 2)
+    held.clear()
+    running.seconds_to_end()
+
+    assert running.value == b"next"
+
+
 def test_a_closed_adapter_loses_no_place(fault_server: FaultServer, mount: Mount) -> None:
     """The call that waits for a place of the pool that was closed gets that of the stream."""
     session = mount(1)
