@@ -481,19 +481,21 @@ def chunks_are_left_in_a_pool_that_blocks(adapter: Any, server: FaultServer) -> 
         for _ in left.iter_content(1):
             break
         left.close()
-        pool = mounted.poolmanager.connection_from_url(server.url)
-        return session.get(server.url, timeout=5).content, pool.urlopen("GET", "/").data
+        pool = mounted.get_connection_with_tls_context(left.request, verify=True)
+        return session.get(server.url, timeout=5).content, pool.urlopen(
+            "GET", "/", pool_timeout=2
+        ).data
 
 
 @old_code
 def chunks_are_left_in_a_pool_that_answers_by_itself(adapter: Any, server: FaultServer) -> object:
-    server.script(stream([b"a"] * 3, ending="silence"), respond(b"next"))
+    server.script(stream([b"a"] * 3, content_type="text/plain", ending="silence"), respond(b"next"))
     mounted = adapter(pool_maxsize=1, pool_block=True)
     with session_of(mounted) as session:
         left = session.get(server.url, stream=True, timeout=5)
         for _ in left.iter_content(1):
             break
-        pool = mounted.poolmanager.connection_from_url(server.url)
+        pool = mounted.get_connection_with_tls_context(left.request, verify=True)
         return pool.urlopen("GET", "/", pool_timeout=2).data
 
 
