@@ -500,6 +500,20 @@ def chunks_are_left_in_a_pool_that_answers_by_itself(adapter: Any, server: Fault
 
 
 @old_code
+def a_function_forbids_sockets(adapter: Any, server: FaultServer) -> object:
+    """Tests replace the class, so that nothing of them reaches a network."""
+
+    def forbid(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no sockets in tests")
+
+    with mock.patch.object(socket, "socket", forbid):
+        try:
+            return get(adapter(), server).content
+        except RuntimeError as error:
+            return error.args
+
+
+@old_code
 def raw_is_drained_in_a_loop(adapter: Any, server: FaultServer) -> object:
     server.default = respond(LONG)
     with session_of(adapter()) as session:
