@@ -64,6 +64,8 @@ class _NoTrace:
 
 
 _NO_TRACE = _NoTrace()
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_BODY = Phase.BODY
 # The facts that stay if a class below the adapter tries the request twice.
 _OF_ALL_TRIES = {
     "token",
@@ -240,7 +242,7 @@ class Attempt:
         """``size`` bytes of the response came."""
         self.bytes_received += size
         # In SEND too: a server may answer before it has read the whole request (RFC 9112 9.5).
-        if size and (self.phase is Phase.WAIT or self.phase is Phase.SEND):
+        if self.phase is not _BODY and size and self.phase in (Phase.WAIT, Phase.SEND):
             self.phase = Phase.HEAD
 
     def heads(self) -> None:

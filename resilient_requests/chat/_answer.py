@@ -37,8 +37,7 @@ __all__ = ["ChatResponse"]
 
 _log = logging.getLogger("resilient_requests.chat")
 
-_MOST_AFTER = 64 * 1024
-_DRAIN = 0.1
+_MOST_AFTER, _DRAIN = 64 * 1024, 0.1  # bytes and seconds, behind the answer
 _LINGER = 0.1  # seconds for which more is awaited behind the last word
 _LONG_LINGER = 2.0  # where usage was asked for, and where a finish reason may not be the last word
 
@@ -49,6 +48,10 @@ class _Phase(enum.Enum):
     ENDED = "ended"  # nothing follows
     ACCEPTED = "accepted"  # the body ended without a sign, which the caller takes for an end
     FAILED = "failed"  # no answer: it only looked like one
+
+
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_OPEN, _ENDED = _Phase.OPEN, _Phase.ENDED
 
 
 class ChatResponse:
@@ -116,10 +119,10 @@ class ChatResponse:
 
         Raises the stream's errors and ChatAPIError.
         """
-        if self._phase is _Phase.ENDED:
+        if self._phase is _ENDED:
             return self._close()
         try:
-            event = next(self.events) if self._phase is _Phase.OPEN else self._next()
+            event = next(self.events) if self._phase is _OPEN else self._next()
         except StopIteration:
             return self._end(is_cut=False)
         except requests.RequestException as error:
@@ -159,7 +162,7 @@ class ChatResponse:
                 is_part = True
             if delta.finish_reason is not None:
                 has_end = True
-        if has_end or not is_part or not self.has_output or self._phase is not _Phase.OPEN:
+        if has_end or not is_part or not self.has_output or self._phase is not _OPEN:
             self._follow(deltas, is_part=is_part, has_end=has_end)
 
     def _follow(self, deltas: list[ChatDelta], *, is_part: bool, has_end: bool) -> None:
@@ -178,8 +181,7 @@ class ChatResponse:
             self.events.disregard()
             if any(delta.usage for delta in deltas):
                 self._builder.settle()  # usage alone follows the last word
-        is_open = self._finish is Finish.OPEN
-        self._phase = _Phase.OPEN if is_open else _Phase.FINISHED
+        self._phase = _Phase.OPEN if self._finish is Finish.OPEN else _Phase.FINISHED
         if self._parser.is_done:
             self._phase = _Phase.ENDED
 
@@ -197,8 +199,7 @@ class ChatResponse:
             self._fail_by(why)
         if why is Sign.MARKER and not self._chunks.has_understood:
             what = "the end is marked, but nothing before it was understood"
-            name = self._request.dialect.name
-            self._fail(f"{what}: does this server speak dialect={name!r}?")
+            self._fail(f"{what}: does this server speak dialect={self._request.dialect.name!r}?")
         if isinstance(why, BadChunkError) and self._finish < Finish.AT_ONCE:
             number = self.reader.events_received
             if isinstance(why, NoJSONError):
@@ -290,8 +291,7 @@ class ChatResponse:
             transient=is_transient(fault.type, fault.code),
             response=self.reader.response,
         )
-        if fault.message is None:
-            error.message = None
+        error.message = None if fault.message is None else error.message
         self._phase = _Phase.FAILED
         self.reader.fail(error)
 

@@ -62,7 +62,7 @@ class ChunkStream(EventStream[ServerSentEvent | Heartbeat]):
 
     def disregard(self) -> None:
         """Let the clocks go on as if the last event had not come: it was no progress."""
-        self._reader.clocks.restore(*self._clocks)
+        self._reader.disregard_event()
 
 
 def no_answer(reader: Reader, request: ChatRequest, page: str) -> StreamProtocolError:

@@ -39,6 +39,10 @@ class Finish(enum.IntEnum):
     LAST = 3  # it has one, after its other parts
 
 
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_OPEN = Finish.OPEN
+
+
 class _Choice:
     def __init__(self) -> None:
         self.content: list[str] = []
@@ -97,7 +101,7 @@ class CompletionBuilder:
             if not (content or reasoning or calls or finish_reason):
                 return False  # a role, usage, or nothing at all
             choice = self._choices[index] = _Choice()
-        if choice.finish is not Finish.OPEN or calls or finish_reason:
+        if choice.finish is not _OPEN or calls or finish_reason:
             return self._add(choice, delta)
         if content:  # nearly all deltas have only content
             choice.content.append(content)

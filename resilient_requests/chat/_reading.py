@@ -58,13 +58,13 @@ class ChunkReader:
 
     def read(self, event: ServerSentEvent, *, is_flushed: bool) -> list[ChatDelta] | Sign:
         """Return the deltas of a chunk; ``is_flushed``: the body ended inside it, it may be cut."""
-        name, at = event.event, None
+        name = event.event
         try:
             chunk = event.json()
         except ValueError:
             chunk, at = _parsed(event.data)
-        if at is not None:
-            return self._without_json(event, at, is_flushed=is_flushed)
+            if at is not None:
+                return self._without_json(event, at, is_flushed=is_flushed)
         if (
             chunk.__class__ is dict
             and name not in _NAMES

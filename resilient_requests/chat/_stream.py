@@ -50,6 +50,10 @@ class _State(enum.Enum):
         return self not in (_State.OVER, _State.FAILED)
 
 
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_SHOWN = _State.SHOWN
+
+
 class ChatStream(Generic[Item_co]):
     """Iterates over the `ChatDelta` objects of an answer; see `stream_chat`.
 
@@ -87,16 +91,14 @@ class ChatStream(Generic[Item_co]):
     def __next__(self) -> Item_co:
         ready = self._ready
         while not ready:
-            if self._error is not None:
-                raise self._error
-            if self._state is _State.OVER:
-                raise StopIteration
+            if self._state is not _SHOWN and not self._state.is_open:
+                raise self._error or StopIteration
             try:
                 found = self._answer.read()
             except BaseException as error:  # noqa: BLE001  # raised again, unless it is replayed
                 failure = error
             else:
-                if isinstance(found, list) and self._state is _State.SHOWN:
+                if isinstance(found, list) and self._state is _SHOWN:
                     ready.extend(found)  # nearly always: a chunk has one delta
                 elif isinstance(found, Heartbeat):
                     return found  # type: ignore[return-value]  # nobody else gets one

@@ -12,6 +12,7 @@ __all__ = ["ChunkFraming", "ChunkedError", "CloseFraming", "Framing", "LengthFra
 # The limit of http.client, for a size with its extensions, and for a trailer.
 _LONGEST_LINE = 64 * 1024
 _CR = 0x0D
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _SIZE = re.compile(rb"[ \t]*(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
@@ -78,11 +79,16 @@ class LengthFraming:
 
 
 class _Due(enum.Enum):
-    """The line that must come next."""
+    """The part that must come next."""
 
     SIZE = "size"
+    DATA = "data"
     DATA_END = "end of a chunk's data"
     TRAILER = "trailer, or the end"
+
+
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_SIZE_DUE = _Due.SIZE
 
 
 class ChunkFraming:
@@ -97,15 +103,14 @@ class ChunkFraming:
         self.fault: ChunkedError | None = None
         self._held = b""  # the start of an unfinished line
         self._left = left
-        self._due = _Due.DATA_END if left else _Due.SIZE
+        self._due = _Due.DATA if left else _Due.SIZE
 
     @property
     def left(self) -> int | None:
         """The bytes to come of the present chunk; None between two chunks."""
         return self._left or None
 
-    # Not split up: in a stream of small chunks, a call per line would double the cost.
-    def feed(self, data: bytes) -> list[bytes]:  # noqa: C901, PLR0912
+    def feed(self, data: bytes) -> list[bytes]:
         """Return the content of all chunks in ``data``.
 
         A malformed line sets ``fault`` and ends the content.
@@ -120,40 +125,59 @@ class ChunkFraming:
         pieces: list[bytes] = []
         at = 0
         while at < size and not self.is_over:
-            if left := self._left:
-                piece = data[at : at + left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left = left - len(piece)
-                self._due = _Due.DATA_END
-                continue
-            newline = data.find(b"\n", at)
-            if newline - at >= _LONGEST_LINE or (newline < 0 and size - at >= _LONGEST_LINE):
-                self.fault = ChunkedError("a line of the chunked framing is too long")
-            elif newline < 0:
+            # A whole chunk in one step, as most events arrive: three would double their cost.
+            if self._due is _SIZE_DUE and (found := _PLAIN_SIZE.match(data, at)) is not None:
+                start = found.end()
+                end = start + int(found[1], 16)
+                if end > start and data[end : end + 2] == b"\r\n":
+                    pieces.append(data[start:end])
+                    at = end + 2
+                    continue
+            after = self._take_part(data, at, pieces)
+            if after == at:
                 break
-            elif self._due is _Due.SIZE:
-                if (found := _SIZE.match(data, at)) is None:
-                    self.fault = ChunkedError("a chunk has no size")
-                elif not (left := int(found[1], 16)):
-                    # Servers were seen that leave out the last CRLF: a FIN after the last chunk is
-                    # an end.
-                    self._due, self.may_end = _Due.TRAILER, True
-                self._left = left
-            elif self._due is _Due.TRAILER:
-                self.is_over = data[at:newline] in (b"\r", b"")
-            elif newline == at + 1 and data[at] == _CR:
-                self._due = _Due.SIZE
-            else:
-                # RFC 9112 7.1: a chunk's data is followed by CRLF. A bare LF here
-                # means that its CR was taken as data: the size was one too large.
-                self.fault = ChunkedError("a chunk is not as long as its size says")
-            if self.fault is not None:
-                return pieces
-            at = newline + 1
+            at = after
         self.ends_chunk = not self._left
         if self.is_over:
             self.surplus = data[at:]
         else:
             self._held = data[at:]
         return pieces
+
+    def _take_part(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take a chunk's data, or a line, from ``at`` on, and return the place behind it.
+
+        That is ``at`` if the line is unfinished, or malformed.
+        """
+        if self._due is _Due.DATA:
+            piece = data[at : at + self._left]
+            pieces.append(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._due = _Due.DATA_END
+            return at + len(piece)
+        newline = data.find(b"\n", at)
+        if newline - at >= _LONGEST_LINE or (newline < 0 and len(data) - at >= _LONGEST_LINE):
+            self.fault = ChunkedError("a line of the chunked framing is too long")
+        elif newline >= 0:
+            self._take_line(data, at, newline)
+        return at if newline < 0 or self.fault is not None else newline + 1
+
+    def _take_line(self, data: bytes, at: int, newline: int) -> None:
+        if self._due is _Due.SIZE:
+            if (found := _SIZE.match(data, at)) is None:
+                self.fault = ChunkedError("a chunk has no size")
+            elif left := int(found[1], 16):
+                self._left, self._due = left, _Due.DATA
+            else:
+                # Servers were seen that leave out the last CRLF: a FIN after the last chunk is an
+                # end.
+                self._due, self.may_end = _Due.TRAILER, True
+        elif self._due is _Due.TRAILER:
+            self.is_over = data[at:newline] in (b"\r", b"")
+        elif newline == at + 1 and data[at] == _CR:
+            self._due = _Due.SIZE
+        else:
+            # RFC 9112 7.1: a chunk's data is followed by CRLF. A bare LF here means that its CR was
+            # taken as data: the size was one too large.
+            self.fault = ChunkedError("a chunk is not as long as its size says")

@@ -38,6 +38,10 @@ class _State(enum.Enum):
     CANCELLED = "cancelled"
 
 
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_OPEN, _BODY_OPEN = _State.OPEN, BodyState.OPEN
+
+
 class _NoEvent(Exception):
     """The limit between events was reached."""
 
@@ -56,6 +60,7 @@ class Reader:
     _tells_end = True
     _error: BaseException | None = None
     _closer: int | None = None  # id of the thread that closed the stream
+    _before_event = (0.0, 0.0)  # the clocks of events, in seconds
 
     def __init__(
         self,
@@ -95,12 +100,14 @@ class Reader:
         the stream, and the same one at each later call.
         """
         body = self.body
-        if body.error is not None or self._state is not _State.OPEN:
+        if body.error is not None or self._state is not _OPEN:
             return self._when_over()
         try:
             self._is_reading = True
             if self._is_clocked:
                 data = self._read_by_clocks(take or body.read)
+                if data is HEARTBEAT:
+                    return data
             else:
                 # Under the socket's own timeout: reading a clock would cost more than the rest.
                 if (sock := self._socket) is not None:
@@ -116,10 +123,8 @@ class Reader:
             self.fail(self._named(error) if isinstance(error, Exception) else error, error)
         finally:
             self._is_reading = False
-        if data is HEARTBEAT:
-            return data
         self.bytes_received += len(data)
-        if body.state is not BodyState.OPEN:
+        if body.state is not _BODY_OPEN:
             self._state = _State.ENDED
             if self._tells_end and body.state is BodyState.ENDED:
                 self._tell(None, complete=True)
@@ -139,9 +144,7 @@ class Reader:
             self.fail(Cancelled("another thread has closed the stream"))
         return b""
 
-    def _after_timeout(
-        self, error: TimeoutError, read: Callable[[], bytes | None]
-    ) -> bytes | Heartbeat:
+    def _after_timeout(self, error: TimeoutError, read: Callable[[], bytes | None]) -> bytes:
         try:
             return self._read_after_stall(error, read)
         except BaseException as later:  # noqa: BLE001  # fail() raises it again
@@ -237,9 +240,14 @@ class Reader:
         """The consumer gets an event: the clocks of events start anew."""
         self.events_received += 1
         if self._is_clocked:
+            self._before_event = (self.clocks.eventless, self.clocks.unyielded)
             self.clocks.event_came()
             if self._attempt is not None:
                 self._attempt.event_came()
+
+    def disregard_event(self) -> None:
+        """Let the clocks go on as if the last event had not come: it was no progress."""
+        self.clocks.restore(*self._before_event)
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ __all__ = ["body_of", "is_rewired", "is_used"]
 
 # A small read for streams of events, a large one for bursts.
 _SMALL, _LARGE = 16 * 1024, 64 * 1024
+# Up to Python 3.11, looking up a member on its class takes as long as a call.
+_OPEN = BodyState.OPEN
 
 
 class SocketBody(Body):
@@ -63,7 +65,7 @@ class SocketBody(Body):
 
     # Not split up, because each event of a stream passes here: a call more is a tenth of its cost.
     def _next(self, *, joined: bool) -> bytes | None:
-        if self.state is not BodyState.OPEN or self._exchange.fp is None:
+        if self.state is not _OPEN or self._exchange.fp is None:
             return self._when_over()
         framing, pieces = self._framing, self._pieces
         if pieces or self._coding.has_more:
@@ -71,9 +73,10 @@ class SocketBody(Body):
             self.socket.attempt.token.check()
             if self._coding.has_more:
                 return self._coding.decode(b"") or None
+            piece = pieces.popleft()
+        elif framing.is_over or framing.fault is not None:
+            return self._finish()
         else:
-            if framing.is_over or framing.fault is not None:
-                return self._finish()
             data = self._recv_buffered() if self._buffer else self.socket.recv(self._size)
             if not data:
                 return self._finish()
@@ -83,15 +86,22 @@ class SocketBody(Body):
             if self._is_counted:
                 self._raw._fp_bytes_read += len(found[0])
                 self._raw.length_remaining = self._exchange.length = framing.left
-            pieces.extend([b"".join(found)] if joined and len(found) > 1 else found)
-        piece = pieces.popleft() if pieces else b""
+            piece = found[0] if len(found) == 1 else self._first_of(found, joined=joined)
         content = self._coding.decode(piece) if self._is_coded else piece
         # Not one read later: only the end may follow, and a caller who stops here has the whole
         # response. An incomplete coding is an error, but after its content.
-        if framing.is_over and not pieces and self._is_whole():
-            self._finish()
-        self._has_begun |= content != b""
-        return content or (b"" if self._has_ended() else None)
+        end = self._finish() if framing.is_over and not pieces and self._is_whole() else None
+        if content:
+            self._has_begun = True
+            return content
+        return end
+
+    def _first_of(self, found: list[bytes], *, joined: bool) -> bytes:
+        """Return the first piece and keep the others, or return all as one."""
+        if joined or not found:
+            return b"".join(found)
+        self._pieces.extend(found)
+        return self._pieces.popleft()
 
     def _when_over(self) -> bytes:
         if self.state is BodyState.OPEN:  # other code has closed the connection
@@ -106,9 +116,6 @@ class SocketBody(Body):
 
     def _is_whole(self) -> bool:
         return not self._is_coded or self._coding.is_whole(framed=self._framing.is_framed)
-
-    def _has_ended(self) -> bool:
-        return self.state is BodyState.ENDED
 
     def _recv_buffered(self) -> bytes:
         """Return the bytes that http.client has read ahead, or read once if there are none."""

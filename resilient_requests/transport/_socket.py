@@ -97,10 +97,13 @@ class SocketReader(io.RawIOBase):
             # Most reads have the limit that the socket has already, so this test saves a call in
             # each. While the call sends it is in its own process: only later reads may be a forked
             # child's.
-            is_armed = self.limit == self._asked and sock.gettimeout() == self._armed
-            is_bounded = self.until is not None or token.deadline is not None
-            is_inherited = not token.is_sending and token.pid != os.getpid()
-            if not is_armed or is_bounded or is_inherited or self.theirs is not UNSET:
+            if (
+                self.limit != self._asked
+                or sock.gettimeout() != self._armed
+                or self.until is not None
+                or token.deadline is not None
+                or not (token.is_sending or token.pid == os.getpid())
+            ):
                 self._arm()
             try:
                 # In this order: `wake` finds the read waiting, or its flag is found here.

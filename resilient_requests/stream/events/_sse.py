@@ -13,8 +13,8 @@ __all__ = ["MAX_EVENT_BYTES", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 # No honest event comes near to it, and each process can spare it.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # missing in typeshed
+_CR = 0x0D  # a number: looking for bytes first raises, and drops, a TypeError inside
 _SEPARATOR = "\n\ndata: "
-_LF = 0x0A
 _new = tuple.__new__
 _MOST_DIGITS = 20  # int() raises for thousands of digits
 
@@ -86,13 +86,12 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Return the events that ``data`` completes. Raises `EventTooLarge`."""
-        is_between = not (self._size or self._line or self._swallow_lf)
-        is_one_line = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2
         if (
-            is_between
-            and is_one_line
-            and data[-1] == _LF
-            and b"\r" not in data
+            data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and _CR not in data
+            and not (self._size or self._line or self._swallow_lf)
             and len(data) <= self._max
         ):
             # One event with one line of data: most events arrive like that.
@@ -103,7 +102,7 @@ class SSEDecoder:
         if self._swallow_lf and data:
             # A CR has ended the line at once; an LF right after it is the rest of that line end.
             data, self._swallow_lf = data.removeprefix(b"\n"), False
-        if b"\r" in data:
+        if _CR in data:
             self._swallow_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         events: list[ServerSentEvent] = []

@@ -10,7 +10,7 @@ import requests
 from resilient_requests import _checks
 from resilient_requests.call import boot
 from resilient_requests.exceptions import StreamProtocolError
-from resilient_requests.stream._clocks import Heartbeat
+from resilient_requests.stream._clocks import HEARTBEAT, Heartbeat
 from resilient_requests.stream._iterators import EVENT_STREAM, Stream, check_arguments, media_type
 from resilient_requests.stream._reader import Reader
 from resilient_requests.stream.events._sniff import Form, NoEventsError, SniffedEvents
@@ -79,7 +79,6 @@ class EventStream(Stream, Generic[Event_co]):
         self._max_event_bytes = max_event_bytes
         self._events: Iterator[ServerSentEvent] = iter(())
         self._is_too_large = False
-        self._clocks = (0.0, 0.0)
 
     def cancel(self) -> None:
         """As for every stream; events that arrived and were not handed out are dropped."""
@@ -95,7 +94,6 @@ class EventStream(Stream, Generic[Event_co]):
         reader = self._reader
         while True:
             for event in self._events:
-                self._clocks = (reader.clocks.eventless, reader.clocks.unyielded)
                 reader.hand_out_event()
                 return event  # type: ignore[return-value]  # a heartbeat comes only if asked for
             # The events before the oversized one were handed out first.
@@ -103,7 +101,7 @@ class EventStream(Stream, Generic[Event_co]):
                 limit = f"an event exceeds max_event_bytes={self._max_event_bytes}"
                 reader.fail(StreamProtocolError(limit, **reader.facts()))
             data = reader.read()
-            if isinstance(data, Heartbeat):
+            if data is HEARTBEAT:
                 return data  # type: ignore[return-value]
             if not data:
                 if not self._decoder.is_pending:
@@ -117,7 +115,7 @@ class EventStream(Stream, Generic[Event_co]):
                 continue
             except NoEventsError as error:
                 reader.fail(_refusal(reader, error), error)
-            if data and not events and (beat := reader.bytes_without_event()) is not None:
+            if not events and data and (beat := reader.bytes_without_event()) is not None:
                 return beat  # type: ignore[return-value]
             self._events = iter(events)
 
