@@ -51,7 +51,7 @@ class _Phase(enum.Enum):
 
 
 # Up to Python 3.11, looking up a member on its class takes as long as a call.
-_OPEN, _ENDED = _Phase.OPEN, _Phase.ENDED
+_OPEN = _Phase.OPEN
 
 
 class ChatResponse:
@@ -119,8 +119,6 @@ class ChatResponse:
 
         Raises the stream's errors and ChatAPIError.
         """
-        if self._phase is _ENDED:
-            return self._close()
         try:
             event = next(self.events) if self._phase is _OPEN else self._next()
         except StopIteration:
@@ -206,12 +204,17 @@ class ChatResponse:
                 excerpt = self._redactor.around(event.data, why.at)
                 self._fail(f"event {number} is not JSON at position {why.at}: {excerpt!r}")
             self._fail(f"event {number}: {why}")
-        return self._close()  # behind a finished answer an unreadable chunk is only an end
+        self._phase = _Phase.ENDED  # behind a finished answer an unreadable chunk is only an end
+        self.close()
+        return None
 
     # -- the end --------------------------------------------------------------------------------
 
     def _next(self) -> ServerSentEvent | Heartbeat | None:
         """Return the next event; None where the answer is finished and nothing follows in time."""
+        if self._phase is _Phase.ENDED:
+            self.close()
+            return None
         left = self._left()
         if self.reader.bytes_received - self._bytes_at_finish <= _MOST_AFTER:
             wait = min(left, self._request.heartbeat or left)
@@ -234,12 +237,6 @@ class ChatResponse:
         elif has_usage and is_last:
             self._until = min(self._until, now + _LINGER)
         return self._until - now
-
-    def _close(self) -> list[ChatDelta] | None:
-        """End the answer: nothing follows."""
-        self._phase = _Phase.ENDED
-        self.close()
-        return None
 
     def _end(self, *, is_cut: bool) -> list[ChatDelta] | None:
         """Judge the end of the body; ``is_cut``: it came in the middle of a chunk."""

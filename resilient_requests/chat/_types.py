@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ChatCompletion", "ChatDelta", "ToolCall", "Usage"]
+__all__ = ["ChatCompletion", "ChatDelta", "ToolCall", "Usage", "new_delta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,10 @@ class ChatDelta(NamedTuple):
         # up in logs.
         shown = zip(self._fields[:-1], self, strict=False)
         return f"ChatDelta({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
+
+new_delta = partial(tuple.__new__, ChatDelta)
+"""Makes a delta of its seven members; the constructor of a named tuple is Python code."""
 
 
 @dataclass(frozen=True, slots=True)

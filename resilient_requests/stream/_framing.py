@@ -124,7 +124,7 @@ class ChunkFraming:
             size = len(data)
         pieces: list[bytes] = []
         at = 0
-        while at < size and not self.is_over:
+        while at < size:
             # A whole chunk in one step, as most events arrive: three would double their cost.
             if self._due is _SIZE_DUE and (found := _PLAIN_SIZE.match(data, at)) is not None:
                 start = found.end()
@@ -134,14 +134,13 @@ class ChunkFraming:
                     at = end + 2
                     continue
             after = self._take_part(data, at, pieces)
-            if after == at:
+            if self.is_over:
+                self.surplus, after = data[after:], size
+            elif after == at:
                 break
             at = after
         self.ends_chunk = not self._left
-        if self.is_over:
-            self.surplus = data[at:]
-        else:
-            self._held = data[at:]
+        self._held = data[at:]
         return pieces
 
     def _take_part(self, data: bytes, at: int, pieces: list[bytes]) -> int:

@@ -91,10 +91,8 @@ class SocketBody(Body):
         # Not one read later: only the end may follow, and a caller who stops here has the whole
         # response. An incomplete coding is an error, but after its content.
         end = self._finish() if framing.is_over and not pieces and self._is_whole() else None
-        if content:
-            self._has_begun = True
-            return content
-        return end
+        self._has_begun = self._has_begun or content != b""
+        return content or end
 
     def _first_of(self, found: list[bytes], *, joined: bool) -> bytes:
         """Return the first piece and keep the others, or return all as one."""

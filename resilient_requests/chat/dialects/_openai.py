@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilient_requests.chat._types import ChatDelta, ToolCall
+from resilient_requests.chat._types import ChatDelta, ToolCall, new_delta
 from resilient_requests.chat.dialects._dialect import Dialect, Parser
 from resilient_requests.chat.kinds import (
     Message,
@@ -33,7 +33,6 @@ _READ_ELSEWHERE = words("content function_call role tool_calls")
 _KNOWN = words("annotations audio images reasoning_opaque refusal") | {*_REASONING}
 _NO_OUTPUT = frozenset({"refusal", *_REASONING})
 _OF_A_CALL = words("custom function id index type")
-_new = tuple.__new__
 
 
 class _OpenAIParser(Parser):
@@ -54,8 +53,7 @@ class _OpenAIParser(Parser):
                 content, members = delta.get("content"), len(delta) - ("role" in delta)
                 if members == 1 and content.__class__ is str:
                     first.content.append(content)
-                    # Without the constructor of the named tuple, which is Python code.
-                    return [_new(ChatDelta, (content, "", (), None, None, 0, data))]
+                    return [new_delta((content, "", (), None, None, 0, data))]
                 thought = delta.get("reasoning_content")
                 if members == 1 + ("content" in delta) and not content and thought.__class__ is str:
                     grow_text(first.members, "reasoning_content", thought)
