@@ -32,6 +32,7 @@ class Instant(NamedTuple):
 
 
 Clock = Callable[[], Instant]
+_new_instant = partial(tuple.__new__, Instant)  # the constructor of a named tuple is Python code
 
 # Linux has this clock (clock_gettime(2)); elsewhere the monotonic one stands in. No function of
 # Python, because each call asks eight times.
@@ -45,4 +46,4 @@ boot: Callable[[], float] = (
 
 def now() -> Instant:
     """Return the present moment."""
-    return Instant(time.monotonic(), boot(), time.time())
+    return _new_instant((time.monotonic(), boot(), time.time()))

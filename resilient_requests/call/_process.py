@@ -18,11 +18,11 @@ class Process:
 
     An at-fork hook does that, or `ensure` by the process id where no hook ran: uWSGI forks in C and
     runs none. One re-entrant lock lets one thread of the child do it while the others wait. No
-    other code takes this lock.
+    other code takes this lock. ``pid`` is as of the last `ensure` or fork.
     """
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._lock = threading.RLock()
         self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
         _PROCESSES.add(self)
@@ -34,16 +34,11 @@ class Process:
         """
         self._listeners.append(weakref.WeakMethod(method))
 
-    @property
-    def pid(self) -> int:
-        """The id of the process, as of the last `ensure` or fork."""
-        return self._pid
-
     def ensure(self) -> None:
         """Forget the parent's things in a child that ran no at-fork hook."""
-        if self._pid != os.getpid():
+        if self.pid != os.getpid():
             with self._lock:
-                if self._pid != os.getpid():
+                if self.pid != os.getpid():
                     self.forked()
 
     def forked(self) -> None:
@@ -51,7 +46,7 @@ class Process:
         for listener in self._listeners:
             if (method := listener()) is not None:
                 method()
-        self._pid = os.getpid()  # last: from here on `ensure` lets other threads pass
+        self.pid = os.getpid()  # last: from here on `ensure` lets other threads pass
 
 
 # os.register_at_fork has no inverse, so there is one hook, and a weak set of living objects.

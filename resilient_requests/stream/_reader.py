@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import requests
 
@@ -129,6 +129,15 @@ class Reader:
             if self._tells_end and body.state is BodyState.ENDED:
                 self._tell(None, complete=True)
         return data
+
+    def read_all(self) -> bytes:
+        """Read to the end; for readers without a heartbeat. Raises as `read`."""
+        pieces = []
+        while data := self.read():
+            pieces.append(cast("bytes", data))
+            if self._state is _State.ENDED:
+                break
+        return b"".join(pieces)
 
     def tell_end_late(self) -> None:
         """Let `close` report the end: the last bytes hold events that the consumer still gets."""

@@ -82,9 +82,7 @@ class ResilientResponse(requests.Response):
         if self._content is False and self.status_code and is_stock and self._is_for_us:
             reader = Reader(self, legacy=True)
             reader.body.refuse_used_up(is_first=self._begin_loop())
-            # Not by blocks of one size, which would only be joined again.
-            pieces = cast("Iterator[bytes]", iter(reader.read, b""))  # no heartbeat was asked for
-            self._content = b"".join(pieces)
+            self._content = reader.read_all()
             self._content_consumed = True
         return self._content if self._content and self._content_consumed else super().content
 

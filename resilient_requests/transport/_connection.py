@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import urllib3.connection
 import urllib3.exceptions
 import urllib3.util.connection
-from urllib3.util.wait import wait_for_read
+from urllib3.util import SKIP_HEADER
 
-from resilient_requests.call import Attempt, Phase, foreign_in
-from resilient_requests.transport._keepalive import parse_hint
+from resilient_requests.call import Attempt, Phase
+from resilient_requests.transport._keepalive import is_silent, parse_hint
 from resilient_requests.transport._raw import RawResponse
 from resilient_requests.transport._socket import SocketReader
 from resilient_requests.transport._upload import Upload, are_stock
 from resilient_requests.transport.dial import (
     dial_directly,
     duplicate,
-    has_only_records,
     is_ours_to_dial,
     is_watched,
     leave_dial_to,
@@ -37,6 +37,8 @@ __all__ = ["ConnectionKeeper", "RecyclingConnection"]
 # A body up to this size goes out in one packet, or one TLS record, with its head: half the work for
 # both peers.
 _SHORT = 8 * 1024
+# http.client decides about all other fields: odd names, folded values, and those that it refuses.
+_PLAIN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*").fullmatch
 # Seconds to look for an answer after a failed send: it is under way already, or never comes.
 _LAST_LOOK = 1.0
 
@@ -97,21 +99,9 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """True if the idle socket is silent.
-
-        A readable one is unusable: it has a FIN, a reset, or bytes that nobody asked for.
-        """
+        """True if the idle socket is silent."""
         sock = self.sock  # read once: another thread may retire the connection at this moment
-        if sock is None:
-            return False
-        try:
-            # A poll sees a FIN or a reset that has arrived. A flow that a NAT has forgotten looks
-            # alive: only its age tells, in `PoolState.reason_to_close`.
-            return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)
-        except (OSError, ValueError) as error:
-            if foreign_in(error) is not None:
-                raise
-            return False
+        return sock is not None and is_silent(sock)
 
     def pause(self, now: Instant) -> str | None:
         """Be idle from ``now`` on; return the reason against another request, None without one."""
@@ -193,8 +183,11 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         """Send a request; the head goes out together with a short body."""
         is_short = isinstance(body, (bytes, str)) and 0 < len(body) <= _SHORT
         below: Any = super()
+        beneath: Any = super(urllib3.connection.HTTPConnection, self)
         # Other code may wait for an answer to the head, or send a request of its own first.
-        is_stock = are_stock(below.request, below.endheaders, below.send)
+        is_stock = are_stock(
+            below.request, below.putheader, beneath.putheader, below.endheaders, below.send
+        )
         self._head = b"" if is_short and is_stock and not self.debuglevel else None
         try:
             super().request(method, url, body, *args, **kwargs)
@@ -214,6 +207,16 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 self._begin_upload(attempt)
         super().putrequest(*args, **kwargs)
 
+    def putheader(self, header: Any, *values: Any) -> None:
+        """Add a field to the head; a plain one in one step, which saves 2 % of a POST."""
+        # Only where `request` has found that no other code wants to see each field.
+        if self._head is not None and type(header) is str and len(values) == 1:
+            (value,) = values
+            if type(value) is str and value != SKIP_HEADER and _PLAIN(f"{header}: {value}"):
+                self._output(f"{header}: {value}".encode("latin-1"))  # type: ignore[attr-defined]
+                return
+        super().putheader(header, *values)
+
     def _begin_upload(self, attempt: Attempt) -> None:
         attempt.token.watch(self.sock)
         # urllib3 leaves the connect limit on the socket, and sendall() takes it for the whole body:
@@ -222,7 +225,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         if limit != self.sock.gettimeout():  # settimeout() is a system call
             self.sock.settimeout(limit)
         send: Any = super().send
-        if are_stock(send):
+        if are_stock(send) and not self.debuglevel:  # with one, http.client prints what it sends
             # Another class of responses would not get the bytes that were read meanwhile.
             listens = super().response_class is http.client.HTTPResponse
             self._upload = Upload(self.sock, attempt, listens=listens)
@@ -252,8 +255,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
                 return
             data, self._head = self._head + data, None
         assert self._upload is not None
-        if self.debuglevel and are_stock(super().send):
-            print("send:", repr(data))  # noqa: T201  # as http.client's own, not called here
         self._upload.send(data)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself

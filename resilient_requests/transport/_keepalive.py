@@ -1,13 +1,18 @@
-"""The time for which an idle connection may be reused."""
+"""Whether an idle connection may be reused: its age, and the silence of its socket."""
 
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
+from typing import Any
+
+from urllib3.util.wait import wait_for_read
 
 from resilient_requests import _checks
+from resilient_requests.call import foreign_in
 
-__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "parse_hint", "window_of"]
+__all__ = ["AdaptiveWindow", "KeepAlivePolicy", "is_silent", "parse_hint", "window_of"]
 
 _TIMEOUT = re.compile(
     r"(?:^|[,;\s])timeout\s*=\s*\"?(\d+(?:\.\d+)?)\"?\s*(?:$|[,;])", re.IGNORECASE
@@ -32,6 +37,39 @@ def parse_hint(value: str | None) -> float | None:
     """
     match = _TIMEOUT.search(value) if value else None
     return min(float(match[1]), _MOST_SECONDS) if match else None
+
+
+def is_silent(sock: Any) -> bool:
+    """Return True if nothing has arrived on an idle socket: no FIN, no reset, and no bytes.
+
+    A flow that a NAT has forgotten looks silent: only its age tells, in
+    `PoolState.reason_to_close`. Raises the error of other code that a poll has run.
+    """
+    try:
+        return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)
+    except (OSError, ValueError) as error:
+        if foreign_in(error) is not None:
+            raise
+        return False
+
+
+def _has_only_records(sock: object) -> bool:
+    """Return True if a socket has received nothing but TLS records; reads these.
+
+    TLS 1.3 sends session tickets and key updates after the handshake (RFC 8446, section 4.6), and
+    they make an idle connection readable. Raises OSError if the connection is dead.
+    """
+    if not isinstance(sock, ssl.SSLSocket):
+        return False
+    limit = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    finally:
+        sock.settimeout(limit)
+    return False  # an end, or a byte that nobody asked for
 
 
 @dataclass(frozen=True, kw_only=True)

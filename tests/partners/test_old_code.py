@@ -500,6 +500,21 @@ def chunks_are_left_in_a_pool_that_answers_by_itself(adapter: Any, server: Fault
 
 
 @old_code
+def a_tracer_wraps_putheader(adapter: Any, server: FaultServer) -> object:
+    """It sees each field, and may add one of its own."""
+    putheader = http.client.HTTPConnection.putheader
+    seen: list[str] = []
+
+    def traced(self: Any, header: Any, *values: Any) -> None:
+        seen.append(str(header))
+        putheader(self, header, *values)
+
+    with mock.patch.object(http.client.HTTPConnection, "putheader", traced):
+        post(adapter(), server, json={}, headers={"X-Mine": "1"})
+    return seen
+
+
+@old_code
 def a_function_forbids_sockets(adapter: Any, server: FaultServer) -> object:
     """Tests replace the class, so that nothing of them reaches a network."""
 

@@ -196,9 +196,10 @@ def gets_the_headers_of_the_request(name: str, server: FaultServer) -> bool:
 @canary("urllib3", "transport/_connection.py", "HTTPConnection.request")
 @canary("http.client", "transport/_connection.py", "HTTPConnection.send")
 @canary("http.client", "transport/_connection.py", "HTTPConnection.endheaders")
+@canary("urllib3", "transport/_connection.py", "HTTPConnection.putheader")
 def is_of_its_own_module(name: str, server: FaultServer) -> bool:
     """Where it is not, we take it for other people's code."""
-    module = urllib3.connection if name == "request" else http.client
+    module = http.client if name in ("send", "endheaders") else urllib3.connection
     method: Any = getattr(urllib3.connection.HTTPConnection, name)
 
     return method.__globals__ is vars(module)
@@ -580,6 +581,18 @@ def sets_the_fields_that_we_set(name: str, server: FaultServer) -> bool:
     changed = {key for key, value in vars(response).items() if before.get(key) != value}
 
     return name in {*changed, "begin"} and changed == {"chunked", "length", *_OF_A_HEAD}
+
+
+@canary("http.client", "transport/_connection.py", "HTTPConnection._output")
+def it_takes_a_line_of_a_head(name: str, server: FaultServer) -> bool:
+    """Without the end of the line."""
+    with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"))) as conn:
+        conn.putrequest("GET", "/")
+        getattr(conn, name)(b"X-Line: whole")
+        conn.endheaders()
+        conn.getresponse().read()
+
+    return server.requests[-1].header("X-Line") == "whole"
 
 
 @canary("http.client", "transport/_raw.py", "HTTPResponse._read_status")

@@ -87,8 +87,8 @@ BUGS = (
     ),
     Bug(
         "2.4 what is readable is not reused",
-        "transport/_connection.py",
-        "return not wait_for_read(sock, timeout=0.0) or has_only_records(sock)",
+        "transport/_keepalive.py",
+        "return not wait_for_read(sock, timeout=0.0) or _has_only_records(sock)",
         "return True",
     ),
     Bug(

@@ -7,7 +7,6 @@ from resilient_requests.transport.dial._addresses import AddressInfo, Remembered
 from resilient_requests.transport.dial._dial import Dial, Reached
 from resilient_requests.transport.dial._handshake import (
     duplicate,
-    has_only_records,
     is_watched,
     timed,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "dial_directly",
     "duplicate",
     "family_name",
-    "has_only_records",
     "in_order",
     "is_ours_to_dial",
     "is_watched",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from resilient_requests.call import current_attempt
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
-__all__ = ["duplicate", "has_only_records", "is_watched", "timed", "watched"]
+__all__ = ["duplicate", "is_watched", "timed", "watched"]
 
 # The contexts of these modules pass the descriptor to an instance of ``sslsocket_class``, and call
 # its do_handshake(). Contexts of truststore and eventlet ignore the attribute.
@@ -61,25 +61,6 @@ def is_watched(conn: Any) -> bool:
 def _is_watched(context: object) -> bool:
     kind = getattr(context, "sslsocket_class", None)
     return isinstance(kind, type) and issubclass(kind, _Watched)
-
-
-def has_only_records(sock: object) -> bool:
-    """Return True if an idle connection has received nothing but TLS records; reads these.
-
-    TLS 1.3 sends session tickets and key updates after the handshake (RFC 8446, section 4.6), and
-    they make an idle connection readable. Raises OSError if the connection is dead.
-    """
-    if not isinstance(sock, ssl.SSLSocket):
-        return False
-    limit = sock.gettimeout()
-    sock.settimeout(0)
-    try:
-        sock.recv(1)
-    except ssl.SSLWantReadError:
-        return True
-    finally:
-        sock.settimeout(limit)
-    return False  # an end, or a byte that nobody asked for
 
 
 def timed(sock: Any) -> Any:
