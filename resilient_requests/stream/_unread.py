@@ -20,6 +20,7 @@ class Unread:
         self._searched = 0  # there is no line end between the cursor and here
         self._ends: deque[int] = deque()  # positions at which chunks of the framing end
         self._behind_cr = False  # True: an LF that comes next is the rest of a used line end
+        self._lines: list[bytes] = []  # the next lines, the last one first, each ended by an LF
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -49,6 +50,7 @@ class Unread:
         """Forget all bytes."""
         self._data, self._at, self._searched = bytearray(), 0, 0
         self._ends.clear()
+        self._lines.clear()
 
     def take_all(self) -> bytes:
         """Return all bytes."""
@@ -79,8 +81,13 @@ class Unread:
 
         ``is_over``: nothing more comes, so the rest is a line too.
         """
-        if self._behind_cr:
-            self._skip_lf()
+        if self._lines or self._split_lines():
+            line = self._lines.pop()
+            if self._lines:
+                self._at = self._searched = self._at + len(line) + 1
+            else:
+                self._move(self._at + len(line) + 1)
+            return line
         data, at = self._data, self._at
         newline = data.find(b"\n", self._searched)
         carriage = data.find(b"\r", self._searched, newline if newline >= 0 else len(data))
@@ -99,6 +106,19 @@ class Unread:
         else:
             self._move(end + 1)
         return line
+
+    def _split_lines(self) -> bool:
+        """Find the lines that have arrived, all at once; False if there are none, or a CR in them.
+
+        In a burst, a search for each line would take as long as all else.
+        """
+        self._skip_lf()
+        last = self._data.rfind(b"\n", self._searched)
+        if last < 0 or self._ends or self._data.find(b"\r", self._at, last) >= 0:
+            return False
+        self._lines = self._copy(last).split(b"\n")
+        self._lines.reverse()
+        return True
 
     def take_until(self, delimiter: bytes) -> bytes | None:
         """Return the bytes up to a delimiter, and skip the delimiter; None without one."""
@@ -127,6 +147,7 @@ class Unread:
             return bytes(view[self._at : end])
 
     def _move(self, at: int) -> None:
+        self._lines.clear()
         ends = self._ends
         while ends and ends[0] <= at:
             ends.popleft()
