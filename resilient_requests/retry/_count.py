@@ -85,11 +85,14 @@ class RetryCount:
         """Return the count that a send belongs to: the one entered, else a new one."""
         entered = current_operation.get()
         count = entered if isinstance(entered, cls) else cls()
-        count._begun += not count._is_replay
-        count._is_replay = False
-        count._sender, count._trace, count._origin = sender, trace, origin
-        count._follow(token)
+        count._begin(sender, token, trace, origin)
         return count
+
+    def _begin(self, sender: Sender, token: CancelToken, trace: CallTrace, origin: Origin) -> None:
+        self._begun += not self._is_replay
+        self._is_replay = False
+        self._sender, self._trace, self._origin = sender, trace, origin
+        self._follow(token)
 
     def limits(self, given: Limits) -> Limits:
         """Return the limits of a send, which adapter and caller gave, under the head's own one."""

@@ -81,13 +81,28 @@ class Unread:
 
         ``is_over``: nothing more comes, so the rest is a line too.
         """
-        if self._lines or self._split_lines():
-            line = self._lines.pop()
-            if self._lines:
-                self._at = self._searched = self._at + len(line) + 1
-            else:
-                self._move(self._at + len(line) + 1)
-            return line
+        if self._behind_cr:
+            self._skip_lf()
+        if not self._lines:
+            data, at = self._data, self._at
+            if at == len(data):
+                return None
+            # All lines that have arrived, at once: a search for each takes as long as all else.
+            last = data.rfind(b"\n", self._searched)
+            if last < 0 or self._ends or data.find(b"\r", at, last) >= 0:
+                return self._search_line(is_over)
+            self._lines = (bytes(data[at:last]) if last - at < _SHORT else self._copy(last)).split(
+                b"\n"
+            )
+            self._lines.reverse()
+        line = self._lines.pop()
+        if self._lines:
+            self._at = self._searched = self._at + len(line) + 1
+        else:
+            self._move(self._at + len(line) + 1)
+        return line
+
+    def _search_line(self, is_over: bool) -> bytes | None:
         data, at = self._data, self._at
         newline = data.find(b"\n", self._searched)
         carriage = data.find(b"\r", self._searched, newline if newline >= 0 else len(data))
@@ -106,19 +121,6 @@ class Unread:
         else:
             self._move(end + 1)
         return line
-
-    def _split_lines(self) -> bool:
-        """Find the lines that have arrived, all at once; False if there are none, or a CR in them.
-
-        In a burst, a search for each line would take as long as all else.
-        """
-        self._skip_lf()
-        last = self._data.rfind(b"\n", self._searched)
-        if last < 0 or self._ends or self._data.find(b"\r", self._at, last) >= 0:
-            return False
-        self._lines = self._copy(last).split(b"\n")
-        self._lines.reverse()
-        return True
 
     def take_until(self, delimiter: bytes) -> bytes | None:
         """Return the bytes up to a delimiter, and skip the delimiter; None without one."""
