@@ -90,7 +90,7 @@ class RawResponse(http.client.HTTPResponse):
     def is_at_boundary(self) -> bool:
         """True if the body has ended, and every byte read from the socket belongs to it."""
         reader = self.reader
-        if reader.has_ended or reader.has_surplus or reader.has_unread:
+        if reader.has_ended or reader.has_surplus or reader.held:
             return False
         if self.status == http.client.SWITCHING_PROTOCOLS:
             return False  # another protocol follows (RFC 9110 15.2.2)

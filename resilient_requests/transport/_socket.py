@@ -35,7 +35,8 @@ class SocketReader(io.RawIOBase):
     """Reads a socket for one response: sets the timeout before each read, checks the call after it.
 
     ``limit`` is the timeout of the next read in seconds, None is no limit. ``until`` is the boot
-    time by which the whole head must be there. A read after a timeout works, unlike with
+    time by which the whole head must be there. ``held``: bytes that came early, or were taken back,
+    and are read next. A read after a timeout works, unlike with
     ``socket.SocketIO``. Belongs to the thread that reads the response, except for `wake`.
     """
 
@@ -53,7 +54,7 @@ class SocketReader(io.RawIOBase):
         self.until = None if limit is None else attempt.token.boot() + limit
         # Asked for, and read back: the socket may round.
         self._asked = self._armed = sock.gettimeout()
-        self._early = attempt.take_early() if attempt.early else b""
+        self.held = attempt.take_early() if attempt.early else b""
         self._sock = sock
         # It keeps the descriptor open after the connection is closed: http.client closes the
         # connection at the head of a close-delimited body.
@@ -88,8 +89,8 @@ class SocketReader(io.RawIOBase):
         """
         attempt = self.attempt
         token = attempt.token
-        if self._early:
-            data, self._early = self._early[:size], self._early[size:]
+        if self.held:
+            data, self.held = self.held[:size], self.held[size:]
             if attempt.status is None:
                 attempt.heads()
         else:
@@ -172,12 +173,7 @@ class SocketReader(io.RawIOBase):
 
     def unread(self, data: bytes) -> None:
         """Take back bytes that `recv` has returned; the next `recv` returns them again."""
-        self._early = data + self._early
-
-    @property
-    def has_unread(self) -> bool:
-        """True if bytes were taken back, or came early, and are still here."""
-        return bool(self._early)
+        self.held = data + self.held
 
     def leave(self, surplus: bytes) -> None:
         """Record bytes, if there are any, that were read and belong to no response."""
@@ -232,7 +228,7 @@ class SocketReader(io.RawIOBase):
         A read of another thread ends, as by `wake`.
         """
         if not self.closed and self._file is not None:
-            self.has_surplus = self.has_surplus or bool(self._early)
+            self.has_surplus = self.has_surplus or bool(self.held)
             self.wake()  # before the close: closing a socket does not wake its reader
             self._file.close()
             if self.attempt.phase is not Phase.HANDSHAKE:  # that phase: the answer to CONNECT
