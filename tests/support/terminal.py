@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ class Terminal:
         """Read until a text has been printed."""
         while text not in self.text:
             assert self._read(), f"{text!r} was not printed, but {self.text!r}"
+        return self
+
+    def wait_until_asleep(self) -> Self:
+        """Wait until the command is blocked, in a read of the keyboard, say; Linux only.
+
+        Python misses a signal that arrives between its last look and the system call of a read.
+        """
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        while stat.exists() and stat.read_text("utf-8").rpartition(") ")[2][0] != "S":
+            assert time.monotonic() < self._until, "the command does not come to rest"
+            time.sleep(0.01)
         return self
 
     def press_ctrl_c(self) -> Self:
