@@ -54,11 +54,10 @@ class Observers:
 class CallTrace:
     """Reports one call to observers and to the log; immutable.
 
-    An event of an attempt or a stream is built only for a listener. ``wants_timings``: one wants
-    the timings of a body.
+    An event of an attempt or a stream is built only for a listener.
     """
 
-    __slots__ = ("_hears_attempts", "_method", "_observers", "_origin", "wants_timings")
+    __slots__ = ("_hears_attempts", "_method", "_observers", "_origin")
 
     def __init__(self, observers: Observers, origin: Origin, method: str = "") -> None:
         self._observers = observers
@@ -66,13 +65,16 @@ class CallTrace:
         self._method = method
         # Asked once: the three events of an attempt have one logger and one level.
         self._hears_attempts = observers.wants(AttemptStarted)
-        # The timings of a body cost a clock reading per read.
-        self.wants_timings = observers.wants(StreamEnded)
 
     @property
     def origin(self) -> str:
         """The origin of the request, not of a proxy that it goes through."""
         return str(self._origin)
+
+    @property
+    def wants_timings(self) -> bool:
+        """True if an observer wants the timings of a body: these cost a clock reading per read."""
+        return self._observers.wants(StreamEnded)
 
     @property
     def hears_stalls(self) -> bool:

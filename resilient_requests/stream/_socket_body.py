@@ -73,7 +73,7 @@ class SocketBody(Body):
             self.socket.attempt.token.check()
             if self._coding.has_more:
                 return self._coding.decode(b"") or None
-            piece = pieces.popleft()
+            piece = pieces.popleft() if pieces else b""  # another thread may close it here
         elif framing.is_over or framing.fault is not None:
             return self._finish()
         else:
@@ -99,7 +99,7 @@ class SocketBody(Body):
         if joined or not found:
             return b"".join(found)
         self._pieces.extend(found)
-        return self._pieces.popleft()
+        return self._pieces.popleft() if self._pieces else b""
 
     def _when_over(self) -> bytes:
         if self.state is BodyState.OPEN:  # other code has closed the connection
@@ -131,7 +131,8 @@ class SocketBody(Body):
             raise http.client.IncompleteRead(b"", framing.left)
         if not self._is_whole():
             raise http.client.IncompleteRead(b"")
-        self._end(BodyState.ENDED)
+        if not self._end(BodyState.ENDED):
+            return self._when_over()  # another thread has closed it at this moment
         if framing.surplus:
             self.socket.leave(framing.surplus)
         # urllib3 has not read this body, so it does not notice the end itself.

@@ -21,6 +21,7 @@ class Unread:
         self._ends: deque[int] = deque()  # positions at which chunks of the framing end
         self._behind_cr = False  # True: an LF that comes next is the rest of a used line end
         self._lines: list[bytes] = []  # the next lines, the last one first, each ended by an LF
+        self._mixed = 0  # there is a CR between the cursor and here, if the cursor is before it
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -48,7 +49,7 @@ class Unread:
 
     def clear(self) -> None:
         """Forget all bytes."""
-        self._data, self._at, self._searched = bytearray(), 0, 0
+        self._data, self._at, self._searched, self._mixed = bytearray(), 0, 0, 0
         self._ends.clear()
         self._lines.clear()
 
@@ -83,24 +84,39 @@ class Unread:
         """
         if self._behind_cr:
             self._skip_lf()
-        if not self._lines:
-            data, at = self._data, self._at
-            if at == len(data):
-                return None
-            # All lines that have arrived, at once: a search for each takes as long as all else.
-            last = data.rfind(b"\n", self._searched)
-            if last < 0 or self._ends or data.find(b"\r", at, last) >= 0:
-                return self._search_line(is_over)
-            self._lines = (bytes(data[at:last]) if last - at < _SHORT else self._copy(last)).split(
-                b"\n"
-            )
-            self._lines.reverse()
-        line = self._lines.pop()
-        if self._lines:
-            self._at = self._searched = self._at + len(line) + 1
-        else:
-            self._move(self._at + len(line) + 1)
+        if self._at == len(self._data):
+            return None
+        if not (self._lines or self._split_lines()):
+            return self._search_line(is_over)
+        try:
+            line = self._lines.pop()
+            if self._lines:
+                self._at = self._searched = self._at + len(line) + 1
+            else:
+                self._move(self._at + len(line) + 1)
+        except BaseException:  # a signal handler's, between the two: the line is still there
+            self._lines.clear()
+            raise
         return line
+
+    def _split_lines(self) -> bool:
+        """Find all lines that have arrived; False if there are none, or any CR among them.
+
+        In a burst, a search for each would take as long as all else.
+        """
+        data, at = self._data, self._at
+        if at < self._mixed or self._ends:
+            return False
+        last = data.rfind(b"\n", self._searched)
+        if last < 0:
+            return False
+        if data.find(b"\r", at, last) >= 0:
+            self._mixed = last
+            return False
+        lines = (bytes(data[at:last]) if last - at < _SHORT else self._copy(last)).split(b"\n")
+        lines.reverse()
+        self._lines = lines
+        return True
 
     def _search_line(self, is_over: bool) -> bytes | None:
         data, at = self._data, self._at
@@ -116,7 +132,7 @@ class Unread:
             self._behind_cr = True
             self._move(end + 1)
             self._skip_lf()
-        elif end + 1 < len(data) and end < _COMPACT:
+        elif end + 1 < len(data) and end < _COMPACT and not self._ends:
             self._at = self._searched = end + 1
         else:
             self._move(end + 1)
@@ -154,9 +170,10 @@ class Unread:
         while ends and ends[0] <= at:
             ends.popleft()
         if at == len(self._data):
-            self._data, at = bytearray(), 0
+            self._data, at, self._mixed = bytearray(), 0, 0
         elif at > _COMPACT and at > len(self._data) // 2:
             del self._data[:at]
+            self._mixed = max(self._mixed - at, 0)
             self._ends = deque(end - at for end in ends)
             at = 0
         self._at = self._searched = at

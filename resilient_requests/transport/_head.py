@@ -1,6 +1,7 @@
-"""Parses well-formed heads of responses, faster than the email package does.
+"""Parses well-formed heads of responses, and knows plain fields of requests.
 
-That saves 15 to 17 % of the time of a keep-alive POST.
+The email package takes 15 to 17 % of the time of a keep-alive POST more for the former, and
+http.client 2 % for the latter.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import http.client
 import re
 from typing import NamedTuple
 
-__all__ = ["Head", "is_chunked", "parse_head"]
+from urllib3.util import SKIP_HEADER
+
+__all__ = ["Head", "is_chunked", "is_plain_field", "parse_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
@@ -18,6 +21,8 @@ _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
 _HEAD = re.compile(
     rb"HTTP/1\.1 ([2-9]\d\d)(?: (%b))?\r\n((?:%b:%b\r\n){0,99})\r\n" % (_TEXT, _TOKEN, _TEXT)
 )
+_NAME = re.compile(_TOKEN.decode()).fullmatch
+_VALUE = re.compile(_TEXT.decode("latin-1")).fullmatch
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 # More digits are no length that a body can have; http.client decides about them.
 _MOST_DIGITS = 18
@@ -33,6 +38,16 @@ class Head(NamedTuple):
     length: int | None
     closes: bool
     size: int  # bytes, with the blank line
+
+
+def is_plain_field(name: object, value: object) -> bool:
+    """Return True for a field of a request that http.client would write as it is.
+
+    It decides itself about bytes, odd names, folded values, and all that it refuses.
+    """
+    if type(name) is not str or type(value) is not str or value == SKIP_HEADER:
+        return False
+    return _NAME(name) is not None and _VALUE(value) is not None
 
 
 def is_chunked(transfer_encoding: str) -> bool:

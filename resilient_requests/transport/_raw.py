@@ -119,8 +119,8 @@ class RawResponse(http.client.HTTPResponse):
         # The lock is held by a greenlet of this thread, or by a read that a signal has interrupted.
         except RuntimeError:
             pass
-        except ValueError:
-            pass  # the collector has finalized the file first
+        except (AttributeError, ValueError):
+            pass  # another thread, or the collector, has closed the file first
 
     def _take(self, head: Head) -> None:
         """Copy a parsed head into the fields that http.client sets when it parses one itself."""
@@ -153,13 +153,8 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
     return status in _BODILESS or status < 200 or method == "HEAD"
 
 
-def _readers() -> tuple[Any, ...]:
-    """Return the functions that read heads, as they are now."""
-    kind: Any = http.client.HTTPResponse
-    return kind.begin, kind._read_status, http.client.parse_headers
-
-
-_READERS = _readers()
+_STOCK: Any = http.client.HTTPResponse
+_READERS = (_STOCK.begin, _STOCK._read_status, http.client.parse_headers)
 # A wrapper may look like the function itself.
 _WERE_REPLACED = not all(
     type(each) is types.FunctionType and each.__globals__ is vars(http.client) for each in _READERS
@@ -171,4 +166,5 @@ def _are_replaced() -> bool:
 
     It wants to see or mend each head, so http.client must read them.
     """
-    return _WERE_REPLACED or _readers() != _READERS
+    present = (_STOCK.begin, _STOCK._read_status, http.client.parse_headers)
+    return _WERE_REPLACED or present != _READERS

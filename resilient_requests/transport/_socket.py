@@ -103,6 +103,7 @@ class SocketReader(io.RawIOBase):
                 or sock.gettimeout() != self._armed
                 or self.until is not None
                 or token.deadline is not None
+                or self.theirs is not UNSET
                 or not (token.is_sending or token.pid == os.getpid())
             ):
                 self._arm()

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import pickle
+import sys
 import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ from clients import Client
 from coded_bodies import CODINGS, EVENT_STREAM, FRAMINGS, READERS, coded_stream, opened, until_error
 
 from resilient_requests import HEARTBEAT, StreamBroken, StreamIdle, StreamProtocolError, iter_bytes
+from resilient_requests.stream import _unread
 from resilient_requests.stream._lines import Take, TextLineLoop, lines
 from resilient_requests.stream._unread import Unread
 from resilient_requests.testing import FaultServer, respond, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
 BODY = bytes(range(256)) * 300
 PLAIN = "application/octet-stream"
@@ -460,6 +463,51 @@ def test_lines_do_not_depend_on_the_cuts(body: bytes) -> None:
     expected = [line.decode("latin-1") for line in text.encode("latin-1").splitlines()]
     for size in range(1, len(text) + 1):
         assert list(TextLineLoop(iter(cut(text, size)), None)) == expected
+
+
+def test_a_line_may_span_the_end_of_a_chunk() -> None:
+    """The end of the chunk is behind the cursor then, and a later block does not go back to it."""
+    unread = Unread()
+    unread.add(b"abcd", ends_chunk=True)
+    taken = [unread.take_block(2, partial=False)]
+    unread.add(b"e\nf\ng", ends_chunk=False)
+    taken += [unread.take_line(), unread.take_line()]
+    unread.add(b"hh", ends_chunk=True)
+
+    assert [*taken, unread.take_chunk()] == [b"ab", b"cde", b"f", b"ghh"]
+
+
+@pytest.mark.parametrize("at", range(40))
+def test_an_interrupt_in_a_burst_garbles_no_line(at: int) -> None:
+    """A signal handler raises at any line of the code; the line that it meets may be lost."""
+    whole = [b"%d" % number for number in range(5)]
+    unread = Unread()
+    unread.add(b"\n".join([*whole, b""]), ends_chunk=False)
+    lines_run = itertools.count()
+
+    def interrupt(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and next(lines_run) == at:
+            raise InterruptedError
+        return interrupt
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        return interrupt if frame.f_code.co_filename == _unread.__file__ else None
+
+    taken: list[bytes] = []
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        while len(taken) < len(whole):
+            with contextlib.suppress(InterruptedError):
+                if (line := unread.take_line()) is None:
+                    break
+                taken.append(line)
+    finally:
+        sys.settrace(before)
+
+    assert taken == [line for line in whole if line in taken]
+    assert len(taken) >= len(whole) - 1
+    assert unread.take_all() == b""
 
 
 @pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"--", b"aa", b"abab"])

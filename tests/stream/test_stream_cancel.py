@@ -25,7 +25,7 @@ from resilient_requests import (
     iter_bytes,
     iter_events,
 )
-from resilient_requests.testing import FaultServer, respond, silence, stream
+from resilient_requests.testing import FaultServer, Reply, Send, respond, silence, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -318,6 +318,29 @@ def test_chunks_that_came_in_one_packet_are_not_delivered_after_a_cancel(
         next(pieces)
     assert first == b"01"
     assert client.adapter.stats().idle == 0
+
+
+def test_a_close_between_two_chunks_of_one_packet_is_no_end(
+    client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread closes after the reader has looked for a chunk, and before it takes it."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.script(Reply((Send(head + b"2\r\n01\r\n2\r\n23\r\n0\r\n\r\n"),)))
+    response = client.get(stream=True)
+    pieces = response.iter_content(None)
+    first = next(pieces)
+    token = response.raw._original_response.reader.attempt.token
+    check = token.check
+
+    def close_first() -> None:
+        monkeypatch.setattr(token, "check", check)
+        in_time(Running(response.close).seconds_to_end(), AT_ONCE)
+        check()
+
+    monkeypatch.setattr(token, "check", close_first)
+    with pytest.raises(Cancelled):
+        next(pieces)
+    assert first == b"01"
 
 
 def test_nothing_comes_after_a_close(client: Client, server: FaultServer) -> None:
