@@ -187,7 +187,7 @@ def test_interrupting_a_prompt_from_the_keyboard_is_130() -> None:
         "sys.exit(main(['chat', '-']))"
     )
     with terminal([sys.executable, "-c", code]) as shown:
-        ended = shown.wait_for("ready").wait_until_asleep().press_ctrl_c().end()
+        ended = shown.wait_for("ready").press_ctrl_c().end()
 
     assert ended == 130
     assert "Traceback" not in shown.text

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CTRL_C = b"\x03"
 # The kernel sends the signal of Ctrl-C to the session that owns the terminal. The session leader
-# has to claim it: in the child of a process with threads nothing but an exec is safe.
+# has to claim it: in the child of a process with threads nothing but an exec is safe. The signal is
+# ignored, and stays so, where the tests themselves run as a background job of a script.
 _TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
@@ -51,17 +51,6 @@ class Terminal:
         """Read until a text has been printed."""
         while text not in self.text:
             assert self._read(), f"{text!r} was not printed, but {self.text!r}"
-        return self
-
-    def wait_until_asleep(self) -> Self:
-        """Wait until the command is blocked, in a read of the keyboard, say; Linux only.
-
-        Python misses a signal that arrives between its last look and the system call of a read.
-        """
-        stat = Path(f"/proc/{self._process.pid}/stat")
-        while stat.exists() and stat.read_text("utf-8").rpartition(") ")[2][0] != "S":
-            assert time.monotonic() < self._until, "the command does not come to rest"
-            time.sleep(0.01)
         return self
 
     def press_ctrl_c(self) -> Self:
