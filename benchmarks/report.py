@@ -191,11 +191,11 @@ its own.
 Some goals are missed. Timings of the parts give the reasons. The layers are a dozen small things
 for each call, such as its entry among those that a shutdown ends, and the record of its attempt.
 None takes more than 1 µs, and all together 2 % of a POST. With one event every 2 ms, limits cost
-sockets next to nothing: the code between socket and event takes 4 µs more per read when it runs
-without a pause, and two to four times as long after each wait. With 100 threads, requests reads
-without a time limit, in one system call; a read within a limit takes two, and each gives the
-interpreter to another thread. An `iter_lines` loop that is left at the mark keeps its connection
-only if the end of the body has come by then; `stream_chat` waits for it.
+sockets next to nothing, but all code takes two to four times as long after a wait as without a
+pause. With 100 threads, requests reads without a time limit, in one system call; a read within a
+limit takes two, and each gives the interpreter to another thread. An `iter_lines` loop that is left
+at the mark keeps its connection only if the end of the body has come by then; `stream_chat` waits
+for it.
 """
 
 

@@ -242,6 +242,7 @@ class Attempt:
         """``size`` bytes of the response came."""
         self.bytes_received += size
         # In SEND too: a server may answer before it has read the whole request (RFC 9112 9.5).
+        # The first test is for speed: most reads are of a body.
         if self.phase is not _BODY and size and self.phase in (Phase.WAIT, Phase.SEND):
             self.phase = Phase.HEAD
 

@@ -37,7 +37,8 @@ __all__ = ["ChatResponse"]
 
 _log = logging.getLogger("resilient_requests.chat")
 
-_MOST_AFTER, _DRAIN = 64 * 1024, 0.1  # bytes and seconds, behind the answer
+_MOST_AFTER = 64 * 1024  # bytes that are read behind the answer
+_DRAIN = 0.1  # seconds for these
 _LINGER = 0.1  # seconds for which more is awaited behind the last word
 _LONG_LINGER = 2.0  # where usage was asked for, and where a finish reason may not be the last word
 
@@ -288,7 +289,8 @@ class ChatResponse:
             transient=is_transient(fault.type, fault.code),
             response=self.reader.response,
         )
-        error.message = None if fault.message is None else error.message
+        if fault.message is None:
+            error.message = None
         self._phase = _Phase.FAILED
         self.reader.fail(error)
 

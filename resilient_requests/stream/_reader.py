@@ -136,7 +136,7 @@ class Reader:
         while data := self.read():
             pieces.append(cast("bytes", data))
             if self._state is _State.ENDED:
-                break
+                break  # one read less for most bodies
         return b"".join(pieces)
 
     def tell_end_late(self) -> None:

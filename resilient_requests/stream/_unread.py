@@ -21,7 +21,7 @@ class Unread:
         self._ends: deque[int] = deque()  # positions at which chunks of the framing end
         self._behind_cr = False  # True: an LF that comes next is the rest of a used line end
         self._lines: list[bytes] = []  # the next lines, the last one first, each ended by an LF
-        self._mixed = 0  # there is a CR between the cursor and here, if the cursor is before it
+        self._mixed = 0  # up to here some lines end with a CR, so each is searched for
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -113,7 +113,7 @@ class Unread:
         if data.find(b"\r", at, last) >= 0:
             self._mixed = last
             return False
-        lines = (bytes(data[at:last]) if last - at < _SHORT else self._copy(last)).split(b"\n")
+        lines = self._copy(last).split(b"\n")
         lines.reverse()
         self._lines = lines
         return True

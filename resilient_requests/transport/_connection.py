@@ -80,7 +80,7 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
     _response: RawResponse | None = None
     _upload: Upload | None = None
     _head: bytes | None = None  # held back until the body comes; empty until it is known
-    _writes_fields = False  # True while no other code wants to see each field of the head
+    _writes_fields = False  # True if nobody else wants to see each field of the last head
     _twin: _socket.socket | None = None  # only during a handshake in another package's context
 
     def enroll(self, keeper: ConnectionKeeper, origin: Origin) -> None:
@@ -107,7 +107,6 @@ class RecyclingConnection(urllib3.connection.HTTPConnection):
         attempt, self._attempt = self._attempt, None
         response, self._response = self._response, None
         self._upload = self._head = None
-        self._writes_fields = False
         if attempt is not None and attempt.send_failed:
             return "request not sent whole"  # the server would take the next request for its rest
         if response is not None and not response.is_at_boundary:

@@ -1,7 +1,6 @@
 """Parses well-formed heads of responses, and knows plain fields of requests.
 
-The email package takes 15 to 17 % of the time of a keep-alive POST more for the former, and
-http.client 2 % for the latter.
+The former saves 15 to 17 % of the time of a keep-alive POST, the latter 2 %.
 """
 
 from __future__ import annotations

@@ -153,8 +153,13 @@ def is_bodiless(response: http.client.HTTPResponse) -> bool:
     return status in _BODILESS or status < 200 or method == "HEAD"
 
 
-_STOCK: Any = http.client.HTTPResponse
-_READERS = (_STOCK.begin, _STOCK._read_status, http.client.parse_headers)
+def _readers() -> tuple[Any, ...]:
+    """Return the functions that read heads, as they are now."""
+    kind: Any = http.client.HTTPResponse
+    return kind.begin, kind._read_status, http.client.parse_headers
+
+
+_READERS = _readers()
 # A wrapper may look like the function itself.
 _WERE_REPLACED = not all(
     type(each) is types.FunctionType and each.__globals__ is vars(http.client) for each in _READERS
@@ -166,5 +171,4 @@ def _are_replaced() -> bool:
 
     It wants to see or mend each head, so http.client must read them.
     """
-    present = (_STOCK.begin, _STOCK._read_status, http.client.parse_headers)
-    return _WERE_REPLACED or present != _READERS
+    return _WERE_REPLACED or _readers() != _READERS

@@ -36,8 +36,8 @@ class SocketReader(io.RawIOBase):
 
     ``limit`` is the timeout of the next read in seconds, None is no limit. ``until`` is the boot
     time by which the whole head must be there. ``held``: bytes that came early, or were taken back,
-    and are read next. A read after a timeout works, unlike with
-    ``socket.SocketIO``. Belongs to the thread that reads the response, except for `wake`.
+    and are read next. A read after a timeout works, unlike with ``socket.SocketIO``. Belongs to the
+    thread that reads the response, except for `wake`.
     """
 
     has_surplus = False  # True: bytes were read that belong to no response

@@ -499,19 +499,27 @@ def chunks_are_left_in_a_pool_that_answers_by_itself(adapter: Any, server: Fault
         return pool.urlopen("GET", "/", pool_timeout=2).data
 
 
-@old_code
-def a_tracer_wraps_putheader(adapter: Any, server: FaultServer) -> object:
-    """It sees each field, and may add one of its own."""
-    putheader = http.client.HTTPConnection.putheader
+def fields_seen_by(wrapped: Any, adapter: Any, server: FaultServer) -> list[str]:
+    putheader = wrapped.putheader
     seen: list[str] = []
 
     def traced(self: Any, header: Any, *values: Any) -> None:
         seen.append(str(header))
         putheader(self, header, *values)
 
-    with mock.patch.object(http.client.HTTPConnection, "putheader", traced):
+    with mock.patch.object(wrapped, "putheader", traced):
         post(adapter(), server, json={}, headers={"X-Mine": "1"})
     return seen
+
+
+@old_code
+def a_tracer_wraps_putheader_of_http_client(adapter: Any, server: FaultServer) -> object:
+    return fields_seen_by(http.client.HTTPConnection, adapter, server)
+
+
+@old_code
+def a_tracer_wraps_putheader_of_urllib3(adapter: Any, server: FaultServer) -> object:
+    return fields_seen_by(HTTPConnection, adapter, server)
 
 
 @old_code
@@ -528,14 +536,18 @@ def a_function_forbids_sockets(adapter: Any, server: FaultServer) -> object:
             return error.args
 
 
-@old_code
-def raw_is_drained_in_a_loop(adapter: Any, server: FaultServer) -> object:
+def in_a_loop(adapter: Any, server: FaultServer, act: Callable[[Any], object]) -> object:
     server.default = respond(LONG)
     with session_of(adapter()) as session:
         response = session.get(server.url, stream=True, timeout=5)
         for _ in response.iter_content(50_000):
-            response.raw.drain_conn()
+            act(response.raw)
         return response.ok
+
+
+@old_code
+def raw_is_drained_in_a_loop(adapter: Any, server: FaultServer) -> object:
+    return in_a_loop(adapter, server, lambda raw: raw.drain_conn())
 
 
 @old_code
@@ -549,12 +561,7 @@ def lines_are_read_through_ones_own_blocks(adapter: Any, server: FaultServer) ->
 @old_code
 def raw_is_closed_in_a_loop(adapter: Any, server: FaultServer) -> object:
     """By the thread that reads: the loop ends, and no error tells of it."""
-    server.default = respond(LONG)
-    with session_of(adapter()) as session:
-        response = session.get(server.url, stream=True, timeout=5)
-        for _ in response.iter_content(50_000):
-            response.raw.close()
-        return response.ok
+    return in_a_loop(adapter, server, lambda raw: raw.close())
 
 
 class Greeting(requests.Response):

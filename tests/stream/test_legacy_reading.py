@@ -477,6 +477,37 @@ def test_a_line_may_span_the_end_of_a_chunk() -> None:
     assert [*taken, unread.take_chunk()] == [b"ab", b"cde", b"f", b"ghh"]
 
 
+def test_a_block_behind_such_a_line_does_not_go_back() -> None:
+    """Nor does one that is asked for in the middle of several lines."""
+    unread = Unread()
+    unread.add(b"abcd", ends_chunk=True)
+    taken = [unread.take_block(2, partial=False)]
+    unread.add(b"e\nf\ng\nh", ends_chunk=False)
+    taken += [unread.take_line(), unread.take_block(9, partial=True)]
+
+    assert taken == [b"ab", b"cde", b"f\ng\nh"]
+
+
+def test_a_line_behind_a_block_is_what_the_block_has_left() -> None:
+    """The lines that were found with the first one are not those that follow the block."""
+    unread = Unread()
+    unread.add(b"a\nb\nc\nd\n", ends_chunk=False)
+    taken = [unread.take_line(), unread.take_block(3, partial=False)]
+
+    assert [*taken, unread.take_line(), unread.take_line()] == [b"a", b"b\nc", b"", b"d"]
+
+
+def test_lines_that_were_found_are_forgotten_with_their_bytes() -> None:
+    """A close forgets what has arrived."""
+    unread = Unread()
+    unread.add(b"a\nb\nc\n", ends_chunk=False)
+    unread.take_line()
+    unread.clear()
+    unread.add(b"new\n", ends_chunk=False)
+
+    assert unread.take_line() == b"new"
+
+
 @pytest.mark.parametrize("at", range(40))
 def test_an_interrupt_in_a_burst_garbles_no_line(at: int) -> None:
     """A signal handler raises at any line of the code; the line that it meets may be lost."""

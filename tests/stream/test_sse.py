@@ -140,6 +140,13 @@ def test_an_event_is_not_held_back_for_the_second_half_of_a_line_end() -> None:
     assert decoder.feed(b"\n\ndata: c\n\n") == [ServerSentEvent(data="c")]
 
 
+def test_a_cr_in_an_event_that_comes_alone_ends_a_line() -> None:
+    """But for it, the event has the form of most, which are read in one step."""
+    (event,) = SSEDecoder().feed(b"data: a\rdata: b\n\n")
+
+    assert event.data == "a\nb"
+
+
 def test_ids_and_retry_persist_and_are_told() -> None:
     """The id until another comes, the reconnection time with its event."""
     decoder = SSEDecoder()

@@ -19,8 +19,10 @@ from fake_clock import mounted
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from resilient_requests.call import Attempt
 from resilient_requests.testing import FaultServer, Reply, Send
 from resilient_requests.transport._head import parse_head
+from resilient_requests.transport._socket import SocketReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -287,3 +289,20 @@ def test_a_short_body_goes_out_with_the_head(tmp_path: Path, size: int, *, alone
 
     assert records[0].endswith(b"\r\n\r\n") is alone
     assert b"".join(records).endswith(b"\r\n\r\n" + b"x" * size)
+
+
+def test_a_timeout_that_other_code_sets_during_the_head_is_that_of_the_body_too() -> None:
+    """Also where head and body have the same limit, so that ours does not change in between."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+        reader = SocketReader(ours, Attempt.unobserved(10), 10)
+        ours.settimeout(5)
+        theirs.sendall(b"HEAD")
+        reader.recv(4)
+        reader.begin_body(10, ends_with_connection=False)
+        theirs.sendall(b"body")
+        reader.recv(4)
+
+        assert ours.gettimeout() == 5
+        reader.close()
