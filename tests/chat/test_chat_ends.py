@@ -225,3 +225,20 @@ def test_the_last_word_behind_the_answer_ends_it_soon(
         elapsed.append(time.monotonic() - began)
 
     in_time(min(elapsed), 0.3)
+
+
+def test_nothing_behind_the_last_event_is_read(
+    fault_server: FaultServer, session: requests.Session
+) -> None:
+    """Where a dialect names its last event, what follows belongs to no answer."""
+    said = {"type": "response.output_text.delta", "item_id": "a", "output_index": 0}
+    over: dict[str, Any] = {
+        "type": "response.completed",
+        "response": {"status": "completed", "output": []},
+    }
+    first, late = ({**said, "delta": text} for text in ("whole", ", and more"))
+    fault_server.script(sse(first, over, late, done=False))
+
+    answer = complete_chat(session, fault_server.url, dialect="openai-responses", **ASK)
+
+    assert (answer.content, answer.truncated) == ("whole", False)

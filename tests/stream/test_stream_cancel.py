@@ -231,6 +231,26 @@ def test_a_signal_handler_may_close_the_response_whose_raw_it_interrupts(
     assert client.adapter.stats().in_flight == 0
 
 
+def test_two_threads_may_close_at_once(
+    client: Client, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """http.client looks for its file twice, and another thread may take it in between."""
+    response = opened(client, server, stream(EVENTS, ending="silence"))
+    exchange = response.raw._original_response
+    close_file = exchange._close_conn
+
+    def close_after_another() -> None:
+        monkeypatch.setattr(exchange, "_close_conn", close_file)
+        in_time(Running(response.raw.close).seconds_to_end(), AT_ONCE)
+        close_file()
+
+    monkeypatch.setattr(exchange, "_close_conn", close_after_another)
+    response.raw.close()
+
+    assert exchange.fp is None
+    assert server.wait_for_disconnects(1)
+
+
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_another_adapters_stream_is_ended_from_another_thread(
     server: FaultServer, how: str
